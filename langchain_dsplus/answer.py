@@ -1,0 +1,135 @@
+"""The two records that flow: what a small model says, and what was decided about it.
+
+Both are `TypedDict`s of plain Python types, so they pass through LCEL, LangGraph state, strict msgpack checkpointers
+and strict JSON unchanged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from typing_extensions import NotRequired, TypedDict
+
+Reason = Literal["confident", "unsure", "error", "off", "shadow", "audit", "budget", "never_local"]
+"""Why an input was accepted or escalated."""
+
+
+class Answer(TypedDict):
+    """What a small model says about one input.
+
+    The three fields are those of LangChain's own `ChoiceAnswer`.
+    """
+
+    choice: str
+    """The label, or the generated text."""
+    probabilities: dict[str, float]
+    """Sums to 1 over the labels; empty for free text."""
+    confidence: float
+    """The score that is compared with the threshold. Finite; higher means keep local."""
+
+
+class Route(TypedDict):
+    """One decision, explainable later."""
+
+    route_id: str
+    """Unique; the recorder files everything about this decision under it."""
+    model: str
+    """Who answered: the small model's name, or `large`."""
+    accepted: bool
+    """Whether a small model's answer was accepted by its threshold."""
+    threshold: float | None
+    """Of the last model asked. None accepts nothing."""
+    answers: list[Answer]
+    """Of every small model that was asked, in order."""
+    reason: Reason
+    """Why it was accepted or escalated."""
+    error: NotRequired[str]
+    """What failed, without the user's text."""
+    degraded: NotRequired[bool]
+    """True where the large model failed and the small answer came back in its place."""
+    audited: NotRequired[bool]
+    """True where the large model is asked as well, in the background, to check a local answer."""
+    candidates: NotRequired[list[str]]
+    """The labels that the large model was offered, where a pruner cut them."""
+    pruning: NotRequired[str]
+    """What the pruner did: `soft`, `hard`, `keep`, `none`; with the reason where it offered all instead."""
+    transfer: NotRequired[dict[str, Any]]
+    """What prompt transfer did, where it ran: tokens before and after, faithful or not, why."""
+
+
+class Context(TypedDict):
+    """What the large chain receives under the key `dsplus`. Empty probabilities mean the plain prompt."""
+
+    answer: Answer | None
+    probabilities: dict[str, float]
+
+
+class EscalationContext(dict[str, Any]):
+    """A `Context` that also carries notes back to the router.
+
+    It is an ordinary dict with exactly the keys `answer` and `probabilities`; whoever formats the prompt may leave in
+    `notes` what the `Route` should say about it (the candidates offered, say). The notes are no part of the value.
+    """
+
+    __slots__ = ("notes",)
+
+    def __init__(self, answer: Answer | None, probabilities: Mapping[str, float]) -> None:
+        super().__init__(answer=answer, probabilities=dict(probabilities))
+        self.notes: dict[str, Any] = {}
+
+
+def note(context: object, **notes: Any) -> None:
+    """Leave notes for the `Route` on an escalation context; anything else is ignored."""
+    if isinstance(context, EscalationContext):
+        context.notes.update(notes)
+
+
+def is_context(value: object) -> bool:
+    """Whether a value has exactly the keys of a `Context`."""
+    return isinstance(value, Mapping) and value.keys() == {"answer", "probabilities"}
+
+
+class InvalidAnswerError(ValueError):
+    """A small model returned something that is not a usable answer. Such an input escalates."""
+
+
+def check_answer(answer: Mapping[str, Any], labels: frozenset[str]) -> Answer:
+    """Return a checked copy in plain Python types.
+
+    Args:
+        answer: A mapping with the fields of `Answer`.
+        labels: The model's labels; empty means free text or unknown labels, and then any choice will do.
+
+    Raises:
+        InvalidAnswerError: If a field is missing, a number is not finite, or a label is unknown. The message never
+            carries the choice itself, which may hold a user's text.
+    """
+    try:
+        choice = answer["choice"]
+        probabilities = {str(k): float(v) for k, v in answer["probabilities"].items()}
+        confidence = float(answer["confidence"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        msg = "a small model must return `choice` (str), `probabilities` (dict of floats) and `confidence` (float)"
+        raise InvalidAnswerError(msg) from error
+    if not isinstance(choice, str):
+        msg = f"`choice` must be a str, not {type(choice).__name__}"
+        raise InvalidAnswerError(msg)
+    if not math.isfinite(confidence):
+        msg = "`confidence` is not finite"
+        raise InvalidAnswerError(msg)
+    if probabilities:
+        total = 0.0
+        for value in probabilities.values():
+            if not value >= 0.0:  # also catches NaN
+                msg = "`probabilities` holds a negative number or NaN"
+                raise InvalidAnswerError(msg)
+            total += value
+        if not abs(total - 1.0) <= 1e-3:  # noqa: PLR1730
+            msg = f"`probabilities` must sum to 1, not {total:.6g}"
+            raise InvalidAnswerError(msg)
+    if labels and (choice not in labels or not labels.issuperset(probabilities)):
+        msg = "`choice` or `probabilities` names a label that the model does not have"
+        raise InvalidAnswerError(msg)
+    return {"choice": choice, "probabilities": probabilities, "confidence": confidence}

@@ -1,0 +1,1 @@
+"""Small models: cheap, local, and able to say how sure they are."""

@@ -1,0 +1,347 @@
+"""`SmallModel`: what every small model is, whatever is inside it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+
+import numpy as np
+from langchain_core.runnables import RunnableSerializable
+from langchain_core.runnables.config import run_in_executor
+from pydantic import ConfigDict, Field, PrivateAttr
+
+from langchain_dsplus.answer import Answer, InvalidAnswerError
+from langchain_dsplus.confidence import SCORES, ScoreFunction, resolve_score
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+    from numpy.typing import ArrayLike, NDArray
+
+UNVERIFIABLE = "unverifiable"
+"""The version of a model that cannot be seen into. A certificate says so."""
+
+_GIVE_UP_AFTER = 5
+
+
+class SmallModel(RunnableSerializable[Any, Answer]):
+    """A cheap local model that returns class probabilities.
+
+    A subclass implements one method, `predict_proba`, over a list of inputs. Everything else follows: `invoke`,
+    `batch` and their async twins, one model call for each batch, checks, confidence, tracing.
+
+    An input is a `str` (or whatever the model takes), or a dict that holds it under `input_key`. An empty batch gives
+    an empty list and asks the model nothing. An item that cannot be answered (wrong type, NaN, unknown label, an
+    exception) raises from `invoke`, comes back as an exception from `batch(..., return_exceptions=True)`, and
+    escalates in a `ConfidenceRouter`; it never spoils the items beside it.
+
+    Args:
+        labels: The classes, in the order of the columns of `predict_proba`.
+        name: Name in routes, traces and thresholds.
+        input_key: Where a dict input holds what the model reads.
+        score: What `Answer.confidence` is: `max_probability` (the paper's Eq. 1), `margin`, `entropy`, or a callable
+            from probabilities to a float. Fixed at construction.
+        version: What this model is, for certificates. By default a hash of it, or `unverifiable`.
+
+    Example:
+        ```python
+        class Length(SmallModel):
+            labels: list[str] = ["short", "long"]
+
+            def predict_proba(self, inputs):
+                return [[1.0, 0.0] if len(text) < 20 else [0.1, 0.9] for text in inputs]
+
+
+        Length().invoke("hello")["choice"]  # "short"
+        ```
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    labels: list[str] = Field(default_factory=list)
+    name: str | None = "small"
+    input_key: str | None = None
+    score: str | ScoreFunction = "max_probability"
+
+    own_scores: ClassVar[frozenset[str]] = frozenset()
+    """Scores beyond those of `confidence.SCORES` that this kind of model computes itself."""
+    traces_calls: ClassVar[bool] = False
+    """Whether asking the model makes traced runs of its own (a chat model does)."""
+
+    _version: str | None = PrivateAttr(default=None)
+
+    def __init__(self, *args: Any, version: str | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._version = version
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Check the labels and the score."""
+        super().model_post_init(context)
+        if len(set(self.labels)) != len(self.labels):
+            msg = "`labels` must be distinct"
+            raise ValueError(msg)
+        if not (isinstance(self.score, str) and self.score in self.own_scores):
+            resolve_score(self.score)
+
+    # --- what a subclass provides -------------------------------------------------------------------------------
+
+    @abstractmethod
+    def predict_proba(self, inputs: list[Any]) -> ArrayLike:
+        """Return the class probabilities of a batch.
+
+        Args:
+            inputs: At least one input, already taken out of its dict.
+
+        Returns:
+            Shape (len(inputs), len(labels)), rows sum to 1. A row with NaN means "no answer": that input escalates.
+        """
+
+    def fingerprint(self) -> str:
+        """What `version` hashes: a string that changes when the model's answers may change."""
+        return UNVERIFIABLE
+
+    def read(self, value: Any) -> Any:
+        """Take the model's input out of what the chain passes.
+
+        Raises:
+            TypeError: If a dict lacks `input_key`.
+        """
+        if self.input_key is not None and isinstance(value, Mapping):
+            if self.input_key not in value:
+                msg = f"the input has no key {self.input_key!r} (`input_key` of small model {self.name!r})"
+                raise TypeError(msg)
+            return value[self.input_key]
+        return value
+
+    def warmup(self) -> None:
+        """Load what is loaded late, so that the first input does not pay for it."""
+
+    def clone(self) -> Self:
+        """Return an untied copy: training one never changes the other."""
+        copy = self.model_copy(deep=True)
+        copy._version = None  # noqa: SLF001
+        return copy
+
+    def save(self, path: str | Path) -> None:
+        """Write the model into a folder: safetensors and JSON, never pickle."""
+        msg = f"{type(self).__name__} cannot be saved: {path}"
+        raise NotImplementedError(msg)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a saved model. Executes no code from the folder."""
+        msg = f"{cls.__name__} cannot be loaded: {path}"
+        raise NotImplementedError(msg)
+
+    # --- what it is ---------------------------------------------------------------------------------------------
+
+    @property
+    def version(self) -> str:
+        """SHA-256 of what the model is, or the version given at construction, or `unverifiable`."""
+        if self._version is None:
+            body = self.fingerprint()
+            if body == UNVERIFIABLE:
+                return UNVERIFIABLE
+            score = self.score if isinstance(self.score, str) else UNVERIFIABLE
+            text = json.dumps([type(self).__qualname__, self.labels, score, body], ensure_ascii=False)
+            self._version = hashlib.sha256(text.encode()).hexdigest()
+        return self._version
+
+    def _stale(self) -> None:
+        """Forget the version, since the model has changed."""
+        self._version = None
+
+    @property
+    def label_set(self) -> frozenset[str]:
+        """The labels, for membership tests."""
+        return frozenset(self.labels)
+
+    # --- answers ------------------------------------------------------------------------------------------------
+
+    def answers(
+        self, inputs: Sequence[Any], configs: Sequence[RunnableConfig] | None = None
+    ) -> list[Answer | Exception]:
+        """Answer a batch without a traced run: one call of the model, an exception in place of a failed item.
+
+        This is what a router calls. `configs` matters only to models whose calls are traced themselves.
+        """
+        del configs
+        results: list[Answer | Exception] = [InvalidAnswerError("not asked")] * len(inputs)
+        places: list[int] = []
+        values: list[Any] = []
+        for place, item in enumerate(inputs):
+            try:
+                values.append(self.read(item))
+            except Exception as error:  # noqa: BLE001
+                results[place] = error
+            else:
+                places.append(place)
+        if values:
+            for place, answer in zip(places, self._isolated(values), strict=True):
+                results[place] = answer
+        return results
+
+    async def aanswers(
+        self, inputs: Sequence[Any], configs: Sequence[RunnableConfig] | None = None
+    ) -> list[Answer | Exception]:
+        """Async twin of `answers`: the same work, in an executor thread."""
+        if not inputs:
+            return []
+        return await run_in_executor(None, self.answers, inputs, configs)
+
+    def _isolated(self, values: list[Any]) -> list[Answer | Exception]:
+        """Answer all at once; if that raises, one by one, so that a bad input harms only itself."""
+        try:
+            return self._answer(values)
+        except Exception as error:  # noqa: BLE001
+            if len(values) == 1:
+                return [error]
+        results: list[Answer | Exception] = []
+        failed_in_a_row = 0
+        for value in values:
+            try:
+                results.extend(self._answer([value]))
+                failed_in_a_row = 0
+            except Exception as error:  # noqa: BLE001, PERF203
+                failed_in_a_row += 1
+                results.append(error)
+                if failed_in_a_row == _GIVE_UP_AFTER and len(results) == _GIVE_UP_AFTER:
+                    # The model is broken, not an input: do not call it once for every input.
+                    results.extend([error] * (len(values) - len(results)))
+                    break
+        return results
+
+    def _predict(self, values: list[Any]) -> tuple[ArrayLike, Sequence[float] | NDArray[Any] | None]:
+        """Return probabilities and, where the model computes its own score, the confidences."""
+        return self.predict_proba(values), None
+
+    def _answer(self, values: list[Any]) -> list[Answer | Exception]:
+        raw, confidences = self._predict(values)
+        rows = np.asarray(raw, dtype=np.float64)
+        labels = self.labels
+        if rows.shape != (len(values), len(labels)):
+            msg = (
+                f"`predict_proba` of {self.name!r} returned shape {rows.shape}; "
+                f"expected ({len(values)}, {len(labels)}): one row per input, one column per label"
+            )
+            raise InvalidAnswerError(msg)
+        with np.errstate(invalid="ignore"):
+            good = (rows >= 0.0).all(axis=1) & (np.abs(rows.sum(axis=1) - 1.0) <= 1e-3)
+        best = rows.argmax(axis=1).tolist()
+        lists = rows.tolist()
+        function: ScoreFunction | None = None
+        if confidences is None:
+            function = None if self.score == "max_probability" else resolve_score(self.score)
+        results: list[Answer | Exception] = []
+        for place, row in enumerate(lists):
+            if not good[place]:
+                results.append(InvalidAnswerError("probabilities are NaN, negative, or do not sum to 1"))
+                continue
+            probabilities = dict(zip(labels, row, strict=True))
+            if confidences is not None:
+                confidence = float(confidences[place])
+            elif function is None:
+                confidence = row[best[place]]
+            else:
+                try:
+                    confidence = float(function(probabilities))
+                except Exception as error:  # noqa: BLE001
+                    results.append(error)
+                    continue
+            if not np.isfinite(confidence):
+                results.append(InvalidAnswerError("`confidence` is not finite"))
+                continue
+            results.append(
+                {"choice": labels[best[place]], "probabilities": probabilities, "confidence": confidence}
+            )
+        return results
+
+    # --- Runnable -----------------------------------------------------------------------------------------------
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Answer:  # noqa: A002
+        """Answer one input, as one traced run.
+
+        Raises:
+            Exception: Whatever the model raised, or `InvalidAnswerError`.
+        """
+
+        def answer(value: Any, config: RunnableConfig) -> Answer:
+            (result,) = self.answers([value], [config])
+            if isinstance(result, Exception):
+                raise result
+            return result
+
+        return self._call_with_config(answer, input, config, **kwargs)
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Answer:  # noqa: A002
+        """Async twin of `invoke`; the model runs in an executor thread."""
+
+        async def answer(value: Any, config: RunnableConfig) -> Answer:
+            (result,) = await self.aanswers([value], [config])
+            if isinstance(result, Exception):
+                raise result
+            return result
+
+        return await self._acall_with_config(answer, input, config, **kwargs)
+
+    def batch(
+        self,
+        inputs: list[Any],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any | None,
+    ) -> list[Answer]:
+        """Answer a list of inputs with one call of the model."""
+
+        def answer(values: list[Any], config: list[RunnableConfig]) -> list[Exception | Answer]:
+            return cast("list[Exception | Answer]", self.answers(values, config))
+
+        return self._batch_with_config(
+            answer, inputs, config, return_exceptions=return_exceptions, **kwargs
+        )
+
+    async def abatch(
+        self,
+        inputs: list[Any],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any | None,
+    ) -> list[Answer]:
+        """Async twin of `batch`: still one call of the model."""
+
+        async def answer(values: list[Any], config: list[RunnableConfig]) -> list[Exception | Answer]:
+            return cast("list[Exception | Answer]", await self.aanswers(values, config))
+
+        return await self._abatch_with_config(
+            answer, inputs, config, return_exceptions=return_exceptions, **kwargs
+        )
+
+
+def read_text(value: Any) -> str:
+    """Take the text out of an input: a str, a message, a list of messages (the last), or a dict with one text.
+
+    Raises:
+        TypeError: If there is no text to be found. The message never carries the value.
+    """
+    if isinstance(value, str):
+        return value
+    text = getattr(value, "text", None)  # a message
+    if isinstance(text, str):
+        return str(text)
+    if isinstance(value, Mapping):
+        texts = [v for k, v in value.items() if isinstance(v, str) and k != "dsplus"]
+        if len(texts) == 1:
+            return texts[0]
+        msg = f"the input is a dict with {len(texts)} texts: name the key with `input_key=`"
+        raise TypeError(msg)
+    if isinstance(value, Sequence) and len(value) > 0 and not isinstance(value, (bytes, bytearray)):
+        last = getattr(value[-1], "text", None)
+        if isinstance(last, str):
+            return str(last)
+    msg = f"a text model needs a str, a message, or a dict with a text, not {type(value).__name__}"
+    raise TypeError(msg)
