@@ -12,6 +12,8 @@ from langchain_dsplus._version import __version__
 
 if TYPE_CHECKING:
     from langchain_dsplus.answer import Answer, Route
+    from langchain_dsplus.operations.recorder import JSONLRecorder, Recorder
+    from langchain_dsplus.router import ConfidenceRouter
     from langchain_dsplus.small_models.base import SmallModel
     from langchain_dsplus.small_models.fake import FakeSmallModel
     from langchain_dsplus.small_models.sklearn import SklearnClassifier
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 _HOME = {
     "Answer": "answer",
     "Route": "answer",
+    "ConfidenceRouter": "router",
+    "JSONLRecorder": "operations.recorder",
+    "Recorder": "operations.recorder",
     "SmallModel": "small_models.base",
     "FakeSmallModel": "small_models.fake",
     "SklearnClassifier": "small_models.sklearn",
@@ -26,7 +31,10 @@ _HOME = {
 
 __all__ = [
     "Answer",
+    "ConfidenceRouter",
     "FakeSmallModel",
+    "JSONLRecorder",
+    "Recorder",
     "Route",
     "SklearnClassifier",
     "SmallModel",

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired
 
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 Reason = Literal["confident", "unsure", "error", "off", "shadow", "audit", "budget", "never_local"]
 """Why an input was accepted or escalated."""
@@ -126,7 +126,7 @@ def check_answer(answer: Mapping[str, Any], labels: frozenset[str]) -> Answer:
                 msg = "`probabilities` holds a negative number or NaN"
                 raise InvalidAnswerError(msg)
             total += value
-        if not abs(total - 1.0) <= 1e-3:  # noqa: PLR1730
+        if not abs(total - 1.0) <= 1e-3:
             msg = f"`probabilities` must sum to 1, not {total:.6g}"
             raise InvalidAnswerError(msg)
     if labels and (choice not in labels or not labels.issuperset(probabilities)):

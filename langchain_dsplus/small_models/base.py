@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from langchain_core.runnables import RunnableSerializable
@@ -15,7 +16,7 @@ from langchain_core.runnables.config import run_in_executor
 from pydantic import ConfigDict, Field, PrivateAttr
 
 from langchain_dsplus.answer import Answer, InvalidAnswerError
-from langchain_dsplus.confidence import SCORES, ScoreFunction, resolve_score
+from langchain_dsplus.confidence import ScoreFunction, resolve_score
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -205,7 +206,7 @@ class SmallModel(RunnableSerializable[Any, Answer]):
             try:
                 results.extend(self._answer([value]))
                 failed_in_a_row = 0
-            except Exception as error:  # noqa: BLE001, PERF203
+            except Exception as error:  # noqa: BLE001
                 failed_in_a_row += 1
                 results.append(error)
                 if failed_in_a_row == _GIVE_UP_AFTER and len(results) == _GIVE_UP_AFTER:
@@ -228,36 +229,42 @@ class SmallModel(RunnableSerializable[Any, Answer]):
                 f"expected ({len(values)}, {len(labels)}): one row per input, one column per label"
             )
             raise InvalidAnswerError(msg)
-        with np.errstate(invalid="ignore"):
-            good = (rows >= 0.0).all(axis=1) & (np.abs(rows.sum(axis=1) - 1.0) <= 1e-3)
-        best = rows.argmax(axis=1).tolist()
-        lists = rows.tolist()
-        function: ScoreFunction | None = None
-        if confidences is None:
-            function = None if self.score == "max_probability" else resolve_score(self.score)
+        function = None if self.score == "max_probability" else self._score_function()
         results: list[Answer | Exception] = []
-        for place, row in enumerate(lists):
-            if not good[place]:
+        for place, row in enumerate(rows.tolist()):
+            # NaN fails every comparison, so it is caught by the sum.
+            if not (abs(sum(row) - 1.0) <= 1e-3 and min(row) >= 0.0):
                 results.append(InvalidAnswerError("probabilities are NaN, negative, or do not sum to 1"))
                 continue
+            largest = max(row)
             probabilities = dict(zip(labels, row, strict=True))
-            if confidences is not None:
-                confidence = float(confidences[place])
-            elif function is None:
-                confidence = row[best[place]]
-            else:
-                try:
+            try:
+                if confidences is not None:
+                    confidence = float(confidences[place])
+                elif function is None:
+                    confidence = largest
+                else:
                     confidence = float(function(probabilities))
-                except Exception as error:  # noqa: BLE001
-                    results.append(error)
-                    continue
-            if not np.isfinite(confidence):
+            except Exception as error:  # noqa: BLE001
+                results.append(error)
+                continue
+            if not math.isfinite(confidence):
                 results.append(InvalidAnswerError("`confidence` is not finite"))
                 continue
             results.append(
-                {"choice": labels[best[place]], "probabilities": probabilities, "confidence": confidence}
+                {
+                    "choice": labels[row.index(largest)],
+                    "probabilities": probabilities,
+                    "confidence": confidence,
+                }
             )
         return results
+
+    def _score_function(self) -> ScoreFunction | None:
+        """None where the model computes the score itself."""
+        if isinstance(self.score, str) and self.score in self.own_scores:
+            return None
+        return resolve_score(self.score)
 
     # --- Runnable -----------------------------------------------------------------------------------------------
 
@@ -268,7 +275,8 @@ class SmallModel(RunnableSerializable[Any, Answer]):
             Exception: Whatever the model raised, or `InvalidAnswerError`.
         """
 
-        def answer(value: Any, config: RunnableConfig) -> Answer:
+        def answer(value: Any, run_manager: Any, config: RunnableConfig) -> Answer:
+            del run_manager
             (result,) = self.answers([value], [config])
             if isinstance(result, Exception):
                 raise result
@@ -279,7 +287,8 @@ class SmallModel(RunnableSerializable[Any, Answer]):
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Answer:  # noqa: A002
         """Async twin of `invoke`; the model runs in an executor thread."""
 
-        async def answer(value: Any, config: RunnableConfig) -> Answer:
+        async def answer(value: Any, run_manager: Any, config: RunnableConfig) -> Answer:
+            del run_manager
             (result,) = await self.aanswers([value], [config])
             if isinstance(result, Exception):
                 raise result
@@ -297,12 +306,11 @@ class SmallModel(RunnableSerializable[Any, Answer]):
     ) -> list[Answer]:
         """Answer a list of inputs with one call of the model."""
 
-        def answer(values: list[Any], config: list[RunnableConfig]) -> list[Exception | Answer]:
-            return cast("list[Exception | Answer]", self.answers(values, config))
+        def answer(values: list[Any], run_manager: Any, config: list[RunnableConfig]) -> list[Exception | Answer]:
+            del run_manager
+            return self.answers(values, config)
 
-        return self._batch_with_config(
-            answer, inputs, config, return_exceptions=return_exceptions, **kwargs
-        )
+        return self._batch_with_config(answer, inputs, config, return_exceptions=return_exceptions, **kwargs)
 
     async def abatch(
         self,
@@ -314,12 +322,11 @@ class SmallModel(RunnableSerializable[Any, Answer]):
     ) -> list[Answer]:
         """Async twin of `batch`: still one call of the model."""
 
-        async def answer(values: list[Any], config: list[RunnableConfig]) -> list[Exception | Answer]:
-            return cast("list[Exception | Answer]", await self.aanswers(values, config))
+        async def answer(values: list[Any], run_manager: Any, config: list[RunnableConfig]) -> list[Exception | Answer]:
+            del run_manager
+            return await self.aanswers(values, config)
 
-        return await self._abatch_with_config(
-            answer, inputs, config, return_exceptions=return_exceptions, **kwargs
-        )
+        return await self._abatch_with_config(answer, inputs, config, return_exceptions=return_exceptions, **kwargs)
 
 
 def read_text(value: Any) -> str:

@@ -1,0 +1,317 @@
+"""The decision itself, without any input or output: settings, Algorithm 2, and what follows from it.
+
+A router drives it, in sync or async code; nothing in here waits, calls a model or knows a callback.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import os
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, get_args
+
+from langchain_dsplus.answer import Answer, EscalationContext, InvalidAnswerError, Reason, Route
+from langchain_dsplus.confidence import ScoreFunction
+
+logger = logging.getLogger(__name__)
+
+Mode: TypeAlias = Literal["live", "shadow", "off"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+_LOOSENESS = {"off": 0, "shadow": 1, "live": 2}
+MODE_VARIABLE = "DSPLUS_MODE"
+"""The kill switch: an environment variable, read at every call."""
+
+_warned: set[str] = set()
+
+
+class SettingsError(ValueError):
+    """A per-call setting is malformed, or looser than the router allows."""
+
+
+def read_threshold(value: Any, where: str = "threshold") -> float:
+    """Check one threshold. None and infinity accept nothing.
+
+    Raises:
+        SettingsError: If it is no number or NaN.
+    """
+    if value is None:
+        return math.inf
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+        if hasattr(value, "item") and getattr(value, "ndim", None) == 0:  # a NumPy scalar
+            return read_threshold(value.item(), where)
+        msg = f"`{where}` must be a number, or None to accept nothing, not {type(value).__name__}"
+        raise SettingsError(msg)
+    return float(value)
+
+
+def read_thresholds(value: Any, names: Sequence[str], where: str = "threshold") -> tuple[float, ...]:
+    """Return one threshold per small model, from a number for all, a list, or a dict by name.
+
+    Raises:
+        SettingsError: If one is missing, unknown or no number.
+    """
+    if isinstance(value, Mapping):
+        if value.keys() != set(names):
+            msg = f"`{where}` must name every small model and no other: {list(names)}, not {list(value)}"
+            raise SettingsError(msg)
+        return tuple(read_threshold(value[name], f"{where}[{name!r}]") for name in names)
+    if isinstance(value, (list, tuple)):
+        if len(value) != len(names):
+            msg = f"`{where}` has {len(value)} entries for {len(names)} small models"
+            raise SettingsError(msg)
+        return tuple(read_threshold(v, f"{where}[{i}]") for i, v in enumerate(value))
+    return (read_threshold(value, where),) * len(names)
+
+
+def read_mode(value: Any, where: str = "mode") -> Mode:
+    """Check a mode.
+
+    Raises:
+        SettingsError: If there is no such mode.
+    """
+    for mode in MODES:
+        if value == mode:
+            return mode
+    msg = f"`{where}` must be one of {list(MODES)}, not {value!r}"
+    raise SettingsError(msg)
+
+
+def read_rate(value: Any, where: str = "audit_rate") -> float:
+    """Check a share in [0, 1].
+
+    Raises:
+        SettingsError: If it is not one.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 <= value <= 1.0:
+        msg = f"`{where}` must be a number from 0 to 1"
+        raise SettingsError(msg)
+    return float(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What holds for one input."""
+
+    thresholds: tuple[float, ...]
+    mode: Mode
+    audit_rate: float
+
+
+def kill_switch() -> Mode:
+    """What `DSPLUS_MODE` asks for; `live` where it is not set. A word that it does not know means `off`."""
+    raw = os.environ.get(MODE_VARIABLE)
+    if not raw:
+        return "live"
+    word = raw.strip().lower()
+    if word in _LOOSENESS:
+        return read_mode(word)
+    if raw not in _warned:
+        _warned.add(raw)
+        logger.warning("%s=%r is none of %s: everything goes to the large model", MODE_VARIABLE, raw, list(MODES))
+    return "off"
+
+
+def safer(first: Mode, second: Mode) -> Mode:
+    """The safer of two modes: off before shadow before live."""
+    return first if _LOOSENESS[first] <= _LOOSENESS[second] else second
+
+
+def call_settings(
+    base: Settings,
+    configurable: Mapping[str, Any],
+    *,
+    router: str | None,
+    names: Sequence[str],
+    allow_override: bool,
+) -> Settings:
+    """Merge a call's settings into the router's own.
+
+    Order: configurable, then the graph runtime's context, then the constructor. `dsplus_<router>_<setting>` wins over
+    `dsplus_<setting>`. `DSPLUS_MODE` can only make it safer.
+
+    Raises:
+        SettingsError: If a setting is malformed, or a mode looser than the constructor's is not allowed.
+    """
+    runtime = configurable.get("__pregel_runtime")
+    context = getattr(runtime, "context", None)
+    thresholds, mode, rate = base.thresholds, base.mode, base.audit_rate
+    if context is not None or any(key.startswith("dsplus_") for key in configurable):
+        value = _lookup("threshold", configurable, context, router)
+        if value is not None:
+            thresholds = read_thresholds(value, names, "dsplus_threshold")
+        value = _lookup("mode", configurable, context, router)
+        if value is not None:
+            mode = read_mode(value, "dsplus_mode")
+            if _LOOSENESS[mode] > _LOOSENESS[base.mode] and not allow_override:
+                msg = (
+                    f"`dsplus_mode`={mode!r} is looser than the router's {base.mode!r} and was refused; "
+                    "construct the router with `allow_override=True` to allow it"
+                )
+                raise SettingsError(msg)
+        value = _lookup("audit_rate", configurable, context, router)
+        if value is not None:
+            rate = read_rate(value, "dsplus_audit_rate")
+    mode = safer(kill_switch(), mode)
+    if (thresholds, mode, rate) == (base.thresholds, base.mode, base.audit_rate):
+        return base
+    return Settings(thresholds, mode, rate)
+
+
+def _lookup(setting: str, configurable: Mapping[str, Any], context: Any, router: str | None) -> Any:
+    keys = [f"dsplus_{setting}"]
+    if router:
+        keys.insert(0, f"dsplus_{router}_{setting}")
+    for key in keys:
+        if configurable.get(key) is not None:
+            return configurable[key]
+    for key in keys:
+        value = context.get(key) if isinstance(context, Mapping) else getattr(context, key, None)
+        if value is not None:
+            return value
+    return None
+
+
+def sampled(route_id: str, salt: bytes, rate: float) -> bool:
+    """Whether this decision is audited: by a keyed hash of its id, never of its content."""
+    if rate <= 0.0:
+        return False
+    digest = hashlib.blake2b(route_id.encode(), key=salt, digest_size=8).digest()
+    return int.from_bytes(digest) < rate * 2.0**64
+
+
+@dataclass(slots=True)
+class Item:
+    """One input on its way through a router."""
+
+    input: Any
+    config: Any
+    run: Any
+    """The traced run of this decision: a run manager."""
+    settings: Settings
+    route_id: str
+    answers: list[Answer] = field(default_factory=list)
+    reason: Reason = "unsure"
+    accepted: int | None = None
+    """Which small model's answer was accepted."""
+    threshold: float = math.inf
+    failed: bool = False
+    """Whether a small model failed: then the large model gets the plain prompt."""
+    error: str | None = None
+    output: Any = None
+    """The local answer as the large chain's type, where one was accepted."""
+    context: EscalationContext | None = None
+    degraded: int | None = None
+    audited: bool = False
+    small_seconds: float = 0.0
+    large_seconds: float = 0.0
+
+    def escalation(self) -> EscalationContext:
+        """What the large chain may know. Empty probabilities mean the plain prompt."""
+        if self.context is None:
+            if self.settings.mode != "live" or self.failed or not self.answers:
+                self.context = EscalationContext(None, {})
+            else:
+                answer = self.answers[-1]
+                self.context = EscalationContext(answer, answer["probabilities"])
+        return self.context
+
+    def route(self, names: Sequence[str]) -> Route:
+        """The record of this decision."""
+        who = self.accepted if self.degraded is None else self.degraded
+        route = Route(
+            route_id=self.route_id,
+            model="large" if who is None else names[who],
+            accepted=self.accepted is not None,
+            threshold=self.threshold if math.isfinite(self.threshold) else None,
+            answers=self.answers,
+            reason=self.reason,
+        )
+        if self.error is not None:
+            route["error"] = self.error
+        if self.degraded is not None:
+            route["degraded"] = True
+        if self.audited:
+            route["audited"] = True
+        if self.context is not None and self.context.notes:
+            route.update(self.context.notes)  # type: ignore[typeddict-item]
+        return route
+
+
+Asked: TypeAlias = tuple[int, list[Item]]
+"""Which small model to ask, about which items."""
+
+
+def decide(
+    items: Sequence[Item],
+    labels: Sequence[Sequence[str]],
+    *,
+    score: ScoreFunction | None = None,
+    never_local: frozenset[str] = frozenset(),
+) -> Generator[Asked, Sequence[Answer | Exception], None]:
+    """Algorithm 2 of the paper over a batch: specific, then learnable, then large.
+
+    Yields which model to ask about which items, takes the answers, and writes the outcome into the items. Confidence
+    must be strictly above the threshold.
+
+    Args:
+        items: The inputs; those not in live mode are left alone.
+        labels: For every small model its labels; none means any choice counts as known.
+        score: Recomputes the confidence from the probabilities.
+        never_local: Labels that always escalate.
+    """
+    pending: list[Item] = []
+    for item in items:
+        if item.settings.mode == "live":
+            pending.append(item)
+        else:
+            item.reason = item.settings.mode
+    for model, known in enumerate(labels):
+        if not pending:
+            return
+        results = yield model, pending
+        undecided = []
+        for item, result in zip(pending, results, strict=True):
+            item.threshold = item.settings.thresholds[model]
+            checked = judge(result, known, score)
+            if isinstance(checked, Exception):
+                item.reason = "error"
+                item.error = describe(checked)
+                item.failed = True
+            else:
+                item.answers.append(checked)
+                if not checked["confidence"] > item.threshold:
+                    undecided.append(item)
+                elif checked["choice"] in never_local:
+                    item.reason = "never_local"
+                else:
+                    item.reason = "confident"
+                    item.accepted = model
+        pending = undecided
+
+
+def judge(result: Answer | Exception, known: Sequence[str], score: ScoreFunction | None) -> Answer | Exception:
+    """Check an answer before it counts, and recompute its confidence where the router has its own score."""
+    if isinstance(result, Exception):
+        return result
+    try:
+        if score is not None:
+            confidence = float(score(result["probabilities"]))
+            result = {**result, "confidence": confidence}
+        if not math.isfinite(result["confidence"]):
+            return InvalidAnswerError("`confidence` is not finite")
+        if known and result["choice"] not in known:
+            return InvalidAnswerError("`choice` is a label that the small model does not have")
+    except Exception as error:  # noqa: BLE001 - whatever it is, accepting needs proof
+        return error
+    return result
+
+
+def describe(error: BaseException) -> str:
+    """Name an error without its text, which may hold a user's; our own errors never do."""
+    kind = type(error)
+    if kind.__module__.startswith("langchain_dsplus"):
+        return f"{kind.__name__}: {error}"
+    return kind.__name__

@@ -1,0 +1,1 @@
+"""Running it: recorders, background work, prices, collecting outcomes."""

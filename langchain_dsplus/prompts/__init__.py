@@ -1,0 +1,1 @@
+"""What the large model is asked: pruned candidates, denoised text, parsed answers."""

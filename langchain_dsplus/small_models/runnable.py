@@ -1,0 +1,85 @@
+"""Any Runnable that returns an `Answer`, as a small model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from langchain_core.runnables import Runnable
+
+from langchain_dsplus.answer import Answer, check_answer
+from langchain_dsplus.small_models.base import SmallModel
+from langchain_dsplus.small_models.sklearn import SklearnClassifier
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+
+
+class RunnableSmallModel(SmallModel):
+    """Wraps a Runnable from input to `Answer`: a small model with retries, or a chain of your own.
+
+    `labels` may be empty: then any choice counts as known. The confidence is the one in the answer.
+    """
+
+    runnable: Runnable[Any, Any]
+
+    traces_calls: ClassVar[bool] = True
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """It can be dumped where the Runnable can."""
+        return True
+
+    def predict_proba(self, inputs: list[Any]) -> list[list[float]]:
+        """Return the probabilities alone."""
+        rows = []
+        for answer in self.answers(inputs):
+            if isinstance(answer, Exception):
+                raise answer
+            rows.append([answer["probabilities"].get(label, 0.0) for label in self.labels])
+        return rows
+
+    def answers(
+        self, inputs: Sequence[Any], configs: Sequence[RunnableConfig] | None = None
+    ) -> list[Answer | Exception]:
+        """Ask the Runnable, in one batch."""
+        config = None if configs is None else list(configs)
+        return self._check(self.runnable.batch(list(inputs), config, return_exceptions=True))
+
+    async def aanswers(
+        self, inputs: Sequence[Any], configs: Sequence[RunnableConfig] | None = None
+    ) -> list[Answer | Exception]:
+        """Async twin of `answers`."""
+        config = None if configs is None else list(configs)
+        return self._check(await self.runnable.abatch(list(inputs), config, return_exceptions=True))
+
+    def _check(self, raw: list[Any]) -> list[Answer | Exception]:
+        results: list[Answer | Exception] = []
+        for value in raw:
+            try:
+                results.append(value if isinstance(value, Exception) else check_answer(value, self.label_set))
+            except ValueError as error:
+                results.append(error)
+        return results
+
+
+def as_small_model(value: Any) -> SmallModel:
+    """Make a small model of what a user passes as one.
+
+    A `SmallModel` passes; a fitted classifier with `predict_proba` becomes a `SklearnClassifier`; a Runnable that
+    returns an `Answer` is wrapped.
+
+    Raises:
+        TypeError: If it is none of these.
+    """
+    if isinstance(value, SmallModel):
+        return value
+    if callable(getattr(value, "predict_proba", None)):
+        return SklearnClassifier(value)
+    if isinstance(value, Runnable):
+        return RunnableSmallModel(runnable=value, labels=list(getattr(value, "labels", ()) or ()))
+    msg = (
+        f"`small` needs a SmallModel, a classifier with `predict_proba` and `classes_`, or a Runnable that returns "
+        f"an Answer, not {type(value).__name__}"
+    )
+    raise TypeError(msg)

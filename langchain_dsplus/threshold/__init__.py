@@ -1,0 +1,1 @@
+"""Choosing the threshold, and what a threshold costs."""
