@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import secrets
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar, cast
 
@@ -830,15 +833,17 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
     ) -> Sequence[Answer | Exception]:
         part = self._state.models[model]
         try:
+            asked: Awaitable[Sequence[Answer | Exception]]
             if self._state.batchers and len(values) == 1:
-                config = configs[0] if configs else RunnableConfig()
-                asked: Any = self._ask_together(model, values[0], config)
-            else:
+                asked = self._ask_together(model, values[0], configs[0] if configs else RunnableConfig())
+            elif self.small_timeout is None or part.traces_calls:
                 asked = part.aanswers(values, configs)
+            else:
+                asked = asyncio.wrap_future(self._in_thread(lambda: part.answers(values, configs)))
             if self.small_timeout is None:
-                return cast("Sequence[Answer | Exception]", await asked)
+                return await asked
             try:
-                return cast("Sequence[Answer | Exception]", await asyncio.wait_for(asked, self.small_timeout))
+                return await asyncio.wait_for(asked, self.small_timeout)
             except TimeoutError:
                 raise self._timed_out() from None
         except Exception as error:  # noqa: BLE001 - a small model that fails escalates
@@ -851,31 +856,39 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
         return SmallModelTimeoutError(f"no answer within {self.small_timeout:g} s")
 
     def _within(self, seconds: float, job: Callable[[], T]) -> T:
-        """Run a job in a daemon thread and stop waiting after some time; the thread itself cannot be stopped."""
-        with self._state.lock:
-            if self._state.hung >= _MAX_HUNG:  # do not pile up threads behind a model that hangs
+        """Run a job in a thread and stop waiting after some time; the thread itself cannot be stopped."""
+        future = self._in_thread(job)
+        try:
+            return future.result(seconds)
+        except FutureTimeoutError:
+            if future.done():  # the job's own error
+                raise
+            raise self._timed_out() from None
+
+    def _in_thread(self, job: Callable[[], T]) -> Future[T]:
+        """Run a job in a daemon thread, so that one that hangs holds up neither an executor nor the exit."""
+        state = self._state
+        with state.lock:
+            if state.hung >= _MAX_HUNG:  # do not pile up threads behind a model that hangs
                 raise self._timed_out()
-            self._state.hung += 1
-        done = threading.Event()
-        results: list[T] = []
-        errors: list[Exception] = []
+            state.hung += 1
+        future: Future[T] = Future()
+        future.set_running_or_notify_cancel()  # from here on a cancelled waiter leaves it alone
+        context = contextvars.copy_context()
 
         def work() -> None:
             try:
-                results.append(job())
+                result = context.run(job)
             except Exception as error:  # noqa: BLE001
-                errors.append(error)
+                future.set_exception(error)
+            else:
+                future.set_result(result)
             finally:
-                with self._state.lock:
-                    self._state.hung -= 1
-                done.set()
+                with state.lock:
+                    state.hung -= 1
 
         threading.Thread(target=work, name="dsplus-small", daemon=True).start()
-        if not done.wait(seconds):
-            raise self._timed_out()
-        if errors:
-            raise errors[0]
-        return results[0]
+        return future
 
     def _localize(self, items: Sequence[Item]) -> None:
         """Turn accepted answers into the large chain's type; one that cannot be turned escalates."""

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import numpy as np
 from langchain_core.runnables import RunnableSerializable
 from langchain_core.runnables.config import run_in_executor
 from pydantic import ConfigDict, Field, PrivateAttr
@@ -221,17 +220,18 @@ class SmallModel(RunnableSerializable[Any, Answer]):
 
     def _answer(self, values: list[Any]) -> list[Answer | Exception]:
         raw, confidences = self._predict(values)
-        rows = np.asarray(raw, dtype=np.float64)
         labels = self.labels
-        if rows.shape != (len(values), len(labels)):
+        rows = _rows(raw)
+        widths = {len(row) for row in rows}
+        if len(rows) != len(values) or widths != {len(labels)}:
             msg = (
-                f"`predict_proba` of {self.name!r} returned shape {rows.shape}; "
-                f"expected ({len(values)}, {len(labels)}): one row per input, one column per label"
+                f"`predict_proba` of {self.name!r} returned {len(rows)} rows of {sorted(widths)} numbers; "
+                f"expected {len(values)} of {len(labels)}: one row per input, one column per label"
             )
             raise InvalidAnswerError(msg)
         function = None if self.score == "max_probability" else self._score_function()
         results: list[Answer | Exception] = []
-        for place, row in enumerate(rows.tolist()):
+        for place, row in enumerate(rows):
             # NaN fails every comparison, so it is caught by the sum.
             if not (abs(sum(row) - 1.0) <= 1e-3 and min(row) >= 0.0):
                 results.append(InvalidAnswerError("probabilities are NaN, negative, or do not sum to 1"))
@@ -327,6 +327,19 @@ class SmallModel(RunnableSerializable[Any, Answer]):
             return await self.aanswers(values, config)
 
         return await self._abatch_with_config(answer, inputs, config, return_exceptions=return_exceptions, **kwargs)
+
+
+def _rows(raw: Any) -> list[list[float]]:
+    """Take an array, a tensor, a data frame or lists apart into plain floats, without importing NumPy for it."""
+    if hasattr(raw, "to_numpy"):
+        raw = raw.to_numpy()
+    if hasattr(raw, "tolist"):
+        raw = raw.tolist()
+    try:
+        return [[float(p) for p in row] for row in raw]
+    except TypeError as error:
+        msg = "`predict_proba` must return numbers in rows, one row per input"
+        raise InvalidAnswerError(msg) from error
 
 
 def read_text(value: Any) -> str:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from pydantic import Field, PrivateAttr
 
 from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel, read_text
@@ -76,13 +75,13 @@ class FakeSmallModel(SmallModel):
             return UNVERIFIABLE
         return json.dumps([dict(self.responses), self.default], default=repr, sort_keys=True)
 
-    def predict_proba(self, inputs: list[Any]) -> np.ndarray[Any, Any]:
+    def predict_proba(self, inputs: list[Any]) -> list[list[float]]:
         """Look the inputs up."""
         with self._lock:
             self._calls.append(list(inputs))
         if self.latency:
             time.sleep(self.latency)
-        return np.array([self._row(value) for value in inputs], dtype=np.float64)
+        return [self._row(value) for value in inputs]
 
     def _row(self, value: Any) -> list[float]:
         if callable(self.responses):

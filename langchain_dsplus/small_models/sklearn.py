@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 from pydantic import Field
 
 from langchain_dsplus._imports import require
@@ -120,6 +119,8 @@ class SklearnClassifier(SmallModel):
 
 def _feed(digest: Any, value: Any, *, depth: int) -> bool:
     """Hash a fitted estimator by its parameters and arrays. False where something cannot be seen into."""
+    import numpy as np  # noqa: PLC0415 - not needed to import the package
+
     if depth > 12:
         return False
     if isinstance(value, np.ndarray) and value.dtype != object:

@@ -1,0 +1,317 @@
+"""The demo's story: train, validate, choose, route, report; then one dispute."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from langchain_dsplus._imports import require
+from langchain_dsplus.demo.arms import Arm, run_arm
+from langchain_dsplus.demo.report import difference, dispute_panel, llm_of, plot, table, words
+from langchain_dsplus.demo.snippets import LABELS, Snippet, Splits, read_snippets, split_snippets
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import Runnable
+    from rich.console import Console
+
+    from langchain_dsplus.operations.prices import Price
+    from langchain_dsplus.outcomes import Outcomes
+    from langchain_dsplus.small_models.base import SmallModel
+
+PROMPT = [
+    (
+        "system",
+        "You decide whether a sentence from a product review is negative or positive. Answer with that one word.",
+    ),
+    ("human", "Sentence: {text}"),
+]
+STATEMENT = (
+    "I rent a desk in a shared workshop and I have to tell you what I have had to put up with, because honestly "
+    "nobody would believe it. On 3 May I was gluing a frame, which as everyone knows cannot wait, and I am a very"
+    " careful person, ask anybody. Marek, who has the desk next to mine and who has never liked me, kept asking "
+    "me to move my clamps off his half of the table. He asked three times. I was busy, so I did not move them. It"
+    " is not as if they were in his way, I mean who needs a whole half of a table? Then he picked up one clamp "
+    "and put it on the floor, on purpose, in the most provoking way. Anyone would have been upset. I threw my "
+    "mallet at his cabinet and it cracked the glass door, which cost 180 euros. He did not touch me. I never "
+    "meant the glass to break, and frankly a cabinet with a glass door has no business in a workshop. I am the "
+    "one who could not finish the frame, so I think that he should pay for the door."
+)
+_FULL = (300, 400)
+_QUICK = (48, 48)
+
+
+class Large(NamedTuple):
+    """The large model of this run."""
+
+    chat: Any
+    title: str
+    price: Price
+    price_name: str
+    concurrency: int
+    local: bool
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What validation decided: which small model, and the threshold."""
+
+    small: SmallModel
+    threshold: float
+    outcomes: Outcomes
+    accuracy: float
+    large_accuracy: float
+    coverage: float
+    note: str
+
+
+def run_demo(
+    *,
+    model: str = "qwen2.5-coder-0.5b",
+    quick: bool = False,
+    output: str | Path = "demo-output",
+    seed: int = 0,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Run the whole story on real models and print what came out, whatever it is.
+
+    With `OPENAI_API_KEY` set (and `OPENAI_BASE_URL`, `OPENAI_MODEL`), that model is the large one; otherwise a local
+    GGUF served over HTTP. A run that was cut off resumes: the large model is not asked again about what it answered.
+
+    Args:
+        model: The local model, by its name in `dsplus models list`.
+        quick: Fewer inputs.
+        output: Folder for outcomes, measurements and the plot.
+        seed: Of the split.
+        console: Where to print.
+
+    Returns:
+        The measurements, as written to `results.json`.
+    """
+    from rich.console import Console
+
+    from langchain_dsplus.weights import resolve
+
+    console = console or Console()
+    began = time.perf_counter()
+    validation, test = _QUICK if quick else _FULL
+    console.rule("[bold]1. Data and models")
+    splits = split_snippets(read_snippets(resolve("amazon-snippets")), validation=validation, test=test, seed=seed)
+    console.print(
+        f"Sentences of Amazon reviews with a clear human rating: {len(splits.train)} to train the small models, "
+        f"{len(splits.validation)} to choose the threshold, {len(splits.test)} untouched ones to report on."
+    )
+    smalls = train(splits, console)
+    with large_model(model, console) as large:
+        folder = _folder(Path(output), {"model": large.title, "seed": seed, "sizes": [validation, test]}, console)
+        console.rule("[bold]2. Validation: both sides answer, then the threshold is chosen")
+        choice = choose(smalls, splits, large, folder, console)
+        console.rule("[bold]3. The untouched sentences")
+        arms = compare(smalls, choice, splits.test, large, folder=folder, console=console)
+        console.print(table(arms, large.price, large.price_name))
+        for line in words(arms, choice.threshold, large.title):
+            console.print(line)
+        picture = plot(arms, choice, splits.test, folder / "accuracy-against-calls.png", large.title)
+        console.rule("[bold]4. A dispute: a small model rewrites, the large one decides")
+        dispute = settle(large, console)
+    results = {
+        "large": large.title,
+        "small": choice.small.name,
+        "threshold": choice.threshold,
+        "validation": {"accuracy": choice.accuracy, "large": choice.large_accuracy, "coverage": choice.coverage},
+        "price": large.price_name,
+        "arms": {
+            arm.name: {
+                "accuracy": arm.accuracy,
+                "large_calls": arm.calls,
+                "input_tokens": arm.input_tokens,
+                "output_tokens": arm.output_tokens,
+                "seconds": arm.seconds,
+                "dollars": arm.dollars(large.price),
+                "difference_to_llm": difference(arm, llm_of(arms)),
+            }
+            for arm in arms
+        },
+        "dispute": dispute,
+        "minutes": (time.perf_counter() - began) / 60,
+    }
+    (folder / "results.json").write_text(json.dumps(results, ensure_ascii=False, indent=1), encoding="utf-8")
+    console.rule("[bold]Done")
+    console.print(
+        f"{results['minutes']:.1f} minutes. Outcomes, measurements and dispute: {folder}\nPlot: {picture}\n"
+        "Nothing above was recorded beforehand; another seed or machine gives other numbers."
+    )
+    return results
+
+
+def _folder(output: Path, setup: dict[str, Any], console: Console) -> Path:
+    """The output folder: continued if it holds an unfinished run of the same setup, emptied of ours otherwise."""
+    output.mkdir(parents=True, exist_ok=True)
+    marker = output / "setup.json"
+    same = marker.exists() and json.loads(marker.read_text(encoding="utf-8")) == setup
+    if same and not (output / "results.json").exists():
+        console.print(f"[bold]Resuming[/bold] the unfinished run in {output}")
+    else:
+        for pattern in ("arm-*.jsonl", "validation*.jsonl", "results.json", "*.png"):
+            for file in output.glob(pattern):
+                file.unlink()
+        marker.write_text(json.dumps(setup), encoding="utf-8")
+    return output
+
+
+def train(splits: Splits, console: Console) -> list[SmallModel]:
+    """Train the two small models, in seconds."""
+    from langchain_dsplus.small_models.sentence import SentenceClassifier
+    from langchain_dsplus.small_models.sklearn import SklearnClassifier
+
+    text = require("sklearn.feature_extraction.text", "local")
+    linear = require("sklearn.linear_model", "local")
+    pipeline = require("sklearn.pipeline", "local")
+    texts = [row["text"] for row in splits.train]
+    gold = [row["gold"] for row in splits.train]
+    began = time.perf_counter()
+    tfidf = pipeline.make_pipeline(
+        text.TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), linear.LogisticRegression(C=10, max_iter=1000)
+    ).fit(texts, gold)
+    console.print(f"Trained TF-IDF + logistic regression in {time.perf_counter() - began:.1f} s.")
+    began = time.perf_counter()
+    head = SentenceClassifier("minilm", labels=LABELS, name="sentence head", input_key="text").fit(texts, gold)
+    console.print(f"Trained a head on sentence embeddings (MiniLM) in {time.perf_counter() - began:.1f} s.")
+    return [SklearnClassifier(tfidf, name="TF-IDF", input_key="text"), head]
+
+
+@contextmanager
+def large_model(model: str, console: Console) -> Iterator[Large]:
+    """The paid model if there is a key, a local one over HTTP otherwise."""
+    from langchain_dsplus.operations.prices import PRICES
+
+    settings: dict[str, Any] = {"temperature": 0, "max_retries": 3, "timeout": 120.0}
+    if os.environ.get("OPENAI_API_KEY"):
+        chat_openai = require("langchain_openai", "openai").ChatOpenAI
+        name = os.environ.get("OPENAI_MODEL", "gpt-4o-mini")
+        console.print(f"OPENAI_API_KEY is set: the large model is [bold]{name}[/bold], and this run costs money.")
+        price_name = name if name in PRICES else "gpt-4o-mini"
+        yield Large(chat_openai(model=name, **settings), name, PRICES[price_name], price_name, 8, local=False)
+        return
+    from langchain_dsplus.server import serve_model
+    from langchain_dsplus.weights import resolve
+
+    path = resolve(model)
+    began = time.perf_counter()
+    with serve_model(path, n_ctx=2048, name=model) as server:
+        console.print(
+            f"No OPENAI_API_KEY: [bold]{model}[/bold] plays the large model, served over HTTP on this machine "
+            f"(loaded in {time.perf_counter() - began:.0f} s)."
+        )
+        yield Large(server.chat_model(**settings), model, PRICES["gpt-4o-mini"], "gpt-4o-mini", 1, local=True)
+
+
+def large_chain(large: Large, pruning: str) -> Runnable[Any, Any]:
+    """Prompt and chat model; the reply is a message, so that its tokens can be counted."""
+    from langchain_dsplus.prompts.pruner import PromptPruner
+
+    prompt = PromptPruner.from_messages(PROMPT, labels=LABELS, pruning=pruning)
+    return prompt | large.chat.bind(max_tokens=8)
+
+
+def choose(smalls: Sequence[SmallModel], splits: Splits, large: Large, folder: Path, console: Console) -> Choice:
+    """Ask the large model about the validation rows once; take the small model and the threshold that do best there."""
+    from langchain_dsplus.operations.collect import collect_outcomes
+    from langchain_dsplus.outcomes import Outcomes
+    from langchain_dsplus.prompts.parser import LabelParser
+    from langchain_dsplus.threshold.choose import choose_threshold
+
+    dataset = [{"id": row["id"], "input": {"text": row["text"]}, "gold": row["gold"]} for row in splits.validation]
+    collected = collect_outcomes(
+        smalls[0],
+        large_chain(large, "none") | LabelParser(LABELS),
+        dataset,
+        path=folder / "validation.jsonl",
+        max_concurrency=large.concurrency,
+        price=large.price,
+    )
+    best: Choice | None = None
+    for small in smalls:
+        answers = small.batch([{"text": row["text"]} for row in splits.validation])
+        rows = collected.to_records()
+        for row, answer in zip(rows, answers, strict=True):
+            row.update(small=answer["choice"], confidence=answer["confidence"], probabilities=answer["probabilities"])
+        outcomes = Outcomes.from_records(rows)
+        chosen = choose_threshold(outcomes, objective="max_accuracy")
+        console.print(
+            f"With {small.name}: accept above {chosen.threshold:.3f} -> {chosen.coverage:.0%} stay local, accuracy "
+            f"{chosen.accuracy:.1%}; the LLM alone {chosen.large_accuracy:.1%} (n={len(rows)})."
+        )
+        option = Choice(
+            small, chosen.threshold, outcomes, chosen.accuracy, chosen.large_accuracy, chosen.coverage, chosen.note
+        )
+        if best is None or (option.accuracy, option.coverage) > (best.accuracy, best.coverage):
+            best = option
+    if best is None:
+        msg = "`smalls` is empty"
+        raise ValueError(msg)
+    best.outcomes.to_jsonl(folder / "validation-outcomes.jsonl")
+    console.print(f"Chosen: [bold]{best.small.name}[/bold], threshold {best.threshold:.3f}. {best.note}")
+    return best
+
+
+def compare(
+    smalls: Sequence[SmallModel],
+    choice: Choice,
+    test: Sequence[Snippet],
+    large: Large,
+    *,
+    folder: Path,
+    console: Console,
+) -> list[Arm]:
+    """Answer the test rows in every way: each arm is a router, so all are measured alike."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from langchain_dsplus.router import ConfidenceRouter
+
+    plain, soft = large_chain(large, "none"), large_chain(large, "soft")
+    routers = {
+        **{f"small alone: {s.name}": ConfidenceRouter(small=s, large=plain, threshold=0.0) for s in smalls},
+        "LLM alone": ConfidenceRouter(small=choice.small, large=plain, mode="off"),
+        "cascade, plain prompt": ConfidenceRouter(small=choice.small, large=plain, threshold=choice.threshold),
+        "cascade, soft prompt": ConfidenceRouter(small=choice.small, large=soft, threshold=choice.threshold),
+    }
+    columns = (TextColumn("{task.description:<30}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    arms = []
+    with Progress(*columns, console=console) as progress:
+        for number, (name, router) in enumerate(routers.items()):
+            task = progress.add_task(name, total=len(test))
+            router.warmup()
+            arms.append(
+                run_arm(
+                    name,
+                    router,
+                    test,
+                    path=folder / f"arm-{number}.jsonl",
+                    concurrency=large.concurrency,
+                    advance=lambda n, task=task: progress.advance(task, n),  # type: ignore[misc]
+                )
+            )
+    return arms
+
+
+def settle(large: Large, console: Console) -> dict[str, Any]:
+    """One dispute through `PromptTransfer` to the adjudicator."""
+    from langchain_dsplus.graphs import create_dispute_graph
+
+    chat = large.chat.model_copy(update={"max_tokens": 400})
+    graph = create_dispute_graph(chat, chat)
+    state: dict[str, Any] = graph.invoke({"statement": STATEMENT})
+    console.print(dispute_panel(STATEMENT, state))
+    if large.local:
+        console.print(
+            "[bold yellow]Do not trust this verdict.[/bold yellow] A judge this small decides by position and wording, "
+            "not by the acts; here it only shows the way a statement takes. Set OPENAI_API_KEY for a model that can "
+            "judge."
+        )
+    return {"transfer": state.get("transfer"), "verdict": state.get("verdict")}
