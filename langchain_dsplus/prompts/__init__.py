@@ -1,1 +1,1 @@
-"""What the large model is asked: pruned candidates, denoised text, parsed answers."""
+"""Prompts for the large model: pruned candidates, the parser of its answers, and the classes that may be removed."""

@@ -1,0 +1,295 @@
+"""Does a rewrite say what the source says? Cheap rules over the two texts, each one easy to explain.
+
+A small model that rewrites a text for a large one loses facts, mixes people up and invents details. `Fidelity` compares
+the rewrite with its source before the large model sees it. There is no model in it: it reads words, numbers and names,
+in English and Chinese. It leans to the safe side: what it does not recognize as faithful is not faithful, and then the
+original text goes on, which costs tokens and nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict
+
+from langchain_dsplus.prompts._reading import Reading, copied_share
+from langchain_dsplus.prompts._sentences import HAN
+from langchain_dsplus.prompts._words import FUNCTION_HAN, NEUTRAL, NEUTRAL_HAN, NEUTRAL_STEMS, stem_of
+
+_AT_MOST = 20
+"""Spans listed in a result; the count in the reason is the full one."""
+
+
+class FidelityResult(TypedDict):
+    """What the check found. Plain Python types."""
+
+    faithful: bool
+    """True where there is no reason against the rewrite."""
+    reasons: list[str]
+    """`code: explanation`, with counts and shares but never the texts' own words. Empty where faithful."""
+    missing: list[str]
+    """Spans of the source that the rewrite lost (at most 20)."""
+    added: list[str]
+    """Spans of the rewrite without support in the source (at most 20)."""
+
+
+class Spans(NamedTuple):
+    """What of a text must be kept, as `must_keep` finds it."""
+
+    numbers: tuple[str, ...]
+    """Canonical: `1250`, `20 %`, `50 $`, `month 3`."""
+    names: tuple[str, ...]
+    acts: tuple[str, ...]
+    """Families of grave acts: `strike`, `damage`, ..."""
+    negations: int
+    """Negated clauses."""
+    parties: tuple[Literal["narrator", "other"], ...]
+    """Who does something in the text."""
+
+
+class Fidelity(BaseModel):
+    """The check, with its settings. Call it with a source and a rewrite.
+
+    The rules, each with the code that its reason starts with:
+
+    - `empty`, `too_long`, `too_short`: the rewrite's length in words (a Han character counts as one word) is within
+      `min_ratio` to `max_ratio` of the source's.
+    - `verbatim`: at most `max_verbatim` of the rewrite's runs of eight words are copied from the source.
+    - `number_missing`, `number_added`: numbers, percentages, amounts, dates and times are the same in both, by value
+      (`1,250` = `1250`, `three` = `3` = `三`, `March` = `03`). Where both texts name a unit (percent, currency, am or
+      pm), the units agree. `one` and a lone `一` are not read as numbers.
+    - `name_missing`, `name_added`: capitalized words inside a sentence and names of several words; in Chinese a surname
+      with a title, and whatever `names` lists. A name is kept if a word of it that belongs to no other name is.
+    - `negation_missing`: a word that the source only ever negates (the first after `not`, `never`, `no`, `没`) is not
+      stated without a negation, and where the source negates anything, the rewrite has a negation somewhere.
+      `negation_added`: a word that the source states and never negates is not negated.
+    - `act_missing`: for each kind of grave act in the source (violence, damage, threats, theft, ...) the rewrite has a
+      word of the same kind. `acts` adds to the kinds.
+    - `party_missing`: a party that does something in the source does something in the rewrite.
+    - `party_swapped`: what only the narrator (`I`, `we`) does in the source is not done only by somebody else in the
+      rewrite, or the other way round. `party_mixed`: the rewrite does not speak of `I` and of the narrator at once.
+    - `unsupported`: content words of the rewrite whose stem is nowhere in the source, as a share of all its content
+      words, are at most `max_unsupported`. Neutral reporting words (`claims`, `according`, `party`, ...) are free.
+    - `verdict`: the rewrite does not decide who is at fault, unless it reports that somebody says so.
+
+    A rewrite that passes has no fault that these rules can see; that is not a proof that it has none. The paper (4.5)
+    sends every rewrite on unchecked; the case in its Table 6 loses a number and what the other party said.
+
+    Args:
+        max_ratio: Longest rewrite, as a multiple of the source.
+        min_ratio: Shortest rewrite, as a multiple of the source.
+        max_verbatim: Largest share of copied eight-word runs; None switches the rule off (extractive summaries copy).
+        max_unsupported: Largest share of content words without support. The default allows none.
+        must_keep: The kinds of spans that must be kept.
+        parties: Whether the rules about parties apply. They read the first person as the narrator.
+        names: More names to watch for, such as Chinese ones.
+        acts: More kinds of grave acts: a kind's name and its words. English words match in every inflection.
+        neutral_words: More words that need no support.
+        verdicts: Whether the rewrite may decide who is at fault.
+
+    Example:
+        ```python
+        check = Fidelity()
+        check("I paid 40 dollars, and he broke the lamp.", "The narrator paid; the other party broke the lamp.")
+        # {"faithful": False, "reasons": ["number_missing: 1 of 1 ..."], "missing": ["40 $"], "added": []}
+        ```
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_ratio: float = Field(default=1.1, gt=0)
+    min_ratio: float = Field(default=0.08, ge=0)
+    max_verbatim: float | None = Field(default=0.8, ge=0, le=1)
+    max_unsupported: float = Field(default=0.0, ge=0, le=1)
+    must_keep: frozenset[Literal["numbers", "names", "negations", "acts"]] = frozenset(
+        {"numbers", "names", "negations", "acts"}
+    )
+    parties: bool = True
+    names: tuple[str, ...] = ()
+    acts: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    neutral_words: frozenset[str] = frozenset()
+    verdicts: bool = False
+
+    def extractive(self) -> Fidelity:
+        """The same settings for a rewrite made of the source's own sentences: copying them is no fault there."""
+        return self.model_copy(update={"max_verbatim": None, "verdicts": True})
+
+    def __call__(self, source: str, rewrite: str) -> FidelityResult:
+        """Check a rewrite; the same as `check`."""
+        return self.check(source, rewrite)
+
+    def check(self, source: str, rewrite: str) -> FidelityResult:
+        """Compare a rewrite with its source.
+
+        Args:
+            source: The original text.
+            rewrite: What the small model made of it.
+
+        Returns:
+            A `FidelityResult`.
+        """
+        reasons: list[str] = []
+        missing: list[str] = []
+        added: list[str] = []
+        old = Reading(source, self.names, self.acts)
+        new = Reading(rewrite, self.names, self.acts)
+        if not new.words:
+            return {"faithful": not old.words, "reasons": [] if not old.words else ["empty: no words"],
+                    "missing": [], "added": []}  # fmt: skip
+        self._length(old, new, reasons)
+        self._numbers(old, new, reasons, missing, added)
+        self._names(old, new, reasons, missing, added)
+        self._negations(old, new, reasons, missing, added)
+        if "acts" in self.must_keep:
+            gone = [kind for kind in old.kinds if kind not in new.kinds]
+            if gone:
+                reasons.append(f"act_missing: {len(gone)} of {len(old.kinds)} kinds of grave acts are lost")
+                missing.extend(gone)
+        if self.parties:
+            self._parties(old, new, reasons, missing)
+        self._support(old, new, reasons, added)
+        if new.verdicts and not self.verdicts:
+            reasons.append(f"verdict: {new.verdicts} sentences decide who is at fault instead of reporting")
+        return {
+            "faithful": not reasons,
+            "reasons": reasons,
+            "missing": missing[:_AT_MOST],
+            "added": added[:_AT_MOST],
+        }
+
+    def must_keep_spans(self, text: str) -> Spans:
+        """What of a text has to be kept: what `check` looks for."""
+        read = Reading(text, self.names, self.acts)
+        return Spans(
+            numbers=tuple(sorted(n.label for n in read.numbers)),
+            names=tuple(" ".join(name) for name in sorted(read.names)),
+            acts=tuple(read.kinds),
+            negations=read.negations,
+            parties=tuple(p for p in ("narrator", "other") if any(p in a for a in read.actors.values())),
+        )
+
+    # --- the rules ----------------------------------------------------------------------------------------------
+
+    def _length(self, old: Reading, new: Reading, reasons: list[str]) -> None:
+        ratio = len(new.words) / max(1, len(old.words))
+        if ratio > self.max_ratio:
+            reasons.append(f"too_long: {ratio:.2f} of the source's words, at most {self.max_ratio:g}")
+        if ratio < self.min_ratio:
+            reasons.append(f"too_short: {ratio:.2f} of the source's words, at least {self.min_ratio:g}")
+        if self.max_verbatim is not None:
+            copied = copied_share(old.words, new.words)
+            if copied > self.max_verbatim:
+                reasons.append(f"verbatim: {copied:.2f} is copied word for word, at most {self.max_verbatim:g}")
+
+    def _numbers(self, old: Reading, new: Reading, reasons: list[str], missing: list[str], added: list[str]) -> None:
+        if "numbers" not in self.must_keep:
+            return
+        lost = [n.label for n in old.numbers if not n.in_(new.numbers)]
+        more = [n.label for n in new.numbers if not n.in_(old.numbers)]
+        if lost:
+            reasons.append(f"number_missing: {len(lost)} of {len(old.numbers)} numbers or dates are lost")
+        if more:
+            reasons.append(f"number_added: {len(more)} numbers or dates are not in the source")
+        missing.extend(sorted(lost))
+        added.extend(sorted(more))
+
+    def _names(self, old: Reading, new: Reading, reasons: list[str], missing: list[str], added: list[str]) -> None:
+        if "names" not in self.must_keep:
+            return
+        lost = []
+        for name in sorted(old.names):
+            shared = {w for other in old.names if other != name for w in other}
+            own = [w for w in name if w not in shared]
+            kept = any(new.has(w) for w in own) if own else all(new.has(w) for w in name)
+            if not kept:
+                lost.append(" ".join(name))
+        free = NEUTRAL | self.neutral_words
+        more = sorted({w for name in new.names for w in name if not old.has(w) and w not in free})
+        if lost:
+            reasons.append(f"name_missing: {len(lost)} of {len(old.names)} names are lost")
+        if more:
+            reasons.append(f"name_added: {len(more)} names are not in the source")
+        missing.extend(lost)
+        added.extend(more)
+
+    def _negations(self, old: Reading, new: Reading, reasons: list[str], missing: list[str], added: list[str]) -> None:
+        if "negations" not in self.must_keep:
+            return
+        lost = sorted((old.heads - old.stated) & (new.stated - new.negated))
+        more = sorted((old.stated - old.negated) & (new.heads - new.stated))
+        if lost:
+            reasons.append(f"negation_missing: {len(lost)} negated words are stated without their negation")
+        elif old.negations and not (new.negations or new.weak_negations or old.negated & new.undone):
+            reasons.append(f"negation_missing: the source negates {old.negations} times, the rewrite never")
+        if more:
+            reasons.append(f"negation_added: {len(more)} words are negated that the source states")
+        missing.extend(f"not {w}" for w in lost)
+        added.extend(f"not {w}" for w in more)
+
+    @staticmethod
+    def _parties(old: Reading, new: Reading, reasons: list[str], missing: list[str]) -> None:
+        swapped = [
+            act
+            for act, who in old.actors.items()
+            if len(who) == 1 and len(new.actors.get(act, ())) == 1 and new.actors[act] != who
+        ]
+        if swapped:
+            reasons.append(f"party_swapped: {len(swapped)} acts are told of the wrong party")
+        if new.first_person and new.narrator:
+            reasons.append("party_mixed: the rewrite speaks of `I` and of the narrator")
+        for party in ("narrator", "other"):
+            did = any(party in who for who in old.actors.values())
+            does = any(party in who for who in new.actors.values())
+            if did and not does:
+                reasons.append(
+                    f"party_missing: the acts of the {party if party == 'narrator' else 'other party'} are lost"
+                )
+                missing.append("narrator" if party == "narrator" else "other party")
+
+    def _support(self, old: Reading, new: Reading, reasons: list[str], added: list[str]) -> None:
+        free = NEUTRAL | {w.casefold() for w in self.neutral_words}
+        total = 0
+        strange: list[str] = []
+        for word in new.content:
+            stem = stem_of(word)
+            if word in free or stem in NEUTRAL_STEMS:
+                continue
+            total += 1
+            if not old.supports(word, stem):
+                strange.append(word)
+        rest = new.han
+        for word in (*NEUTRAL_HAN, *self.neutral_words):
+            rest = rest.replace(word, " ")
+        run = ""
+        for char in rest + " ":
+            if char == " " or char in FUNCTION_HAN or char in old.han_set:
+                total += char != " " and char not in FUNCTION_HAN
+                if run:
+                    strange.append(run)
+                run = ""
+            else:
+                total += 1
+                run += char
+        unknown = sum(len(w) if HAN.match(w) else 1 for w in strange)
+        if unknown and unknown / total > self.max_unsupported:
+            reasons.append(
+                f"unsupported: {unknown} of {total} content words have no support in the source "
+                f"({unknown / total:.2f}, at most {self.max_unsupported:g})"
+            )
+            added.extend(dict.fromkeys(w for w in strange if w not in added))
+
+
+def must_keep(text: str) -> Spans:
+    """What of a text has to be kept, by the default settings.
+
+    Example:
+        >>> must_keep("I paid 1,250 euros to Marta Lind.").numbers
+        ('1250 €',)
+    """
+    return Fidelity().must_keep_spans(text)
+
+
+def describe(result: FidelityResult | dict[str, Any]) -> str:
+    """One line about a result, without the texts' words: for logs."""
+    return "faithful" if result["faithful"] else "; ".join(result["reasons"])
