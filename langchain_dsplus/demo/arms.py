@@ -81,16 +81,18 @@ def run_arm(
         advance: Called with the number of rows that were finished.
     """
     done: dict[str, dict[str, Any]] = {}
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue  # cut off while it was written
-            done[row["id"]] = row
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    for line in before.splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue  # cut off while it was written
+        done[row["id"]] = row
     todo = [row for row in test if row["id"] not in done]
     advance(len(test) - len(todo))
     with path.open("a", encoding="utf-8") as file:
+        if before and not before.endswith("\n"):
+            file.write("\n")
         for start in range(0, len(todo), _CHUNK):
             chunk = todo[start : start + _CHUNK]
             began = time.perf_counter()

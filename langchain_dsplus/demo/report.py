@@ -130,7 +130,7 @@ def plot(arms: Sequence[Arm], choice: Choice, test: Sequence[Snippet], path: Pat
     return path
 
 
-def dispute_panel(statement: str, state: dict[str, Any]) -> Panel:
+def dispute_panel(statement: str, draft: str, state: dict[str, Any]) -> Panel:
     """The statement, the rewrite, what the gate said, the verdict."""
     from rich.console import Group
     from rich.panel import Panel
@@ -138,16 +138,19 @@ def dispute_panel(statement: str, state: dict[str, Any]) -> Panel:
 
     transfer = state.get("transfer") or {}
     verdict = state.get("verdict") or {}
-    reasons = "; ".join(str(reason) for reason in transfer.get("reasons", [])) or "nothing to object to"
+    reasons = "\n".join(f"- {reason}" for reason in transfer.get("reasons", [])) or "- nothing to object to"
+    usage = transfer.get("usage") or {}
     body = Group(
         Text("The narrator says", style="bold"),
         Text(statement),
         Text("\nThe small model's rewrite", style="bold"),
-        Text(str(transfer.get("rewrite") or state.get("rewrite") or "")),
+        Text(draft or "(none)"),
         Text("\nThe gate", style="bold"),
+        Text(f"faithful: {'yes' if transfer.get('faithful') else 'no'}\n{reasons}"),
         Text(
-            f"faithful: {transfer.get('faithful')}; {reasons}; the large model read the {transfer.get('used')}; "
-            f"tokens {transfer.get('tokens_before')} -> {transfer.get('tokens_after')}"
+            f"so the adjudicator reads the {transfer.get('used')}: {transfer.get('tokens_before')} tokens before, "
+            f"{transfer.get('tokens_after')} after (estimated); the rewriting took {usage.get('input_tokens', 0)} + "
+            f"{usage.get('output_tokens', 0)} tokens of the small model"
         ),
         Text("\nThe verdict", style="bold"),
         Text(f"more at fault: {verdict.get('verdict')}"),

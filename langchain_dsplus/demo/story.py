@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from langchain_core.callbacks import BaseCallbackHandler
 
 from langchain_dsplus._imports import require
 from langchain_dsplus.demo.arms import Arm, run_arm
@@ -17,6 +20,7 @@ from langchain_dsplus.demo.report import difference, dispute_panel, llm_of, plot
 from langchain_dsplus.demo.snippets import LABELS, Snippet, Splits, read_snippets, split_snippets
 
 if TYPE_CHECKING:
+    from langchain_core.outputs import LLMResult
     from langchain_core.runnables import Runnable
     from rich.console import Console
 
@@ -97,7 +101,7 @@ def run_demo(
 
     from langchain_dsplus.weights import resolve
 
-    console = console or Console()
+    console = console or Console(width=None if sys.stdout.isatty() else 120)
     began = time.perf_counter()
     validation, test = _QUICK if quick else _FULL
     console.rule("[bold]1. Data and models")
@@ -211,12 +215,13 @@ def large_model(model: str, console: Console) -> Iterator[Large]:
         yield Large(server.chat_model(**settings), model, PRICES["gpt-4o-mini"], "gpt-4o-mini", 1, local=True)
 
 
-def large_chain(large: Large, pruning: str) -> Runnable[Any, Any]:
+def large_chain(large: Large, pruning: Literal["none", "soft"]) -> Runnable[Any, Any]:
     """Prompt and chat model; the reply is a message, so that its tokens can be counted."""
     from langchain_dsplus.prompts.pruner import PromptPruner
 
     prompt = PromptPruner.from_messages(PROMPT, labels=LABELS, pruning=pruning)
-    return prompt | large.chat.bind(max_tokens=8)
+    chain: Runnable[Any, Any] = prompt | large.chat.bind(max_tokens=8)
+    return chain
 
 
 def choose(smalls: Sequence[SmallModel], splits: Splits, large: Large, folder: Path, console: Console) -> Choice:
@@ -300,14 +305,27 @@ def compare(
     return arms
 
 
+class Drafts(BaseCallbackHandler):
+    """Keeps what the rewriting model wrote, also where the gate lets the original go on."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def on_llm_end(self, response: LLMResult, *, tags: list[str] | None = None, **_: Any) -> None:
+        """Read the reply of a call that is part of the transfer."""
+        if "transfer" in (tags or []):
+            self.texts.append(response.generations[0][0].text)
+
+
 def settle(large: Large, console: Console) -> dict[str, Any]:
     """One dispute through `PromptTransfer` to the adjudicator."""
     from langchain_dsplus.graphs import create_dispute_graph
 
     chat = large.chat.model_copy(update={"max_tokens": 400})
-    graph = create_dispute_graph(chat, chat)
-    state: dict[str, Any] = graph.invoke({"statement": STATEMENT})
-    console.print(dispute_panel(STATEMENT, state))
+    drafts = Drafts()
+    with console.status("rewriting, checking, judging"):
+        state: Any = create_dispute_graph(chat, chat).invoke({"statement": STATEMENT}, {"callbacks": [drafts]})
+    console.print(dispute_panel(STATEMENT, "\n".join(drafts.texts), state))
     if large.local:
         console.print(
             "[bold yellow]Do not trust this verdict.[/bold yellow] A judge this small decides by position and wording, "
