@@ -1,0 +1,173 @@
+"""`LabelParser`: from what the large model wrote to one of the labels it was offered."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from langchain_core.exceptions import OutputParserException
+from langchain_core.messages import BaseMessage
+from langchain_core.output_parsers.base import BaseGenerationOutputParser
+from langchain_core.outputs import ChatGeneration, Generation
+from langchain_core.runnables import RunnableConfig
+
+from langchain_dsplus.answer import Answer
+from langchain_dsplus.labels import NoLabelMassError, label_probabilities, match_label, token_logprobs
+
+
+class LabelParser(BaseGenerationOutputParser[Any]):
+    """Reads a label out of a large model's reply; only offered candidates count.
+
+    The text decides where it names one label (`langchain_dsplus.labels.match_label`). Where it does not, and the reply
+    carries token log-probabilities, the likeliest offered label is taken, if the offered labels together got at least
+    `min_mass`.
+
+    Input is a message, a text, or a dict `{"output": message or text, "candidates": [labels]}` that narrows the labels
+    to those offered this time: a reply that names another label is a miss.
+
+    Args:
+        labels: All labels.
+        output: `label` gives a str. `answer` gives an `Answer`: probabilities from the log-probabilities, where there
+            are some; else the whole probability is the named label's, since a text alone says nothing of doubt.
+        fallback: The label to return where no offered one can be read. Without it that is an error. As an `Answer` it
+            has no probabilities and confidence 0.
+        min_mass: Least probability of all offered labels together at which log-probabilities may decide, in (0, 1].
+
+    Raises:
+        ValueError: If `labels` is empty or not distinct, or `fallback` is none of them.
+
+    Example:
+        >>> LabelParser(["card_arrival", "card_linking"]).invoke("The answer is: Card arrival.")
+        'card_arrival'
+    """
+
+    labels: list[str]
+    output: Literal["label", "answer"] = "label"
+    fallback: str | None = None
+    min_mass: float = 0.5
+
+    def __init__(self, labels: Sequence[str] = (), **kwargs: Any) -> None:
+        super().__init__(labels=list(labels), **kwargs)
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Check the labels."""
+        super().model_post_init(context)
+        if not self.labels or len(set(self.labels)) != len(self.labels):
+            msg = "`labels` needs at least one label, and they must be distinct"
+            raise ValueError(msg)
+        if self.fallback is not None and self.fallback not in self.labels:
+            msg = "`fallback` must be one of `labels`"
+            raise ValueError(msg)
+        if not 0.0 < self.min_mass <= 1.0:
+            msg = "`min_mass` must be greater than 0 and at most 1"
+            raise ValueError(msg)
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """It holds nothing but plain values."""
+        return True
+
+    @property
+    def InputType(self) -> Any:  # noqa: N802 - LangChain's name
+        """A text, a message, or a dict with `output` and `candidates`."""
+        return str | BaseMessage | dict[str, Any]
+
+    @property
+    def OutputType(self) -> Any:  # noqa: N802 - LangChain's name
+        """`str`, or `Answer`."""
+        return Answer if self.output == "answer" else str
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
+        """Parse one reply.
+
+        Raises:
+            OutputParserException: If it names no offered label and there is no `fallback`. The message never carries
+                the reply; its attribute `llm_output` does.
+            TypeError: If the input is none of the above.
+        """
+        del kwargs
+        return self._call_with_config(self._parse, input, config, run_type="parser")
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any | None) -> Any:  # noqa: A002
+        """Async twin of `invoke`."""
+        del kwargs
+
+        async def parse(value: Any) -> Any:
+            return self._parse(value)
+
+        return await self._acall_with_config(parse, input, config, run_type="parser")
+
+    def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
+        """Parse the first of several generations."""
+        del partial
+        first = result[0]
+        return self._parse(first.message if isinstance(first, ChatGeneration) else first.text)
+
+    async def aparse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
+        """Async twin of `parse_result`."""
+        return self.parse_result(result, partial=partial)
+
+    def _parse(self, value: Any) -> Any:
+        candidates = self.labels
+        if isinstance(value, Mapping):
+            if "output" not in value:
+                msg = "LabelParser got a dict without the key 'output'"
+                raise TypeError(msg)
+            wanted = value.get("candidates")
+            value = value["output"]
+            if wanted is not None:
+                candidates = self._narrowed(wanted)
+        if not isinstance(value, (str, BaseMessage)):
+            msg = f"LabelParser reads a str, a message, or a dict with 'output', not {type(value).__name__}"
+            raise TypeError(msg)
+        text = value if isinstance(value, str) else str(value.text)
+        choice = match_label(text, candidates, known=self.labels)
+        probabilities: dict[str, float] = {}
+        tokens = token_logprobs(value)
+        if tokens and (choice is None or self.output == "answer"):
+            probabilities, mass = self._read(tokens, candidates)
+            if choice is None and mass >= self.min_mass:
+                choice = max(candidates, key=probabilities.__getitem__)
+        if choice is None:
+            return self._missed(text, len(candidates))
+        return self._answer(choice, probabilities) if self.output == "answer" else choice
+
+    def _read(self, tokens: list[Any], candidates: Sequence[str]) -> tuple[dict[str, float], float]:
+        """Probabilities of the candidates, and what they got together."""
+        # Read against all labels: "card_arrival" gives nothing to "card", also where only "card" was offered.
+        try:
+            read, unassigned = label_probabilities(tokens, self.labels, floor=0.0)
+        except NoLabelMassError:
+            return {}, 0.0
+        share = math.fsum(read[label] for label in candidates)
+        if not share > 0.0:
+            return {}, 0.0
+        return {label: read[label] / share for label in candidates}, share * (1.0 - unassigned)
+
+    def _narrowed(self, wanted: Any) -> list[str]:
+        if isinstance(wanted, str) or not isinstance(wanted, Sequence) or not set(wanted) <= set(self.labels):
+            msg = "'candidates' must be a list of labels out of `labels`"
+            raise ValueError(msg)
+        if not wanted:
+            msg = "'candidates' is empty: nothing was offered"
+            raise ValueError(msg)
+        return list(wanted)
+
+    def _answer(self, choice: str, read: Mapping[str, float]) -> Answer:
+        if read and max(read, key=read.__getitem__) == choice:
+            probabilities = {label: read.get(label, 0.0) for label in self.labels}
+        else:  # no log-probabilities, or they speak of another label than the text does
+            probabilities = {label: float(label == choice) for label in self.labels}
+        return {"choice": choice, "probabilities": probabilities, "confidence": probabilities[choice]}
+
+    def _missed(self, text: str, offered: int) -> Any:
+        if self.fallback is not None:
+            if self.output == "answer":
+                return {"choice": self.fallback, "probabilities": {}, "confidence": 0.0}
+            return self.fallback
+        msg = (
+            f"the model's reply names none, or more than one, of the {offered} labels it was offered. Ask for the "
+            "label alone, give the reply more `max_tokens`, or pass `fallback=` to LabelParser"
+        )
+        raise OutputParserException(msg, llm_output=text)

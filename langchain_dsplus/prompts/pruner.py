@@ -1,0 +1,515 @@
+"""`PromptPruner`: a chat prompt whose candidates the small model has pruned (paper, Section 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+from langchain_core.messages import BaseMessage
+from langchain_core.prompts import ChatPromptTemplate, HumanMessagePromptTemplate, PromptTemplate
+from langchain_core.prompts.chat import BaseChatPromptTemplate, MessageLikeRepresentation
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
+from langchain_core.runnables.config import patch_config
+from pydantic import ConfigDict, Field, model_validator
+
+from langchain_dsplus.answer import note
+from langchain_dsplus.labels import show_label
+from langchain_dsplus.prompts.parser import LabelParser
+
+Pruning = Literal["soft", "hard", "keep", "none"]
+
+_DEFAULT_TAIL = """\
+Candidates:
+{candidates}
+
+Answer with one of the candidates, exactly as it is written, and nothing else."""
+
+
+class _Offer(NamedTuple):
+    """What one input is offered."""
+
+    labels: list[str]
+    numbers: dict[str, float]
+    """Probabilities that are written behind their labels."""
+    pruning: str
+    """For the `Route`."""
+
+
+class PromptPruner(BaseChatPromptTemplate):
+    """A chat prompt that carries the small model's knowledge to the large one.
+
+    It fills `{candidates}` with one line for each candidate, by what the small model said about this input:
+
+    - `soft`: every candidate with its probability; with `proficient`, only those classes carry one.
+    - `hard`: the `proficient` classes, which the small model excels at, are removed. If fewer than two would remain, or
+      the small model's own choice would go, all are offered, and the `Route` says so.
+    - `keep`: the `top_k` most likely, without numbers.
+    - `none`: every candidate, without numbers.
+
+    What the small model said comes from the key `dsplus`, which a `ConfidenceRouter` adds, or from a variable
+    `probabilities` (a dict from label to probability, or a small model's whole `Answer`). Where both are missing or
+    empty, the prompt is the plain one: all labels in their given order, without numbers, in every mode.
+
+    Everything else is a chat prompt template: the user's own variables, `partial`, pipes, a place inside a bigger
+    `ChatPromptTemplate`, `dumps`, `loads` (list every class in it, and pass `valid_namespaces=["langchain_dsplus"]`).
+    Values and labels are put in once and never read as templates. The `Route` of an escalated input says which
+    candidates were offered, where they were cut.
+
+    Args:
+        prompt: The messages; `{candidates}` must be among their variables. Use `from_messages`, which puts it in.
+        labels: All candidates, in the order of the plain prompt.
+        pruning: `soft`, `hard`, `keep` or `none`.
+        proficient: Classes that the small model excels at; `proficient_classes` finds them. Needed for `hard`.
+        top_k: How many `keep` keeps, at least 2.
+        order: `given`, or `probability` (most likely first; equal ones, and those without one, in given order).
+        decimals: Of the probabilities. What rounds to 0 or 1 is written as "<0.01" or ">0.99".
+        hide_below: Probabilities below it are not written (soft), which saves tokens where there are many classes.
+        descriptions: What a label means, written behind it.
+        context_key: Where the router's context is found.
+        candidates_key: The placeholder for the candidates.
+        probabilities_key: The variable that is read where there is no context.
+
+    Raises:
+        ValueError: If an argument does not fit; the message names it.
+
+    Example:
+        >>> labels = ["cat", "dog", "owl"]
+        >>> pruner = PromptPruner.from_messages([("human", "{text}")], labels=labels, pruning="keep", top_k=2)
+        >>> pruner.offered({"text": "It purrs.", "probabilities": {"cat": 0.7, "dog": 0.1, "owl": 0.2}})
+        ['cat', 'owl']
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    input_variables: list[str] = Field(default_factory=list)
+    prompt: ChatPromptTemplate
+    labels: list[str]
+    pruning: Pruning = "soft"
+    proficient: list[str] | None = None
+    top_k: int = 5
+    order: Literal["given", "probability"] = "given"
+    decimals: int = 2
+    hide_below: float = 0.0
+    descriptions: dict[str, str] | None = None
+    context_key: str = "dsplus"
+    candidates_key: str = "candidates"
+    probabilities_key: str = "probabilities"
+
+    @classmethod
+    def from_messages(
+        cls,
+        messages: Sequence[MessageLikeRepresentation],
+        *,
+        labels: Sequence[str],
+        pruning: Pruning = "soft",
+        proficient: Sequence[str] | None = None,
+        template_format: Literal["f-string", "mustache", "jinja2"] = "f-string",
+        candidates_key: str = "candidates",
+        **kwargs: Any,
+    ) -> PromptPruner:
+        """Make a pruner from messages, as `ChatPromptTemplate.from_messages` does.
+
+        Where no message has a `{candidates}`, the candidates and a line that asks for one of them are put last, so that
+        what stays the same comes first and a provider's prompt cache keeps it: at the end of the last message where
+        that is a human text template, else as a human message of their own.
+
+        Args:
+            messages: Templates or messages.
+            labels: All candidates.
+            pruning: `soft`, `hard`, `keep` or `none`.
+            proficient: Classes that the small model excels at.
+            template_format: Of the messages.
+            candidates_key: The placeholder for the candidates.
+            **kwargs: Further fields of `PromptPruner`.
+        """
+        prompt = ChatPromptTemplate.from_messages(messages, template_format=template_format)
+        if candidates_key not in prompt.input_variables:
+            prompt = _with_candidates_last(prompt, candidates_key)
+        return cls(
+            prompt=prompt,
+            labels=list(labels),
+            pruning=pruning,
+            proficient=None if proficient is None else list(proficient),
+            candidates_key=candidates_key,
+            **kwargs,
+        )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _infer_variables(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("prompt"), ChatPromptTemplate):
+            prompt = values["prompt"]
+            context = values.get("context_key", "dsplus")
+            probabilities = values.get("probabilities_key", "probabilities")
+            own = {values.get("candidates_key", "candidates"), context, probabilities}
+            given = set(values.get("partial_variables") or ())
+            optional = {*prompt.optional_variables, context, probabilities} - given
+            values = {
+                **values,
+                "input_variables": sorted(set(prompt.input_variables) - own - given),
+                "optional_variables": sorted(optional),
+                "input_types": {
+                    **prompt.input_types,
+                    context: dict[str, Any] | None,
+                    probabilities: dict[str, float] | None,
+                },
+            }
+        return values
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Check what belongs together."""
+        super().model_post_init(context)
+        problem = self._problem()
+        if problem:
+            raise ValueError(problem)
+
+    def _problem(self) -> str | None:
+        known = set(self.labels)
+        if len(known) < 2 or len(known) != len(self.labels):
+            return "`labels` needs at least two labels, and they must be distinct"
+        if len({self.context_key, self.candidates_key, self.probabilities_key}) < 3:
+            return "`context_key`, `candidates_key` and `probabilities_key` must differ"
+        if self.candidates_key not in self.prompt.input_variables:
+            return (
+                f"`prompt` has no place for the candidates: write {{{self.candidates_key}}} in it, or use from_messages"
+            )
+        if self.pruning == "hard" and self.proficient is None:
+            return (
+                "`pruning='hard'` needs `proficient`: the classes that the small model excels at "
+                "(proficient_classes finds them on validation rows)"
+            )
+        if self.proficient is not None and not known.issuperset(self.proficient):
+            return "`proficient` names a class that is not in `labels`"
+        if self.descriptions is not None and not known.issuperset(self.descriptions):
+            return "`descriptions` names a label that is not in `labels`"
+        if self.top_k < 2:
+            return "`top_k` must be at least 2: a single candidate would decide the answer"
+        if not 1 <= self.decimals <= 12 or not 0.0 <= self.hide_below <= 1.0:
+            return "`decimals` must lie in 1..12 and `hide_below` in [0, 1]"
+        if self.candidates_key in self.partial_variables:
+            return f"`{self.candidates_key}` is filled by the pruner and cannot be a partial variable"
+        return None
+
+    @classmethod
+    def get_lc_namespace(cls) -> list[str]:
+        """Where `loads` finds the class (LangChain's prompt classes answer with a path of their own)."""
+        return cls.__module__.split(".")
+
+    @property
+    def lc_attributes(self) -> dict[str, Any]:
+        """Nothing beyond the fields: the variables are inferred anew."""
+        return {}
+
+    @property
+    def _prompt_type(self) -> str:
+        return "dsplus-pruner"
+
+    def partial(self, **kwargs: Any) -> PromptPruner:
+        """Return a pruner with some variables filled in."""
+        return self._with(partial_variables={**self.partial_variables, **kwargs})
+
+    def __add__(self, other: Any) -> PromptPruner:
+        """Return a pruner with further messages behind its own."""
+        if isinstance(other, PromptPruner):
+            return NotImplemented
+        return self._with(prompt=self.prompt + other)
+
+    def _with(self, **changes: Any) -> PromptPruner:
+        # Not model_copy: the variables must be inferred anew.
+        return type(self)(**{**{field: getattr(self, field) for field in type(self).model_fields}, **changes})
+
+    # --- formatting ---------------------------------------------------------------------------------------------
+
+    def _validate_input(self, inner_input: Any) -> dict[str, Any]:
+        if not isinstance(inner_input, dict):
+            msg = f"PromptPruner needs a dict with {self.input_variables}, not {type(inner_input).__name__}"
+            raise TypeError(msg)
+        return super()._validate_input(inner_input)
+
+    def format_messages(self, **kwargs: Any) -> list[BaseMessage]:
+        """Return the messages, and leave a note for the `Route` on the context."""
+        return self.prompt.format_messages(**self._filled(kwargs))
+
+    async def aformat_messages(self, **kwargs: Any) -> list[BaseMessage]:
+        """Async twin of `format_messages`."""
+        return await self.prompt.aformat_messages(**self._filled(kwargs))
+
+    def _filled(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        values = self._merge_partial_and_user_variables(**kwargs)
+        offer = self._offer(values)
+        notes: dict[str, Any] = {"pruning": offer.pruning}
+        if len(offer.labels) < len(self.labels):
+            notes["candidates"] = list(offer.labels)
+        note(values.get(self.context_key), **notes)
+        return {**values, self.candidates_key: "\n".join(self._line(label, offer.numbers) for label in offer.labels)}
+
+    def offered(self, input: Mapping[str, Any]) -> list[str]:  # noqa: A002 - LangChain's name
+        """Return the candidates that this input would be offered, in their order in the prompt.
+
+        Raises:
+            TypeError: If the input is not a mapping, or its probabilities are not.
+            ValueError: If the probabilities name unknown labels or are no probabilities.
+        """
+        if not isinstance(input, Mapping):
+            msg = f"PromptPruner needs a dict, not {type(input).__name__}"
+            raise TypeError(msg)
+        return self._offer(self._merge_partial_and_user_variables(**input)).labels
+
+    def chain(self, model: Any, *, parser: Runnable[Any, Any] | None = None, **parser_kwargs: Any) -> PrunedChain:
+        """Compose prompt, model and parser, so that the parser accepts only what this input was offered.
+
+        Args:
+            model: The large chat model, or a chain that begins with it.
+            parser: Takes `{"output": reply, "candidates": [labels]}`; by default a `LabelParser` over all labels.
+            **parser_kwargs: For that `LabelParser`: `output`, `fallback`, `min_mass`.
+
+        Returns:
+            A Runnable from the input dict to the label, with `batch`, async and streaming (the label comes whole).
+
+        Raises:
+            ValueError: If both `parser` and its arguments are given.
+
+        Example:
+            ```python
+            router = ConfidenceRouter(small=small, large=pruner.chain(ChatOpenAI()), threshold=0.9)
+            ```
+        """
+        if parser is not None and parser_kwargs:
+            msg = f"give either `parser` or its arguments {sorted(parser_kwargs)}, not both"
+            raise ValueError(msg)
+        return PrunedChain(pruner=self, model=model, parser=parser or LabelParser(self.labels, **parser_kwargs))
+
+    def pretty_repr(self, html: bool = False) -> str:
+        """Human-readable form: the messages, with their placeholders."""
+        return self.prompt.pretty_repr(html=html)
+
+    # --- pruning ------------------------------------------------------------------------------------------------
+
+    def _offer(self, values: Mapping[str, Any]) -> _Offer:
+        choice, probabilities = self._read(values)
+        if not probabilities or self.pruning == "none":
+            return _Offer(list(self.labels), {}, "none")
+        ranked = sorted(self.labels, key=lambda label: -probabilities.get(label, 0.0))
+        everything = ranked if self.order == "probability" else list(self.labels)
+        if choice is None:
+            choice = ranked[0]
+        if self.pruning == "soft":
+            written = self.labels if self.proficient is None else self.proficient
+            numbers = {y: probabilities[y] for y in written if probabilities.get(y, -1.0) >= self.hide_below}
+            return _Offer(everything, numbers, "soft")
+        if self.pruning == "hard":
+            removed = set(self.proficient or ())
+            left = [label for label in everything if label not in removed]
+            if len(left) < 2:
+                return _Offer(list(self.labels), {}, "hard: all offered, fewer than two would remain")
+            if choice in removed or ranked[0] in removed:
+                return _Offer(list(self.labels), {}, "hard: all offered, the small model's own choice would go")
+            return _Offer(left, {}, "hard")
+        kept = set(ranked[: self.top_k])
+        if choice not in kept:
+            kept = {choice, *ranked[: self.top_k - 1]}
+        return _Offer([label for label in everything if label in kept], {}, "keep")
+
+    def _read(self, values: Mapping[str, Any]) -> tuple[str | None, dict[str, float]]:
+        """The small model's choice and probabilities; None and nothing for the plain prompt."""
+        key, answer = self.context_key, None
+        found = values.get(key)
+        if found is not None:
+            if not isinstance(found, Mapping) or "probabilities" not in found:
+                msg = f"the input's {key!r} must be a dict with 'answer' and 'probabilities', as a router makes it"
+                raise TypeError(msg)
+            answer, found = found.get("answer"), found["probabilities"]
+        else:
+            key = self.probabilities_key
+            found = values.get(key)
+            if isinstance(found, Mapping) and {"choice", "probabilities", "confidence"} <= found.keys():
+                answer, found = found, found["probabilities"]
+        if found is None:
+            return None, {}
+        if not isinstance(found, Mapping):
+            msg = f"the probabilities in {key!r} must be a dict from label to number, not {type(found).__name__}"
+            raise TypeError(msg)
+        known = set(self.labels)
+        unknown = sum(label not in known for label in found)
+        if unknown:
+            msg = f"the probabilities in {key!r} name {unknown} label(s) that are not in `labels` of the PromptPruner"
+            raise ValueError(msg)
+        try:
+            probabilities = {label: float(p) for label, p in found.items()}
+        except (TypeError, ValueError) as error:
+            msg = f"the probabilities in {key!r} must be numbers"
+            raise TypeError(msg) from error
+        if not all(0.0 <= p <= 1.0 + 1e-6 for p in probabilities.values()):
+            msg = f"the probabilities in {key!r} must lie in [0, 1]"
+            raise ValueError(msg)
+        choice = answer.get("choice") if isinstance(answer, Mapping) else None
+        return (choice if choice in known else None), probabilities
+
+    def _line(self, label: str, numbers: Mapping[str, float]) -> str:
+        line = f"- {show_label(label)}"
+        if label in numbers:
+            line += f" (probability {self._number(numbers[label])})"
+        text = (self.descriptions or {}).get(label)
+        return f"{line}: {' '.join(text.split())}" if text else line
+
+    def _number(self, p: float) -> str:
+        text = f"{p:.{self.decimals}f}"
+        least = 10.0**-self.decimals
+        if float(text) == 0.0 and p > 0.0:
+            return f"<{least:.{self.decimals}f}"
+        if float(text) >= 1.0 and p < 1.0:
+            return f">{1.0 - least:.{self.decimals}f}"
+        return text
+
+
+def _with_candidates_last(prompt: ChatPromptTemplate, key: str) -> ChatPromptTemplate:
+    tail = _DEFAULT_TAIL.replace("{candidates}", f"{{{key}}}")
+    last = prompt.messages[-1] if prompt.messages else None
+    own = isinstance(last, HumanMessagePromptTemplate) and isinstance(last.prompt, PromptTemplate)
+    if own and last.prompt.template_format == "f-string":  # type: ignore[union-attr]
+        text = last.prompt.template  # type: ignore[union-attr]
+        joined = HumanMessagePromptTemplate.from_template(f"{text}\n\n{tail}")
+        return ChatPromptTemplate([*prompt.messages[:-1], joined])
+    return ChatPromptTemplate([*prompt.messages, HumanMessagePromptTemplate.from_template(tail)])
+
+
+class _Work(NamedTuple):
+    runnable: Any
+    inputs: list[Any]
+    configs: list[RunnableConfig]
+    kwargs: dict[str, Any]
+
+
+class PrunedChain(RunnableSerializable[dict[str, Any], Any]):
+    """Prompt, large model, parser: from an input dict to a label out of those offered.
+
+    `PromptPruner.chain` makes it. A batch is one batch of the model. The label is streamed whole, once it is known.
+
+    Args:
+        pruner: The prompt.
+        model: The large model.
+        parser: Takes `{"output": reply, "candidates": [labels]}`.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    pruner: PromptPruner
+    model: Any
+    parser: Any
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Check the parts."""
+        super().model_post_init(context)
+        if not isinstance(self.model, Runnable) or not isinstance(self.parser, Runnable):
+            msg = "`model` and `parser` must be Runnables"
+            raise TypeError(msg)
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """It can be dumped and loaded where its model can."""
+        return True
+
+    @property
+    def InputType(self) -> Any:  # noqa: N802 - LangChain's name
+        """The input dict of the prompt."""
+        return dict[str, Any]
+
+    def get_input_schema(self, config: RunnableConfig | None = None) -> Any:
+        """The schema of the prompt's input."""
+        return self.pruner.get_input_schema(config)
+
+    @property
+    def OutputType(self) -> Any:  # noqa: N802 - LangChain's name
+        """What the parser gives."""
+        return self.parser.OutputType
+
+    def invoke(self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
+        """Answer one input. `kwargs` reach the model.
+
+        Raises:
+            OutputParserException: If the reply names none of the offered candidates and there is no fallback.
+        """
+
+        def run(value: dict[str, Any], run_manager: Any, config: RunnableConfig) -> Any:
+            step = _steps(config, run_manager)
+            prompt = self.pruner.invoke(value, step("prompt"))
+            reply = self.model.invoke(prompt, step("model"), **kwargs)
+            return self.parser.invoke(self._read(value, reply), step("parser"))
+
+        return self._call_with_config(run, input, config)
+
+    async def ainvoke(self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
+        """Async twin of `invoke`."""
+
+        async def run(value: dict[str, Any], run_manager: Any, config: RunnableConfig) -> Any:
+            step = _steps(config, run_manager)
+            prompt = await self.pruner.ainvoke(value, step("prompt"))
+            reply = await self.model.ainvoke(prompt, step("model"), **kwargs)
+            return await self.parser.ainvoke(self._read(value, reply), step("parser"))
+
+        return await self._acall_with_config(run, input, config)
+
+    def batch(
+        self,
+        inputs: list[dict[str, Any]],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any | None,
+    ) -> list[Any]:
+        """Answer a list of inputs with one batch of the model; an input that fails spoils no other."""
+
+        def run(values: list[dict[str, Any]], run_manager: list[Any], config: list[RunnableConfig]) -> list[Any]:
+            plan, done = self._plan(values, run_manager, config, kwargs), None
+            while True:
+                try:
+                    work = plan.send(done)
+                except StopIteration as stop:
+                    return list(stop.value)
+                done = work.runnable.batch(work.inputs, work.configs, return_exceptions=True, **work.kwargs)
+
+        return self._batch_with_config(run, inputs, config, return_exceptions=return_exceptions)
+
+    async def abatch(
+        self,
+        inputs: list[dict[str, Any]],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any | None,
+    ) -> list[Any]:
+        """Async twin of `batch`."""
+
+        async def run(values: list[dict[str, Any]], run_manager: list[Any], config: list[RunnableConfig]) -> list[Any]:
+            plan, done = self._plan(values, run_manager, config, kwargs), None
+            while True:
+                try:
+                    work = plan.send(done)
+                except StopIteration as stop:
+                    return list(stop.value)
+                done = await work.runnable.abatch(work.inputs, work.configs, return_exceptions=True, **work.kwargs)
+
+        return await self._abatch_with_config(run, inputs, config, return_exceptions=return_exceptions)
+
+    def _plan(
+        self, values: list[dict[str, Any]], managers: list[Any], configs: list[RunnableConfig], kwargs: dict[str, Any]
+    ) -> Generator[_Work, Any, list[Any]]:
+        """Yield the three batches and get their results back, sync or async; a failed item goes no further."""
+        steps = [_steps(c, m) for c, m in zip(configs, managers, strict=True)]
+        results = yield _Work(self.pruner, values, [step("prompt") for step in steps], {})
+        for runnable, name, settings in ((self.model, "model", kwargs), (self.parser, "parser", {})):
+            alive = [n for n, result in enumerate(results) if not isinstance(result, Exception)]
+            if alive:
+                inputs = [results[n] if name == "model" else self._read(values[n], results[n]) for n in alive]
+                done = yield _Work(runnable, inputs, [steps[n](name) for n in alive], settings)
+                for n, result in zip(alive, done, strict=True):
+                    results[n] = result
+        return list(results)
+
+    def _read(self, value: dict[str, Any], reply: Any) -> dict[str, Any]:
+        return {"output": reply, "candidates": self.pruner.offered(value)}
+
+
+def _steps(config: RunnableConfig, run_manager: Any) -> Callable[[str], RunnableConfig]:
+    """Child configs by the name of the step."""
+    return lambda name: patch_config(config, callbacks=run_manager.get_child(f"dsplus:{name}"))

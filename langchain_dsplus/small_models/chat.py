@@ -1,0 +1,551 @@
+"""`ChatClassifier`: any chat model as a small model, by token log-probabilities or by votes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple, Self
+
+import numpy as np
+from langchain_core.globals import get_llm_cache
+from langchain_core.language_models import BaseChatModel
+from langchain_core.load import dumpd
+from langchain_core.messages import BaseMessage
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.prompts.chat import BaseChatPromptTemplate
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.base import RunnableBindingBase
+from pydantic import PrivateAttr
+
+from langchain_dsplus.answer import Answer, InvalidAnswerError, check_answer
+from langchain_dsplus.calibration import TemperatureScaling
+from langchain_dsplus.confidence import ScoreFunction, resolve_score
+from langchain_dsplus.labels import (
+    NoLabelMassError,
+    label_probabilities,
+    match_label,
+    mean_token_probability,
+    show_label,
+    token_logprobs,
+)
+from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel, read_text
+
+CONTENT_FREE = ("N/A", "", "[MASK]")
+"""Inputs that say nothing; what a model answers to them is its bias (Zhao et al. 2021, 2102.09690)."""
+
+MEAN_TOKEN_PROBABILITY = "mean_token_probability"  # noqa: S105
+DEFAULT_PROMPT = """\
+Classify the text as one of these labels:
+{labels}
+
+Text: {text}
+
+Answer with the label only."""
+"""One human message, since some chat templates know no system role."""
+
+
+class _Request(NamedTuple):
+    """A batch that the plan wants sent."""
+
+    prompts: list[Any]
+    configs: list[RunnableConfig]
+    settings: dict[str, Any]
+    fresh: bool
+    """Whether a cached reply will not do."""
+
+
+class _Row(NamedTuple):
+    probabilities: dict[str, float]
+    mean_token_probability: float | None
+
+
+_Plan = Generator[_Request, list[Any], Any]
+
+
+class ChatClassifier(SmallModel):
+    """Any chat model as a classifier: label probabilities from log-probabilities, or vote shares.
+
+    With log-probabilities an input costs one call at temperature 0, and the probabilities of the labels are read off
+    the tokens (`langchain_dsplus.labels.label_probabilities`): labels of several tokens, case and space variants. With
+    votes it costs `votes` calls at `temperature`; a reply that names no label is dropped, and shares are multiples of
+    1 / votes. `auto` tries log-probabilities; a model that has none (its replies lack them, or it refuses the option)
+    is remembered, so that only the first batch pays the extra call.
+
+    Small language models prefer some labels whatever the text is. `prior` takes that out: p'(y|x) is proportional to
+    p(y|x) / prior(y). It comes from content-free inputs (three calls, once), from a dict, or from `fit_prior`.
+
+    Child runs carry the model's name and `nostream` as tags and are never streamed, so that no draft leaks into a
+    LangGraph message stream, and token usage is complete.
+
+    Args:
+        model: A chat model, or a chat model with `bind`, `with_config` or `with_retry` around it.
+        labels: The classes, in the words in which the model shall answer.
+        prompt: A chat prompt template, or a text, with `{text}` and, where wanted, `{labels}`. Further variables come
+            from a dict input. By default a plain instruction.
+        method: `auto`, `logprobs` or `votes`.
+        votes: Calls for each input where votes are taken.
+        temperature: Of the votes.
+        prior: None, `content_free`, or a probability for each label.
+        top_logprobs: Alternatives to ask for at each token. OpenAI allows up to 20; a label that is not among them
+            gets (nearly) nothing.
+        max_tokens: Limit for a reply; by default enough for the longest label.
+        descriptions: What a label means, shown behind it in the default prompt.
+        label_temperature: T in p^(1/T), after the prior; `fit_temperature` sets it.
+        **kwargs: `name`, `input_key`, `score`, `version` as in `SmallModel`. `score="mean_token_probability"` is the
+            paper's score for generated text (Section 4.3, Eq. 9); it needs log-probabilities.
+
+    Raises:
+        ValueError: If an argument does not fit; the message names it.
+        TypeError: If `model` is not a Runnable.
+
+    Example:
+        ```python
+        from langchain_openai import ChatOpenAI
+
+        llm = ChatOpenAI(base_url="http://127.0.0.1:8080/v1", api_key="none", model="local")
+        small = ChatClassifier(llm, ["negative", "positive"], prior="content_free")
+        small.invoke("I would buy it again.")["probabilities"]
+        ```
+    """
+
+    model: Any
+    prompt: Any = None
+    method: Literal["auto", "logprobs", "votes"] = "auto"
+    votes: int = 5
+    temperature: float = 0.7
+    prior: Literal["content_free"] | dict[str, float] | None = None
+    top_logprobs: int = 20
+    max_tokens: int | None = None
+    descriptions: dict[str, str] | None = None
+    label_temperature: float = 1.0
+
+    own_scores: ClassVar[frozenset[str]] = frozenset({MEAN_TOKEN_PROBABILITY})
+    traces_calls: ClassVar[bool] = True
+
+    _no_logprobs: bool = PrivateAttr(default=False)
+    _content_free: dict[str, float] | None = PrivateAttr(default=None)
+    _quiet: Any = PrivateAttr(default=None)
+
+    def __init__(self, model: Any = None, labels: Sequence[str] = (), prompt: Any = None, **kwargs: Any) -> None:
+        if not isinstance(model, Runnable):
+            msg = f"`model` must be a chat model (a Runnable), not {type(model).__name__}"
+            raise TypeError(msg)
+        if isinstance(prompt, str):
+            prompt = ChatPromptTemplate.from_messages([("human", prompt)])
+        super().__init__(model=model, labels=list(labels), prompt=prompt, **kwargs)
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Check what belongs together."""
+        super().model_post_init(context)
+        problem = self._problem()
+        if problem:
+            raise ValueError(problem)
+
+    def _problem(self) -> str | None:
+        if len(self.labels) < 2 or not all(label.strip() for label in self.labels):
+            return "`labels` needs at least two labels, none of them blank"
+        if self.prompt is not None and not isinstance(self.prompt, BaseChatPromptTemplate):
+            return f"`prompt` must be a chat prompt template or a str, not {type(self.prompt).__name__}"
+        if not self._free_variables:
+            return "`prompt` has no place for the input: write {text} in it"
+        if self.votes < 1 or self.top_logprobs < 1 or (self.max_tokens is not None and self.max_tokens < 1):
+            return "`votes`, `top_logprobs` and `max_tokens` must be at least 1"
+        if self.temperature <= 0.0 or self.label_temperature <= 0.0:
+            return "`temperature` and `label_temperature` must be greater than 0"
+        if self.score == MEAN_TOKEN_PROBABILITY and self.method == "votes":
+            return "`score='mean_token_probability'` needs log-probabilities: use method='logprobs'"
+        if isinstance(self.prior, dict) and (
+            self.prior.keys() != self.label_set or not all(0.0 < p < math.inf for p in self.prior.values())
+        ):
+            return "`prior` must name every label once, each with a number greater than 0"
+        if self.prior == "content_free" and len(self._free_variables) > 1:
+            return "`prior='content_free'` needs a prompt whose only variables are {text} and {labels}; use `fit_prior`"
+        if self.descriptions and not self.label_set.issuperset(self.descriptions):
+            return "`descriptions` names a label that is not in `labels`"
+        return None
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """It can be dumped and loaded where its chat model can."""
+        return True
+
+    # --- prompts ------------------------------------------------------------------------------------------------
+
+    @property
+    def _template(self) -> BaseChatPromptTemplate:
+        if self.prompt is None:
+            return ChatPromptTemplate.from_messages([("human", DEFAULT_PROMPT)])
+        template: BaseChatPromptTemplate = self.prompt
+        return template
+
+    @property
+    def _free_variables(self) -> list[str]:
+        return [v for v in self._template.input_variables if v != "labels"]
+
+    def _listing(self) -> str:
+        notes = self.descriptions or {}
+        return "\n".join(
+            f"- {show_label(label)}" + (f": {notes[label]}" if label in notes else "") for label in self.labels
+        )
+
+    def _format(self, value: Any, template: BaseChatPromptTemplate, free: list[str]) -> Any:
+        """Make the prompt for one input.
+
+        Raises:
+            TypeError: If the input has no text, or lacks a variable of the prompt.
+        """
+        if isinstance(value, Mapping) and all(v in value for v in free):
+            variables = {v: value[v] for v in free}
+            if free == ["text"]:
+                variables = {"text": read_text(value["text"])}
+        elif len(free) == 1:
+            variables = {free[0]: read_text(value)}
+        else:
+            msg = f"the input must be a dict with the keys {sorted(free)} (the variables of `prompt`)"
+            raise TypeError(msg)
+        return template.invoke({**variables, "labels": self._listing()}, {"callbacks": []})
+
+    # --- asking -------------------------------------------------------------------------------------------------
+
+    @property
+    def _reply_limit(self) -> int:
+        # A token is at least a byte; common tokens are longer, and a chatty model is cut off soon.
+        return self.max_tokens or 8 + max(len(label.encode()) for label in self.labels)
+
+    def _quiet_model(self) -> Any:
+        """The model, never streaming: a streamed draft would leak, and streaming may lose the token usage."""
+        if self._quiet is None or self._quiet[0] is not self.model:
+            self._quiet = (self.model, _copied(self.model, {"disable_streaming": True}))
+        return self._quiet[1]
+
+    def _sender(self, request: _Request) -> Any:
+        model = self._quiet_model()
+        if request.fresh and _is_cached(model):
+            model = _copied(model, {"cache": False})  # one cached reply would vote for all
+        return model.bind(**request.settings)
+
+    def _run(self, plan: _Plan) -> Any:
+        replies: list[Any] | None = None
+        while True:
+            try:
+                request = next(plan) if replies is None else plan.send(replies)
+            except StopIteration as stop:
+                return stop.value
+            replies = self._sender(request).batch(request.prompts, request.configs, return_exceptions=True)
+
+    async def _arun(self, plan: _Plan) -> Any:
+        replies: list[Any] | None = None
+        while True:
+            try:
+                request = next(plan) if replies is None else plan.send(replies)
+            except StopIteration as stop:
+                return stop.value
+            replies = await self._sender(request).abatch(request.prompts, request.configs, return_exceptions=True)
+
+    # The plans know nothing of sync and async: they yield what to send and get the replies back.
+
+    def _plan_answers(self, inputs: Sequence[Any], configs: Sequence[RunnableConfig] | None) -> _Plan:
+        if not inputs:
+            return []
+        tagged = [self._tagged(c) for c in configs] if configs else [self._tagged({}) for _ in inputs]
+        rows: list[_Row | Exception] = yield from self._plan_rows(inputs, tagged)
+        prior: Mapping[str, float] | Exception | None = self._known_prior()
+        if prior is None and self.prior == "content_free" and any(isinstance(r, _Row) for r in rows):
+            prior = yield from self._plan_content_free(tagged[0])
+        function = None if self.score == MEAN_TOKEN_PROBABILITY else resolve_score(self.score)
+        return [self._finish(row, prior, function) for row in rows]
+
+    def _plan_rows(self, inputs: Sequence[Any], configs: list[RunnableConfig]) -> _Plan:
+        """One `_Row` or exception for each input, before any correction."""
+        results: list[_Row | Exception | None] = [None] * len(inputs)
+        prompts: dict[int, Any] = {}
+        template, free = self._template, self._free_variables
+        for place, item in enumerate(inputs):
+            try:
+                prompts[place] = self._format(self.read(item), template, free)
+            except Exception as error:  # noqa: BLE001
+                results[place] = error
+        to_vote = list(prompts)
+        if prompts and self.method != "votes" and not self._no_logprobs:
+            to_vote = []
+            settings = {
+                "logprobs": True,
+                "top_logprobs": self.top_logprobs,
+                "temperature": 0.0,
+                "max_tokens": self._reply_limit,
+            }
+            replies = yield _Request([*prompts.values()], [configs[i] for i in prompts], settings, fresh=False)
+            for place, reply in zip(prompts, replies, strict=True):
+                results[place] = outcome = self._read_logprobs(reply)
+                if outcome is None:
+                    to_vote.append(place)
+            if to_vote and len(to_vote) == len(prompts):
+                self._no_logprobs = True
+        if to_vote:
+            k = self.votes
+            settings = {"temperature": self.temperature, "max_tokens": self._reply_limit}
+            replies = yield _Request(
+                [prompts[i] for i in to_vote for _ in range(k)],
+                [configs[i] for i in to_vote for _ in range(k)],
+                settings,
+                fresh=True,
+            )
+            for n, place in enumerate(to_vote):
+                results[place] = self._count_votes(replies[n * k : (n + 1) * k])
+        return results
+
+    def _read_logprobs(self, reply: Any) -> _Row | Exception | None:
+        """None means: ask for votes instead."""
+        if isinstance(reply, Exception):
+            return None if self.method == "auto" and _refuses_logprobs(reply) else reply
+        tokens = token_logprobs(reply)
+        if not tokens:
+            if self.method == "auto":
+                return None
+            return NoLabelMassError(
+                "the reply carries no token log-probabilities; use a model that returns them "
+                "(OpenAI: use_responses_api=False), or method='votes'"
+            )
+        try:
+            probabilities, _ = label_probabilities(tokens, self.labels)
+            return _Row(probabilities, mean_token_probability(tokens))
+        except ValueError as error:
+            return error
+
+    def _count_votes(self, replies: list[Any]) -> _Row | Exception:
+        named = [match_label(_text_of(r), self.labels) for r in replies if not isinstance(r, Exception)]
+        counted = [label for label in named if label is not None]
+        if not counted:
+            failures = [r for r in replies if isinstance(r, Exception)]
+            return failures[0] if failures else InvalidAnswerError("none of the votes names one of the labels")
+        return _Row({label: counted.count(label) / len(counted) for label in self.labels}, None)
+
+    def _plan_content_free(self, config: RunnableConfig) -> _Plan:
+        values = [{self.input_key: text} if self.input_key is not None else text for text in CONTENT_FREE]
+        rows: list[_Row | Exception] = yield from self._plan_rows(values, [config] * len(values))
+        prior = self._mean(rows)
+        if not isinstance(prior, Exception):
+            self._content_free = prior
+        return prior
+
+    def _plan_prior(self, texts: Sequence[Any]) -> _Plan:
+        rows: list[_Row | Exception] = yield from self._plan_rows(texts, [self._tagged({}) for _ in texts])
+        return self._mean(rows)
+
+    def _mean(self, rows: Sequence[_Row | Exception]) -> dict[str, float] | Exception:
+        good = [r.probabilities for r in rows if isinstance(r, _Row)]
+        if not good:
+            return next((r for r in rows if isinstance(r, Exception)), ValueError("`texts` is empty"))
+        # A hundredth of an even share at least: a prior of nearly 0 would make its label win everywhere.
+        least = 0.01 / len(self.labels)
+        means = {label: max(least, math.fsum(p[label] for p in good) / len(good)) for label in self.labels}
+        total = math.fsum(means.values())
+        return {label: p / total for label, p in means.items()}
+
+    def _known_prior(self) -> dict[str, float] | None:
+        return self.prior if isinstance(self.prior, dict) else self._content_free if self.prior else None
+
+    def _finish(
+        self, row: _Row | Exception, prior: Mapping[str, float] | Exception | None, function: ScoreFunction | None
+    ) -> Answer | Exception:
+        if isinstance(row, Exception):
+            return row
+        if isinstance(prior, Exception):
+            return prior
+        try:
+            probabilities = self._corrected(row.probabilities, prior)
+            if function is not None:
+                confidence = function(probabilities)
+            elif row.mean_token_probability is not None:
+                confidence = row.mean_token_probability
+            else:
+                msg = "`score='mean_token_probability'` needs log-probabilities, and the model returned none"
+                raise InvalidAnswerError(msg)
+            answer = {
+                "choice": max(self.labels, key=probabilities.__getitem__),
+                "probabilities": probabilities,
+                "confidence": confidence,
+            }
+            return check_answer(answer, self.label_set)
+        except Exception as error:  # noqa: BLE001
+            return error
+
+    def _corrected(self, row: Mapping[str, float], prior: Mapping[str, float] | None) -> dict[str, float]:
+        weights = {y: (p / prior[y] if prior else p) ** (1.0 / self.label_temperature) for y, p in row.items()}
+        total = math.fsum(weights.values())
+        if prior is None and self.label_temperature == 1.0:
+            return dict(row)
+        return {y: w / total for y, w in weights.items()}
+
+    def _tagged(self, config: RunnableConfig) -> RunnableConfig:
+        own = [self.name, "nostream"] if self.name else ["nostream"]
+        return {**config, "tags": [*(config.get("tags") or []), *own]}
+
+    # --- SmallModel ---------------------------------------------------------------------------------------------
+
+    def answers(
+        self, inputs: Sequence[Any], configs: Sequence[RunnableConfig] | None = None
+    ) -> list[Answer | Exception]:
+        """Answer a batch with one batch of the chat model (or `votes` times as many calls).
+
+        Errors of the provider come back as they were raised, each in the place of its input.
+        """
+        results: list[Answer | Exception] = self._run(self._plan_answers(inputs, configs))
+        return results
+
+    async def aanswers(
+        self, inputs: Sequence[Any], configs: Sequence[RunnableConfig] | None = None
+    ) -> list[Answer | Exception]:
+        """Async twin of `answers`, by the chat model's own `abatch`."""
+        results: list[Answer | Exception] = await self._arun(self._plan_answers(inputs, configs))
+        return results
+
+    def predict_proba(self, inputs: list[Any]) -> Any:
+        """Return the corrected label probabilities, shape (len(inputs), len(labels)); NaN where there is no answer.
+
+        Raises:
+            Exception: What the first input raised, where no input has an answer.
+        """
+        answers = self.answers(inputs)
+        errors = [a for a in answers if isinstance(a, Exception)]
+        if errors and len(errors) == len(answers):
+            raise errors[0]
+        return np.array(
+            [
+                [math.nan] * len(self.labels)
+                if isinstance(a, Exception)
+                else [a["probabilities"][label] for label in self.labels]
+                for a in answers
+            ]
+        ).reshape(len(answers), len(self.labels))
+
+    def warmup(self) -> None:
+        """Ask for the content-free prior now, so that the first input does not wait for it."""
+        if self.prior == "content_free" and self._content_free is None:
+            self._run(self._plan_content_free(self._tagged({})))
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the chat model without its secrets, the prompt, and everything that shapes the answers."""
+        parts = [dumpd(self.model), dumpd(self._template)]
+        if any(_is_opaque(part) for part in parts):
+            return UNVERIFIABLE
+        parts += [
+            self.labels,
+            self.descriptions,
+            self.method,
+            self.votes,
+            self.temperature,
+            self.prior,
+            self.top_logprobs,
+            self._reply_limit,
+            self.label_temperature,
+            self.input_key,
+        ]
+        text = json.dumps(_without_secrets(parts), sort_keys=True, ensure_ascii=False, default=repr)
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+    def clone(self) -> Self:
+        """Return a copy with its own prior and temperature; the chat model, which nothing here trains, is shared."""
+        settings: dict[str, Any] = {field: getattr(self, field) for field in type(self).model_fields}
+        copies: dict[str, Any] = {k: dict(v) if isinstance(v, dict) else v for k, v in settings.items()}
+        return type(self)(copies.pop("model"), copies.pop("labels"), **copies)
+
+    # --- fitting ------------------------------------------------------------------------------------------------
+
+    def fit_prior(self, texts: Sequence[Any]) -> Self:
+        """Set `prior` to the mean prediction over unlabelled inputs (batch calibration, Zhou et al. 2023, 2309.17249).
+
+        Right where the classes are about equally frequent among them. Inputs without an answer are left out.
+
+        Args:
+            texts: Inputs like those to come; a few dozen will do.
+
+        Returns:
+            Itself.
+
+        Raises:
+            Exception: What the first input raised, where no input has an answer.
+        """
+        return self._set_prior(self._run(self._plan_prior(list(texts))))
+
+    async def afit_prior(self, texts: Sequence[Any]) -> Self:
+        """Async twin of `fit_prior`."""
+        return self._set_prior(await self._arun(self._plan_prior(list(texts))))
+
+    def _set_prior(self, prior: dict[str, float] | Exception) -> Self:
+        if isinstance(prior, Exception):
+            raise prior
+        self.prior = prior
+        self._stale()
+        return self
+
+    def fit_temperature(self, texts: Sequence[Any], targets: Sequence[str]) -> Self:
+        """Set `label_temperature` so that the probabilities fit labelled inputs (least negative log-likelihood).
+
+        Args:
+            texts: Inputs that chose nothing else about this model.
+            targets: Their labels.
+
+        Returns:
+            Itself.
+
+        Raises:
+            ValueError: If a target is not one of the labels, or the lengths differ.
+        """
+        if len(texts) != len(targets) or not self.label_set.issuperset(targets):
+            msg = "`targets` must be one of the labels for each text"
+            raise ValueError(msg)
+        plain = self.model_copy(update={"label_temperature": 1.0})
+        pairs = [
+            (list(answer["probabilities"].values()), self.labels.index(target))
+            for answer, target in zip(plain.answers(list(texts)), targets, strict=True)
+            if not isinstance(answer, Exception)
+        ]
+        if pairs:
+            rows, classes = zip(*pairs, strict=True)
+            scaling = TemperatureScaling(from_probabilities=True).fit(np.array(rows), np.array(classes))
+            self.label_temperature = float(scaling.temperature)
+            self._stale()
+        return self
+
+
+def _text_of(reply: Any) -> str:
+    return str(reply.text) if isinstance(reply, BaseMessage) else str(reply)
+
+
+def _refuses_logprobs(error: Exception) -> bool:
+    """Whether a model failed because it does not know the option."""
+    return "logprob" in str(error).lower()
+
+
+def _copied(model: Any, settings: dict[str, Any]) -> Any:
+    """A copy of the chat model with other settings, also inside `bind`, `with_config` and `with_retry`."""
+    if isinstance(model, BaseChatModel):
+        return model.model_copy(update=settings)
+    if isinstance(model, RunnableBindingBase):
+        return model.model_copy(update={"bound": _copied(model.bound, settings)})
+    return model
+
+
+def _is_cached(model: Any) -> bool:
+    if isinstance(model, RunnableBindingBase):
+        return _is_cached(model.bound)
+    if not isinstance(model, BaseChatModel):
+        return False
+    return model.cache not in (None, False) or (model.cache is None and get_llm_cache() is not None)
+
+
+def _is_opaque(value: Any) -> bool:
+    if isinstance(value, dict):
+        return value.get("type") == "not_implemented" or any(map(_is_opaque, value.values()))
+    return isinstance(value, list) and any(map(_is_opaque, value))
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, dict):
+        if value.get("type") == "secret" and "lc" in value:
+            return None
+        return {k: _without_secrets(v) for k, v in value.items() if "headers" not in str(k)}
+    return [_without_secrets(v) for v in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,458 @@
+"""From a text or token log-probabilities to an offered label."""
+
+# ruff: noqa: RUF001
+
+from __future__ import annotations
+
+import json
+import math
+import string
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from langchain_dsplus.labels import (
+    NoLabelMassError,
+    label_probabilities,
+    match_label,
+    mean_token_probability,
+    show_label,
+    token_logprobs,
+)
+
+SENTIMENT = ["positive", "negative", "neutral"]
+CARDS = ["card", "card_arrival", "card_linking", "lost_card"]
+
+
+# --- match_label --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "positive",
+        "  Positive \n",
+        "POSITIVE.",
+        "**positive**",
+        "`positive`",
+        '"positive"',
+        "“Positive”",
+        "ｐｏｓｉｔｉｖｅ",
+        "- positive",
+        "# positive",
+        "Label: positive",
+        "**Answer:** positive",
+        "The category is Positive.",
+        "The most likely label is: 'positive'",
+        "Answer: The label is positive!",
+        '{"label": "Positive"}',
+        '```json\n{"label": "positive", "score": 0.9}\n```',
+        '{"label": "positive", "why": "it does not sound negative"}',
+        '["positive"]',
+        "positive\n\nThe text says nothing negative.",
+        "Label: positive\nNeutral words are rare in it.",
+        "I would call this text positive, on balance.",
+        "It is positive, not negative.",
+        "This is rather positive than negative.",
+        "The review isn't negative but positive.",
+        "<think>negative or neutral?</think>\npositive",
+        '{"label": "positive"',
+    ],
+)
+def test_a_text_that_names_one_label(text):
+    assert match_label(text, SENTIMENT) == "positive"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "   ",
+        "I cannot tell.",
+        "not positive",
+        "It is not very positive.",
+        "This isn't positive",
+        "This isn’t positive",
+        "It can't be called positive.",
+        "neither positive nor negative",
+        "positive or negative",
+        "positive? negative? neutral?",
+        "positively",
+        "non-positive",
+        "Positive is wrong.",
+        "positive does not fit",
+        '{"first": "positive", "second": "negative"}',
+        "<think>it may be positive",
+    ],
+)
+def test_a_text_that_names_none_or_several(text):
+    assert match_label(text, SENTIMENT) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("card", "card"),
+        ("card arrival", "card_arrival"),
+        ("Card-Arrival.", "card_arrival"),
+        ("It is about card arrival.", "card_arrival"),
+        ("the card", "card"),
+        ("card_payment", None),
+        ("a lost card", "lost_card"),
+        ("card and card_arrival", None),
+    ],
+)
+def test_the_longest_label_is_meant(text, expected):
+    assert match_label(text, CARDS) == expected
+
+
+def test_labels_that_exist_but_were_not_offered_hide_the_labels_inside_them():
+    assert match_label("card arrival", ["card"]) == "card"
+    assert match_label("card arrival", ["card"], known=CARDS) is None
+    assert match_label("It is card arrival, not card.", ["card", "lost_card"], known=CARDS) is None
+    assert match_label("Either card linking or, if that is closed, lost_card", ["card", "lost_card"], known=CARDS) == (
+        "lost_card"
+    )
+
+
+def test_labels_that_differ_in_case_are_compared_as_they_are_first():
+    labels = ["US", "us"]
+    assert match_label("US", labels) == "US"
+    assert match_label(" us\n", labels) == "us"
+    assert match_label("It is the US.", labels) == "US"
+    assert match_label("Us", labels) is None
+    assert match_label("us", ["US"], known=labels) is None
+
+
+def test_separators_that_make_labels_equal_count():
+    labels = ["top-up", "top_up"]
+    assert match_label("top-up", labels) == "top-up"
+    assert match_label("TOP_UP", labels) == "top_up"
+    assert match_label("top up", labels) is None
+    assert match_label("I choose top_up here", labels) == "top_up"
+
+
+@pytest.mark.parametrize(
+    ("text", "labels", "expected"),
+    [
+        ("正面", ["正面", "负面"], "正面"),
+        ("这条评论是正面的。", ["正面", "负面"], "正面"),
+        ("标签：负面", ["正面", "负面"], "负面"),
+        ("不是正面", ["正面", "负面"], None),
+        ("非常正面,不是负面", ["正面", "负面", "非常正面"], "非常正面"),
+        ("ポジティブです", ["ポジティブ", "ネガティブ"], "ポジティブ"),
+        ("ポジティブではない", ["ポジティブ", "ネガティブ"], None),
+        ("긍정입니다", ["긍정", "부정"], "긍정"),
+        ("긍정이 아닙니다", ["긍정", "부정"], None),
+        ("ПОЗИТИВНЫЙ", ["позитивный", "негативный"], "позитивный"),
+        ("не позитивный", ["позитивный", "негативный"], None),
+        ("STRASSE", ["Straße", "Weg"], "Straße"),
+        ("nicht positiv", ["positiv", "negativ"], None),
+        ("إيجابي", ["إيجابي", "سلبي"], "إيجابي"),
+        ("👍", ["👍", "👎"], "👍"),
+    ],
+)
+def test_any_script(text, labels, expected):
+    assert match_label(text, labels) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "labels", "expected"),
+    [
+        ("C#", ["C", "C#", "C++"], "C#"),
+        ("I would use C++ here", ["C", "C#", "C++"], "C++"),
+        ("The answer is B.", ["A", "B"], "B"),
+        ("A good reason speaks for it", ["A", "B"], None),
+        ("a", ["A", "B"], "A"),
+        ("4 out of 5", ["1", "4", "5"], None),
+        ("1.5", ["1", "5"], None),
+        ("5 stars", ["1", "5"], "5"),
+        ('{"label": 5}', ["1", "5"], "5"),
+        ("No, it is not.", ["yes", "no"], "no"),
+        ("not spam", ["spam", "not spam"], "not spam"),
+        ("This is not spam.", ["spam", "not spam"], "not spam"),
+        ("-", ["+", "-"], "-"),
+        ("a{b}", ["a{b}", "c"], "a{b}"),
+        ("don't", ["don", "t"], None),
+    ],
+)
+def test_unusual_labels(text, labels, expected):
+    assert match_label(text, labels) == expected
+
+
+def test_nothing_offered_and_hostile_texts():
+    assert match_label("positive", []) is None
+    assert match_label("[" * 100_000, SENTIMENT) is None
+    assert match_label("{" + "positive " * 200_000, SENTIMENT) == "positive"
+    assert match_label("\ud800 positive", SENTIMENT) == "positive"
+
+
+any_label = st.text(min_size=1, max_size=12).filter(lambda s: bool(s.strip()))
+plain_labels = st.lists(
+    st.text(string.ascii_lowercase + " _", min_size=2, max_size=10).filter(
+        lambda s: s[0].isalpha() and s[-1].isalpha()
+    ),
+    min_size=2,
+    max_size=6,
+    unique_by=lambda s: " ".join(s.replace("_", " ").split()),
+)
+
+
+@given(labels=st.lists(any_label, min_size=1, max_size=6, unique=True), data=st.data())
+def test_every_label_names_itself(labels, data):
+    label = data.draw(st.sampled_from(labels))
+    assert match_label(label, labels) == label
+
+
+@given(labels=plain_labels, data=st.data())
+def test_case_quotes_and_final_stops_do_not_matter(labels, data):
+    label = data.draw(st.sampled_from(labels))
+    dressed = data.draw(st.sampled_from(["{}", ' "{}" ', "**{}**.", "`{}`!", "\n{}\n", "{}。"])).format(label.upper())
+    assert match_label(dressed, labels) == label
+
+
+@given(text=st.text(max_size=60), labels=st.lists(any_label, max_size=5, unique=True), data=st.data())
+def test_only_offered_labels_come_back_and_their_order_does_not_matter(text, labels, data):
+    found = match_label(text, labels)
+    assert found is None or found in labels
+    assert match_label(text, data.draw(st.permutations(labels))) == found
+
+
+@given(labels=st.lists(st.text(max_size=8), min_size=2, max_size=8, unique=True))
+def test_shown_labels_take_one_line_and_stay_distinct(labels):
+    shown = [show_label(label) for label in labels]
+    assert len(set(shown)) == len(labels)
+    for label, text in zip(labels, shown, strict=True):
+        assert len(text.splitlines()) == 1
+        assert (json.loads(text) if text.startswith('"') else text) == label
+
+
+@given(labels=st.lists(any_label, min_size=1, max_size=5, unique=True), data=st.data())
+def test_a_shown_label_is_read_back(labels, data):
+    label = data.draw(st.sampled_from(labels))
+    assume(show_label(label) not in labels)
+    assert match_label(show_label(label), labels) in (label, None)
+    assert match_label(show_label("two\nlines"), ["two\nlines", "other"]) == "two\nlines"
+
+
+# --- label_probabilities ------------------------------------------------------------------------------------------
+
+
+def token(text, p, *alternatives, top=True):
+    entry = {"token": text, "logprob": math.log(p) if p > 0 else -math.inf}
+    if top:
+        listed = ((text, p), *alternatives)
+        entry["top_logprobs"] = [{"token": t, "logprob": math.log(q) if q > 0 else -math.inf} for t, q in listed]
+    return entry
+
+
+def read(tokens, labels, floor=0.0):
+    probabilities, unassigned = label_probabilities(tokens, labels, floor=floor)
+    assert list(probabilities) == list(labels)
+    assert sum(probabilities.values()) == pytest.approx(1.0)
+    return {k: round(v, 4) for k, v in probabilities.items()}, round(unassigned, 4)
+
+
+def test_case_and_space_variants_are_merged():
+    tokens = [token("positive", 0.4, ("Positive", 0.2), (" positive", 0.1), ("negative", 0.2), (" NEG", 0.05))]
+    assert read(tokens, ["positive", "negative"]) == ({"positive": 0.7368, "negative": 0.2632}, 0.05)
+
+
+def test_a_label_of_several_tokens_is_followed():
+    tokens = [
+        token("card", 0.8, (" Card", 0.1), ("lost", 0.1)),
+        token("_", 0.7, ("", 0.2), (".", 0.1)),
+        token("arr", 0.6, ("link", 0.4)),
+        token("ival", 1.0),
+    ]
+    expected = {"card": 0.27, "card_arrival": 0.378, "card_linking": 0.252, "lost_card": 0.1}
+    assert read(tokens, CARDS) == (expected, 0.0)
+
+
+@pytest.mark.parametrize("stop", ["", "<|im_end|>", "</s>", "<end_of_turn>"])
+def test_the_end_decides_between_a_label_and_a_longer_one(stop):
+    tokens = [token("card", 1.0), token(stop, 0.75, (" arrival", 0.25))]
+    assert read(tokens, ["card", "card_arrival"]) == ({"card": 0.75, "card_arrival": 0.25}, 0.0)
+
+
+def test_a_reply_that_ends_without_a_stop_token():
+    assert read([token("card", 0.9, ("lost", 0.1))], CARDS)[0] == pytest.approx(
+        {"card": 0.9, "card_arrival": 0.0, "card_linking": 0.0, "lost_card": 0.1}
+    )
+    # Cut off in the middle: both may still come.
+    assert read([token("ca", 1.0)], ["card", "cat"]) == ({"card": 0.5, "cat": 0.5}, 0.0)
+
+
+def test_an_alternative_that_begins_several_labels_is_shared():
+    tokens = [token("lost", 0.7, ("car", 0.3))]
+    expected = {"card": 0.1, "card_arrival": 0.1, "card_linking": 0.1, "lost_card": 0.7}
+    assert read(tokens, CARDS) == (expected, 0.0)
+
+
+def test_what_fits_no_label_is_unassigned():
+    tokens = [token("yes", 0.5, ("maybe", 0.3), ("\n", 0.1))]
+    assert read(tokens, ["yes", "no"]) == ({"yes": 1.0, "no": 0.0}, 0.5)
+
+
+def test_a_beginning_that_turns_out_to_be_another_word():
+    tokens = [token("I", 0.6, ("fraud", 0.4)), token(" think", 1.0), token(" so", 1.0)]
+    assert read(tokens, ["insurance", "fraud"]) == ({"insurance": 0.0, "fraud": 1.0}, 0.6)
+
+
+def test_a_lead_in_is_skipped_where_the_reply_names_a_label():
+    tokens = [token(t, 1.0) for t in ("The", " label", " is")]
+    tokens += [token(' "', 0.8), token("neg", 0.75, ("pos", 0.25)), token("ative", 1.0), token('"', 1.0)]
+    assert read(tokens, ["positive", "negative"]) == ({"positive": 0.25, "negative": 0.75}, 0.2)
+
+
+def test_json_around_the_label():
+    tokens = [token(t, 1.0) for t in ('{"', "label", '":')]
+    tokens += [token(' "', 1.0), token("negative", 0.9, ("positive", 0.1)), token('"}', 1.0)]
+    assert read(tokens, ["positive", "negative"]) == ({"positive": 0.1, "negative": 0.9}, 0.0)
+
+
+def test_a_negated_label_gets_nothing():
+    tokens = [token(t, 1.0) for t in ("It", " is", " not", " positive")]
+    with pytest.raises(NoLabelMassError):
+        label_probabilities(tokens, ["positive", "negative"])
+
+
+def test_a_word_that_is_no_label_gives_nothing_to_the_label_inside_it():
+    with pytest.raises(NoLabelMassError):
+        label_probabilities([token("card", 1.0), token("_", 1.0), token("payment", 1.0)], ["card", "lost"])
+
+
+def test_text_after_the_label_does_not_matter():
+    tokens = [token("positive", 0.8, ("negative", 0.2)), token(",", 1.0), token(" because", 0.3)]
+    assert read(tokens, ["positive", "negative"]) == ({"positive": 0.8, "negative": 0.2}, 0.0)
+
+
+def test_without_alternatives_a_lone_token_is_not_certain():
+    assert read([token("yes", 0.6, top=False)], ["yes", "no", "maybe"]) == (
+        {"yes": 0.6, "no": 0.2, "maybe": 0.2},
+        0.0,
+    )
+    empty = {"token": "yes", "logprob": math.log(0.6), "top_logprobs": []}
+    assert read([empty], ["yes", "no"]) == ({"yes": 0.6, "no": 0.4}, 0.0)
+
+
+def test_bytes_of_a_character_in_two_tokens():
+    raw = "负".encode()
+    tokens = [
+        {"token": "\ufffd", "bytes": list(raw[:1]), "logprob": 0.0, "top_logprobs": []},
+        {"token": "\ufffd", "bytes": list(raw[1:]), "logprob": math.log(0.9), "top_logprobs": [
+            {"token": "\ufffd", "bytes": list(raw[1:]), "logprob": math.log(0.9)},
+            {"token": "\ufffd", "bytes": list("正".encode()[1:]), "logprob": math.log(0.1)},
+        ]},
+        {"token": "面", "bytes": list("面".encode()), "logprob": 0.0, "top_logprobs": []},
+    ]  # fmt: skip
+    probabilities, _ = label_probabilities(tokens, ["正面", "负面"])
+    assert probabilities["负面"] > 0.99
+
+
+def test_labels_that_differ_in_case_only():
+    tokens = [token("US", 0.7, ("us", 0.3))]
+    assert read(tokens, ["US", "us"])[0]["US"] >= 0.7
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        [],
+        [{"token": "yes"}],
+        [{"token": "yes", "logprob": None, "top_logprobs": None}],
+        [{"token": "yes", "logprob": math.nan}],
+        ["yes"],
+        [token("perhaps", 1.0)],
+        [token("", 1.0)],
+        [token("yes", 0.0)],
+    ],
+)
+def test_nothing_assigned_is_an_error(tokens):
+    with pytest.raises(NoLabelMassError, match=r"logprobs|log-probabilities"):
+        label_probabilities(tokens, ["yes", "no"])
+
+
+def test_minus_infinity_and_openai_s_minus_9999_are_zero():
+    tokens = [token("yes", 0.0, ("no", 0.5))]
+    assert read(tokens, ["yes", "no"]) == ({"yes": 0.0, "no": 1.0}, 0.5)
+    tokens[0]["logprob"] = tokens[0]["top_logprobs"][0]["logprob"] = -9999.0
+    assert read(tokens, ["yes", "no"]) == ({"yes": 0.0, "no": 1.0}, 0.5)
+
+
+def test_a_missing_number_is_found_among_the_alternatives():
+    entry = token("yes", 0.6, ("no", 0.4)) | {"logprob": None}
+    assert read([entry], ["yes", "no"]) == ({"yes": 0.6, "no": 0.4}, 0.0)
+
+
+def test_the_floor_keeps_logarithms_finite():
+    probabilities, _ = label_probabilities([token("yes", 1.0)], ["yes", "no"])
+    assert probabilities["no"] == pytest.approx(1e-6)
+    assert sum(probabilities.values()) == pytest.approx(1.0)
+    for floor in (-0.1, 0.5):
+        with pytest.raises(ValueError, match="floor"):
+            label_probabilities([token("yes", 1.0)], ["yes", "no"], floor=floor)
+    with pytest.raises(ValueError, match="labels"):
+        label_probabilities([token("yes", 1.0)], [])
+
+
+pieces = st.sampled_from(
+    ["c", "card", "Card", " card", "_", " ", "arr", "ival", "arrival", "lost", "x", ".", "", "\n", '"']
+)
+
+
+@st.composite
+def replies(draw):
+    entries = []
+    for _ in range(draw(st.integers(1, 5))):
+        weights = draw(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=5))
+        total = max(1.0, sum(weights))
+        listed = [(draw(pieces), w / total) for w in weights]
+        entries.append(token(*listed[0], *listed[1:]))
+    return entries
+
+
+@settings(max_examples=200)
+@given(tokens=replies(), data=st.data())
+def test_mass_is_conserved_and_the_order_of_labels_does_not_matter(tokens, data):
+    try:
+        probabilities, unassigned = label_probabilities(tokens, CARDS, floor=0.0)
+    except NoLabelMassError:
+        return
+    assert sum(probabilities.values()) == pytest.approx(1.0)
+    assert all(0.0 <= p <= 1.0 for p in probabilities.values())
+    assert 0.0 <= unassigned <= 1.0
+    shuffled = data.draw(st.permutations(CARDS))
+    again, left = label_probabilities(tokens, shuffled, floor=0.0)
+    assert left == pytest.approx(unassigned)
+    assert again == pytest.approx(probabilities)
+
+
+@given(p=st.floats(0.01, 0.99), q=st.floats(0.0, 1.0))
+def test_assigned_and_unassigned_sum_to_one(p, q):
+    tokens = [token("yes", p, ("no", (1 - p) * q), ("what", (1 - p) * (1 - q) * 0.5))]
+    probabilities, unassigned = label_probabilities(tokens, ["yes", "no"], floor=0.0)
+    assert unassigned == pytest.approx((1 - p) * (1 - q), abs=1e-9)
+    assert probabilities["yes"] * (1 - unassigned) == pytest.approx(p)
+
+
+# --- the rest -----------------------------------------------------------------------------------------------------
+
+
+def test_mean_token_probability_leaves_the_end_out():
+    tokens = [token("a", 0.5), token("b", 1.0), token("", 0.1)]
+    assert mean_token_probability(tokens) == pytest.approx(0.75)
+    with pytest.raises(NoLabelMassError):
+        mean_token_probability([])
+
+
+def test_token_logprobs_of_anything():
+    class Reply:
+        response_metadata = {"logprobs": {"content": [1, 2]}}
+
+    assert token_logprobs(Reply()) == [1, 2]
+    for metadata in (None, {}, {"logprobs": None}, {"logprobs": {"content": None}}):
+        Reply.response_metadata = metadata
+        assert token_logprobs(Reply()) == []
+    assert token_logprobs("text") == []
