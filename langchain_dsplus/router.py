@@ -9,6 +9,7 @@ import logging
 import secrets
 import threading
 import time
+import typing
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -1199,10 +1200,19 @@ class _State:
 
 
 def _output_type(large: Runnable[Any, Any]) -> Any:
+    """The large chain's OutputType; Any where it cannot be inferred."""
     try:
-        return large.OutputType
-    except TypeError:  # it cannot be inferred
+        output_type = large.OutputType
+    except TypeError:
         return Any
+    if isinstance(output_type, str):  # a RunnableLambda in a module with `from __future__ import annotations`
+        last = getattr(large, "last", large)
+        function = getattr(last, "func", None) or getattr(last, "afunc", None)
+        try:
+            return typing.get_type_hints(function).get("return", Any)
+        except (NameError, TypeError):
+            return Any
+    return output_type
 
 
 def _distinct_names(models: Sequence[SmallModel]) -> list[str]:

@@ -1,0 +1,81 @@
+"""Write the tables of the READMEs from `benchmarks/results/*.json`: `make figures`; `--check` only compares.
+
+A table stands between two markers, `<!-- figures:NAME -->` and `<!-- /figures:NAME -->`; NAME is a
+table's name (`replay.chaosnli`) or a benchmark's (all of its tables).
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from typing import TYPE_CHECKING
+
+from benchmarks import harness
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from benchmarks.harness import Table
+
+PAGES = (harness.ROOT.parent / "README.md", harness.ROOT / "README.md")
+_BLOCK = re.compile(r"(<!-- figures:(?P<name>[\w.-]+) -->\n).*?(<!-- /figures:(?P=name) -->)", re.DOTALL)
+
+
+def tables_of(benchmark: str) -> list[Table] | None:
+    """The tables of a benchmark's results file; None where it was not run.
+
+    Raises:
+        KeyError: If there is no such benchmark.
+    """
+    module = harness.load(benchmark)
+    body = harness.read(benchmark)
+    return None if body is None else module.tables(body["figures"])
+
+
+def block(name: str, find: Callable[[str], list[Table] | None] = tables_of) -> str:
+    """What stands between the markers of a name.
+
+    Raises:
+        KeyError: If no benchmark, or no table of it, has this name.
+    """
+    benchmark = name.partition(".")[0]
+    tables = find(benchmark)
+    if tables is None:
+        return f"Not run yet: `python -m benchmarks {benchmark}`.\n"
+    chosen = [table for table in tables if name in {benchmark, table.name}]
+    if not chosen:
+        raise KeyError(name)
+    if len(chosen) == 1:
+        return f"{chosen[0].markdown()}\n"
+    return "\n".join(f"**{table.title}**\n\n{table.markdown()}\n" for table in chosen)
+
+
+def render(text: str, find: Callable[[str], list[Table] | None] = tables_of) -> str:
+    """A page with every marked block written anew; the rest stays as it is."""
+    return _BLOCK.sub(lambda match: f"{match[1]}\n{block(match['name'], find)}\n{match[3]}", text)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write, or compare; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.figures", description="Tables into the READMEs.")
+    parser.add_argument("--check", action="store_true", help="change nothing; fail where a page is out of date")
+    options = parser.parse_args(arguments)
+    stale: list[Path] = []
+    for page in PAGES:
+        old = page.read_text(encoding="utf-8")
+        new = render(old)
+        if new == old:
+            continue
+        stale.append(page)
+        if not options.check:
+            page.write_text(new, encoding="utf-8")
+    for page in stale:
+        verb = "out of date: run `make figures`" if options.check else "written"
+        sys.stdout.write(f"{page.relative_to(harness.ROOT.parent)}: {verb}\n")
+    return 1 if stale and options.check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""Who may import whom: read off the source, lazy imports included."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import langchain_dsplus
+
+PACKAGE = Path(langchain_dsplus.__file__).parent
+ROOT = "langchain_dsplus"
+
+# From left to right: a part may import those before it and itself. Parts on one line must not import each other.
+LAYERS: list[set[str]] = [
+    {"_imports", "_version"},
+    {"answer"},
+    {"labels"},
+    {"confidence"},
+    {"calibration"},
+    {"weights"},
+    {"server"},
+    {"small_models"},
+    {"outcomes"},
+    {"threshold"},
+    {"prompts"},
+    {"operations"},
+    {"decision", "outputs"},
+    {"router"},
+    {"learning", "graphs", "middleware"},
+    {"report"},
+    {"demo"},
+    {"cli"},
+]
+RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
+HEAVY = {
+    "huggingface_hub",
+    "langchain_openai",
+    "langgraph",
+    "matplotlib",
+    "openai",
+    "pandas",
+    "safetensors",
+    "scipy",
+    "sentence_transformers",
+    "sklearn",
+    "skops",
+    "torch",
+    "transformers",
+    "xllamacpp",
+}
+
+
+def sources() -> dict[str, Path]:
+    """Dotted module name inside the package -> file."""
+    return {
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if path != PACKAGE / "__init__.py"
+    }
+
+
+def part_of(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def is_typing_only(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
+
+
+def statements(tree: ast.AST, *, lazy: bool) -> list[ast.Import | ast.ImportFrom]:
+    """The imports that run; with `lazy` also those inside functions."""
+    found: list[ast.Import | ast.ImportFrom] = []
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            found.append(node)
+        elif isinstance(node, ast.stmt) and is_typing_only(node):
+            found += [i for other in node.orelse for i in statements(other, lazy=lazy)]
+        elif lazy or not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            found += statements(node, lazy=lazy)
+    return found
+
+
+def imported(tree: ast.AST, *, lazy: bool) -> set[str]:
+    """Full dotted names; `from a import b` counts as `a` and `a.b`."""
+    names: set[str] = set()
+    for node in statements(tree, lazy=lazy):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif node.level == 0 and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def own_imports(path: Path, *, lazy: bool = True) -> set[str]:
+    """Modules of this package that a file imports."""
+    modules = sources()
+    found = set()
+    for name in imported(ast.parse(path.read_text(encoding="utf-8")), lazy=lazy):
+        inside = name.removeprefix(f"{ROOT}.")
+        if inside != name:
+            if inside in modules:
+                found.add(inside)
+            elif f"{inside}.__init__" in modules:
+                found.add(f"{inside}.__init__")
+    return found
+
+
+MODULES = sorted(sources())
+
+
+def test_every_part_has_a_place() -> None:
+    unknown = {part_of(module) for module in MODULES} - RANK.keys()
+    assert not unknown, f"give {sorted(unknown)} a place in LAYERS"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_to_the_left(module: str) -> None:
+    part = part_of(module)
+    wrong = {
+        other
+        for other in own_imports(sources()[module])
+        if part_of(other) != part and RANK[part_of(other)] >= RANK[part]
+    }
+    assert not wrong, f"{module} imports {sorted(wrong)}, which stand to its right"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_import_of_the_lazy_front(module: str) -> None:
+    tree = ast.parse(sources()[module].read_text(encoding="utf-8"))
+    names = imported(tree, lazy=True)
+    public = {name for name in langchain_dsplus.__all__ if name != "__version__"}
+    through = {name for name in public if f"{ROOT}.{name}" in names}
+    assert not through, f"import {sorted(through)} from the module that defines it"
+    relative = [node for node in statements(tree, lazy=True) if isinstance(node, ast.ImportFrom) and node.level]
+    assert not relative, "imports are absolute"
+
+
+def test_no_cycles() -> None:
+    graph = {module: own_imports(path) - {module} for module, path in sources().items()}
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join((*path[path.index(module) :], module))
+        if module not in done:
+            for other in sorted(graph[module]):
+                visit(other, (*path, module))
+            done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_heavy_things_are_imported_late(module: str) -> None:
+    tree = ast.parse(sources()[module].read_text(encoding="utf-8"))
+    eager = {name.partition(".")[0] for name in imported(tree, lazy=False)} & HEAVY
+    assert not eager, f"{module} imports {sorted(eager)} at its top"
+
+
+@pytest.mark.parametrize("module", ["__init__", *MODULES])
+def test_nothing_that_runs_foreign_code(module: str) -> None:
+    """No pickle, no eval, no remote code."""
+    tree = ast.parse((sources() | {"__init__": PACKAGE / "__init__.py"})[module].read_text(encoding="utf-8"))
+    modules = {name.partition(".")[0] for name in imported(tree, lazy=True)}
+    assert not modules & {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        assert name not in {"eval", "exec", "pickle.load", "joblib.load"}, f"line {node.lineno}"
+        keywords = {k.arg: k.value for k in node.keywords if k.arg}
+        if name.endswith("torch.load"):
+            assert ast.unparse(keywords.get("weights_only", ast.Constant(None))) == "True", f"line {node.lineno}"
+        if "trust_remote_code" in keywords:
+            assert ast.unparse(keywords["trust_remote_code"]) == "False", f"line {node.lineno}"

@@ -1,0 +1,130 @@
+"""The public names: complete, lazy, typed, there without any extra."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.metadata
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import langchain_dsplus
+
+HEAVY = [
+    "huggingface_hub",
+    "langchain_openai",
+    "langgraph",
+    "matplotlib",
+    "openai",
+    "pandas",
+    "safetensors",
+    "scipy",
+    "sentence_transformers",
+    "sklearn",
+    "skops",
+    "torch",
+    "transformers",
+    "xllamacpp",
+]
+EXTRAS = [name for name in HEAVY if name != "langgraph"]
+PUBLIC = [name for name in langchain_dsplus.__all__ if name != "__version__"]
+SOURCE = Path(langchain_dsplus.__file__)
+
+
+def fresh(code: str) -> list[str]:
+    """Run code in a fresh interpreter; the JSON list that it prints."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_each_name_is_importable_and_documented(name: str) -> None:
+    value = getattr(langchain_dsplus, name)
+    home = importlib.import_module(f"langchain_dsplus.{langchain_dsplus._HOME[name]}")
+    assert getattr(home, name) is value
+    if inspect.isclass(value) or inspect.isfunction(value):
+        assert inspect.getdoc(value), f"{name} has no docstring"
+        assert value.__module__.startswith("langchain_dsplus."), f"{name} is not ours"
+
+
+def test_the_three_lists_of_names_agree() -> None:
+    """`__all__`, the table of homes, and the imports that type checkers read."""
+    assert set(PUBLIC) == set(langchain_dsplus._HOME)
+    assert len(set(langchain_dsplus.__all__)) == len(langchain_dsplus.__all__)
+    assert sorted(langchain_dsplus.__all__) == dir(langchain_dsplus)
+    tree = ast.parse(SOURCE.read_text(encoding="utf-8"))
+    block = next(n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")
+    typed = {
+        alias.asname or alias.name: (node.module or "").removeprefix("langchain_dsplus.")
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert typed == langchain_dsplus._HOME
+
+
+def test_star_import_gives_exactly_the_public_names() -> None:
+    space: dict[str, object] = {}
+    exec("from langchain_dsplus import *", space)
+    assert space.keys() - {"__builtins__"} == set(langchain_dsplus.__all__)
+
+
+@pytest.mark.parametrize("name", ["NoSuchName", "_nothing", "torch"])
+def test_an_unknown_name_is_an_attribute_error(name: str) -> None:
+    with pytest.raises(AttributeError, match=name):
+        getattr(langchain_dsplus, name)
+
+
+def test_importing_the_package_imports_nothing_else() -> None:
+    loaded = fresh(
+        "import sys, json; import langchain_dsplus; "
+        "print(json.dumps([m for m in ('langchain_core', 'numpy', 'pydantic') if m in sys.modules]))"
+    )
+    assert loaded == []
+
+
+def test_all_names_together_import_nothing_heavy() -> None:
+    loaded = fresh(
+        "import sys, json, langchain_dsplus as d; [getattr(d, n) for n in d.__all__]; "
+        f"print(json.dumps([m for m in {HEAVY} if m in sys.modules]))"
+    )
+    assert loaded == []
+
+
+def test_all_names_are_there_without_extras() -> None:
+    missing = fresh(
+        f"import sys, json; sys.modules.update(dict.fromkeys({EXTRAS}))\n"
+        "import langchain_dsplus as d\n"
+        "print(json.dumps([n for n in d.__all__ if not hasattr(d, n)]))"
+    )
+    assert missing == []
+
+
+def test_version_and_typing_marker() -> None:
+    assert langchain_dsplus.__version__ == importlib.metadata.version("langchain-dsplus")
+    assert (SOURCE.parent / "py.typed").is_file()
+
+
+def test_a_missing_extra_names_the_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    from langchain_dsplus._imports import require
+
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ImportError, match=r"pip install 'langchain-dsplus\[local\]'"):
+        require("torch", "local")
+
+
+def test_a_broken_dependency_is_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from langchain_dsplus._imports import require
+
+    (tmp_path / "brokenthing.py").write_text("import surely_not_installed_anywhere")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ImportError, match="surely_not_installed_anywhere"):
+        require("brokenthing", "local")
