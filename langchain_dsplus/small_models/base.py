@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,29 @@ UNVERIFIABLE = "unverifiable"
 """The version of a model that cannot be seen into. A certificate says so."""
 
 _GIVE_UP_AFTER = 5
+_PATIENCE = 1.0
+
+
+class _Patience:
+    """Tells a broken model from bad inputs: nothing has come back from several inputs, for a second or more.
+
+    Time decides, not the count alone: where failing is quick, every input gets its own try.
+    """
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self.failures = 0
+        self.hopeful = False
+        self.error: Exception = InvalidAnswerError("not asked")
+
+    def failed(self, error: Exception) -> None:
+        self.failures += 1
+        self.error = error
+
+    def lost(self) -> bool:
+        if self.hopeful or self.failures < _GIVE_UP_AFTER:
+            return False
+        return time.monotonic() - self.began > _PATIENCE
 
 
 class SmallModel(RunnableSerializable[Any, Answer]):
@@ -193,26 +217,23 @@ class SmallModel(RunnableSerializable[Any, Answer]):
         return await run_in_executor(None, self.answers, inputs, configs)
 
     def _isolated(self, values: list[Any]) -> list[Answer | Exception]:
-        """Answer all at once; if that raises, one by one, so that a bad input harms only itself."""
+        """Answer all at once; if that raises, by halves, so that a bad input harms only itself."""
+        return self._halves(values, _Patience())
+
+    def _halves(self, values: list[Any], patience: _Patience) -> list[Answer | Exception]:
+        if patience.lost():
+            return [patience.error] * len(values)
         try:
-            return self._answer(values)
+            results = self._answer(values)
         except Exception as error:  # noqa: BLE001
             if len(values) == 1:
+                patience.failed(error)
                 return [error]
-        results: list[Answer | Exception] = []
-        failed_in_a_row = 0
-        for value in values:
-            try:
-                results.extend(self._answer([value]))
-                failed_in_a_row = 0
-            except Exception as error:  # noqa: BLE001
-                failed_in_a_row += 1
-                results.append(error)
-                if failed_in_a_row == _GIVE_UP_AFTER and len(results) == _GIVE_UP_AFTER:
-                    # The model is broken, not an input: do not call it once for every input.
-                    results.extend([error] * (len(values) - len(results)))
-                    break
-        return results
+        else:
+            patience.hopeful = True
+            return results
+        middle = len(values) // 2
+        return self._halves(values[:middle], patience) + self._halves(values[middle:], patience)
 
     def _predict(self, values: list[Any]) -> tuple[ArrayLike, Sequence[float] | NDArray[Any] | None]:
         """Return probabilities and, where the model computes its own score, the confidences."""

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from pydantic import Field, PrivateAttr
 
@@ -68,6 +68,15 @@ class FakeSmallModel(SmallModel):
     def calls(self) -> list[list[Any]]:
         """Every batch that the model was asked, in order."""
         return self._calls
+
+    def clone(self) -> Self:
+        """Return a copy that remembers its own calls."""
+        copy = self.model_copy(update={"labels": list(self.labels)})
+        if not callable(self.responses):
+            copy.responses = dict(self.responses)
+        copy._calls, copy._lock = [], threading.Lock()  # noqa: SLF001
+        copy._stale()  # noqa: SLF001
+        return copy
 
     def fingerprint(self) -> str:
         """The table itself."""

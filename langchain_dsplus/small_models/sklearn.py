@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field
 
 from langchain_dsplus._imports import require
+from langchain_dsplus.small_models._files import SETTINGS, load_folder, pick_score, save_folder
 from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel
 
+if TYPE_CHECKING:
+    from langchain_dsplus.confidence import ScoreFunction
+
 _FORMAT = 1
+_MODEL = "model.skops"
 
 
 class SklearnClassifier(SmallModel):
@@ -75,9 +79,6 @@ class SklearnClassifier(SmallModel):
     def save(self, path: str | Path) -> None:
         """Write `model.skops` and `model.json` into a folder."""
         sio = require("skops.io", "sklearn")
-        folder = Path(path)
-        folder.mkdir(parents=True, exist_ok=True)
-        sio.dump(self.estimator, folder / "model.skops")
         settings = {
             "format": _FORMAT,
             "kind": "SklearnClassifier",
@@ -86,62 +87,100 @@ class SklearnClassifier(SmallModel):
             "input_key": self.input_key,
             "score": self.score if isinstance(self.score, str) else None,
         }
-        (folder / "model.json").write_text(json.dumps(settings, ensure_ascii=False, indent=1), encoding="utf-8")
+        save_folder(path, _MODEL, sio.dumps(self.estimator), settings)
 
     @classmethod
-    def load(cls, path: str | Path, *, trusted: Sequence[str] = ()) -> Self:
-        """Read what `save` wrote.
+    def load(cls, path: str | Path, *, trusted: Sequence[str] = (), score: ScoreFunction | None = None) -> Self:
+        """Read what `save` wrote; runs no code from the folder.
 
         Args:
             path: The folder.
-            trusted: Names of types outside scikit-learn and NumPy that you allow, as skops lists them.
+            trusted: Names of further types that you allow, as the error lists them: your own, and compiled ones such
+                as `sklearn.tree._tree.Tree` in a forest, where the folder comes from someone you trust.
+            score: The score, where it was a callable: those are not saved.
 
         Raises:
-            ValueError: If the file holds types that are not trusted; the message names them.
+            ValueError: If a file is missing, cut off or changed, or holds types that are not trusted; the message
+                names them.
         """
         sio = require("skops.io", "sklearn")
-        folder = Path(path)
-        settings = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-        unknown = set(sio.get_untrusted_types(file=folder / "model.skops")) - set(trusted)
+        settings, body = load_folder(path, _MODEL, kind="SklearnClassifier", version=_FORMAT)
+        allowed = _HARMLESS.union(trusted)
+        unknown = sorted(set(sio.get_untrusted_types(data=body)) - allowed)
         if unknown:
-            msg = f"{folder / 'model.skops'} holds types that are not trusted: {sorted(unknown)}. Pass `trusted=[...]`"
+            msg = f"{Path(path) / _MODEL} holds types that are not trusted: {unknown}. Pass `trusted=[...]`"
             raise ValueError(msg)
-        estimator = sio.load(folder / "model.skops", trusted=list(trusted))
-        score = settings["score"] or "max_probability"
-        return cls(
-            estimator,
-            labels=settings["labels"],
-            name=settings["name"],
-            input_key=settings["input_key"],
-            score=score,
-        )
+        try:
+            fields = {key: settings[key] for key in ("labels", "name", "input_key")}
+            saved_score = settings["score"]
+        except KeyError as error:
+            msg = f"{Path(path) / SETTINGS} is damaged: {error} is missing. Save the model again"
+            raise ValueError(msg) from None
+        score = pick_score({"score": saved_score}, score, path)
+        return cls(sio.loads(body, trusted=sorted(allowed)), score=score, **fields)
+
+
+_HARMLESS = frozenset(
+    {
+        "sklearn.calibration._CalibratedClassifier",
+        "sklearn.calibration._SigmoidCalibration",
+        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+        "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+    }
+)
+"""Plain Python holders of numbers that skops does not know. Trees and neighbor indexes are not here: they are read by
+compiled code that believes every index in them, so a forged one could reach outside its memory."""
+
+_NOT_PART_OF_IT = frozenset(
+    {
+        *("n_jobs", "verbose", "random_state", "_random_state", "_rng", "_feature_subsample_rng"),
+        *("_stop_words_id", "_sklearn_version"),  # an object's address; what it was saved with
+        *("f_", "closs"),  # rebuilt from thresholds, and from the name of the loss, which are hashed
+    }
+)
+"""Attributes that change no answer."""
 
 
 def _feed(digest: Any, value: Any, *, depth: int) -> bool:
-    """Hash a fitted estimator by its parameters and arrays. False where something cannot be seen into."""
-    import numpy as np  # noqa: PLC0415 - not needed to import the package
+    """Hash a fitted estimator by its parameters and arrays. False where something cannot be seen into.
 
-    if depth > 12:
+    The same before and after `save` and `load`: a NumPy number counts as the Python number, a tuple as a list.
+    """
+    import numpy as np  # noqa: PLC0415
+
+    if depth > 20:
         return False
+    if isinstance(value, np.ndarray) and value.dtype.names:  # field by field: what lies between them is not set
+        return all(_feed(digest, value[name], depth=depth + 1) for name in value.dtype.names)
     if isinstance(value, np.ndarray) and value.dtype != object:
         digest.update(f"{value.dtype}{value.shape}".encode())
         digest.update(np.ascontiguousarray(value).tobytes())
         return True
-    if value is None or isinstance(value, (str, bytes, int, float, bool, np.generic, type)):
-        digest.update(f"{type(value).__name__}:{value!r}".encode())
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, (str, bytes, int, float, bool)):
+        digest.update(f"{value!r};".encode("utf-8", "backslashreplace"))
         return True
-    if isinstance(value, dict):
+    if isinstance(value, (type, np.dtype)):
+        digest.update(f"{np.dtype(value) if isinstance(value, np.dtype) else value.__qualname__};".encode())
+        return True
+    if isinstance(value, Mapping):
         digest.update(f"dict{len(value)}".encode())
-        return all(
-            _feed(digest, k, depth=depth + 1) and _feed(digest, v, depth=depth + 1)
-            for k, v in sorted(value.items(), key=lambda item: repr(item[0]))
-        )
+        items = sorted(value.items(), key=lambda item: str(item[0]))
+        return all(_feed(digest, k, depth=depth + 1) and _feed(digest, v, depth=depth + 1) for k, v in items)
+    if isinstance(value, (set, frozenset)):
+        return _feed(digest, sorted(value, key=str), depth=depth + 1)
     if isinstance(value, (list, tuple, np.ndarray)):
-        digest.update(f"{type(value).__name__}{len(value)}".encode())
+        digest.update(f"list{len(value)}".encode())
         return all(_feed(digest, v, depth=depth + 1) for v in value)
     if hasattr(value, "indptr") and hasattr(value, "data"):  # a SciPy sparse matrix
+        digest.update(f"{value.format}{value.shape}".encode())
         return all(_feed(digest, getattr(value, a), depth=depth + 1) for a in ("data", "indices", "indptr"))
-    if type(value).__module__.partition(".")[0] == "sklearn" and hasattr(value, "__dict__"):
+    if type(value).__module__.partition(".")[0] == "sklearn":
         digest.update(type(value).__qualname__.encode())
-        return _feed(digest, vars(value), depth=depth + 1)
+        if hasattr(value, "__dict__"):
+            state = {k: v for k, v in vars(value).items() if k not in _NOT_PART_OF_IT}
+        else:  # compiled: a tree
+            state = value.__getstate__()
+        return state is not None and _feed(digest, state, depth=depth + 1)
     return False

@@ -1,0 +1,562 @@
+"""Ask both models about a data set once, and keep what they said: the rows that thresholds are chosen on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import threading
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.messages import BaseMessage
+from langchain_core.runnables.config import merge_configs
+
+from langchain_dsplus.outcomes import Outcomes
+from langchain_dsplus.small_models.runnable import as_small_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from langchain_core.outputs import LLMResult
+    from langchain_core.runnables import Runnable, RunnableConfig
+
+    from langchain_dsplus.answer import Answer
+    from langchain_dsplus.operations.prices import Price
+
+_CHARACTERS_PER_TOKEN = 4
+_REPLY_TOKENS = 20
+
+
+class CostLimitError(ValueError):
+    """The estimate for a whole collection is above `max_cost`: nothing was asked."""
+
+
+def collect_outcomes(
+    small: Any,
+    large: Runnable[Any, Any],
+    dataset: Iterable[Any],
+    *,
+    input_key: str | None = "input",
+    gold_key: str = "gold",
+    id_key: str = "id",
+    group_key: str = "group",
+    path: str | Path | None = None,
+    chunk_size: int = 64,
+    max_concurrency: int | None = None,
+    price: Price | None = None,
+    max_cost: float | None = None,
+    large_pruned: Runnable[Any, Any] | None = None,
+    to_label: Callable[[Any], str] | None = None,
+    context_key: str = "dsplus",
+    progress: bool = True,
+    config: RunnableConfig | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> Outcomes:
+    """Ask the small and the large model about every row, and return the outcomes.
+
+    The large model gets the plain prompt: a dict input with `{"answer": None, "probabilities": {}}` under
+    `context_key`, any other input unchanged. A row whose call failed stays, with `large` None and the error's type.
+    With `path`, every answer is on disk before the next one is awaited; called again with the same `path`, only what is
+    missing or had failed is asked. The small model is asked anew each time, so a retrained one needs no new LLM
+    answers.
+
+    Args:
+        small: A small model, or what `ConfidenceRouter(small=...)` takes.
+        large: The chat model or chain that costs money, prompt and parser included.
+        dataset: Mappings, or (input, gold) pairs.
+        input_key: Where a mapping holds the input; None takes the whole mapping without id, gold and group.
+        gold_key: Where it holds the truth; may be missing or None.
+        id_key: Where it holds an id that is its own; by default its place.
+        group_key: Where it holds a group (customer, thread); may be missing.
+        path: A JSONL file for the large model's answers, to write to and to resume from. It is no table of outcomes:
+            save the result for that (`Outcomes.to_jsonl`).
+        chunk_size: Rows that are handed to the models at a time.
+        max_concurrency: LLM calls at a time.
+        price: Fills `cost_large`.
+        max_cost: Stop before this much is spent (needs `price`). An estimate above it raises before anything is asked;
+            what nears it while running stops the collection with a warning, and the rows so far are returned.
+        large_pruned: A second chain, asked with the small model's answer and probabilities under `context_key`; its
+            answers become `large_pruned`. Inputs must be dicts.
+        to_label: From the large chain's output to a label; by default a message's text, a str as it is, the only field
+            of a model or dict, stripped.
+        context_key: As in `ConfidenceRouter`.
+        progress: Show a progress bar on stderr.
+        config: Passed on to the large chain.
+        about: Said about the rows, next to score, labels and the small model's version.
+
+    Returns:
+        Columns: id, small, confidence, probabilities, large, gold, and where known group, large_pruned, error,
+        small_error, latency_small, latency_large (seconds), tokens_input, tokens_output, tokens_cached, cost_large. A
+        cached LLM reply costs nothing.
+
+    Raises:
+        CostLimitError: If the estimate is above `max_cost`.
+        ValueError: If rows are malformed, ids repeat, or `path` holds answers to other inputs or of another chain.
+
+    Example:
+        ```python
+        rows = [{"id": "1", "input": {"text": "great"}, "gold": "pos"}]
+        outcomes = collect_outcomes(small, prompt | llm | parser, rows, path="answers.jsonl")
+        ```
+    """
+    if max_cost is not None and price is None:
+        msg = "`max_cost` needs `price`"
+        raise ValueError(msg)
+    if chunk_size < 1:
+        msg = "`chunk_size` must be at least 1"
+        raise ValueError(msg)
+    model = as_small_model(small)
+    rows = _read_dataset(dataset, input_key, gold_key, id_key, group_key)
+    if large_pruned is not None and not all(isinstance(row["input"], dict) for row in rows):
+        msg = "`large_pruned` needs dict inputs: the small model's answer reaches it under `context_key`"
+        raise ValueError(msg)
+    chains = {"large": _identity(large), "large_pruned": _identity(large_pruned)}
+    store = _Store(None if path is None else Path(path), chains, {row["id"]: row["hash"] for row in rows})
+    missing = [row for row in rows if not store.has(row["id"], "large")]
+    if max_cost is not None and price is not None:
+        estimate = _estimate(missing, price) * (1 if large_pruned is None else 2)
+        if estimate > max_cost:
+            msg = (
+                f"asking about {len(missing)} rows would cost about {estimate:.4g} {price.currency}, above `max_cost` "
+                f"({max_cost:.4g}). Pass fewer rows, or a higher `max_cost`"
+            )
+            raise CostLimitError(msg)
+    asker = _Asker(
+        store,
+        price=price,
+        max_cost=max_cost,
+        to_label=to_label or default_label,
+        config=config,
+        max_concurrency=max_concurrency,
+    )
+    done: list[dict[str, Any]] = []
+    with _bar(len(rows), show=progress) as advance, store:
+        for start in range(0, len(rows), chunk_size):
+            chunk = rows[start : start + chunk_size]
+            began = time.perf_counter()
+            answers = model.answers([row["input"] for row in chunk])
+            seconds = (time.perf_counter() - began) / len(chunk)
+            plain = [(row, _with_context(row["input"], context_key, None)) for row in chunk]
+            kept = asker.ask(large, plain, "large", advance)
+            if large_pruned is not None:
+                pruned = [
+                    (row, _with_context(row["input"], context_key, answer))
+                    for row, answer in zip(chunk, answers, strict=True)
+                    if not isinstance(answer, Exception)
+                ]
+                kept = asker.ask(large_pruned, pruned, "large_pruned", lambda _: None) and kept
+            done.extend(
+                _outcome(row, answer, seconds, store, pruned=large_pruned is not None)
+                for row, answer in zip(chunk, answers, strict=True)
+                if store.asked(row["id"], "large")
+            )
+            if not kept:
+                message = f"stopped at `max_cost`: {len(done)} of {len(rows)} rows were asked"
+                warnings.warn(message, UserWarning, stacklevel=2)
+                break
+    facts = {
+        "score": model.score if isinstance(model.score, str) else None,
+        "labels": list(model.labels),
+        "small": model.version,
+        **(about or {}),
+    }
+    return Outcomes.from_records(done, about=facts) if done else Outcomes(_EMPTY, about=facts)
+
+
+_EMPTY: dict[str, list[Any]] = {"id": [], "small": [], "confidence": [], "large": [], "gold": []}
+
+
+def default_label(output: Any) -> str:
+    """Return the label in a large chain's output: a message's text, a str, the only field of a model or a dict.
+
+    Raises:
+        TypeError: If there is no such thing; pass `to_label`.
+    """
+    if isinstance(output, str):
+        return output.strip()
+    if isinstance(output, BaseMessage):
+        return str(output.text).strip()
+    fields: Any = output if isinstance(output, Mapping) else getattr(output, "__dict__", None)
+    if isinstance(fields, Mapping):
+        if isinstance(fields.get("choice"), str):
+            return str(fields["choice"])
+        if len(fields) == 1:
+            value = next(iter(fields.values()))
+            value = getattr(value, "value", value)  # an enum
+            if isinstance(value, str):
+                return value.strip()
+    msg = f"cannot read a label from {type(output).__name__}: pass `to_label=`"
+    raise TypeError(msg)
+
+
+# --- rows -----------------------------------------------------------------------------------------------------------
+
+
+def _read_dataset(
+    dataset: Iterable[Any], input_key: str | None, gold_key: str, id_key: str, group_key: str
+) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    seen: set[str] = set()
+    for place, item in enumerate(dataset):
+        gold = group = None
+        name = str(place)
+        if isinstance(item, Mapping):
+            if input_key is not None and input_key not in item:
+                msg = f"row {place + 1} of `dataset` has no key {input_key!r}: name it with `input_key=`"
+                raise ValueError(msg)
+            name = str(item.get(id_key, place))
+            gold, group = item.get(gold_key), item.get(group_key)
+            apart = {id_key, gold_key, group_key}
+            value: Any = {k: v for k, v in item.items() if k not in apart} if input_key is None else item[input_key]
+        elif isinstance(item, Sequence) and not isinstance(item, str) and len(item) == 2:
+            value, gold = item
+        else:
+            msg = f"row {place + 1} of `dataset` must be a mapping or an (input, gold) pair, not {type(item).__name__}"
+            raise ValueError(msg)
+        if isinstance(value, Mapping):
+            value = dict(value)
+        if name in seen:
+            msg = f"row {place + 1} of `dataset` repeats the id of a row before: ids must be distinct"
+            raise ValueError(msg)
+        seen.add(name)
+        rows.append({"id": name, "input": value, "gold": gold, "group": group, "hash": _hash(value)})
+    return rows
+
+
+def _hash(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=repr)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _identity(chain: Any) -> str | None:
+    """A hash of what the chain is, where LangChain can see into all of it."""
+    from langchain_core.load import dumps  # noqa: PLC0415
+
+    if chain is None:
+        return None
+    try:
+        text = dumps(chain, sort_keys=True)
+    except Exception:  # noqa: BLE001
+        return None
+    return None if '"not_implemented"' in text else hashlib.sha256(text.encode()).hexdigest()
+
+
+def _with_context(value: Any, key: str, answer: Answer | None) -> Any:
+    if not isinstance(value, dict):
+        return value
+    probabilities = {} if answer is None else dict(answer["probabilities"])
+    return {**value, key: {"answer": answer, "probabilities": probabilities}}
+
+
+def _outcome(
+    row: dict[str, Any], answer: Answer | Exception, seconds: float, store: _Store, *, pruned: bool
+) -> dict[str, Any]:
+    reply = store.get(row["id"], "large")
+    said: Any = {} if isinstance(answer, Exception) else answer
+    result: dict[str, Any] = {
+        "id": row["id"],
+        "small": said.get("choice"),
+        "confidence": said.get("confidence"),
+        "probabilities": said.get("probabilities"),
+        "large": reply.get("label"),
+        "gold": row["gold"],
+        "latency_small": seconds,
+        "latency_large": reply.get("seconds"),
+    }
+    optional = {
+        "group": row["group"],
+        "small_error": type(answer).__name__ if isinstance(answer, Exception) else None,
+        "error": reply.get("error"),
+        "tokens_input": reply.get("input_tokens"),
+        "tokens_output": reply.get("output_tokens"),
+        "tokens_cached": reply.get("cached_tokens"),
+        "cost_large": reply.get("cost"),
+    }
+    if pruned:
+        second = store.get(row["id"], "large_pruned")
+        result["large_pruned"] = second.get("label")
+        optional["tokens_input_pruned"] = second.get("input_tokens")
+        optional["tokens_output_pruned"] = second.get("output_tokens")
+        optional["cost_large_pruned"] = second.get("cost")
+    result.update({key: value for key, value in optional.items() if value is not None})
+    return result
+
+
+def _estimate(rows: Sequence[Mapping[str, Any]], price: Price) -> float:
+    """A rough price, from below: the prompt around the input is not known here."""
+    tokens = sum(math.ceil(_characters(row["input"]) / _CHARACTERS_PER_TOKEN) for row in rows)
+    return price.cost({"input_tokens": tokens, "output_tokens": _REPLY_TOKENS * len(rows)})
+
+
+def _characters(value: Any) -> int:
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, BaseMessage):
+        return len(str(value.text))
+    if isinstance(value, Mapping):
+        return sum(_characters(item) for item in value.values())
+    if isinstance(value, Sequence) and not isinstance(value, bytes):
+        return sum(_characters(item) for item in value)
+    return 0
+
+
+# --- asking ---------------------------------------------------------------------------------------------------------
+
+
+class _Meter(BaseCallbackHandler):
+    """Tokens and seconds of one input's calls, however deep in the chain."""
+
+    run_inline = True
+
+    def __init__(self) -> None:
+        self.began: float | None = None
+        self.ended: float | None = None
+        self.usage: dict[str, int] | None = None
+        self.paid: list[dict[str, Any]] = []
+        self._lock = threading.Lock()
+
+    def _start(self) -> None:
+        with self._lock:
+            if self.began is None:
+                self.began = time.perf_counter()
+
+    def _end(self) -> None:
+        self.ended = time.perf_counter()
+
+    def on_chain_start(self, *args: Any, **kwargs: Any) -> None:
+        del args, kwargs
+        self._start()
+
+    def on_chat_model_start(self, *args: Any, **kwargs: Any) -> None:
+        del args, kwargs
+        self._start()
+
+    def on_llm_start(self, *args: Any, **kwargs: Any) -> None:
+        del args, kwargs
+        self._start()
+
+    def on_chain_end(self, *args: Any, **kwargs: Any) -> None:
+        del args, kwargs
+        self._end()
+
+    def on_chain_error(self, *args: Any, **kwargs: Any) -> None:
+        del args, kwargs
+        self._end()
+
+    def on_llm_error(self, *args: Any, **kwargs: Any) -> None:
+        del args, kwargs
+        self._end()
+
+    def on_llm_end(self, response: LLMResult, **kwargs: Any) -> None:
+        del kwargs
+        self._end()
+        for generations in response.generations:
+            message = getattr(generations[0], "message", None) if generations else None
+            self.add(getattr(message, "usage_metadata", None))
+
+    def add(self, usage: Mapping[str, Any] | None) -> None:
+        if not usage:
+            return
+        cached = int((usage.get("input_token_details") or {}).get("cache_read") or 0)
+        with self._lock:
+            total = self.usage or {"input_tokens": 0, "output_tokens": 0, "cached_tokens": 0}
+            total["input_tokens"] += int(usage.get("input_tokens") or 0)
+            total["output_tokens"] += int(usage.get("output_tokens") or 0)
+            total["cached_tokens"] += cached
+            self.usage = total
+            if usage.get("total_cost") != 0:  # LangChain's mark of a hit in its own cache, which costs nothing
+                self.paid.append(dict(usage))
+
+    def row(self, price: Price | None) -> dict[str, Any]:
+        """What is written down."""
+        result: dict[str, Any] = dict(self.usage or {})
+        if self.began is not None and self.ended is not None:
+            result["seconds"] = self.ended - self.began
+        if price is not None and self.usage is not None:
+            result["cost"] = sum(price.cost(usage) for usage in self.paid)
+        return result
+
+
+class _Asker:
+    def __init__(
+        self,
+        store: _Store,
+        *,
+        price: Price | None,
+        max_cost: float | None,
+        to_label: Callable[[Any], str],
+        config: RunnableConfig | None,
+        max_concurrency: int | None,
+    ) -> None:
+        self.store = store
+        self.price = price
+        self.max_cost = max_cost
+        self.to_label = to_label
+        self.config: Any = dict(config or {})
+        if max_concurrency is not None:
+            self.config["max_concurrency"] = max_concurrency
+        self.spent = 0.0
+        self.asked = 0
+
+    def ask(
+        self,
+        chain: Runnable[Any, Any],
+        items: Sequence[tuple[dict[str, Any], Any]],
+        side: str,
+        advance: Callable[[int], None],
+    ) -> bool:
+        """Ask about the items that have no answer yet. False where the money did not last."""
+        due = [(row, value) for row, value in items if not self.store.has(row["id"], side, _hash(value))]
+        advance(len(items) - len(due))
+        while due:
+            size = self._affordable(len(due))
+            if size == 0:
+                return False
+            self._ask(chain, due[:size], side, advance)
+            due = due[size:]
+        return True
+
+    def _affordable(self, wanted: int) -> int:
+        """How many rows the rest of the money buys, by what a row has cost so far; the first few find that out."""
+        if self.max_cost is None:
+            return wanted
+        rest = self.max_cost - self.spent
+        if rest <= 0:
+            return 0
+        if not self.asked:
+            return min(wanted, 4)
+        mean = self.spent / self.asked
+        return wanted if mean == 0 else min(wanted, math.floor(rest / mean))
+
+    def _ask(
+        self,
+        chain: Runnable[Any, Any],
+        items: Sequence[tuple[dict[str, Any], Any]],
+        side: str,
+        advance: Callable[[int], None],
+    ) -> None:
+        meters = [_Meter() for _ in items]
+        configs: list[RunnableConfig] = [merge_configs(self.config, {"callbacks": [meter]}) for meter in meters]
+        values = [value for _, value in items]
+        for place, output in chain.batch_as_completed(values, configs, return_exceptions=True):
+            row, value = items[place]
+            meter = meters[place]
+            entry: dict[str, Any] = {"id": row["id"], "side": side, "hash": row["hash"], "asked": _hash(value)}
+            label = None
+            if not isinstance(output, BaseException):
+                if meter.usage is None:
+                    meter.add(getattr(output, "usage_metadata", None))
+                try:
+                    label = self.to_label(output)
+                except Exception as error:  # noqa: BLE001
+                    output = error  # noqa: PLW2901
+            if isinstance(output, BaseException):
+                entry["error"] = type(output).__name__
+            else:
+                entry["label"] = label
+            entry.update(meter.row(self.price))
+            self.spent += entry.get("cost", 0.0)
+            self.asked += 1
+            self.store.put(entry)
+            advance(1)
+
+
+# --- what is on disk ------------------------------------------------------------------------------------------------
+
+
+class _Store:
+    """The large model's replies by row and side; appended to a file, one line each."""
+
+    def __init__(self, path: Path | None, chains: Mapping[str, str | None], hashes: Mapping[str, str]) -> None:
+        self._path = path
+        self._replies: dict[tuple[str, str], dict[str, Any]] = {}
+        self._file: Any = None
+        self._chains = dict(chains)
+        if path is not None and path.exists():
+            self._read(path, hashes)
+
+    def _read(self, path: Path, hashes: Mapping[str, str]) -> None:
+        body = path.read_bytes()
+        whole = body[: body.rfind(b"\n") + 1]
+        if len(whole) < len(body):  # the last line was cut off
+            with path.open("r+b") as file:
+                file.truncate(len(whole))
+        for number, line in enumerate(whole.splitlines(), 1):
+            try:
+                entry = json.loads(line)
+                chains = entry.get("chains")
+                if chains is None:
+                    key = (str(entry["id"]), str(entry["side"]))
+                    _ = entry["hash"], entry["asked"]
+            except (ValueError, KeyError, AttributeError):
+                msg = f"{path}: line {number} is not what `collect_outcomes` writes. Choose another `path`"
+                raise ValueError(msg) from None
+            if chains is not None:
+                for side, identity in chains.items():
+                    mine = self._chains.get(side)
+                    if identity is not None and mine is not None and identity != mine:
+                        msg = f"{path} holds answers of another `{side}` chain. Choose another `path`, or remove it"
+                        raise ValueError(msg)
+                continue
+            if key[0] in hashes and hashes[key[0]] != entry["hash"]:
+                msg = f"{path}: line {number} answers another input than the row with its id. Choose another `path`"
+                raise ValueError(msg)
+            self._replies[key] = entry
+
+    def __enter__(self) -> Self:
+        if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("ab")
+            self._line({"chains": self._chains})
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _line(self, entry: Mapping[str, Any]) -> None:
+        line = json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n"
+        self._file.write(line.encode("utf-8", "replace"))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def get(self, name: str, side: str) -> dict[str, Any]:
+        """The reply, or an empty dict."""
+        return self._replies.get((name, side), {})
+
+    def asked(self, name: str, side: str) -> bool:
+        """Whether the model was asked, whatever came of it."""
+        return (name, side) in self._replies
+
+    def has(self, name: str, side: str, asked: str | None = None) -> bool:
+        """Whether there is an answer (to this very question, where `asked` says which)."""
+        reply = self.get(name, side)
+        return reply.get("label") is not None and (asked is None or reply["asked"] == asked)
+
+    def put(self, entry: dict[str, Any]) -> None:
+        """Keep a reply."""
+        self._replies[entry["id"], entry["side"]] = entry
+        if self._file is not None:
+            self._line(entry)
+
+
+@contextmanager
+def _bar(total: int, *, show: bool) -> Iterator[Callable[[int], None]]:
+    if not show:
+        yield lambda _: None
+        return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as shown:
+        task = shown.add_task("asking the large model", total=total)
+        yield lambda count: shown.advance(task, count)

@@ -1,0 +1,613 @@
+"""A sentence encoder with a small trainable head: accurate on a few hundred examples, trained in seconds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeAlias, runtime_checkable
+from weakref import WeakValueDictionary
+
+import numpy as np
+from pydantic import Field, PrivateAttr
+
+from langchain_dsplus._imports import require
+from langchain_dsplus.calibration import softmax
+from langchain_dsplus.small_models._files import load_folder, pick_score, save_folder
+from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel, read_text
+from langchain_dsplus.small_models.softmax import calibrate, fit_softmax
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from langchain_dsplus.confidence import ScoreFunction
+
+    Array: TypeAlias = NDArray[np.float32]
+    Floats: TypeAlias = NDArray[np.float64]
+
+DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
+
+_FORMAT = 1
+_HEAD = "head.safetensors"
+_CHARACTERS_PER_TOKEN = 32
+_TOKENS_PER_STEP = 1024  # measured: the best of 512, 1024, 2048 on two CPU cores
+_TEXTS_PER_CHUNK = 4096
+
+
+@runtime_checkable
+class TextEncoder(Protocol):
+    """Anything with `encode(list of str) -> (n, d) float array`; `version`, where it has one, names its weights."""
+
+    def encode(self, texts: list[str]) -> Any:
+        """Return one row per text."""
+
+
+class _Loaded:
+    """A loaded sentence-transformers model; shared by every `Encoder` of the same folder and device."""
+
+    def __init__(self, path: Path, device: str | None) -> None:
+        _refuse_code(path)
+        library = require("sentence_transformers", "local")
+        with _quiet():
+            self.model: Any = library.SentenceTransformer(
+                str(path),
+                device=device,
+                trust_remote_code=False,
+                local_files_only=True,
+                model_kwargs={"use_safetensors": True},
+            )
+        self.model.eval()
+        # One at a time: fast tokenizers refuse concurrent use, and torch already runs each step on every core.
+        self.lock = threading.Lock()
+        self.tokens = int(self.model.max_seq_length or 512)
+        side = getattr(getattr(self.model, "tokenizer", None), "padding_side", None)
+        self.sliceable = side == "right" and getattr(self.model, "default_prompt_name", None) is None
+        self.preprocess: Callable[[list[str]], Any] = getattr(self.model, "preprocess", None) or (self.model.tokenize)
+
+
+_loaded: WeakValueDictionary[tuple[str, str | None], _Loaded] = WeakValueDictionary()
+_loading = threading.Lock()
+
+
+class Encoder:
+    """A sentence-transformers model: texts in, unit vectors out.
+
+    It loads when first used, once for each folder and device however many encoders name it, may be called from many
+    threads, and never runs code from the folder. Weights must be safetensors.
+
+    Args:
+        path_or_name: A folder, a name that `dsplus models list` shows, or a name on the Hugging Face hub.
+        device: torch's name of a device; by default what sentence-transformers picks.
+
+    Example:
+        ```python
+        encoder = Encoder("sentence-transformers/all-MiniLM-L6-v2")
+        encoder.encode(["a text", "another"]).shape  # (2, 384)
+        ```
+    """
+
+    def __init__(self, path_or_name: str | Path = DEFAULT_ENCODER, *, device: str | None = None) -> None:
+        self.name = str(path_or_name)
+        self.device = device
+        self._path: Path | None = None
+        self._version: str | None = None
+        self._model: _Loaded | None = None
+
+    def __repr__(self) -> str:
+        return f"Encoder({self.name!r})"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Encoder:
+        return self  # frozen: copies share it
+
+    @property
+    def path(self) -> Path:
+        """The folder with the weights; fetched at the first use where it is not here yet."""
+        if self._path is None:
+            self._path = _resolve(self.name)
+        return self._path
+
+    @property
+    def version(self) -> str:
+        """SHA-256 over the folder's weights, tokenizer and configuration; needs no torch."""
+        if self._version is None:
+            self._version = _hash_folder(self.path)
+        return self._version
+
+    def load(self) -> Encoder:
+        """Load the weights now; returns itself.
+
+        Raises:
+            ImportError: If sentence-transformers is missing; the message carries the pip command.
+            ValueError: If the folder asks for code of its own.
+        """
+        self._get()
+        return self
+
+    def _get(self) -> _Loaded:
+        if self._model is None:
+            key = (str(self.path.resolve()), self.device)
+            with _loading:
+                model = _loaded.get(key)
+                if model is None:
+                    model = _loaded[key] = _Loaded(self.path, self.device)
+            self._model = model
+        return self._model
+
+    def encode(self, texts: Sequence[str], *, progress: bool = False) -> Array:
+        """Return one unit vector per text, shape (len(texts), d), float32.
+
+        Equal texts are encoded once. A text is cut at the encoder's `max_seq_length` tokens; of a very long one only
+        the first 32 characters per token are read at all, so that a megabyte costs no more than a page. The empty
+        string is a text like any other.
+
+        The same text may come out differently by about 1e-7 beside other texts, since padding changes the order
+        of the sums.
+
+        Args:
+            texts: The texts; may be empty.
+            progress: Show a progress bar on stderr.
+
+        Raises:
+            TypeError: If an item is not a str; the message gives its place, never the value.
+        """
+        for place, text in enumerate(texts):
+            if not isinstance(text, str):
+                msg = f"`texts` must hold str only; item {place} is {type(text).__name__}"
+                raise TypeError(msg)
+        if not len(texts):
+            return np.zeros((0, self.dimension), dtype=np.float32)
+        loaded = self._get()
+        limit = loaded.tokens * _CHARACTERS_PER_TOKEN
+        cut = [_clean(text[:limit]) for text in texts]
+        places = {text: place for place, text in enumerate(dict.fromkeys(cut))}
+        unique = list(places)
+        rows = _encode_unique(loaded, unique, progress=progress)
+        norms = np.linalg.norm(rows, axis=1, keepdims=True)
+        rows /= np.maximum(norms, np.float32(1e-12))
+        if len(unique) == len(cut):
+            return rows
+        return rows[[places[text] for text in cut]]
+
+    @property
+    def dimension(self) -> int:
+        """The length d of the vectors."""
+        model = self._get().model
+        method = getattr(model, "get_embedding_dimension", None) or model.get_sentence_embedding_dimension
+        return int(method())
+
+
+def _encode_unique(loaded: _Loaded, texts: list[str], *, progress: bool) -> Array:
+    """Encode distinct texts, sorted by tokens and batched by a token budget, so that little is padding."""
+    torch = require("torch", "local")
+    out: Array | None = None
+    with _bar(len(texts), show=progress) as advance:
+        for start in range(0, len(texts), _TEXTS_PER_CHUNK):
+            chunk = texts[start : start + _TEXTS_PER_CHUNK]
+            for places, rows in _steps(loaded, torch, chunk):
+                if out is None:
+                    out = np.empty((len(texts), rows.shape[1]), dtype=np.float32)
+                out[[start + place for place in places]] = rows
+                advance(len(places))
+    assert out is not None
+    return out
+
+
+def _steps(loaded: _Loaded, torch: Any, texts: list[str]) -> Iterator[tuple[list[int], Any]]:
+    model = loaded.model
+    features: dict[str, Any] | None = None
+    if loaded.sliceable:
+        with loaded.lock:
+            features = dict(loaded.preprocess(texts))
+    mask = None if features is None else features.get("attention_mask")
+    if features is None or mask is None or getattr(mask, "ndim", 0) != 2:
+        # A kind of model whose features cannot be cut: leave the batching to sentence-transformers.
+        with loaded.lock:
+            rows = model.encode(texts, batch_size=32, show_progress_bar=False)
+        yield list(range(len(texts))), rows
+        return
+    lengths = mask.sum(dim=1).tolist()
+    order = sorted(range(len(texts)), key=lengths.__getitem__)
+    start = 0
+    while start < len(order):
+        stop = start + 1
+        while stop < len(order) and (stop + 1 - start) * lengths[order[stop]] <= _TOKENS_PER_STEP:
+            stop += 1
+        places = order[start:stop]
+        longest = max(lengths[places[-1]], 1)
+        step = {
+            key: (value[places, :longest] if getattr(value, "shape", None) == mask.shape else value)
+            for key, value in features.items()
+        }
+        with loaded.lock, torch.inference_mode():
+            step = {k: v.to(model.device) if hasattr(v, "to") else v for k, v in step.items()}
+            rows = model(step)["sentence_embedding"].float().cpu().numpy()
+        yield places, rows
+        start = stop
+
+
+class _Head:
+    """The trained part; replaced as a whole, never changed in place."""
+
+    __slots__ = ("bias", "temperature", "weight")
+
+    def __init__(self, weight: Any, bias: Any, temperature: float) -> None:
+        self.weight = np.array(weight, dtype=np.float32)
+        self.bias = np.array(bias, dtype=np.float32)
+        self.temperature = float(temperature)
+        self.weight.setflags(write=False)
+        self.bias.setflags(write=False)
+
+
+class SentenceClassifier(SmallModel):
+    """A frozen sentence encoder with a softmax head: fit in seconds, on labels or on soft targets.
+
+    An input is a str, a message, or a dict with a text (`input_key`). Each text of a batch is encoded once. The empty
+    string is a text like any other; of a very long text the beginning counts (`Encoder.encode`). Calls from many
+    threads are safe; `fit` is not meant to run beside them: fit a `clone`, then put it in place.
+
+    Args:
+        encoder: A folder, a name of `dsplus models list`, a name on the Hugging Face hub, an `Encoder`, or any object
+            with `encode(list of str) -> (n, d) array` (and `version`, so that certificates can name it).
+        labels: The classes. By default `fit` takes them from the targets, sorted.
+        l2: Penalty on the head's weights; scikit-learn's 1 / C. By default `fit` takes the best of 1, 0.1, 0.01 on
+            held-out rows.
+        seed: Of the folds on which penalty and temperature are fitted.
+        **kwargs: `name`, `input_key`, `score`, `version` as in `SmallModel`. One more score is offered: `energy`, T *
+            logsumexp(z / T) of the logits z at temperature T: low where a text is far from all that was seen.
+
+    Example:
+        ```python
+        small = SentenceClassifier()
+        small.fit(["great phone", "broke at once", "love it", "useless"], ["pos", "neg", "pos", "neg"])
+        small.invoke("works well")["choice"]  # "pos"
+        ```
+    """
+
+    encoder: Any = Field(exclude=True)
+    l2: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
+    seed: int = 0
+
+    own_scores: ClassVar[frozenset[str]] = frozenset({"energy"})
+
+    _head: _Head | None = PrivateAttr(default=None)
+    _labels_given: bool = PrivateAttr(default=False)
+
+    def __init__(self, encoder: Any = DEFAULT_ENCODER, labels: Sequence[str] | None = None, **kwargs: Any) -> None:
+        if isinstance(encoder, (str, Path)):
+            encoder = Encoder(encoder)
+        if not isinstance(encoder, TextEncoder):
+            msg = f"`encoder` must be a path, a name, or have an `encode` method; {type(encoder).__name__} has none"
+            raise TypeError(msg)
+        super().__init__(encoder=encoder, labels=list(labels or ()), **kwargs)
+        self._labels_given = bool(self.labels)
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """It is saved with `save`, not with LangChain's `dumps`."""
+        return False
+
+    # --- training -----------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        texts: Sequence[Any],
+        targets: Sequence[str | Mapping[str, float]],
+        *,
+        weights: Sequence[float] | None = None,
+        progress: bool = False,
+    ) -> Self:
+        """Train the head anew.
+
+        Penalty and temperature come from out-of-fold logits (stratified folds, equal texts together); the head then
+        from all rows. The result is the same for the same rows, seed and machine.
+
+        Args:
+            texts: The inputs, as in `invoke`.
+            targets: One for each text: a label, or a dict from label to probability.
+            weights: How much each row counts; by default 1.
+            progress: Show a bar on stderr while encoding.
+
+        Returns:
+            Itself.
+
+        Raises:
+            TypeError: If a text or a target has the wrong type; the message gives its place, never the text.
+            ValueError: If there is no row, one class only, a target outside `labels`, or lengths differ.
+        """
+        rows = _read_texts(self, texts)
+        if len(rows) != len(targets):
+            msg = f"`texts` has {len(rows)} rows, `targets` has {len(targets)}"
+            raise ValueError(msg)
+        if not rows:
+            msg = "`texts` is empty: there is nothing to fit on"
+            raise ValueError(msg)
+        labels, wanted = _read_targets(targets, self.labels if self._labels_given else None)
+        mass = np.ones(len(rows)) if weights is None else np.asarray(weights, dtype=np.float64)
+        if mass.shape != (len(rows),) or not (np.isfinite(mass) & (mass >= 0)).all() or not mass.any():
+            msg = f"`weights` must be {len(rows)} finite numbers, at least 0, not all 0"
+            raise ValueError(msg)
+        if ((wanted * mass[:, None]).sum(axis=0) > 0).sum() < 2:
+            msg = "`targets` hold one class only: a classifier needs at least two"
+            raise ValueError(msg)
+        features = self._encode(rows, progress=progress)
+        places: dict[str, int] = {}
+        groups = np.array([places.setdefault(text, len(places)) for text in rows], dtype=np.intp)
+        l2, temperature = calibrate(features, wanted, mass, groups, l2=self.l2, seed=self.seed)
+        weight, bias = fit_softmax(features, wanted, mass, l2=l2)
+        self.labels = labels
+        self._head = _Head(weight, bias, temperature)
+        self._stale()
+        return self
+
+    # --- answers ------------------------------------------------------------------------------------------------
+
+    @property
+    def temperature(self) -> float:
+        """The temperature T that `fit` found."""
+        return self._fitted().temperature
+
+    def read(self, value: Any) -> str:
+        """Take the text out of an input, so that a wrong type harms only its own item."""
+        return read_text(super().read(value))
+
+    def embeddings(self, texts: Sequence[Any]) -> Array:
+        """Return the encoder's vectors, shape (len(texts), d), float32."""
+        return self._encode(_read_texts(self, texts), progress=False)
+
+    def predict_proba(self, inputs: list[Any]) -> Floats:
+        """Return calibrated class probabilities, shape (len(inputs), len(labels)), float64; rows sum to 1."""
+        return softmax(self._scaled(inputs, self._fitted()))
+
+    def _predict(self, values: list[Any]) -> tuple[Floats, Floats | None]:
+        head = self._fitted()
+        scaled = self._scaled(values, head)
+        energy = None
+        if self.score == "energy":
+            top = scaled.max(axis=1)
+            energy = head.temperature * (top + np.log(np.exp(scaled - top[:, None]).sum(axis=1)))
+        return softmax(scaled), energy
+
+    def _scaled(self, inputs: list[Any], head: _Head) -> Floats:
+        """Return logits over temperature."""
+        features = self._encode([read_text(value) for value in inputs], progress=False)
+        # Not `features @ head.weight`: there a row's last digits would depend on how many rows are beside it.
+        logits: Floats = np.einsum("nd,dk->nk", features, head.weight, dtype=np.float64) + head.bias
+        return logits / head.temperature
+
+    def _fitted(self) -> _Head:
+        if self._head is None:
+            msg = f"small model {self.name!r} is not fitted: call `fit(texts, targets)`, or `load` a saved one"
+            raise RuntimeError(msg)
+        return self._head
+
+    def _encode(self, texts: list[str], *, progress: bool) -> Array:
+        if isinstance(self.encoder, Encoder):
+            return self.encoder.encode(texts, progress=progress)
+        rows = np.asarray(self.encoder.encode(texts), dtype=np.float32)
+        if rows.ndim != 2 or len(rows) != len(texts):
+            msg = f"`encoder` returned shape {rows.shape}; expected ({len(texts)}, d)"
+            raise ValueError(msg)
+        return rows
+
+    def warmup(self) -> None:
+        """Load the encoder and run it once."""
+        self._encode(["warm"], progress=False)
+
+    # --- what it is ---------------------------------------------------------------------------------------------
+
+    def clone(self) -> Self:
+        """Return a copy with its own head; the encoder is frozen, and shared."""
+        copy = self.model_copy(update={"labels": list(self.labels)})
+        copy._stale()  # noqa: SLF001
+        return copy
+
+    def fingerprint(self) -> str:
+        """A hash of head, temperature and the encoder's files."""
+        version = getattr(self.encoder, "version", None)
+        if self._head is None or not isinstance(version, str):
+            return UNVERIFIABLE
+        digest = hashlib.sha256()
+        for part in (self._head.weight, self._head.bias):
+            digest.update(f"{part.dtype}{part.shape}".encode())
+            digest.update(part.tobytes())
+        digest.update(f"{self._head.temperature!r} {version}".encode())
+        return digest.hexdigest()
+
+    # --- files --------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> None:
+        """Write `head.safetensors` and `model.json` into a folder; the encoder is named, not copied.
+
+        `model.json` is written last and names the head by its SHA-256, so that a save that was cut off is noticed.
+        """
+        head = self._fitted()
+        library = require("safetensors.numpy", "local")
+        body = library.save({"weight": np.ascontiguousarray(head.weight), "bias": head.bias})
+        settings = {
+            "format": _FORMAT,
+            "kind": "SentenceClassifier",
+            "labels": self.labels,
+            "labels_given": self._labels_given,
+            "temperature": head.temperature,
+            "encoder": self.encoder.name if isinstance(self.encoder, Encoder) else None,
+            "encoder_version": getattr(self.encoder, "version", None),
+            "name": self.name,
+            "input_key": self.input_key,
+            "score": self.score if isinstance(self.score, str) else None,
+            "l2": self.l2,
+            "seed": self.seed,
+        }
+        save_folder(path, _HEAD, body, settings)
+
+    @classmethod
+    def load(cls, path: str | Path, *, encoder: Any = None, score: ScoreFunction | None = None) -> Self:
+        """Read what `save` wrote; runs no code from the folder.
+
+        Args:
+            path: The folder.
+            encoder: The encoder, where it lies elsewhere than when it was saved, or is an object of your own.
+            score: The score, where it was a callable: those are not saved.
+
+        Raises:
+            ValueError: If a file is missing, cut off or changed, or the encoder is another one than was trained with.
+        """
+        folder = Path(path)
+        settings, body = load_folder(folder, _HEAD, kind="SentenceClassifier", version=_FORMAT)
+        try:
+            tensors = require("safetensors.numpy", "local").load(body)
+            weight, bias = tensors["weight"], tensors["bias"]
+            temperature = float(settings["temperature"])
+            labels = [str(label) for label in settings["labels"]]
+            fields = {key: settings[key] for key in ("name", "input_key", "l2", "seed")}
+            named, version = settings["encoder"], settings["encoder_version"]
+            saved_score, given = settings["score"], bool(settings["labels_given"])
+        except (KeyError, TypeError, ValueError) as error:
+            msg = f"{folder} is damaged: `model.json` or `head.safetensors` lacks a field. Save the model again"
+            raise ValueError(msg) from error
+        if weight.ndim != 2 or bias.shape != (weight.shape[1],) or len(labels) != len(bias):
+            msg = f"{folder} is damaged: the head does not fit the labels. Save the model again"
+            raise ValueError(msg)
+        if not (np.isfinite(weight).all() and np.isfinite(bias).all() and 0.0 < temperature < float("inf")):
+            msg = f"{folder} is damaged: the head holds a number that is not finite. Save the model again"
+            raise ValueError(msg)
+        if encoder is None and named is None:
+            msg = f"{folder} was trained with an encoder of your own: pass it as `encoder=`"
+            raise ValueError(msg)
+        score = pick_score({"score": saved_score}, score, folder)
+        model = cls(named if encoder is None else encoder, labels, score=score, **fields)
+        found = getattr(model.encoder, "version", None)
+        if found != version:
+            msg = (
+                f"the encoder is not the one that {folder} was trained with: its files differ. "
+                "Pass the right one as `encoder=`, or fit again"
+            )
+            raise ValueError(msg)
+        model._labels_given = given
+        model._head = _Head(weight, bias, temperature)
+        return model
+
+
+def _read_texts(model: SmallModel, texts: Sequence[Any]) -> list[str]:
+    if isinstance(texts, str):
+        msg = "`texts` must be a list of texts, not one str"
+        raise TypeError(msg)
+    rows = []
+    for place, item in enumerate(texts):
+        try:
+            rows.append(model.read(item))
+        except TypeError as error:
+            msg = f"item {place} of `texts`: {error}"
+            raise TypeError(msg) from None
+    return rows
+
+
+def _read_targets(targets: Sequence[str | Mapping[str, float]], labels: list[str] | None) -> tuple[list[str], Floats]:
+    """Return the labels and the targets as distributions, shape (n, K)."""
+    seen: set[str] = set()
+    for place, target in enumerate(targets):
+        if isinstance(target, str):
+            seen.add(str(target))
+        elif isinstance(target, Mapping) and all(isinstance(label, str) for label in target):
+            seen.update(str(label) for label in target)
+        else:
+            msg = f"item {place} of `targets` must be a label (str) or a dict from label to probability"
+            raise TypeError(msg)
+    if labels is None:
+        labels = sorted(seen)
+    unknown = sorted(seen - set(labels))
+    if unknown:
+        msg = f"`targets` hold labels that are not in `labels`: {unknown[:10]}"
+        raise ValueError(msg)
+    column = {label: place for place, label in enumerate(labels)}
+    wanted = np.zeros((len(targets), len(labels)))
+    for place, target in enumerate(targets):
+        if isinstance(target, str):
+            wanted[place, column[target]] = 1.0
+            continue
+        for label, probability in target.items():
+            wanted[place, column[label]] = probability
+        total = wanted[place].sum()
+        if not (wanted[place] >= 0).all() or not abs(total - 1.0) <= 1e-3:
+            msg = f"item {place} of `targets` must hold probabilities, at least 0, that sum to 1"
+            raise ValueError(msg)
+        wanted[place] /= total
+    return labels, wanted
+
+
+def _clean(text: str) -> str:
+    """Replace lone surrogates, which no tokenizer can read."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _resolve(name: str) -> Path:
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    from langchain_dsplus.weights import list_artifacts, resolve  # noqa: PLC0415
+
+    known = {n for a in list_artifacts() for n in (a.name, a.hub_repo, *a.aliases) if n is not None}
+    if name.lower() in {n.lower() for n in known} or name.count("/") != 1 or name.startswith((".", "/", "~")):
+        return resolve(name)
+    hub: Any = require("huggingface_hub", "local")
+    return Path(hub.snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.model", "*.safetensors"]))
+
+
+def _refuse_code(path: Path) -> None:
+    """Raise where a folder names Python classes that are not the library's own."""
+    modules = path / "modules.json"
+    if not modules.is_file():
+        return
+    for module in json.loads(modules.read_text(encoding="utf-8")):
+        kind = str(module.get("type", ""))
+        if not kind.startswith("sentence_transformers."):
+            msg = f"{modules} asks for a class outside sentence-transformers: refused, since that could run code"
+            raise ValueError(msg)
+
+
+def _hash_folder(path: Path) -> str:
+    """SHA-256 over what decides the vectors: weights, tokenizer, configuration."""
+    names = sorted(
+        file.relative_to(path).as_posix()
+        for file in path.rglob("*")
+        if file.is_file() and file.suffix in {".safetensors", ".json", ".txt", ".model"}
+    )
+    if not any(name.endswith(".safetensors") for name in names):
+        msg = f"{path} holds no .safetensors file: not an encoder's folder"
+        raise ValueError(msg)
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(name.encode())
+        with (path / name).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' own bar for loading weights off the terminal."""
+    logging = require("transformers.utils.logging", "local")
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+@contextmanager
+def _bar(total: int, *, show: bool) -> Iterator[Callable[[int], None]]:
+    if not show:
+        yield lambda _: None
+        return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import Progress  # noqa: PLC0415
+
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("encoding", total=total)
+        yield lambda count: progress.advance(task, count)
