@@ -95,6 +95,10 @@ class InvalidAnswerError(ValueError):
     """A small model returned something that is not a usable answer. Such an input escalates."""
 
 
+class InputError(TypeError):
+    """A small model cannot read an input. The message says what to change, and never carries the input."""
+
+
 def check_answer(answer: Mapping[str, Any], labels: frozenset[str]) -> Answer:
     """Return a checked copy in plain Python types.
 
@@ -108,7 +112,7 @@ def check_answer(answer: Mapping[str, Any], labels: frozenset[str]) -> Answer:
     """
     try:
         choice = answer["choice"]
-        probabilities = {str(k): float(v) for k, v in answer["probabilities"].items()}
+        probabilities = {_text(k): float(v) for k, v in answer["probabilities"].items()}
         confidence = float(answer["confidence"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         msg = "a small model must return `choice` (str), `probabilities` (dict of floats) and `confidence` (float)"
@@ -132,4 +136,22 @@ def check_answer(answer: Mapping[str, Any], labels: frozenset[str]) -> Answer:
     if labels and (choice not in labels or not labels.issuperset(probabilities)):
         msg = "`choice` or `probabilities` names a label that the model does not have"
         raise InvalidAnswerError(msg)
-    return {"choice": choice, "probabilities": probabilities, "confidence": confidence}
+    return {"choice": _text(choice), "probabilities": probabilities, "confidence": confidence}
+
+
+def _text(value: Any) -> str:
+    """A plain str: also of a NumPy string or of a member of a str Enum."""
+    return str.__str__(value) if isinstance(value, str) else str(value)
+
+
+def describe_error(error: BaseException) -> str:
+    """Name an error without its text, which may hold a user's; our own errors never do."""
+    kind = type(error)
+    if kind.__module__.startswith("langchain_dsplus"):
+        return f"{kind.__name__}: {error}"
+    return kind.__name__
+
+
+def is_interrupt(error: object) -> bool:
+    """Whether an exception is LangGraph's way of pausing or jumping, which is no failure."""
+    return any(kind.__name__ == "GraphBubbleUp" for kind in type(error).__mro__)

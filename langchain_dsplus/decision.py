@@ -9,11 +9,12 @@ import hashlib
 import logging
 import math
 import os
+import sys
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
-from langchain_dsplus.answer import Answer, EscalationContext, InvalidAnswerError, Reason, Route
+from langchain_dsplus.answer import Answer, EscalationContext, InvalidAnswerError, Reason, Route, describe_error
 from langchain_dsplus.confidence import ScoreFunction
 
 logger = logging.getLogger(__name__)
@@ -39,12 +40,16 @@ def read_threshold(value: Any, where: str = "threshold") -> float:
     """
     if value is None:
         return math.inf
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+    if isinstance(value, float) and math.isnan(value):
+        msg = f"`{where}` must not be NaN; None accepts nothing"
+        raise SettingsError(msg)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         if hasattr(value, "item") and getattr(value, "ndim", None) == 0:  # a NumPy scalar
             return read_threshold(value.item(), where)
         msg = f"`{where}` must be a number, or None to accept nothing, not {type(value).__name__}"
         raise SettingsError(msg)
-    return float(value)
+    # Minus infinity accepts whatever is finite; as a number it can be told from "accepts nothing" in a Route.
+    return max(float(value), -sys.float_info.max)
 
 
 def read_thresholds(value: Any, names: Sequence[str], where: str = "threshold") -> tuple[float, ...]:
@@ -75,7 +80,8 @@ def read_mode(value: Any, where: str = "mode") -> Mode:
     for mode in MODES:
         if value == mode:
             return mode
-    msg = f"`{where}` must be one of {list(MODES)}, not {value!r}"
+    shown = repr(value) if isinstance(value, str) and len(value) < 40 else type(value).__name__
+    msg = f"`{where}` must be one of {list(MODES)}, not {shown}"
     raise SettingsError(msg)
 
 
@@ -138,6 +144,9 @@ def call_settings(
     runtime = configurable.get("__pregel_runtime")
     context = getattr(runtime, "context", None)
     thresholds, mode, rate = base.thresholds, base.mode, base.audit_rate
+    switch = kill_switch()
+    if switch == "off":  # in an emergency a malformed setting must not stand in the way
+        return Settings(thresholds, "off", rate)
     if context is not None or any(key.startswith("dsplus_") for key in configurable):
         value = _lookup("threshold", configurable, context, router)
         if value is not None:
@@ -154,7 +163,7 @@ def call_settings(
         value = _lookup("audit_rate", configurable, context, router)
         if value is not None:
             rate = read_rate(value, "dsplus_audit_rate")
-    mode = safer(kill_switch(), mode)
+    mode = safer(switch, mode)
     if (thresholds, mode, rate) == (base.thresholds, base.mode, base.audit_rate):
         return base
     return Settings(thresholds, mode, rate)
@@ -215,7 +224,9 @@ class Item:
                 self.context = EscalationContext(None, {})
             else:
                 answer = self.answers[-1]
-                self.context = EscalationContext(answer, answer["probabilities"])
+                # A copy: what the large chain does with it is not what was decided on.
+                copy = Answer(**{**answer, "probabilities": dict(answer["probabilities"])})
+                self.context = EscalationContext(copy, answer["probabilities"])
         return self.context
 
     def route(self, names: Sequence[str]) -> Route:
@@ -226,7 +237,7 @@ class Item:
             model="large" if who is None else names[who],
             accepted=self.accepted is not None,
             threshold=self.threshold if math.isfinite(self.threshold) else None,
-            answers=self.answers,
+            answers=list(self.answers),
             reason=self.reason,
         )
         if self.error is not None:
@@ -278,7 +289,7 @@ def decide(
             checked = judge(result, known, score)
             if isinstance(checked, Exception):
                 item.reason = "error"
-                item.error = describe(checked)
+                item.error = describe_error(checked)
                 item.failed = True
             else:
                 item.answers.append(checked)
@@ -298,7 +309,7 @@ def judge(result: Answer | Exception, known: Sequence[str], score: ScoreFunction
         return result
     try:
         if score is not None:
-            confidence = float(score(result["probabilities"]))
+            confidence = float(score(dict(result["probabilities"])))
             result = {**result, "confidence": confidence}
         if not math.isfinite(result["confidence"]):
             return InvalidAnswerError("`confidence` is not finite")
@@ -307,11 +318,3 @@ def judge(result: Answer | Exception, known: Sequence[str], score: ScoreFunction
     except Exception as error:  # noqa: BLE001 - whatever it is, accepting needs proof
         return error
     return result
-
-
-def describe(error: BaseException) -> str:
-    """Name an error without its text, which may hold a user's; our own errors never do."""
-    kind = type(error)
-    if kind.__module__.startswith("langchain_dsplus"):
-        return f"{kind.__name__}: {error}"
-    return kind.__name__

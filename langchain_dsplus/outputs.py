@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
@@ -43,7 +43,9 @@ def default_to_output(output_type: Any) -> ToOutput:
     if isinstance(output_type, type) and issubclass(output_type, BaseModel):
         required = [name for name, field in output_type.model_fields.items() if field.is_required()]
         if len(required) == 1:
-            field = output_type.model_fields[required[0]].alias or required[0]
+            info = output_type.model_fields[required[0]]
+            alias = info.validation_alias if isinstance(info.validation_alias, str) else info.alias
+            field = alias or required[0]
 
             def to_model(answer: Answer, _: Any) -> Any:
                 return output_type.model_validate({field: answer["choice"]})
@@ -55,6 +57,28 @@ def default_to_output(output_type: Any) -> ToOutput:
         "the large chain's type, for example `to_output=lambda answer, input: answer['choice']`"
     )
     raise TypeError(msg)
+
+
+def check_labels(to_output: ToOutput, output_type: Any, labels: Sequence[str]) -> None:
+    """Try the default conversion to a pydantic class on every label, before the first input.
+
+    Raises:
+        TypeError: If the class does not take a label.
+    """
+    if not (isinstance(output_type, type) and issubclass(output_type, BaseModel)):
+        return
+    refused = []
+    for label in labels:
+        try:
+            to_output(Answer(choice=label, probabilities={}, confidence=1.0), None)
+        except ValueError:
+            refused.append(label)
+    if refused:
+        msg = (
+            f"{output_type.__name__}, which `large` returns, does not take these labels: {refused}. Rename them, put "
+            "them into `never_local=`, or pass `to_output=lambda answer, input: ...`"
+        )
+        raise TypeError(msg)
 
 
 def _union_members(annotation: Any) -> tuple[Any, ...]:
@@ -73,6 +97,11 @@ def with_route(output: Any, route: Route) -> Any:
         metadata = {**output.response_metadata, ROUTE_KEY: route}
         return output.model_copy(update={"response_metadata": metadata})
     return output
+
+
+def is_blank(chunk: Any) -> bool:
+    """Whether a chunk of a stream shows nothing yet, as the first one of many providers."""
+    return isinstance(chunk, AIMessageChunk) and not chunk.content and not chunk.tool_call_chunks
 
 
 def to_chunk(output: Any) -> Any:

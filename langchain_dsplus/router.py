@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
+import inspect
 import logging
 import secrets
 import threading
 import time
 import typing
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
+from langchain_core.runnables.base import coerce_to_runnable
 from langchain_core.runnables.config import (
     ensure_config,
     get_async_callback_manager_for_config,
     get_callback_manager_for_config,
     get_config_list,
+    merge_configs,
     patch_config,
 )
 from langchain_core.runnables.utils import (
@@ -29,9 +29,17 @@ from langchain_core.runnables.utils import (
     ConfigurableFieldSpec,
     get_unique_config_specs,
 )
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 
-from langchain_dsplus.answer import Answer, Context, EscalationContext, Route, is_context
+from langchain_dsplus.answer import (
+    Answer,
+    Context,
+    EscalationContext,
+    Route,
+    describe_error,
+    is_context,
+    is_interrupt,
+)
 from langchain_dsplus.confidence import ScoreFunction, resolve_score
 from langchain_dsplus.decision import (
     Item,
@@ -39,7 +47,6 @@ from langchain_dsplus.decision import (
     Settings,
     call_settings,
     decide,
-    describe,
     judge,
     read_mode,
     read_rate,
@@ -47,9 +54,9 @@ from langchain_dsplus.decision import (
     sampled,
 )
 from langchain_dsplus.operations.background import Background
-from langchain_dsplus.operations.recorder import Row
-from langchain_dsplus.outputs import ToOutput, default_to_output, to_chunk, with_route
-from langchain_dsplus.small_models.microbatch import MicroBatcher
+from langchain_dsplus.operations.recorder import Recorder, Row
+from langchain_dsplus.outputs import ToOutput, check_labels, default_to_output, is_blank, to_chunk, with_route
+from langchain_dsplus.small_models.asking import Asker, SmallModelTimeoutError
 from langchain_dsplus.small_models.runnable import as_small_model
 
 if TYPE_CHECKING:
@@ -59,16 +66,10 @@ if TYPE_CHECKING:
     from langchain_dsplus.small_models.base import SmallModel
 
 logger = logging.getLogger(__name__)
-T = TypeVar("T")
 
 BACKGROUND_TAG = "dsplus:background"
 LARGE_TAG = "large"
 EVENT = "dsplus_route"
-_MAX_HUNG = 8
-
-
-class SmallModelTimeoutError(TimeoutError):
-    """A small model took longer than `small_timeout`. Such inputs escalate."""
 
 
 class ConfidenceRouter(RunnableSerializable[Any, Any]):
@@ -107,7 +108,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
         allow_override: Whether a call's config may loosen the mode.
         background: False does shadow work and audits before returning, for serverless functions.
         background_workers: Threads for background work.
-        background_limit: Background jobs that may wait or run; one more is skipped and counted.
+        background_limit: While this many inputs wait for background work, more are skipped and counted.
         batch_wait: Seconds that concurrent `ainvoke`s may wait for each other, to share one call of the small model.
             None asks at once.
         batch_size: Inputs in such a shared call at most.
@@ -134,7 +135,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
         ```
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True)
 
     small: Any
     large: Runnable[Any, Any]
@@ -142,7 +143,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
     score: str | ScoreFunction | None = None
     mode: Mode = "live"
     audit_rate: float = 0.0
-    never_local: Sequence[str] = ()
+    never_local: tuple[str, ...] = ()
     small_timeout: float | None = None
     on_large_error: Literal["raise", "small"] = "raise"
     include_route: bool = False
@@ -154,9 +155,22 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
     allow_override: bool = False
     background: bool = True
     background_workers: int = Field(default=2, ge=1)
-    background_limit: int = Field(default=256, ge=1)
+    background_limit: int = Field(default=1024, ge=1)
     batch_wait: float | None = Field(default=None, ge=0)
     batch_size: int = Field(default=64, ge=1)
+
+    @field_validator("large", mode="before")
+    @classmethod
+    def _coerce_large(cls, value: Any) -> Any:
+        return value if isinstance(value, Runnable) else coerce_to_runnable(value)
+
+    @field_validator("never_local", mode="before")
+    @classmethod
+    def _collect_labels(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            msg = "`never_local` must be a collection of labels, not one str"
+            raise ValueError(msg)  # noqa: TRY004 - pydantic turns it into its own error
+        return tuple(value)
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
@@ -166,15 +180,30 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
     def model_post_init(self, context: Any, /) -> None:
         """Check everything that can be checked before the first input."""
         super().model_post_init(context)
-        if self.small_timeout is not None and not self.small_timeout > 0:
-            msg = "`small_timeout` must be a positive number of seconds, or None"
-            raise ValueError(msg)
         _ = self._state
 
     @cached_property
     def _state(self) -> _State:
         """What is derived from the fields, in one place that is quick to read."""
         return _State(self)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """A field that is set anew takes effect; a value that makes no sense is refused and changes nothing."""
+        if name not in type(self).model_fields or "_state" not in self.__dict__:
+            super().__setattr__(name, value)
+            return
+        before = getattr(self, name)
+        super().__setattr__(name, value)
+        try:
+            self.__dict__["_state"] = _State(self, self._state)
+        except Exception:
+            super().__setattr__(name, before)
+            raise
+
+    def __getstate__(self) -> dict[Any, Any]:
+        state = super().__getstate__()
+        state["__dict__"] = {k: v for k, v in state["__dict__"].items() if k != "_state"}  # holds locks and threads
+        return state
 
     def __copy__(self) -> Self:
         copy = super().__copy__()
@@ -203,7 +232,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
 
     @property
     def background_skipped(self) -> int:
-        """Shadow answers and audits that were not done, since the queue was full."""
+        """Inputs whose shadow answer or audit was not done: too many waited, or their event loop ended first."""
         return 0 if self._state.background is None else self._state.background.skipped
 
     @property
@@ -248,21 +277,28 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
 
     def get_graph(self, config: RunnableConfig | None = None) -> Graph:
         """Draw both branches: the small models, and the large chain for what they are unsure of."""
-        from langchain_core.runnables.graph import Graph  # noqa: PLC0415
+        from uuid import uuid4  # noqa: PLC0415
+
+        from langchain_core.runnables.graph import Graph, Node  # noqa: PLC0415
 
         graph = Graph()
-        start = graph.add_node(self.get_input_schema(config))
-        end_type = self.get_output_schema(config)
-        previous, label = start, None
+
+        def add(part: Runnable[Any, Any], name: str) -> Node:
+            node = Node(id=uuid4().hex, name=name, data=part, metadata=None)  # ids of their own: routers may be joined
+            graph.nodes[node.id] = node
+            return node
+
+        previous = graph.add_node(self.get_input_schema(config))
+        label = None
         smalls = []
         for name, model in zip(self._state.names, self._state.models, strict=True):
-            node = graph.add_node(model, id=name)
-            graph.add_edge(previous, node, label)
+            node = add(model, name)
+            graph.add_edge(previous, node, label, conditional=label is not None)
             smalls.append(node)
             previous, label = node, "unsure"
-        large = graph.add_node(self.large, id=LARGE_TAG if LARGE_TAG not in self._state.names else None)
+        large = add(self.large, LARGE_TAG)
         graph.add_edge(previous, large, "unsure", conditional=True)
-        end = graph.add_node(end_type)
+        end = graph.add_node(self.get_output_schema(config))
         for node in smalls:
             graph.add_edge(node, end, "confident", conditional=True)
         graph.add_edge(large, end)
@@ -322,20 +358,25 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             item = self._item(value, config, run)
             self._decide([item])
             if item.accepted is None:
+                asked = self._large_input(item)
                 started = time.perf_counter()
                 try:
-                    result = self.large.invoke(self._large_input(item), _large_config(item), **kwargs)
+                    result = self.large.invoke(asked, _large_config(item), **kwargs)
                 except Exception as error:  # noqa: BLE001 - judged in `_finish`
                     result = error
                 item.large_seconds = time.perf_counter() - started
             else:
                 result = item.output
-            output, route = self._finish(item, result)
+            finished = self._try_finish(item, result)
+            if not is_interrupt(finished):
+                self._after([item], kwargs)
+            if isinstance(finished, Exception):
+                raise finished
+            output, route = finished
+            self._announce(run, route)
         except BaseException as error:
             run.on_chain_error(error)
             raise
-        self._announce(run, route)
-        self._after([item], kwargs)
         run.on_chain_end(self._present(output, route))
         return output, route
 
@@ -346,20 +387,25 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             item = self._item(value, config, run)
             await self._adecide([item])
             if item.accepted is None:
+                asked = self._large_input(item)
                 started = time.perf_counter()
                 try:
-                    result = await self.large.ainvoke(self._large_input(item), _large_config(item), **kwargs)
+                    result = await self.large.ainvoke(asked, _large_config(item), **kwargs)
                 except Exception as error:  # noqa: BLE001 - judged in `_finish`
                     result = error
                 item.large_seconds = time.perf_counter() - started
             else:
                 result = item.output
-            output, route = self._finish(item, result)
+            finished = self._try_finish(item, result)
+            if not is_interrupt(finished):
+                await self._aafter([item], kwargs)
+            if isinstance(finished, Exception):
+                raise finished
+            output, route = finished
+            await self._aannounce(run, route)
         except BaseException as error:
             await run.on_chain_error(error)
             raise
-        await self._aannounce(run, route)
-        await self._aafter([item], kwargs)
         await run.on_chain_end(self._present(output, route))
         return output, route
 
@@ -385,16 +431,11 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
         try:
             items = self._items(inputs, configs, runs)
             self._decide([i for i in items if isinstance(i, Item)])
-            hard = [i for i in items if isinstance(i, Item) and i.accepted is None]
+            items, hard, asked = self._ready(items)
             answers: list[Any] = []
             if hard:
                 started = time.perf_counter()
-                answers = self.large.batch(
-                    [self._large_input(i) for i in hard],
-                    [_large_config(i) for i in hard],
-                    return_exceptions=True,
-                    **kwargs,
-                )
+                answers = self.large.batch(asked, [_large_config(i) for i in hard], return_exceptions=True, **kwargs)
                 self._share_time(hard, time.perf_counter() - started)
             results = self._gather(items, hard, answers)
         except BaseException as error:
@@ -426,15 +467,12 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
         try:
             items = self._items(inputs, configs, runs)
             await self._adecide([i for i in items if isinstance(i, Item)])
-            hard = [i for i in items if isinstance(i, Item) and i.accepted is None]
+            items, hard, asked = self._ready(items)
             answers: list[Any] = []
             if hard:
                 started = time.perf_counter()
                 answers = await self.large.abatch(
-                    [self._large_input(i) for i in hard],
-                    [_large_config(i) for i in hard],
-                    return_exceptions=True,
-                    **kwargs,
+                    asked, [_large_config(i) for i in hard], return_exceptions=True, **kwargs
                 )
                 self._share_time(hard, time.perf_counter() - started)
             results = self._gather(items, hard, answers)
@@ -477,32 +515,31 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             runs[place].on_chain_end(output)
             return output
 
+        items: list[Any] = []
         try:
             items = self._items(inputs, configs, runs)
             self._decide([i for i in items if isinstance(i, Item)])
-            self._after([i for i in items if isinstance(i, Item)], kwargs)
-            hard = [p for p, i in enumerate(items) if isinstance(i, Item) and i.accepted is None]
-            for place in sorted(still_open - set(hard)):
-                item = items[place]
-                yield (
-                    place,
-                    close(place, self._try_finish(item, item.output) if isinstance(item, Item) else item),
-                )
+            items, hard, asked = self._ready(items)
+            places = {id(item): place for place, item in enumerate(items)}
+            local = [place for place, item in enumerate(items) if isinstance(item, Item) and item.accepted is not None]
+            for place in local:
+                yield place, close(place, self._try_finish(items[place], items[place].output))
+            for place in [place for place, item in enumerate(items) if isinstance(item, Exception)]:
+                yield place, close(place, items[place])
             if hard:
-                waiting = [cast("Item", items[p]) for p in hard]
                 started = time.perf_counter()
                 for number, answer in self.large.batch_as_completed(
-                    [self._large_input(i) for i in waiting],
-                    [_large_config(i) for i in waiting],
-                    return_exceptions=True,
-                    **kwargs,
+                    asked, [_large_config(i) for i in hard], return_exceptions=True, **kwargs
                 ):
-                    waiting[number].large_seconds = time.perf_counter() - started
-                    yield hard[number], close(hard[number], self._try_finish(waiting[number], answer))
+                    item = hard[number]
+                    item.large_seconds = time.perf_counter() - started
+                    yield places[id(item)], close(places[id(item)], self._try_finish(item, answer))
         except BaseException as error:
             for place in still_open:
                 runs[place].on_chain_error(error)
             raise
+        finally:
+            self._after([i for i in items if isinstance(i, Item)], kwargs)
 
     async def abatch_as_completed(
         self,
@@ -531,30 +568,31 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             await runs[place].on_chain_end(output)
             return output
 
+        items: list[Any] = []
         try:
             items = self._items(inputs, configs, runs)
             await self._adecide([i for i in items if isinstance(i, Item)])
-            await self._aafter([i for i in items if isinstance(i, Item)], kwargs)
-            hard = [p for p, i in enumerate(items) if isinstance(i, Item) and i.accepted is None]
-            for place in sorted(still_open - set(hard)):
-                item = items[place]
-                result = self._try_finish(item, item.output) if isinstance(item, Item) else item
-                yield place, await close(place, result)
+            items, hard, asked = self._ready(items)
+            places = {id(item): place for place, item in enumerate(items)}
+            local = [place for place, item in enumerate(items) if isinstance(item, Item) and item.accepted is not None]
+            for place in local:
+                yield place, await close(place, self._try_finish(items[place], items[place].output))
+            for place in [place for place, item in enumerate(items) if isinstance(item, Exception)]:
+                yield place, await close(place, items[place])
             if hard:
-                waiting = [cast("Item", items[p]) for p in hard]
                 started = time.perf_counter()
                 async for number, answer in self.large.abatch_as_completed(
-                    [self._large_input(i) for i in waiting],
-                    [_large_config(i) for i in waiting],
-                    return_exceptions=True,
-                    **kwargs,
+                    asked, [_large_config(i) for i in hard], return_exceptions=True, **kwargs
                 ):
-                    waiting[number].large_seconds = time.perf_counter() - started
-                    yield hard[number], await close(hard[number], self._try_finish(waiting[number], answer))
+                    item = hard[number]
+                    item.large_seconds = time.perf_counter() - started
+                    yield places[id(item)], await close(places[id(item)], self._try_finish(item, answer))
         except BaseException as error:
             for place in still_open:
                 await runs[place].on_chain_error(error)
             raise
+        finally:
+            await self._aafter([i for i in items if isinstance(i, Item)], kwargs)
 
     # --- streams ------------------------------------------------------------------------------------------------
 
@@ -607,34 +645,49 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             value = chunk if number == 0 else _add(value, chunk)
         item = self._item(value, config, run_manager)
         self._decide([item])
-        if item.accepted is not None:
-            output, route = self._finish(item, item.output)
-            self._announce(run_manager, route)
-            self._after([item], kwargs)
-            yield from self._chunks(to_chunk(output), route)
-            return
-        started = time.perf_counter()
-        parts: list[Any] = []
         try:
-            source = iter(self.large.stream(self._large_input(item), _large_config(item), **kwargs))
+            if item.accepted is not None:
+                output, route = self._finish(item, item.output)
+                self._announce(run_manager, route)
+                yield from self._chunks(to_chunk(output), route)
+            else:
+                yield from self._stream_large(item, run_manager, kwargs)
+        finally:
+            self._after([item], kwargs)
+
+    def _stream_large(self, item: Item, run: CallbackManagerForChainRun, kwargs: dict[str, Any]) -> Iterator[Any]:
+        asked = self._large_input(item)
+        started = time.perf_counter()
+        try:
+            source = iter(self.large.stream(asked, _large_config(item), **kwargs))
             first = next(source, _NOTHING)
-        except Exception as error:  # noqa: BLE001 - nothing was shown yet: the small answer may still stand in
+            while self.on_large_error == "small" and is_blank(
+                first
+            ):  # shows nothing yet: the small answer may still come
+                following = next(source, _NOTHING)
+                if following is _NOTHING:
+                    break
+                first = _add(first, following)
+        except Exception as error:  # noqa: BLE001 - nothing was shown yet
             output, route = self._finish(item, error)
-            self._announce(run_manager, route)
+            self._announce(run, route)
             yield from self._chunks(to_chunk(output), route)
             return
         route = item.route(self._state.names)
-        self._announce(run_manager, route)
-        self._after([item], kwargs)
-        yield from self._chunks(first, route)
-        parts.append(first)
+        parts = [first]
         try:
+            self._announce(run, route)
+            yield from self._chunks(first, route)
             for chunk in source:
                 parts.append(chunk)
                 yield self._wrap(chunk)
-        except BaseException as error:
-            if isinstance(error, Exception):
+        except Exception as error:
+            if not is_interrupt(error):
                 self._record_route(item, route, None, error)
+            raise
+        except BaseException:  # the consumer has seen enough
+            item.large_seconds = time.perf_counter() - started
+            self._record_stream(item, route, parts)
             raise
         item.large_seconds = time.perf_counter() - started
         self._record_stream(item, route, parts)
@@ -652,37 +705,56 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             number += 1
         item = self._item(value, config, run_manager)
         await self._adecide([item])
-        if item.accepted is not None:
-            output, route = self._finish(item, item.output)
-            await self._aannounce(run_manager, route)
-            await self._aafter([item], kwargs)
-            for out in self._chunks(to_chunk(output), route):
-                yield out
-            return
-        started = time.perf_counter()
-        parts: list[Any] = []
         try:
-            source = aiter(self.large.astream(self._large_input(item), _large_config(item), **kwargs))
+            if item.accepted is not None:
+                output, route = self._finish(item, item.output)
+                await self._aannounce(run_manager, route)
+                for out in self._chunks(to_chunk(output), route):
+                    yield out
+            else:
+                async with contextlib.aclosing(self._astream_large(item, run_manager, kwargs)) as source:
+                    async for out in source:
+                        yield out
+        finally:
+            await self._aafter([item], kwargs)
+
+    async def _astream_large(
+        self, item: Item, run: AsyncCallbackManagerForChainRun, kwargs: dict[str, Any]
+    ) -> AsyncGenerator[Any, None]:
+        asked = self._large_input(item)
+        started = time.perf_counter()
+        try:
+            source = aiter(self.large.astream(asked, _large_config(item), **kwargs))
             first = await anext(source, _NOTHING)
-        except Exception as error:  # noqa: BLE001 - nothing was shown yet: the small answer may still stand in
+            while self.on_large_error == "small" and is_blank(
+                first
+            ):  # shows nothing yet: the small answer may still come
+                following = await anext(source, _NOTHING)
+                if following is _NOTHING:
+                    break
+                first = _add(first, following)
+        except Exception as error:  # noqa: BLE001 - nothing was shown yet
             output, route = self._finish(item, error)
-            await self._aannounce(run_manager, route)
+            await self._aannounce(run, route)
             for out in self._chunks(to_chunk(output), route):
                 yield out
             return
         route = item.route(self._state.names)
-        await self._aannounce(run_manager, route)
-        await self._aafter([item], kwargs)
-        for out in self._chunks(first, route):
-            yield out
-        parts.append(first)
+        parts = [first]
         try:
+            await self._aannounce(run, route)
+            for out in self._chunks(first, route):
+                yield out
             async for chunk in source:
                 parts.append(chunk)
                 yield self._wrap(chunk)
-        except BaseException as error:
-            if isinstance(error, Exception):
+        except Exception as error:
+            if not is_interrupt(error):
                 self._record_route(item, route, None, error)
+            raise
+        except BaseException:  # the consumer has seen enough
+            item.large_seconds = time.perf_counter() - started
+            self._record_stream(item, route, parts)
             raise
         item.large_seconds = time.perf_counter() - started
         self._record_stream(item, route, parts)
@@ -700,7 +772,11 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
     # --- nodes --------------------------------------------------------------------------------------------------
 
     def as_node(
-        self, input_key: str | None = None, output_key: str = "output", route_key: str | None = None
+        self,
+        input_key: str | None = None,
+        output_key: str = "output",
+        route_key: str | None = None,
+        config: RunnableConfig | None = None,
     ) -> Runnable[Any, dict[str, Any]]:
         """Return the form for a LangGraph node, sync and async.
 
@@ -708,6 +784,8 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             input_key: The state's key that holds the input; None passes the whole state.
             output_key: The state's key that gets the output.
             route_key: The state's key that gets the `Route`, if any.
+            config: Settings that hold in this node, under those of the graph. `router.with_config(...).as_node(...)`
+                passes its own.
 
         Returns:
             A Runnable from the state to an update with only those keys.
@@ -731,11 +809,13 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
         def update(output: Any, route: Route) -> dict[str, Any]:
             return {output_key: output} | ({} if route_key is None else {route_key: route})
 
+        bound = config
+
         def node(state: Any, config: RunnableConfig) -> dict[str, Any]:
-            return update(*self._invoke(read(state), config, {}))
+            return update(*self._invoke(read(state), merge_configs(bound, config), {}))
 
         async def anode(state: Any, config: RunnableConfig) -> dict[str, Any]:
-            return update(*await self._ainvoke(read(state), config, {}))
+            return update(*await self._ainvoke(read(state), merge_configs(bound, config), {}))
 
         return RunnableLambda(node, afunc=anode, name=self.get_name())
 
@@ -792,7 +872,9 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             while True:
                 model, pending = next(steps) if results is None else steps.send(results)
                 started = time.perf_counter()
-                results = self._ask(model, [i.input for i in pending], self._small_configs(model, pending))
+                results = self._state.askers[model].ask(
+                    [i.input for i in pending], *self._small_configs(model, pending)
+                )
                 _add_time(pending, time.perf_counter() - started)
         self._localize(items)
 
@@ -803,93 +885,27 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             while True:
                 model, pending = next(steps) if results is None else steps.send(results)
                 started = time.perf_counter()
-                results = await self._aask(model, [i.input for i in pending], self._small_configs(model, pending))
+                results = await self._state.askers[model].aask(
+                    [i.input for i in pending], *self._small_configs(model, pending)
+                )
                 _add_time(pending, time.perf_counter() - started)
         self._localize(items)
 
-    def _small_configs(self, model: int, items: Sequence[Item]) -> list[RunnableConfig] | None:
-        """Child configs for a small model whose calls are traced (a chat model): tagged with its name."""
-        if not self._state.models[model].traces_calls:
-            return None
-        name = self._state.names[model]
-        configs = []
-        for item in items:
+    def _small_configs(
+        self, model: int, items: Sequence[Item]
+    ) -> tuple[list[RunnableConfig] | None, RunnableConfig | None]:
+        """Child configs for a model whose calls are traced; else what Runnables inside an embedded one inherit."""
+        part, name = self._state.models[model], self._state.names[model]
+
+        def child(item: Item) -> RunnableConfig:
             callbacks = item.run.get_child(name)
             # Keeps a small chat model's draft out of LangGraph's message stream.
             callbacks.add_tags(["nostream"], inherit=True)
-            configs.append(patch_config(item.config, callbacks=callbacks))
-        return configs
+            return patch_config(item.config, callbacks=callbacks)
 
-    def _ask(self, model: int, values: list[Any], configs: list[RunnableConfig] | None) -> Sequence[Answer | Exception]:
-        part = self._state.models[model]
-        try:
-            if self.small_timeout is None:
-                return part.answers(values, configs)
-            return self._within(self.small_timeout, lambda: part.answers(values, configs))
-        except Exception as error:  # noqa: BLE001 - a small model that fails escalates
-            return [error] * len(values)
-
-    async def _aask(
-        self, model: int, values: list[Any], configs: list[RunnableConfig] | None
-    ) -> Sequence[Answer | Exception]:
-        part = self._state.models[model]
-        try:
-            asked: Awaitable[Sequence[Answer | Exception]]
-            if self._state.batchers and len(values) == 1:
-                asked = self._ask_together(model, values[0], configs[0] if configs else RunnableConfig())
-            elif self.small_timeout is None or part.traces_calls:
-                asked = part.aanswers(values, configs)
-            else:
-                asked = asyncio.wrap_future(self._in_thread(lambda: part.answers(values, configs)))
-            if self.small_timeout is None:
-                return await asked
-            try:
-                return await asyncio.wait_for(asked, self.small_timeout)
-            except TimeoutError:
-                raise self._timed_out() from None
-        except Exception as error:  # noqa: BLE001 - a small model that fails escalates
-            return [error] * len(values)
-
-    async def _ask_together(self, model: int, value: Any, config: RunnableConfig) -> list[Answer | Exception]:
-        return [await self._state.batchers[model].ask(value, config)]
-
-    def _timed_out(self) -> SmallModelTimeoutError:
-        return SmallModelTimeoutError(f"no answer within {self.small_timeout:g} s")
-
-    def _within(self, seconds: float, job: Callable[[], T]) -> T:
-        """Run a job in a thread and stop waiting after some time; the thread itself cannot be stopped."""
-        future = self._in_thread(job)
-        try:
-            return future.result(seconds)
-        except FutureTimeoutError:
-            if future.done():  # the job's own error
-                raise
-            raise self._timed_out() from None
-
-    def _in_thread(self, job: Callable[[], T]) -> Future[T]:
-        """Run a job in a daemon thread, so that one that hangs holds up neither an executor nor the exit."""
-        state = self._state
-        with state.lock:
-            if state.hung >= _MAX_HUNG:  # do not pile up threads behind a model that hangs
-                raise self._timed_out()
-            state.hung += 1
-        future: Future[T] = Future()
-        future.set_running_or_notify_cancel()  # from here on a cancelled waiter leaves it alone
-        context = contextvars.copy_context()
-
-        def work() -> None:
-            try:
-                result = context.run(job)
-            except Exception as error:  # noqa: BLE001
-                future.set_exception(error)
-            else:
-                future.set_result(result)
-            finally:
-                with state.lock:
-                    state.hung -= 1
-
-        threading.Thread(target=work, name="dsplus-small", daemon=True).start()
-        return future
+        if part.traces_calls:
+            return [child(item) for item in items], None
+        return None, child(items[0]) if items[0].run.handlers else None
 
     def _localize(self, items: Sequence[Item]) -> None:
         """Turn accepted answers into the large chain's type; one that cannot be turned escalates."""
@@ -903,7 +919,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
                 item.accepted = None
                 item.failed = True
                 item.reason = "error"
-                item.error = f"to_output: {describe(error)}"
+                item.error = f"to_output: {describe_error(error)}"
             else:
                 item.audited = sampled(item.route_id, self._state.salt, item.settings.audit_rate)
 
@@ -911,11 +927,32 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
         return self._for_large(item.input, item.escalation())
 
     def _for_large(self, value: Any, context: EscalationContext) -> Any:
-        if self.to_large is not None:
-            return self.to_large(value, context["answer"])
-        if isinstance(value, Mapping):
-            return {**value, self.context_key: context}
-        return value
+        mapped = value if self.to_large is None else self.to_large(value, context["answer"])
+        if isinstance(mapped, Mapping):
+            theirs: Any = mapped.get(self.context_key)
+            if mapped is not value and is_context(theirs):  # made by `to_large`: its notes belong to the Route
+                own = EscalationContext(theirs["answer"], theirs["probabilities"])
+                own.notes = context.notes
+                return {**mapped, self.context_key: own}
+            if isinstance(value, Mapping):
+                return {**mapped, self.context_key: context}
+        return mapped
+
+    def _ready(self, items: Sequence[Any]) -> tuple[list[Any], list[Item], list[Any]]:
+        """What goes to the large chain; an item whose input `to_large` cannot map becomes that error."""
+        ready: list[Any] = []
+        hard: list[Item] = []
+        asked: list[Any] = []
+        for item in items:
+            ready.append(item)
+            if isinstance(item, Item) and item.accepted is None:
+                try:
+                    asked.append(self._large_input(item))
+                except Exception as error:  # noqa: BLE001
+                    ready[-1] = error
+                else:
+                    hard.append(item)
+        return ready, hard, asked
 
     def _finish(self, item: Item, result: Any) -> tuple[Any, Route]:
         """Turn what came back into the output and its route; record it; raise what must be raised."""
@@ -923,10 +960,11 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
         if error is not None:
             stand_in = self._stand_in(item, error)
             if stand_in is None:
-                self._record_route(item, item.route(self._state.names), None, error)
+                if not is_interrupt(error):
+                    self._record_route(item, item.route(self._state.names), None, error)
                 raise error
             item.degraded, result = stand_in
-            item.error = f"large: {describe(error)}"
+            item.error = f"large: {describe_error(error)}"
             logger.warning("the large model failed with %s: the small answer stands in", type(error).__name__)
         route = item.route(self._state.names)
         self._record_route(item, route, result, None)
@@ -940,10 +978,8 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
 
     def _stand_in(self, item: Item, error: Exception) -> tuple[int, Any] | None:
         """The small answer in place of a failed large one, where that is wanted and there is one."""
-        if self.on_large_error != "small" or item.failed or not item.answers:
+        if self.on_large_error != "small" or not item.answers or is_interrupt(error):
             return None
-        if any(kind.__name__ == "GraphBubbleUp" for kind in type(error).__mro__):
-            return None  # an interrupt of LangGraph is no failure
         answer = item.answers[-1]
         if answer["choice"] in self._state.never_local:
             return None
@@ -1010,7 +1046,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             large_seconds=item.large_seconds,
         )
         if error is not None:
-            row["error"] = f"large: {describe(error)}"
+            row["error"] = f"large: {describe_error(error)}"
         usage = getattr(output, "usage_metadata", None)
         if usage:
             row["usage"] = dict(usage)
@@ -1039,27 +1075,27 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
         """Start what no reply waits for."""
         shadows, audits = self._jobs(items)
         if shadows:
-            self._later(lambda: self._shadow(shadows))
+            self._later(lambda: self._shadow(shadows), len(shadows))
         if audits:
-            self._later(lambda: self._audit(audits, kwargs))
+            self._later(lambda: self._audit(audits, kwargs), len(audits))
 
     async def _aafter(self, items: Sequence[Item], kwargs: dict[str, Any]) -> None:
         shadows, audits = self._jobs(items)
         if shadows:
-            await self._alater(lambda: self._ashadow(shadows))
+            await self._alater(lambda: self._ashadow(shadows), len(shadows))
         if audits:
-            await self._alater(lambda: self._aaudit(audits, kwargs))
+            await self._alater(lambda: self._aaudit(audits, kwargs), len(audits))
 
-    async def _alater(self, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _alater(self, job: Callable[[], Coroutine[Any, Any, None]], size: int) -> None:
         if self.background:
-            self._workers().spawn(job)
+            self._workers().spawn(job, size)
         else:
             with contextlib.suppress(Exception):
                 await job()
 
-    def _later(self, job: Callable[[], None]) -> None:
+    def _later(self, job: Callable[[], None], size: int) -> None:
         if self.background:
-            self._workers().submit(job)
+            self._workers().submit(job, size)
         else:
             with contextlib.suppress(Exception):
                 job()
@@ -1072,34 +1108,51 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
 
     def _shadow(self, items: Sequence[Item]) -> None:
         """Ask every small model, whatever the first says: a certificate wants all of them."""
-        asked = []
         configs = [self._background_config(i) for i in items]
-        for model in range(len(self._state.models)):
-            asked.append(self._ask(model, [i.input for i in items], self._shadow_configs(model, configs)))
+        values = [i.input for i in items]
+        asked = [
+            asker.ask(values, *self._shadow_configs(model, configs)) for model, asker in enumerate(self._state.askers)
+        ]
         self._record_shadow(items, asked)
 
     async def _ashadow(self, items: Sequence[Item]) -> None:
-        asked = []
         configs = [self._background_config(i) for i in items]
-        for model in range(len(self._state.models)):
-            asked.append(await self._aask(model, [i.input for i in items], self._shadow_configs(model, configs)))
+        values = [i.input for i in items]
+        asked = []
+        for model, asker in enumerate(self._state.askers):
+            asked.append(await asker.aask(values, *self._shadow_configs(model, configs)))
         self._record_shadow(items, asked)
 
-    def _shadow_configs(self, model: int, configs: list[RunnableConfig]) -> list[RunnableConfig]:
+    def _shadow_configs(
+        self, model: int, configs: list[RunnableConfig]
+    ) -> tuple[list[RunnableConfig] | None, RunnableConfig | None]:
         name = self._state.names[model]
-        return [{**c, "tags": [*(c.get("tags") or []), name]} for c in configs]
+        named = [RunnableConfig(**{**c, "tags": [*(c.get("tags") or []), name]}) for c in configs]
+        if self._state.models[model].traces_calls:
+            return named, None
+        return None, named[0] if named[0]["callbacks"] else None
 
     def _record_shadow(self, items: Sequence[Item], asked: Sequence[Sequence[Answer | Exception]]) -> None:
         if self.recorder is None:
             return
+        state = self._state
         for place, item in enumerate(items):
+            results = [answers[place] for answers in asked]
+            live = Settings(item.settings.thresholds, "live", 0.0)
+            would = Item(item.input, item.config, item.run, live, item.route_id)
+            steps = self._steps([would])
+            with contextlib.suppress(StopIteration):
+                model, _ = next(steps)
+                while True:
+                    model, _ = steps.send([results[model]])
             row = Row(kind="shadow", route_id=item.route_id, router=self.get_name(), answers=[])
-            for model, results in zip(self._state.models, asked, strict=True):
-                checked = judge(results[place], model.labels, self._state.score)
+            for name, part, result in zip(state.names, state.models, results, strict=True):
+                checked = judge(result, part.labels, state.score)
                 if isinstance(checked, Exception):
-                    row["error"] = describe(checked)
-                    break
-                row["answers"].append(checked)
+                    row.setdefault("errors", {})[name] = describe_error(checked)
+                else:
+                    row["answers"].append(checked)
+            row["route"] = would.route(state.names)
             self._record(row)
 
     def _audit(self, items: Sequence[Item], kwargs: dict[str, Any]) -> None:
@@ -1127,7 +1180,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
         for item, output in zip(items, outputs, strict=True):
             row = Row(kind="audit", route_id=item.route_id, router=self.get_name(), answers=item.answers)
             if isinstance(output, Exception):
-                row["error"] = f"large: {describe(output)}"
+                row["error"] = f"large: {describe_error(output)}"
             else:
                 row["output"] = output
                 usage = getattr(output, "usage_metadata", None)
@@ -1148,7 +1201,8 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             tags=[*manager.inheritable_tags, BACKGROUND_TAG],
             metadata={**manager.inheritable_metadata, "dsplus_route_id": item.route_id},
             configurable={
-                key: value
+                # A check must not write into the user's own thread or history.
+                key: f"dsplus-{item.route_id}" if key in {"thread_id", "session_id"} else value
                 for key, value in (item.config.get("configurable") or {}).items()
                 if not key.startswith(("__pregel", "checkpoint"))
             },
@@ -1168,13 +1222,16 @@ def _large_config(item: Item) -> RunnableConfig:
 class _State:
     """What a router derives from its fields, and what changes while it runs."""
 
-    def __init__(self, router: ConfidenceRouter) -> None:
+    def __init__(self, router: ConfidenceRouter, before: _State | None = None) -> None:
         parts = list(router.small) if isinstance(router.small, (list, tuple)) else [router.small]
         if not parts:
             msg = "`small` needs at least one small model"
             raise ValueError(msg)
         self.models = [as_small_model(part) for part in parts]
         self.names = _distinct_names(self.models)
+        if LARGE_TAG in self.names:
+            msg = f"a small model must not be named {LARGE_TAG!r}: routes could not tell who answered"
+            raise ValueError(msg)
         self.settings = Settings(
             read_thresholds(router.threshold, self.names),
             read_mode(router.mode),
@@ -1186,17 +1243,32 @@ class _State:
         if all(model.labels for model in self.models) and not self.never_local <= known:
             msg = f"`never_local` names labels that no small model has: {sorted(self.never_local - known)}"
             raise ValueError(msg)
-        self.to_output = router.to_output or default_to_output(_output_type(router.large))
-        self.batchers: list[MicroBatcher] = []
-        if router.batch_wait is not None:
-            self.batchers = [
-                MicroBatcher(model, max_wait=router.batch_wait, max_size=router.batch_size) for model in self.models
-            ]
-        self.salt = secrets.token_bytes(16)
-        self.lock = threading.Lock()
-        self.background: Background | None = None
-        self.hung = 0
-        self.recorder_errors = 0
+        output_type = _output_type(router.large)
+        self.to_output = router.to_output or default_to_output(output_type)
+        if router.to_output is None:
+            check_labels(self.to_output, output_type, sorted(known - self.never_local))
+        if router.small_timeout is not None and not router.small_timeout > 0:
+            msg = "`small_timeout` must be a positive number of seconds, or None"
+            raise ValueError(msg)
+        if router.recorder is not None and (
+            not isinstance(router.recorder, Recorder) or inspect.iscoroutinefunction(router.recorder.record)
+        ):
+            msg = "`recorder` needs a plain method `record(row)`; for a file: `JSONLRecorder(path)`"
+            raise TypeError(msg)
+        self.askers = [
+            Asker(
+                model,
+                name,
+                timeout=router.small_timeout,
+                batch_wait=router.batch_wait,
+                batch_size=router.batch_size,
+            )
+            for model, name in zip(self.models, self.names, strict=True)
+        ]
+        self.salt: bytes = secrets.token_bytes(16) if before is None else before.salt
+        self.lock: Any = threading.Lock() if before is None else before.lock
+        self.background: Background | None = None if before is None else before.background
+        self.recorder_errors: int = 0 if before is None else before.recorder_errors
 
 
 def _output_type(large: Runnable[Any, Any]) -> Any:
@@ -1251,7 +1323,8 @@ def _add_time(items: Sequence[Item], seconds: float) -> None:
 def _raise_with(error: Exception, finished: dict[int, Any]) -> NoReturn:
     with contextlib.suppress(AttributeError, TypeError):
         error.dsplus_finished = finished  # type: ignore[attr-defined]
-        error.add_note(f"{len(finished)} items of this batch are finished: see the attribute `dsplus_finished`")
+        if not getattr(error, "__notes__", None):  # the same error may be raised again and again
+            error.add_note(f"{len(finished)} items of this batch are finished: see the attribute `dsplus_finished`")
     raise error
 
 

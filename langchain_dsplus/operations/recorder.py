@@ -22,8 +22,8 @@ from langchain_dsplus.answer import Answer, Route
 class Row(TypedDict):
     """What a recorder gets. Rows with one `route_id` belong together.
 
-    `kind` is `route` (a decision and what was returned), `shadow` (what the small models would have said), or
-    `audit` (what the large model says about an input that was answered locally).
+    `kind` is `route` (a decision and what was returned), `shadow` (what the small models say, and under `route` what
+    live mode would have decided), or `audit` (what the large model says about an input that was answered locally).
     """
 
     kind: Literal["route", "shadow", "audit"]
@@ -33,6 +33,7 @@ class Row(TypedDict):
     output: NotRequired[Any]
     route: NotRequired[Route]
     answers: NotRequired[list[Answer]]
+    errors: NotRequired[dict[str, str]]
     error: NotRequired[str]
     usage: NotRequired[dict[str, Any]]
     small_seconds: NotRequired[float]
@@ -84,6 +85,9 @@ class JSONLRecorder:
         if not self.texts:
             body.pop("input", None)
             body.pop("output", None)
+            for answer in [*body.get("answers", ()), *body.get("route", {}).get("answers", ())]:
+                if not answer["probabilities"]:
+                    answer["choice"] = ""  # free text, not a label
         if self.redact is not None:
             redacted = self.redact(body)
             if redacted is None:

@@ -10,6 +10,7 @@ from langchain_core.prompts import ChatPromptTemplate, HumanMessagePromptTemplat
 from langchain_core.prompts.chat import BaseChatPromptTemplate, MessageLikeRepresentation
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
 from langchain_core.runnables.config import patch_config
+from langchain_core.runnables.utils import ConfigurableFieldSpec, get_unique_config_specs
 from pydantic import ConfigDict, Field, model_validator
 
 from langchain_dsplus.answer import note
@@ -408,6 +409,11 @@ class PrunedChain(RunnableSerializable[dict[str, Any], Any]):
     def is_lc_serializable(cls) -> bool:
         """It can be dumped and loaded where its model can."""
         return True
+
+    @property
+    def config_specs(self) -> list[ConfigurableFieldSpec]:
+        """Those of the parts."""
+        return get_unique_config_specs([*self.pruner.config_specs, *self.model.config_specs, *self.parser.config_specs])
 
     @property
     def InputType(self) -> Any:  # noqa: N802 - LangChain's name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -9,13 +10,13 @@ import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from langchain_core.runnables import RunnableSerializable
 from langchain_core.runnables.config import run_in_executor
 from pydantic import ConfigDict, Field, PrivateAttr
 
-from langchain_dsplus.answer import Answer, InvalidAnswerError
+from langchain_dsplus.answer import Answer, InputError, InvalidAnswerError
 from langchain_dsplus.confidence import ScoreFunction, resolve_score
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class SmallModel(RunnableSerializable[Any, Answer]):
         ```
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True)
 
     labels: list[str] = Field(default_factory=list)
     name: str | None = "small"
@@ -131,12 +132,12 @@ class SmallModel(RunnableSerializable[Any, Answer]):
         """Take the model's input out of what the chain passes.
 
         Raises:
-            TypeError: If a dict lacks `input_key`.
+            InputError: If a dict lacks `input_key`.
         """
         if self.input_key is not None and isinstance(value, Mapping):
             if self.input_key not in value:
                 msg = f"the input has no key {self.input_key!r} (`input_key` of small model {self.name!r})"
-                raise TypeError(msg)
+                raise InputError(msg)
             return value[self.input_key]
         return value
 
@@ -364,13 +365,15 @@ def _rows(raw: Any) -> list[list[float]]:
 
 
 def read_text(value: Any) -> str:
-    """Take the text out of an input: a str, a message, a list of messages (the last), or a dict with one text.
+    """Take the text out of an input: a str, a message, a prompt, a list of messages (the last), a dict with one text.
 
     Raises:
-        TypeError: If there is no text to be found. The message never carries the value.
+        InputError: If there is no text to be found. The message never carries the value.
     """
     if isinstance(value, str):
         return value
+    if hasattr(value, "to_messages"):  # a prompt value
+        value = value.to_messages()
     text = getattr(value, "text", None)  # a message
     if isinstance(text, str):
         return str(text)
@@ -379,10 +382,16 @@ def read_text(value: Any) -> str:
         if len(texts) == 1:
             return texts[0]
         msg = f"the input is a dict with {len(texts)} texts: name the key with `input_key=`"
-        raise TypeError(msg)
+        raise InputError(msg)
     if isinstance(value, Sequence) and len(value) > 0 and not isinstance(value, (bytes, bytearray)):
-        last = getattr(value[-1], "text", None)
-        if isinstance(last, str):
-            return str(last)
+        last = value[-1]
+        if isinstance(last, (Mapping, tuple)):  # a message in one of LangChain's short forms
+            from langchain_core.messages import convert_to_messages  # noqa: PLC0415
+
+            with contextlib.suppress(ValueError, NotImplementedError, TypeError):
+                last = convert_to_messages([cast("Any", last)])[0]
+        text = getattr(last, "text", None)
+        if isinstance(text, str):
+            return str(text)
     msg = f"a text model needs a str, a message, or a dict with a text, not {type(value).__name__}"
-    raise TypeError(msg)
+    raise InputError(msg)

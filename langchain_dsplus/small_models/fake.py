@@ -14,6 +14,8 @@ from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel, read_te
 
 Response = Mapping[str, float] | Exception
 
+_LOCK = threading.Lock()  # one for all: a model with a lock of its own could not be copied
+
 
 class FakeSmallModel(SmallModel):
     """Answers from a table or a function, and remembers what it was asked.
@@ -40,7 +42,6 @@ class FakeSmallModel(SmallModel):
     latency: float = 0.0
 
     _calls: list[list[Any]] = PrivateAttr(default_factory=list)
-    _lock: Any = PrivateAttr(default_factory=threading.Lock)
 
     def __init__(
         self,
@@ -74,7 +75,7 @@ class FakeSmallModel(SmallModel):
         copy = self.model_copy(update={"labels": list(self.labels)})
         if not callable(self.responses):
             copy.responses = dict(self.responses)
-        copy._calls, copy._lock = [], threading.Lock()  # noqa: SLF001
+        copy._calls = []  # noqa: SLF001
         copy._stale()  # noqa: SLF001
         return copy
 
@@ -86,7 +87,7 @@ class FakeSmallModel(SmallModel):
 
     def predict_proba(self, inputs: list[Any]) -> list[list[float]]:
         """Look the inputs up."""
-        with self._lock:
+        with _LOCK:
             self._calls.append(list(inputs))
         if self.latency:
             time.sleep(self.latency)

@@ -74,10 +74,18 @@ def as_small_model(value: Any) -> SmallModel:
     """
     if isinstance(value, SmallModel):
         return value
+    if isinstance(value, Runnable):  # before `predict_proba`: a binding passes on the attributes of what it binds
+        inner: Any = value
+        while not isinstance(inner, SmallModel):
+            within = getattr(inner, "bound", None) or getattr(inner, "runnable", None)
+            if within is None:
+                break
+            inner = within
+        name = inner.name if isinstance(inner, SmallModel) else getattr(value, "name", None)
+        labels = list(getattr(inner, "labels", None) or ())
+        return RunnableSmallModel(runnable=value, labels=labels, name=name or "small")
     if callable(getattr(value, "predict_proba", None)):
         return SklearnClassifier(value)
-    if isinstance(value, Runnable):
-        return RunnableSmallModel(runnable=value, labels=list(getattr(value, "labels", ()) or ()))
     msg = (
         f"`small` needs a SmallModel, a classifier with `predict_proba` and `classes_`, or a Runnable that returns "
         f"an Answer, not {type(value).__name__}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
@@ -52,6 +54,10 @@ class _Loaded:
 
     def __init__(self, path: Path, device: str | None) -> None:
         _refuse_code(path)
+        if "torch" not in sys.modules:
+            # torch's threads spin while they wait for each other. Where another process wants the same cores (a local
+            # LLM server, say) that makes a text cost 500 ms instead of 20; sleeping costs next to nothing.
+            os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         library = require("sentence_transformers", "local")
         with _quiet():
             self.model: Any = library.SentenceTransformer(
@@ -78,7 +84,8 @@ class Encoder:
     """A sentence-transformers model: texts in, unit vectors out.
 
     It loads when first used, once for each folder and device however many encoders name it, may be called from many
-    threads, and never runs code from the folder. Weights must be safetensors.
+    threads, and never runs code from the folder. Weights must be safetensors. Where torch is not imported yet, loading
+    sets `OMP_WAIT_POLICY=PASSIVE` (unless it is set), without which torch is many times slower on a busy machine.
 
     Args:
         path_or_name: A folder, a name that `dsplus models list` shows, or a name on the Hugging Face hub.
