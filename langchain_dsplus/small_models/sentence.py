@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import sys
@@ -137,6 +138,8 @@ class Encoder:
 
     def _get(self) -> _Loaded:
         if self._model is None:
+            if importlib.util.find_spec("sentence_transformers") is None:
+                require("sentence_transformers", "local")  # says what is missing, before anything is downloaded
             key = (str(self.path.resolve()), self.device)
             with _loading:
                 model = _loaded.get(key)

@@ -493,3 +493,14 @@ class TestRealEncoder:
     def test_a_progress_bar_changes_nothing(self, encoder, capsys):
         np.testing.assert_array_equal(encoder.encode(TEXTS[:5], progress=True), encoder.encode(TEXTS[:5]))
         assert "encoding" in capsys.readouterr().err
+
+
+def test_a_missing_extra_is_said_before_anything_is_downloaded(monkeypatch):
+    import sys
+
+    from langchain_dsplus.small_models import sentence
+
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    monkeypatch.setattr(sentence, "_resolve", lambda name: pytest.fail("it went on to fetch the encoder"))
+    with pytest.raises(ImportError, match=r"pip install 'langchain-dsplus\[local\]'"):
+        SentenceClassifier("minilm", labels=["a", "b"]).fit(["x", "y"], ["a", "b"])
