@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from langchain_dsplus.demo.snippets import Snippet
     from langchain_dsplus.demo.story import Choice
     from langchain_dsplus.operations.prices import Price
+    from langchain_dsplus.outcomes import Outcomes
+    from langchain_dsplus.small_models.base import SmallModel
 
 LLM = "LLM alone"
 
@@ -88,17 +90,12 @@ def words(arms: Sequence[Arm], threshold: float, large: str) -> list[str]:
     return lines
 
 
-def plot(arms: Sequence[Arm], choice: Choice, test: Sequence[Snippet], path: Path, large: str) -> Path:
-    """Accuracy against the share of LLM calls: the curve over all thresholds, and where the arms landed."""
+def outcomes_of(arms: Sequence[Arm], small: SmallModel, test: Sequence[Snippet]) -> Outcomes:
+    """What both sides said about the test rows, as a table."""
     from langchain_dsplus.outcomes import Outcomes
-    from langchain_dsplus.threshold.curves import cost_quality_curve
 
-    matplotlib = require("matplotlib", "plot")
-    matplotlib.use("Agg")
-    pyplot = require("matplotlib.pyplot", "plot")
-    reference = llm_of(arms)
-    answers = choice.small.batch([{"text": row["text"]} for row in test])
-    outcomes = Outcomes.from_records(
+    answers = small.batch([{"text": row["text"]} for row in test])
+    return Outcomes.from_records(
         [
             {
                 "id": row["id"],
@@ -107,9 +104,19 @@ def plot(arms: Sequence[Arm], choice: Choice, test: Sequence[Snippet], path: Pat
                 "large": reply["label"],
                 "gold": row["gold"],
             }
-            for row, answer, reply in zip(test, answers, reference.rows, strict=True)
+            for row, answer, reply in zip(test, answers, llm_of(arms).rows, strict=True)
         ]
     )
+
+
+def plot(arms: Sequence[Arm], choice: Choice, outcomes: Outcomes, path: Path, large: str) -> Path:
+    """Accuracy against the share of LLM calls: the curve over all thresholds, and where the arms landed."""
+    from langchain_dsplus.threshold.curves import cost_quality_curve
+
+    matplotlib = require("matplotlib", "plot")
+    matplotlib.use("Agg")
+    pyplot = require("matplotlib.pyplot", "plot")
+    reference = llm_of(arms)
     figure, axes = pyplot.subplots(figsize=(7.5, 4.8), layout="constrained")
     curve = cost_quality_curve(outcomes)
     axes.step(
@@ -123,7 +130,7 @@ def plot(arms: Sequence[Arm], choice: Choice, test: Sequence[Snippet], path: Pat
     axes.axhline(100 * reference.accuracy, color="0.8", linestyle=":", linewidth=1)
     axes.set_xlabel(f"inputs that reach {large} (%)")
     axes.set_ylabel("accuracy (%)")
-    axes.set_title(f"{len(test)} untouched sentences, threshold {choice.threshold:.3f} from validation")
+    axes.set_title(f"{len(outcomes)} untouched sentences, threshold {choice.threshold:.3f} from validation")
     axes.legend(fontsize=8, loc="lower right")
     figure.savefig(path, dpi=130)
     pyplot.close(figure)

@@ -16,7 +16,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 
 from langchain_dsplus._imports import require
 from langchain_dsplus.demo.arms import Arm, run_arm
-from langchain_dsplus.demo.report import difference, dispute_panel, llm_of, plot, table, words
+from langchain_dsplus.demo.report import difference, dispute_panel, llm_of, outcomes_of, plot, table, words
 from langchain_dsplus.demo.snippets import LABELS, Snippet, Splits, read_snippets, split_snippets
 
 if TYPE_CHECKING:
@@ -120,7 +120,9 @@ def run_demo(
         console.print(table(arms, large.price, large.price_name))
         for line in words(arms, choice.threshold, large.title):
             console.print(line)
-        picture = plot(arms, choice, splits.test, folder / "accuracy-against-calls.png", large.title)
+        outcomes = outcomes_of(arms, choice.small, splits.test)
+        outcomes.to_jsonl(folder / "test-outcomes.jsonl")
+        picture = plot(arms, choice, outcomes, folder / "accuracy-against-calls.png", large.title)
         console.rule("[bold]4. A dispute: a small model rewrites, the large one decides")
         dispute = settle(large, console)
     results = {
@@ -161,7 +163,7 @@ def _folder(output: Path, setup: dict[str, Any], console: Console) -> Path:
     if same and not (output / "results.json").exists():
         console.print(f"[bold]Resuming[/bold] the unfinished run in {output}")
     else:
-        for pattern in ("arm-*.jsonl", "validation*.jsonl", "results.json", "*.png"):
+        for pattern in ("arm-*.jsonl", "*outcomes.jsonl", "validation.jsonl", "results.json", "*.png"):
             for file in output.glob(pattern):
                 file.unlink()
         marker.write_text(json.dumps(setup), encoding="utf-8")

@@ -193,7 +193,7 @@ class PromptTransfer(RunnableSerializable[dict[str, Any], dict[str, Any]]):
     keep_input: bool = False
     """Whether the output holds the rest of the input too; see `as_assign`."""
 
-    def __init__(self, model: Any = None, **kwargs: Any) -> None:
+    def __init__(self, model: Any = None, input_key: str = "text", output_key: str = "rewrite", **kwargs: Any) -> None:
         if isinstance(model, str):
             if model != "extractive":
                 msg = '`model` must be a model, or "extractive"'
@@ -212,7 +212,7 @@ class PromptTransfer(RunnableSerializable[dict[str, Any], dict[str, Any]]):
             raise TypeError(msg)
         if isinstance(model, ExtractiveSummarizer) and isinstance(fidelity, Fidelity):
             fidelity = fidelity.extractive()
-        super().__init__(model=model, fidelity=fidelity, **kwargs)
+        super().__init__(model=model, input_key=input_key, output_key=output_key, fidelity=fidelity, **kwargs)
         if self.record_key is not None and self.record_key == self.output_key:
             msg = "`record_key` and `output_key` must differ"
             raise ValueError(msg)
