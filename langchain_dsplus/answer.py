@@ -95,6 +95,10 @@ class InvalidAnswerError(ValueError):
     """A small model returned something that is not a usable answer. Such an input escalates."""
 
 
+class NotFittedError(RuntimeError):
+    """A small model is asked before it was fitted or loaded."""
+
+
 class InputError(TypeError):
     """A small model cannot read an input. The message says what to change, and never carries the input."""
 

@@ -125,8 +125,8 @@ def demo(
 ) -> None:
     """Real reviews, a small model and a real local language model: what may stay local, and what it saves."""
     with _plain_errors():
-        from langchain_dsplus.demo import run_demo
-
+        from langchain_dsplus.demo import DemoError, run_demo
+    with _plain_errors(DemoError):
         run_demo(model="qwen2.5-coder-1.5b" if large else model, quick=quick, output=output)
 
 

@@ -147,7 +147,7 @@ class Adjudicator(RunnableSerializable[dict[str, Any], dict[str, Any]]):
         ```
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True)
 
     model: Any = Field(exclude=True)
     name: str | None = "adjudicate"

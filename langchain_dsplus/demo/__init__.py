@@ -1,5 +1,5 @@
 """`dsplus demo`: the main job on real parts, from reviews to a table, a plot and a dispute."""
 
-from langchain_dsplus.demo.story import run_demo
+from langchain_dsplus.demo.story import DemoError, run_demo
 
-__all__ = ["run_demo"]
+__all__ = ["DemoError", "run_demo"]

@@ -27,6 +27,11 @@ class Arm:
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     @property
+    def ids(self) -> set[str]:
+        """Of the rows."""
+        return {row["id"] for row in self.rows}
+
+    @property
     def correct(self) -> list[bool]:
         """Per test row, in order."""
         return [row["label"] == row["gold"] for row in self.rows]
@@ -87,7 +92,8 @@ def run_arm(
             row = json.loads(line)
         except ValueError:
             continue  # cut off while it was written
-        done[row["id"]] = row
+        if not row.get("error"):  # what failed is asked again
+            done[row["id"]] = row
     todo = [row for row in test if row["id"] not in done]
     advance(len(test) - len(todo))
     with path.open("a", encoding="utf-8") as file:
@@ -113,7 +119,8 @@ def run_arm(
 def _measured(row: Snippet, reply: Any, seconds: float) -> dict[str, Any]:
     measured: dict[str, Any] = {"id": row["id"], "gold": row["gold"], "seconds": seconds}
     if isinstance(reply, Exception):
-        return {**measured, "label": None, "model": "large", "input_tokens": 0, "output_tokens": 0, "confidence": None}
+        failed = {"label": None, "model": "large", "input_tokens": 0, "output_tokens": 0, "confidence": None}
+        return {**measured, **failed, "error": type(reply).__name__}
     route = reply.response_metadata["dsplus"]
     usage = reply.usage_metadata or {}
     return {

@@ -47,7 +47,19 @@ STATEMENT = (
     "one who could not finish the frame, so I think that he should pay for the door."
 )
 _FULL = (250, 350)
+_ARMS = 5
+_FILES = (
+    "results.json",
+    "accuracy-against-calls.png",
+    "validation.jsonl",
+    "validation-outcomes.jsonl",
+    "test-outcomes.jsonl",
+)
 _QUICK = (48, 48)
+
+
+class DemoError(RuntimeError):
+    """The demo cannot go on, and says what to do."""
 
 
 class Large(NamedTuple):
@@ -117,10 +129,11 @@ def run_demo(
         choice = choose(smalls, splits, large, folder, console)
         console.rule("[bold]3. The untouched sentences")
         arms = compare(smalls, choice, splits.test, large, folder=folder, console=console)
+        arms = without_failures(arms, console)
         console.print(table(arms, large.price, large.price_name))
         for line in words(arms, choice.threshold, large.title):
             console.print(line)
-        outcomes = outcomes_of(arms, choice.small, splits.test)
+        outcomes = outcomes_of(arms, choice.small, [row for row in splits.test if row["id"] in arms[0].ids])
         outcomes.to_jsonl(folder / "test-outcomes.jsonl")
         picture = plot(arms, choice, outcomes, folder / "accuracy-against-calls.png", large.title)
         console.rule("[bold]4. A dispute: a small model rewrites, the large one decides")
@@ -156,17 +169,31 @@ def run_demo(
 
 
 def _folder(output: Path, setup: dict[str, Any], console: Console) -> Path:
-    """The output folder: continued if it holds an unfinished run of the same setup, emptied of ours otherwise."""
+    """The output folder: continued if it holds an unfinished run of the same setup, emptied of ours otherwise.
+
+    Raises:
+        DemoError: If files of these names are there and the folder is not the demo's.
+    """
     output.mkdir(parents=True, exist_ok=True)
     marker = output / "setup.json"
-    same = marker.exists() and json.loads(marker.read_text(encoding="utf-8")) == setup
+    ours = [output / name for name in (*_FILES, *(f"arm-{number}.jsonl" for number in range(_ARMS)))]
+    found = [file for file in ours if file.exists()]
+    if found and not marker.exists():
+        msg = f"`--output` {output} holds {found[0].name}, which is not the demo's: choose another folder"
+        raise DemoError(msg)
+    try:
+        same = json.loads(marker.read_text(encoding="utf-8")) == setup
+    except (OSError, ValueError):
+        same = False
     if same and not (output / "results.json").exists():
-        console.print(f"[bold]Resuming[/bold] the unfinished run in {output}")
+        if found:
+            console.print(f"[bold]Resuming[/bold] the unfinished run in {output}")
     else:
-        for pattern in ("arm-*.jsonl", "*outcomes.jsonl", "validation.jsonl", "results.json", "*.png"):
-            for file in output.glob(pattern):
-                file.unlink()
-        marker.write_text(json.dumps(setup), encoding="utf-8")
+        for file in found:
+            file.unlink()
+        fresh = output / "setup.json.part"
+        fresh.write_text(json.dumps(setup), encoding="utf-8")
+        fresh.replace(marker)
     return output
 
 
@@ -175,9 +202,9 @@ def train(splits: Splits, console: Console) -> list[SmallModel]:
     from langchain_dsplus.small_models.sentence import SentenceClassifier
     from langchain_dsplus.small_models.sklearn import SklearnClassifier
 
-    text = require("sklearn.feature_extraction.text", "local")
-    linear = require("sklearn.linear_model", "local")
-    pipeline = require("sklearn.pipeline", "local")
+    text = require("sklearn.feature_extraction.text", "sklearn")
+    linear = require("sklearn.linear_model", "sklearn")
+    pipeline = require("sklearn.pipeline", "sklearn")
     texts = [row["text"] for row in splits.train]
     gold = [row["gold"] for row in splits.train]
     began = time.perf_counter()
@@ -194,15 +221,18 @@ def train(splits: Splits, console: Console) -> list[SmallModel]:
 @contextmanager
 def large_model(model: str, console: Console) -> Iterator[Large]:
     """The paid model if there is a key, a local one over HTTP otherwise."""
-    from langchain_dsplus.operations.prices import PRICES
+    from langchain_dsplus.operations.prices import PRICES, find_price
 
     settings: dict[str, Any] = {"temperature": 0, "max_retries": 3, "timeout": 120.0}
     if os.environ.get("OPENAI_API_KEY"):
         chat_openai = require("langchain_openai", "openai").ChatOpenAI
         name = os.environ.get("OPENAI_MODEL", "gpt-4o-mini")
         console.print(f"OPENAI_API_KEY is set: the large model is [bold]{name}[/bold], and this run costs money.")
-        price_name = name if name in PRICES else "gpt-4o-mini"
-        yield Large(chat_openai(model=name, **settings), name, PRICES[price_name], price_name, 8, local=False)
+        price = find_price(name)
+        if price is None:
+            console.print(f"No price is known for {name}: the dollars below are gpt-4o-mini's.")
+        known = name if price is not None else "gpt-4o-mini"
+        yield Large(chat_openai(model=name, **settings), name, price or PRICES["gpt-4o-mini"], known, 8, local=False)
         return
     from langchain_dsplus.server import serve_model
     from langchain_dsplus.weights import resolve
@@ -305,6 +335,23 @@ def compare(
                 )
             )
     return arms
+
+
+def without_failures(arms: list[Arm], console: Console) -> list[Arm]:
+    """Leave rows out of every arm on which the large model failed in one: a failure is no wrong answer.
+
+    Raises:
+        DemoError: If it failed on more than a tenth of the rows.
+    """
+    failed = {row["id"] for arm in arms for row in arm.rows if row.get("error")}
+    if not failed:
+        return arms
+    if len(failed) > len(arms[0].rows) / 10:
+        kinds = sorted({row["error"] for arm in arms for row in arm.rows if row.get("error")})
+        msg = f"the large model failed on {len(failed)} of {len(arms[0].rows)} rows ({', '.join(kinds)}): run it again"
+        raise DemoError(msg)
+    console.print(f"The large model failed on {len(failed)} rows, which are left out everywhere; a rerun asks again.")
+    return [Arm(arm.name, [row for row in arm.rows if row["id"] not in failed]) for arm in arms]
 
 
 class Drafts(BaseCallbackHandler):

@@ -10,22 +10,23 @@ import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage
+from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import merge_configs
 
-from langchain_dsplus.outcomes import Outcomes
+from langchain_dsplus.outcomes import Outcomes, _to_label
 from langchain_dsplus.small_models.runnable import as_small_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from langchain_core.outputs import LLMResult
-    from langchain_core.runnables import Runnable, RunnableConfig
+    from langchain_core.runnables import RunnableConfig
 
     from langchain_dsplus.answer import Answer
     from langchain_dsplus.operations.prices import Price
@@ -80,12 +81,18 @@ def collect_outcomes(
         chunk_size: Rows that are handed to the models at a time.
         max_concurrency: LLM calls at a time.
         price: Fills `cost_large`.
-        max_cost: Stop before this much is spent (needs `price`). An estimate above it raises before anything is asked;
-            what nears it while running stops the collection with a warning, and the rows so far are returned.
+        max_cost: What this call may spend (needs `price`). An estimate above it raises before anything is asked. Each
+            chain is first asked about one row at a time, until a reply has a price; then about as many rows at once as
+            the rest pays for, each taken to cost what the dearest so far did, and at most one per concurrent call. It
+            stops with a warning, and returns the rows so far, where the rest does not pay for one more such row, and
+            where a reply reports no usage, since what it cost is unknown. So the sum can be above `max_cost` only by
+            the first row, or where rows asked at once turn out dearer than all before them: by one row for each
+            concurrent call at most (`max_concurrency`, or LangChain's default: the cores + 4, at most 32). Calls that
+            fail without a reply count as free.
         large_pruned: A second chain, asked with the small model's answer and probabilities under `context_key`; its
             answers become `large_pruned`. Inputs must be dicts.
-        to_label: From the large chain's output to a label; by default a message's text, a str as it is, the only field
-            of a model or dict, stripped.
+        to_label: From the large chain's output to a label, a str; by default a message's text, a str as it is, the only
+            field of a model or dict, stripped. Where it raises or returns something else, the row gets an `error`.
         context_key: As in `ConfidenceRouter`.
         progress: Show a progress bar on stderr.
         config: Passed on to the large chain.
@@ -98,7 +105,8 @@ def collect_outcomes(
 
     Raises:
         CostLimitError: If the estimate is above `max_cost`.
-        ValueError: If rows are malformed, ids repeat, or `path` holds answers to other inputs or of another chain.
+        ValueError: If rows are malformed, ids repeat, or `path` holds answers to other inputs or of another chain, or
+            is a file that this function did not write, which is left as it is.
 
     Example:
         ```python
@@ -109,9 +117,19 @@ def collect_outcomes(
     if max_cost is not None and price is None:
         msg = "`max_cost` needs `price`"
         raise ValueError(msg)
+    if max_cost is not None and not max_cost >= 0:
+        msg = "`max_cost` must be a number, at least 0"
+        raise ValueError(msg)
+    if about is not None and not isinstance(about, Mapping):
+        msg = f"`about` must be a dict, not {type(about).__name__}"
+        raise TypeError(msg)
     if chunk_size < 1:
         msg = "`chunk_size` must be at least 1"
         raise ValueError(msg)
+    for name, chain in (("large", large), ("large_pruned", large_pruned)):
+        if chain is not None and not isinstance(chain, Runnable):
+            msg = f"`{name}` must be a chat model or a chain (a Runnable), not {type(chain).__name__}"
+            raise TypeError(msg)
     model = as_small_model(small)
     rows = _read_dataset(dataset, input_key, gold_key, id_key, group_key)
     if large_pruned is not None and not all(isinstance(row["input"], dict) for row in rows):
@@ -145,20 +163,20 @@ def collect_outcomes(
             seconds = (time.perf_counter() - began) / len(chunk)
             plain = [(row, _with_context(row["input"], context_key, None)) for row in chunk]
             kept = asker.ask(large, plain, "large", advance)
-            if large_pruned is not None:
+            if large_pruned is not None and kept:
                 pruned = [
                     (row, _with_context(row["input"], context_key, answer))
                     for row, answer in zip(chunk, answers, strict=True)
                     if not isinstance(answer, Exception)
                 ]
-                kept = asker.ask(large_pruned, pruned, "large_pruned", lambda _: None) and kept
+                kept = asker.ask(large_pruned, pruned, "large_pruned", lambda _: None)
             done.extend(
                 _outcome(row, answer, seconds, store, pruned=large_pruned is not None)
                 for row, answer in zip(chunk, answers, strict=True)
                 if store.asked(row["id"], "large")
             )
             if not kept:
-                message = f"stopped at `max_cost`: {len(done)} of {len(rows)} rows were asked"
+                message = f"{asker.why}: {len(done)} of {len(rows)} rows were asked"
                 warnings.warn(message, UserWarning, stacklevel=2)
                 break
     facts = {
@@ -211,12 +229,13 @@ def _read_dataset(
             if input_key is not None and input_key not in item:
                 msg = f"row {place + 1} of `dataset` has no key {input_key!r}: name it with `input_key=`"
                 raise ValueError(msg)
-            name = str(item.get(id_key, place))
-            gold, group = item.get(gold_key), item.get(group_key)
+            name = _checked(item.get(id_key, place), place, id_key)
+            gold = _checked(item.get(gold_key), place, gold_key, optional=True)
+            group = _checked(item.get(group_key), place, group_key, optional=True)
             apart = {id_key, gold_key, group_key}
             value: Any = {k: v for k, v in item.items() if k not in apart} if input_key is None else item[input_key]
         elif isinstance(item, Sequence) and not isinstance(item, str) and len(item) == 2:
-            value, gold = item
+            value, gold = item[0], _checked(item[1], place, "gold", optional=True)
         else:
             msg = f"row {place + 1} of `dataset` must be a mapping or an (input, gold) pair, not {type(item).__name__}"
             raise ValueError(msg)
@@ -228,6 +247,18 @@ def _read_dataset(
         seen.add(name)
         rows.append({"id": name, "input": value, "gold": gold, "group": group, "hash": _hash(value)})
     return rows
+
+
+def _checked(value: Any, place: int, field: str, *, optional: bool = False) -> Any:
+    """A text, or a whole number as one: what `Outcomes` takes. Found now, since afterwards the answers are paid."""
+    if optional and value is None:
+        return None
+    try:
+        return _to_label(value)
+    except TypeError:
+        wanted = "a text, a whole number or None" if optional else "a text or a whole number"
+        msg = f"row {place + 1} of `dataset`: {field!r} must be {wanted}, not {type(value).__name__}"
+        raise ValueError(msg) from None
 
 
 def _hash(value: Any) -> str:
@@ -320,6 +351,7 @@ class _Meter(BaseCallbackHandler):
         self.ended: float | None = None
         self.usage: dict[str, int] | None = None
         self.paid: list[dict[str, Any]] = []
+        self.silent = 0  # replies without usage
         self._lock = threading.Lock()
 
     def _start(self) -> None:
@@ -359,10 +391,13 @@ class _Meter(BaseCallbackHandler):
         self._end()
         for generations in response.generations:
             message = getattr(generations[0], "message", None) if generations else None
-            self.add(getattr(message, "usage_metadata", None))
+            usage = getattr(message, "usage_metadata", None)
+            if not usage:
+                self.silent += 1
+            self.add(usage)
 
     def add(self, usage: Mapping[str, Any] | None) -> None:
-        if not usage:
+        if not isinstance(usage, Mapping) or not usage:
             return
         cached = int((usage.get("input_token_details") or {}).get("cache_read") or 0)
         with self._lock:
@@ -380,7 +415,8 @@ class _Meter(BaseCallbackHandler):
         if self.began is not None and self.ended is not None:
             result["seconds"] = self.ended - self.began
         if price is not None and self.usage is not None:
-            result["cost"] = sum(price.cost(usage) for usage in self.paid)
+            with suppress(ValueError):  # counts that make no sense: the cost is unknown, the answer is kept
+                result["cost"] = sum(price.cost(usage) for usage in self.paid)
         return result
 
 
@@ -402,8 +438,11 @@ class _Asker:
         self.config: Any = dict(config or {})
         if max_concurrency is not None:
             self.config["max_concurrency"] = max_concurrency
+        self.slots = self.config.get("max_concurrency") or min(32, (os.cpu_count() or 1) + 4)
         self.spent = 0.0
-        self.asked = 0
+        self.dearest: dict[str, float] = {}  # row by side
+        self.unknown = False
+        self.why = ""
 
     def ask(
         self,
@@ -416,24 +455,30 @@ class _Asker:
         due = [(row, value) for row, value in items if not self.store.has(row["id"], side, _hash(value))]
         advance(len(items) - len(due))
         while due:
-            size = self._affordable(len(due))
+            size = self._affordable(len(due), side)
             if size == 0:
+                self.why = "stopped at `max_cost`"
                 return False
             self._ask(chain, due[:size], side, advance)
             due = due[size:]
+            if self.unknown and self.max_cost is not None:
+                self.why = "stopped, since a reply reported no usage and `max_cost` cannot be kept without"
+                return False
         return True
 
-    def _affordable(self, wanted: int) -> int:
-        """How many rows the rest of the money buys, by what a row has cost so far; the first few find that out."""
+    def _affordable(self, wanted: int, side: str) -> int:
+        """How many rows to ask at once: what the rest pays for if each costs what the dearest did; 0 ends it."""
         if self.max_cost is None:
             return wanted
         rest = self.max_cost - self.spent
         if rest <= 0:
             return 0
-        if not self.asked:
-            return min(wanted, 4)
-        mean = self.spent / self.asked
-        return wanted if mean == 0 else min(wanted, math.floor(rest / mean))
+        dearest = self.dearest.get(side)
+        if dearest is None:
+            return 1
+        most = min(wanted, self.slots)
+        # A hair more, so that sums such as 0.1 + 0.2 do not cost a row.
+        return most if dearest == 0 else math.floor(min(most, rest / dearest * (1 + 1e-9)))
 
     def _ask(
         self,
@@ -449,26 +494,64 @@ class _Asker:
             row, value = items[place]
             meter = meters[place]
             entry: dict[str, Any] = {"id": row["id"], "side": side, "hash": row["hash"], "asked": _hash(value)}
-            label = None
-            if not isinstance(output, BaseException):
-                if meter.usage is None:
-                    meter.add(getattr(output, "usage_metadata", None))
+            answered = not isinstance(output, BaseException)
+            if answered:
                 try:
+                    if meter.usage is None:
+                        meter.add(getattr(output, "usage_metadata", None))
+                        if meter.usage is not None:
+                            meter.silent -= 1
                     label = self.to_label(output)
+                    if not isinstance(label, str):
+                        msg = f"`to_label` returned {type(label).__name__}, not a str"
+                        raise TypeError(msg)
+                    entry["label"] = str(label)  # NumPy's texts become plain ones
                 except Exception as error:  # noqa: BLE001
                     output = error  # noqa: PLW2901
             if isinstance(output, BaseException):
                 entry["error"] = type(output).__name__
-            else:
-                entry["label"] = label
             entry.update(meter.row(self.price))
-            self.spent += entry.get("cost", 0.0)
-            self.asked += 1
+            cost = entry.get("cost")
+            if cost is not None:
+                self.spent += cost
+                if meter.paid:
+                    self.dearest[side] = max(cost, self.dearest.get(side, 0.0))
+            if meter.silent > 0 or (answered and cost is None):
+                self.unknown = True
             self.store.put(entry)
             advance(1)
 
 
 # --- what is on disk ------------------------------------------------------------------------------------------------
+
+
+def _bytes(entry: Mapping[str, Any]) -> bytes:
+    """One line."""
+    return (json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "replace")
+
+
+_NUMBERS = ("seconds", "cost", "input_tokens", "output_tokens", "cached_tokens")
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    """Read a line; None where `_bytes` did not write it."""
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(entry, dict):
+        return None
+    if "chains" in entry:
+        chains = entry["chains"]
+        fine = isinstance(chains, dict) and chains.keys() <= {"large", "large_pruned"}
+    else:
+        fine = (
+            all(isinstance(entry.get(key), str) for key in ("id", "side", "hash", "asked"))
+            and isinstance(entry.get("label"), str | int | None)
+            and isinstance(entry.get("error"), str | None)
+            and all(isinstance(entry.get(key, 0), int | float) for key in _NUMBERS)
+        )
+    return entry if fine else None
 
 
 class _Store:
@@ -479,41 +562,52 @@ class _Store:
         self._replies: dict[tuple[str, str], dict[str, Any]] = {}
         self._file: Any = None
         self._chains = dict(chains)
+        self._keep: int | None = None  # bytes of the file that stay
+        self._mend = False  # whether its last line lacks its end
         if path is not None and path.exists():
             self._read(path, hashes)
 
     def _read(self, path: Path, hashes: Mapping[str, str]) -> None:
+        """Check every line, and change nothing: a last line that was cut off goes when the file is opened to write."""
         body = path.read_bytes()
-        whole = body[: body.rfind(b"\n") + 1]
-        if len(whole) < len(body):  # the last line was cut off
-            with path.open("r+b") as file:
-                file.truncate(len(whole))
-        for number, line in enumerate(whole.splitlines(), 1):
-            try:
-                entry = json.loads(line)
-                chains = entry.get("chains")
-                if chains is None:
-                    key = (str(entry["id"]), str(entry["side"]))
-                    _ = entry["hash"], entry["asked"]
-            except (ValueError, KeyError, AttributeError):
-                msg = f"{path}: line {number} is not what `collect_outcomes` writes. Choose another `path`"
-                raise ValueError(msg) from None
-            if chains is not None:
-                for side, identity in chains.items():
+        end = body.rfind(b"\n") + 1
+        tail = body[end:]
+        if not end and not _bytes({"chains": self._chains}).startswith(tail):
+            msg = f"{path} is no file that `collect_outcomes` wrote; it is left as it is. Choose another `path`"
+            raise ValueError(msg)
+        lines = body[:end].split(b"\n")[:-1]
+        self._keep = end
+        if end and _entry(tail) is not None:  # only its line end was cut off: the answer is there
+            lines.append(tail)
+            self._keep, self._mend = len(body), True
+        for number, line in enumerate(lines, 1):
+            entry = _entry(line)
+            if entry is None or (number == 1 and "chains" not in entry):
+                msg = (
+                    f"{path}: line {number} is not what `collect_outcomes` writes. The file is left as it is: choose "
+                    "another `path`"
+                )
+                raise ValueError(msg)
+            if "chains" in entry:
+                for side, identity in entry["chains"].items():
                     mine = self._chains.get(side)
                     if identity is not None and mine is not None and identity != mine:
                         msg = f"{path} holds answers of another `{side}` chain. Choose another `path`, or remove it"
                         raise ValueError(msg)
                 continue
-            if key[0] in hashes and hashes[key[0]] != entry["hash"]:
+            if entry["id"] in hashes and hashes[entry["id"]] != entry["hash"]:
                 msg = f"{path}: line {number} answers another input than the row with its id. Choose another `path`"
                 raise ValueError(msg)
-            self._replies[key] = entry
+            self._replies[entry["id"], entry["side"]] = entry
 
     def __enter__(self) -> Self:
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._path.open("ab")
+            if self._keep is not None:
+                self._file.truncate(self._keep)
+            if self._mend:
+                self._file.write(b"\n")
             self._line({"chains": self._chains})
         return self
 
@@ -523,8 +617,7 @@ class _Store:
             self._file = None
 
     def _line(self, entry: Mapping[str, Any]) -> None:
-        line = json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n"
-        self._file.write(line.encode("utf-8", "replace"))
+        self._file.write(_bytes(entry))
         self._file.flush()
         os.fsync(self._file.fileno())
 

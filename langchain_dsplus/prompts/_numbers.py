@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Iterator
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import NamedTuple
 
 
@@ -108,7 +109,10 @@ def _read_digits(raw: str) -> list[str]:
         return [_canonical(int(raw.replace(",", "")))]
     if raw.count(",") == 1:
         return [_canonical(Decimal(raw.replace(",", ".")))]
-    return [_canonical(Decimal(p)) for p in raw.split(",")]
+    try:
+        return [_canonical(Decimal(p)) for p in raw.split(",")]
+    except InvalidOperation:  # a version number, say: kept as it is written
+        return [raw]
 
 
 def _read_words(phrase: str) -> int:
@@ -160,7 +164,8 @@ def read_numbers(text: str) -> Iterator[Number]:
         unit = _unit(match["before"], match["after"])
         if match["wan"] and len(values) == 1:
             scale = {"百": 100, "千": 1000, "万": 10_000, "亿": 100_000_000}[match["wan"]]
-            values = [_canonical(Decimal(values[0]) * scale)]
+            with contextlib.suppress(InvalidOperation):
+                values = [_canonical(Decimal(values[0]) * scale)]
             unit = unit or _unit(text[match.end() : match.end() + 1])
         for value in values:
             yield Number(value, unit)
@@ -186,6 +191,9 @@ def read_numbers(text: str) -> Iterator[Number]:
     rest = HAN_IDIOM.sub(" ", DATE_HAN.sub(" ", text))
     for match in HAN_NUMBER.finditer(rest):
         raw = match["number"]
+        if len(raw) > 40:  # no number that anybody reads
+            yield Number(raw, "")
+            continue
         if raw == "一" and not (match["percent"] or match["decimal"]):
             continue
         if len(raw) == 1 and not (match["unit"] or match["percent"] or match["decimal"]):

@@ -62,7 +62,7 @@ class ExtractiveSummarizer(RunnableSerializable[str, str]):
         ```
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True)
 
     encoder: Any = Field(default=None, exclude=True)
     name: str | None = "extractive"

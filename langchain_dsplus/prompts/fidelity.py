@@ -96,7 +96,7 @@ class Fidelity(BaseModel):
         ```
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     max_ratio: float = Field(default=1.1, gt=0)
     min_ratio: float = Field(default=0.08, ge=0)

@@ -13,7 +13,13 @@ from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.runnables import RunnableConfig
 
 from langchain_dsplus.answer import Answer
-from langchain_dsplus.labels import NoLabelMassError, label_probabilities, match_label, token_logprobs
+from langchain_dsplus.labels import (
+    NoLabelMassError,
+    label_probabilities,
+    list_labels,
+    match_label,
+    token_logprobs,
+)
 
 
 class LabelParser(BaseGenerationOutputParser[Any]):
@@ -48,7 +54,7 @@ class LabelParser(BaseGenerationOutputParser[Any]):
     min_mass: float = 0.5
 
     def __init__(self, labels: Sequence[str] = (), **kwargs: Any) -> None:
-        super().__init__(labels=list(labels), **kwargs)
+        super().__init__(labels=list_labels(labels), **kwargs)
 
     def model_post_init(self, context: Any, /) -> None:
         """Check the labels."""
@@ -146,7 +152,11 @@ class LabelParser(BaseGenerationOutputParser[Any]):
         return {label: read[label] / share for label in candidates}, share * (1.0 - unassigned)
 
     def _narrowed(self, wanted: Any) -> list[str]:
-        if isinstance(wanted, str) or not isinstance(wanted, Sequence) or not set(wanted) <= set(self.labels):
+        if (
+            isinstance(wanted, str)
+            or not isinstance(wanted, Sequence)
+            or not all(isinstance(label, str) and label in self.labels for label in wanted)
+        ):
             msg = "'candidates' must be a list of labels out of `labels`"
             raise ValueError(msg)
         if not wanted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -14,7 +15,7 @@ from langchain_core.runnables.utils import ConfigurableFieldSpec, get_unique_con
 from pydantic import ConfigDict, Field, model_validator
 
 from langchain_dsplus.answer import note
-from langchain_dsplus.labels import show_label
+from langchain_dsplus.labels import list_labels, show_label
 from langchain_dsplus.prompts.parser import LabelParser
 
 Pruning = Literal["soft", "hard", "keep", "none"]
@@ -80,7 +81,7 @@ class PromptPruner(BaseChatPromptTemplate):
         ['cat', 'owl']
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True)
 
     input_variables: list[str] = Field(default_factory=list)
     prompt: ChatPromptTemplate
@@ -119,16 +120,19 @@ class PromptPruner(BaseChatPromptTemplate):
             labels: All candidates.
             pruning: `soft`, `hard`, `keep` or `none`.
             proficient: Classes that the small model excels at.
-            template_format: Of the messages.
+            template_format: Of the messages. A Mustache `{{candidates}}` is read as `{{{candidates}}}`, since labels
+                are no HTML.
             candidates_key: The placeholder for the candidates.
             **kwargs: Further fields of `PromptPruner`.
         """
+        if template_format == "mustache":
+            messages = [_unescaped(message, candidates_key) for message in messages]
         prompt = ChatPromptTemplate.from_messages(messages, template_format=template_format)
         if candidates_key not in prompt.input_variables:
             prompt = _with_candidates_last(prompt, candidates_key)
         return cls(
             prompt=prompt,
-            labels=list(labels),
+            labels=list_labels(labels),
             pruning=pruning,
             proficient=None if proficient is None else list(proficient),
             candidates_key=candidates_key,
@@ -363,6 +367,19 @@ class PromptPruner(BaseChatPromptTemplate):
         return text
 
 
+def _unescaped(message: Any, key: str) -> Any:
+    """The Mustache templates of one message, with a `{{key}}` that does not escape HTML."""
+    if isinstance(message, str):
+        return re.sub(rf"(?<!\{{)\{{\{{\s*{re.escape(key)}\s*\}}\}}(?!\}})", lambda _: f"{{{{{{{key}}}}}}}", message)
+    if isinstance(message, tuple) and len(message) == 2:
+        return (message[0], _unescaped(message[1], key))
+    if isinstance(message, list):
+        return [_unescaped(part, key) for part in message]
+    if isinstance(message, dict):
+        return {k: _unescaped(v, key) if k in ("content", "text") else v for k, v in message.items()}
+    return message
+
+
 def _with_candidates_last(prompt: ChatPromptTemplate, key: str) -> ChatPromptTemplate:
     tail = _DEFAULT_TAIL.replace("{candidates}", f"{{{key}}}")
     last = prompt.messages[-1] if prompt.messages else None
@@ -392,7 +409,7 @@ class PrunedChain(RunnableSerializable[dict[str, Any], Any]):
         parser: Takes `{"output": reply, "candidates": [labels]}`.
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True)
 
     pruner: PromptPruner
     model: Any

@@ -15,7 +15,7 @@ from langchain_core.runnables.config import patch_config, run_in_executor
 from pydantic import ConfigDict, Field
 from typing_extensions import TypedDict
 
-from langchain_dsplus.answer import note
+from langchain_dsplus.answer import describe_error, is_interrupt, note
 from langchain_dsplus.prompts._sentences import split_sentences
 from langchain_dsplus.prompts.extractive import ExtractiveSummarizer
 from langchain_dsplus.prompts.fidelity import Fidelity, FidelityResult
@@ -165,6 +165,7 @@ class PromptTransfer(RunnableSerializable[dict[str, Any], dict[str, Any]]):
         chunk_chars: Longest text for one call of the model, in characters.
         max_chars: Longest text that is rewritten at all, in characters.
         context_key: Where an escalation context is.
+        keep_input: Whether the output holds the rest of the input too; see `as_assign`.
         name: Name in traces, and of the node.
 
     Example:
@@ -176,7 +177,7 @@ class PromptTransfer(RunnableSerializable[dict[str, Any], dict[str, Any]]):
         ```
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True)
 
     model: Any = Field(exclude=True)
     name: str | None = "transfer"
@@ -222,12 +223,15 @@ class PromptTransfer(RunnableSerializable[dict[str, Any], dict[str, Any]]):
         return self.model_copy(update={"keep_input": True})
 
     def check(self, source: str, rewrite: str) -> FidelityResult:
-        """Run the fidelity check alone.
+        """Run the fidelity check alone. A check that raises finds nothing faithful.
 
         Raises:
             TypeError: If a check of your own returns neither a bool nor a mapping with `faithful`.
         """
-        found = self.fidelity(source, rewrite)
+        try:
+            found = self.fidelity(source, rewrite)
+        except Exception as error:  # noqa: BLE001 - a text that cannot be checked is not faithful
+            return {"faithful": False, "reasons": [f"check_error: {describe_error(error)}"], "missing": [], "added": []}
         if isinstance(found, bool):
             reasons = [] if found else ["unfaithful: by the check that was given"]
             return {"faithful": found, "reasons": reasons, "missing": [], "added": []}
@@ -288,7 +292,9 @@ class PromptTransfer(RunnableSerializable[dict[str, Any], dict[str, Any]]):
                     prompts = self._prompts(text)
                     configs = [child] * len(prompts)
                     draft = _joined(self.model.batch(prompts, configs, **kwargs))
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:
+                if is_interrupt(error):
+                    raise
                 draft = _failed(error)
         return self._finish(value, text, draft, started)
 
@@ -312,7 +318,9 @@ class PromptTransfer(RunnableSerializable[dict[str, Any], dict[str, Any]]):
                     prompts = self._prompts(text)
                     configs = [child] * len(prompts)
                     draft = _joined(await self.model.abatch(prompts, configs, **kwargs))
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:
+                if is_interrupt(error):
+                    raise
                 draft = _failed(error)
         return self._finish(value, text, draft, started)
 

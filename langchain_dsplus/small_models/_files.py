@@ -1,11 +1,18 @@
-"""How small models lie on disk: one body of numbers, and a `model.json` that names it by its SHA-256."""
+"""How small models lie on disk: a body of numbers, and a `model.json` with a SHA-256 over itself and the body.
+
+The SHA-256 detects damage and mixed-up files. It is no authentication: who can write the folder can write a new one.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 SETTINGS = "model.json"
 
@@ -14,17 +21,29 @@ def save_folder(path: str | Path, body_name: str, body: bytes, settings: dict[st
     """Write both files; each is there as a whole or not at all, and `model.json` comes last."""
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
-    settings = {**settings, "sha256": hashlib.sha256(body).hexdigest()}
+    settings = {**settings, "sha256": checksum(settings, body)}
     text = json.dumps(settings, ensure_ascii=False, indent=1, allow_nan=False)
     _write(folder / body_name, body)
     _write(folder / SETTINGS, text.encode())
+
+
+def checksum(settings: Mapping[str, Any], body: bytes) -> str:
+    """SHA-256 over the settings as canonical JSON (without `sha256`) and the body, hexadecimal.
+
+    Raises:
+        ValueError: If the settings hold a number that is not finite.
+    """
+    kept = {key: value for key, value in settings.items() if key != "sha256"}
+    text = json.dumps(kept, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(hashlib.sha256(text.encode()).digest() + body).hexdigest()
 
 
 def load_folder(path: str | Path, body_name: str, *, kind: str, version: int) -> tuple[dict[str, Any], bytes]:
     """Read what `save_folder` wrote.
 
     Raises:
-        ValueError: If a file is missing, cut off, changed, or of another kind.
+        ValueError: If a file is missing, cut off, changed since it was saved, or of another kind. It is no protection
+            against someone who changes the SHA-256 too.
     """
     folder = Path(path)
     try:
@@ -33,7 +52,7 @@ def load_folder(path: str | Path, body_name: str, *, kind: str, version: int) ->
     except (FileNotFoundError, NotADirectoryError) as error:
         msg = f"{folder} is no saved {kind}: {Path(str(error.filename)).name} is missing"
         raise ValueError(msg) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         msg = f"{folder / SETTINGS} is damaged: it is not JSON. Save the model again"
         raise ValueError(msg) from error
     if not isinstance(settings, dict) or settings.get("kind") != kind:
@@ -42,10 +61,64 @@ def load_folder(path: str | Path, body_name: str, *, kind: str, version: int) ->
     if settings.get("format") != version:
         msg = f"{folder} has format {settings.get('format')!r}; this version reads {version}"
         raise ValueError(msg)
-    if settings.get("sha256") != hashlib.sha256(body).hexdigest():
-        msg = f"{folder / body_name} is damaged, or from another save: its SHA-256 differs. Save the model again"
+    try:
+        same = settings.get("sha256") == checksum(settings, body)
+    except (ValueError, RecursionError):
+        same = False
+    if not same:
+        msg = (
+            f"{folder}: {SETTINGS} or {body_name} is damaged, changed, or from another save: the SHA-256 differs. "
+            "Save the model again"
+        )
         raise ValueError(msg)
     return settings, body
+
+
+_OPTIONAL_TEXT = (str, type(None))
+_TYPES: dict[str, tuple[type, ...]] = {
+    "labels": (list,),
+    "labels_given": (bool,),
+    "temperature": (int, float),
+    "encoder": _OPTIONAL_TEXT,
+    "encoder_version": _OPTIONAL_TEXT,
+    "name": (str,),
+    "input_key": _OPTIONAL_TEXT,
+    "score": _OPTIONAL_TEXT,
+    "l2": (int, float, type(None)),
+    "seed": (int,),
+}
+
+
+def pick(settings: Mapping[str, Any], path: str | Path, *names: str) -> dict[str, Any]:
+    """Return some of the settings.
+
+    Raises:
+        ValueError: If one is missing or has another type than `save` writes; the message names it.
+    """
+    where = Path(path) / SETTINGS
+    for name in names:
+        if name not in settings:
+            msg = f"{where} is damaged: `{name}` is missing. Save the model again"
+            raise ValueError(msg)
+        value, allowed = settings[name], _TYPES[name]
+        fine = isinstance(value, allowed) and (bool in allowed or not isinstance(value, bool))
+        if not fine or (name == "labels" and not all(isinstance(label, str) for label in value)):
+            msg = f"{where} is damaged: `{name}` has a wrong type. Save the model again"
+            raise ValueError(msg)
+    return {name: settings[name] for name in names}
+
+
+@contextmanager
+def plain_errors(path: str | Path) -> Iterator[None]:
+    """Turn pydantic's error about a loaded value into a ValueError that names folder and field."""
+    try:
+        yield
+    except ValidationError as error:
+        fields = sorted({str(item["loc"][0]) for item in error.errors() if item["loc"]})
+        named = f" for {fields}" if fields else ""
+        why = "" if fields else "".join(f": {item['msg']}" for item in error.errors())
+        msg = f"{path}: `{SETTINGS}` or an argument of `load` holds a value that is not allowed{named}{why}"
+        raise ValueError(msg) from None
 
 
 def pick_score(settings: dict[str, Any], score: Any, path: str | Path) -> Any:

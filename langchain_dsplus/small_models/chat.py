@@ -17,7 +17,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.prompts.chat import BaseChatPromptTemplate
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.base import RunnableBindingBase
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 
 from langchain_dsplus.answer import Answer, InvalidAnswerError, check_answer
 from langchain_dsplus.calibration import TemperatureScaling
@@ -25,6 +25,7 @@ from langchain_dsplus.confidence import ScoreFunction, resolve_score
 from langchain_dsplus.labels import (
     NoLabelMassError,
     label_probabilities,
+    list_labels,
     match_label,
     mean_token_probability,
     show_label,
@@ -34,6 +35,9 @@ from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel, read_te
 
 CONTENT_FREE = ("N/A", "", "[MASK]")
 """Inputs that say nothing; what a model answers to them is its bias (Zhao et al. 2021, 2102.09690)."""
+
+_REPLIES_WITHOUT = 3
+"""Successful replies without log-probabilities after which a model is taken to have none."""
 
 MEAN_TOKEN_PROBABILITY = "mean_token_probability"  # noqa: S105
 DEFAULT_PROMPT = """\
@@ -68,10 +72,17 @@ class ChatClassifier(SmallModel):
     """Any chat model as a classifier: label probabilities from log-probabilities, or vote shares.
 
     With log-probabilities an input costs one call at temperature 0, and the probabilities of the labels are read off
-    the tokens (`langchain_dsplus.labels.label_probabilities`): labels of several tokens, case and space variants. With
-    votes it costs `votes` calls at `temperature`; a reply that names no label is dropped, and shares are multiples of
-    1 / votes. `auto` tries log-probabilities; a model that has none (its replies lack them, or it refuses the option)
-    is remembered, so that only the first batch pays the extra call.
+    the tokens (`langchain_dsplus.labels.label_probabilities`): labels of several tokens, case and space variants. An
+    input whose labels together get less than `min_mass` has no answer.
+
+    With votes an input costs `votes` calls at `temperature`. Shares are taken over all of them: a call that failed or
+    named no label counts as an even vote for every label, so that doubt lowers the confidence; where no call names a
+    label, the input has no answer.
+
+    `auto` tries log-probabilities. An input whose reply lacks them, or whose model refuses the option, is voted on. A
+    model that has answered three times without them, and never with them, is asked for votes alone from then on; one
+    that refuses the option is asked anew for each input, so set `votes` for it. Once a reply has carried
+    log-probabilities, one without them is an error of that input.
 
     Small language models prefer some labels whatever the text is. `prior` takes that out: p'(y|x) is proportional to
     p(y|x) / prior(y). It comes from content-free inputs (three calls, once), from a dict, or from `fit_prior`.
@@ -91,6 +102,8 @@ class ChatClassifier(SmallModel):
         top_logprobs: Alternatives to ask for at each token. OpenAI allows up to 20; a label that is not among them
             gets (nearly) nothing.
         max_tokens: Limit for a reply; by default enough for the longest label.
+        min_mass: Least probability of all labels together, in [0, 1], at which log-probabilities are an answer. Below
+            it the input is a `NoLabelMassError`: the model was saying something else.
         descriptions: What a label means, shown behind it in the default prompt.
         label_temperature: T in p^(1/T), after the prior; `fit_temperature` sets it.
         **kwargs: `name`, `input_key`, `score`, `version` as in `SmallModel`. `score="mean_token_probability"` is the
@@ -110,7 +123,7 @@ class ChatClassifier(SmallModel):
         ```
     """
 
-    model: Any
+    model: Any = Field(repr=False)  # its headers may hold a key
     prompt: Any = None
     method: Literal["auto", "logprobs", "votes"] = "auto"
     votes: int = 5
@@ -118,13 +131,15 @@ class ChatClassifier(SmallModel):
     prior: Literal["content_free"] | dict[str, float] | None = None
     top_logprobs: int = 20
     max_tokens: int | None = None
+    min_mass: float = 0.5
     descriptions: dict[str, str] | None = None
     label_temperature: float = 1.0
 
     own_scores: ClassVar[frozenset[str]] = frozenset({MEAN_TOKEN_PROBABILITY})
     traces_calls: ClassVar[bool] = True
 
-    _no_logprobs: bool = PrivateAttr(default=False)
+    _seen_logprobs: bool = PrivateAttr(default=False)
+    _without_logprobs: int = PrivateAttr(default=0)
     _content_free: dict[str, float] | None = PrivateAttr(default=None)
     _quiet: Any = PrivateAttr(default=None)
 
@@ -134,7 +149,7 @@ class ChatClassifier(SmallModel):
             raise TypeError(msg)
         if isinstance(prompt, str):
             prompt = ChatPromptTemplate.from_messages([("human", prompt)])
-        super().__init__(model=model, labels=list(labels), prompt=prompt, **kwargs)
+        super().__init__(model=model, labels=list_labels(labels), prompt=prompt, **kwargs)
 
     def model_post_init(self, context: Any, /) -> None:
         """Check what belongs together."""
@@ -152,6 +167,8 @@ class ChatClassifier(SmallModel):
             return "`prompt` has no place for the input: write {text} in it"
         if self.votes < 1 or self.top_logprobs < 1 or (self.max_tokens is not None and self.max_tokens < 1):
             return "`votes`, `top_logprobs` and `max_tokens` must be at least 1"
+        if not 0.0 <= self.min_mass <= 1.0:
+            return "`min_mass` must lie in [0, 1]"
         if self.temperature <= 0.0 or self.label_temperature <= 0.0:
             return "`temperature` and `label_temperature` must be greater than 0"
         if self.score == MEAN_TOKEN_PROBABILITY and self.method == "votes":
@@ -187,7 +204,8 @@ class ChatClassifier(SmallModel):
     def _listing(self) -> str:
         notes = self.descriptions or {}
         return "\n".join(
-            f"- {show_label(label)}" + (f": {notes[label]}" if label in notes else "") for label in self.labels
+            f"- {show_label(label)}" + (f": {' '.join(notes[label].split())}" if label in notes else "")
+            for label in self.labels
         )
 
     def _format(self, value: Any, template: BaseChatPromptTemplate, free: list[str]) -> Any:
@@ -250,14 +268,19 @@ class ChatClassifier(SmallModel):
         if not inputs:
             return []
         tagged = [self._tagged(c) for c in configs] if configs else [self._tagged({}) for _ in inputs]
-        rows: list[_Row | Exception] = yield from self._plan_rows(inputs, tagged)
+        rows: list[_Row | Exception] = yield from self._plan_rows(inputs, tagged, self.min_mass)
         prior: Mapping[str, float] | Exception | None = self._known_prior()
         if prior is None and self.prior == "content_free" and any(isinstance(r, _Row) for r in rows):
             prior = yield from self._plan_content_free(tagged[0])
         function = None if self.score == MEAN_TOKEN_PROBABILITY else resolve_score(self.score)
         return [self._finish(row, prior, function) for row in rows]
 
-    def _plan_rows(self, inputs: Sequence[Any], configs: list[RunnableConfig]) -> _Plan:
+    @property
+    def _no_logprobs(self) -> bool:
+        """Whether the model has shown that it has none."""
+        return not self._seen_logprobs and self._without_logprobs >= _REPLIES_WITHOUT
+
+    def _plan_rows(self, inputs: Sequence[Any], configs: list[RunnableConfig], min_mass: float) -> _Plan:
         """One `_Row` or exception for each input, before any correction."""
         results: list[_Row | Exception | None] = [None] * len(inputs)
         prompts: dict[int, Any] = {}
@@ -277,12 +300,14 @@ class ChatClassifier(SmallModel):
                 "max_tokens": self._reply_limit,
             }
             replies = yield _Request([*prompts.values()], [configs[i] for i in prompts], settings, fresh=False)
+            # All of them first, so that their order in a batch does not matter.
+            good = [bool(token_logprobs(reply)) for reply in replies if not isinstance(reply, Exception)]
+            self._seen_logprobs = self._seen_logprobs or any(good)
+            self._without_logprobs += good.count(False)
             for place, reply in zip(prompts, replies, strict=True):
-                results[place] = outcome = self._read_logprobs(reply)
+                results[place] = outcome = self._read_logprobs(reply, min_mass)
                 if outcome is None:
                     to_vote.append(place)
-            if to_vote and len(to_vote) == len(prompts):
-                self._no_logprobs = True
         if to_vote:
             k = self.votes
             settings = {"temperature": self.temperature, "max_tokens": self._reply_limit}
@@ -296,22 +321,28 @@ class ChatClassifier(SmallModel):
                 results[place] = self._count_votes(replies[n * k : (n + 1) * k])
         return results
 
-    def _read_logprobs(self, reply: Any) -> _Row | Exception | None:
+    def _read_logprobs(self, reply: Any, min_mass: float) -> _Row | Exception | None:
         """None means: ask for votes instead."""
+        may_vote = self.method == "auto" and not self._seen_logprobs
         if isinstance(reply, Exception):
-            return None if self.method == "auto" and _refuses_logprobs(reply) else reply
-        tokens = token_logprobs(reply)
-        if not tokens:
-            if self.method == "auto":
-                return None
-            return NoLabelMassError(
-                "the reply carries no token log-probabilities; use a model that returns them "
-                "(OpenAI: use_responses_api=False), or method='votes'"
-            )
+            return None if may_vote and _refuses_logprobs(reply) else reply
         try:
-            probabilities, _ = label_probabilities(tokens, self.labels)
+            tokens = token_logprobs(reply)
+            if not tokens:
+                if may_vote:
+                    return None
+                return NoLabelMassError(
+                    "the reply carries no token log-probabilities; use a model that returns them "
+                    "(OpenAI: use_responses_api=False), or method='votes'"
+                )
+            probabilities, unassigned = label_probabilities(tokens, self.labels)
+            if 1.0 - unassigned < min_mass:
+                return NoLabelMassError(
+                    f"the labels together have only the probability {1.0 - unassigned:.3f} in the reply, which is "
+                    f"below `min_mass` ({min_mass}): the model was saying something else"
+                )
             return _Row(probabilities, mean_token_probability(tokens))
-        except ValueError as error:
+        except Exception as error:  # noqa: BLE001 - a malformed reply must not spoil the batch
             return error
 
     def _count_votes(self, replies: list[Any]) -> _Row | Exception:
@@ -320,18 +351,21 @@ class ChatClassifier(SmallModel):
         if not counted:
             failures = [r for r in replies if isinstance(r, Exception)]
             return failures[0] if failures else InvalidAnswerError("none of the votes names one of the labels")
-        return _Row({label: counted.count(label) / len(counted) for label in self.labels}, None)
+        even = (len(replies) - len(counted)) / len(self.labels)
+        return _Row({label: (counted.count(label) + even) / len(replies) for label in self.labels}, None)
 
     def _plan_content_free(self, config: RunnableConfig) -> _Plan:
         values = [{self.input_key: text} if self.input_key is not None else text for text in CONTENT_FREE]
-        rows: list[_Row | Exception] = yield from self._plan_rows(values, [config] * len(values))
+        # Without `min_mass`: to an empty text a model may well say something else, and its bias still shows.
+        rows: list[_Row | Exception] = yield from self._plan_rows(values, [config] * len(values), 0.0)
         prior = self._mean(rows)
         if not isinstance(prior, Exception):
             self._content_free = prior
         return prior
 
     def _plan_prior(self, texts: Sequence[Any]) -> _Plan:
-        rows: list[_Row | Exception] = yield from self._plan_rows(texts, [self._tagged({}) for _ in texts])
+        configs = [self._tagged({}) for _ in texts]
+        rows: list[_Row | Exception] = yield from self._plan_rows(texts, configs, self.min_mass)
         return self._mean(rows)
 
     def _mean(self, rows: Sequence[_Row | Exception]) -> dict[str, float] | Exception:
@@ -440,6 +474,7 @@ class ChatClassifier(SmallModel):
             self.prior,
             self.top_logprobs,
             self._reply_limit,
+            self.min_mass,
             self.label_temperature,
             self.input_key,
         ]
@@ -516,8 +551,9 @@ def _text_of(reply: Any) -> str:
 
 
 def _refuses_logprobs(error: Exception) -> bool:
-    """Whether a model failed because it does not know the option."""
-    return "logprob" in str(error).lower()
+    """Whether a model failed because it does not know the option, and not for a passing reason."""
+    rejected = isinstance(error, (TypeError, ValueError)) or getattr(error, "status_code", None) in (400, 422)
+    return rejected and "logprob" in str(error).lower()
 
 
 def _copied(model: Any, settings: dict[str, Any]) -> Any:

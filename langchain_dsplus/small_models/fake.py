@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from pydantic import Field, PrivateAttr
 
+from langchain_dsplus.labels import list_labels
 from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel, read_text
 
 Response = Mapping[str, float] | Exception
@@ -58,7 +59,7 @@ class FakeSmallModel(SmallModel):
         if not labels:
             msg = "`labels` is needed where `responses` does not name them"
             raise ValueError(msg)
-        super().__init__(responses=responses, labels=list(labels), default=default, **kwargs)
+        super().__init__(responses=responses, labels=list_labels(labels), default=default, **kwargs)
 
     @classmethod
     def is_lc_serializable(cls) -> bool:

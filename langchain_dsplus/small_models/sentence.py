@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import math
 import os
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeAlias, runtime_checkable
 from weakref import WeakValueDictionary
@@ -18,8 +19,10 @@ import numpy as np
 from pydantic import Field, PrivateAttr
 
 from langchain_dsplus._imports import require
+from langchain_dsplus.answer import NotFittedError
 from langchain_dsplus.calibration import softmax
-from langchain_dsplus.small_models._files import load_folder, pick_score, save_folder
+from langchain_dsplus.labels import list_labels
+from langchain_dsplus.small_models._files import load_folder, pick, pick_score, plain_errors, save_folder
 from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel, read_text
 from langchain_dsplus.small_models.softmax import calibrate, fit_softmax
 
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 
-_FORMAT = 1
+_FORMAT = 2
 _HEAD = "head.safetensors"
 _CHARACTERS_PER_TOKEN = 32
 _TOKENS_PER_STEP = 1024  # measured: the best of 512, 1024, 2048 on two CPU cores
@@ -293,7 +296,7 @@ class SentenceClassifier(SmallModel):
         if not isinstance(encoder, TextEncoder):
             msg = f"`encoder` must be a path, a name, or have an `encode` method; {type(encoder).__name__} has none"
             raise TypeError(msg)
-        super().__init__(encoder=encoder, labels=list(labels or ()), **kwargs)
+        super().__init__(encoder=encoder, labels=list_labels(labels or ()), **kwargs)
         self._labels_given = bool(self.labels)
 
     @classmethod
@@ -341,7 +344,7 @@ class SentenceClassifier(SmallModel):
         if mass.shape != (len(rows),) or not (np.isfinite(mass) & (mass >= 0)).all() or not mass.any():
             msg = f"`weights` must be {len(rows)} finite numbers, at least 0, not all 0"
             raise ValueError(msg)
-        if ((wanted * mass[:, None]).sum(axis=0) > 0).sum() < 2:
+        if (wanted[mass > 0] > 0).any(axis=0).sum() < 2:
             msg = "`targets` hold one class only: a classifier needs at least two"
             raise ValueError(msg)
         features = self._encode(rows, progress=progress)
@@ -392,7 +395,7 @@ class SentenceClassifier(SmallModel):
     def _fitted(self) -> _Head:
         if self._head is None:
             msg = f"small model {self.name!r} is not fitted: call `fit(texts, targets)`, or `load` a saved one"
-            raise RuntimeError(msg)
+            raise NotFittedError(msg)
         return self._head
 
     def _encode(self, texts: list[str], *, progress: bool) -> Array:
@@ -433,7 +436,8 @@ class SentenceClassifier(SmallModel):
     def save(self, path: str | Path) -> None:
         """Write `head.safetensors` and `model.json` into a folder; the encoder is named, not copied.
 
-        `model.json` is written last and names the head by its SHA-256, so that a save that was cut off is noticed.
+        `model.json` is written last and holds a SHA-256 over itself and the head, so that damage is noticed, and a save
+        that was cut off. It is no authentication.
         """
         head = self._fitted()
         library = require("safetensors.numpy", "local")
@@ -458,6 +462,9 @@ class SentenceClassifier(SmallModel):
     def load(cls, path: str | Path, *, encoder: Any = None, score: ScoreFunction | None = None) -> Self:
         """Read what `save` wrote; runs no code from the folder.
 
+        A SHA-256 over settings and head detects damage. It is no authentication: who can write to the folder can write
+        a new one.
+
         Args:
             path: The folder.
             encoder: The encoder, where it lies elsewhere than when it was saved, or is an object of your own.
@@ -468,16 +475,15 @@ class SentenceClassifier(SmallModel):
         """
         folder = Path(path)
         settings, body = load_folder(folder, _HEAD, kind="SentenceClassifier", version=_FORMAT)
+        library = require("safetensors.numpy", "local")
+        fields = pick(settings, folder, "name", "input_key", "l2", "seed")
+        known = pick(settings, folder, "labels", "labels_given", "temperature", "encoder", "encoder_version", "score")
+        labels, temperature, named = known["labels"], known["temperature"], known["encoder"]
         try:
-            tensors = require("safetensors.numpy", "local").load(body)
+            tensors = library.load(body)
             weight, bias = tensors["weight"], tensors["bias"]
-            temperature = float(settings["temperature"])
-            labels = [str(label) for label in settings["labels"]]
-            fields = {key: settings[key] for key in ("name", "input_key", "l2", "seed")}
-            named, version = settings["encoder"], settings["encoder_version"]
-            saved_score, given = settings["score"], bool(settings["labels_given"])
-        except (KeyError, TypeError, ValueError) as error:
-            msg = f"{folder} is damaged: `model.json` or `head.safetensors` lacks a field. Save the model again"
+        except Exception as error:  # the library has an error of its own
+            msg = f"{folder / _HEAD} is damaged: it holds no head. Save the model again"
             raise ValueError(msg) from error
         if weight.ndim != 2 or bias.shape != (weight.shape[1],) or len(labels) != len(bias):
             msg = f"{folder} is damaged: the head does not fit the labels. Save the model again"
@@ -488,16 +494,17 @@ class SentenceClassifier(SmallModel):
         if encoder is None and named is None:
             msg = f"{folder} was trained with an encoder of your own: pass it as `encoder=`"
             raise ValueError(msg)
-        score = pick_score({"score": saved_score}, score, folder)
-        model = cls(named if encoder is None else encoder, labels, score=score, **fields)
+        score = pick_score(known, score, folder)
+        with plain_errors(folder):
+            model = cls(named if encoder is None else encoder, labels, score=score, **fields)
         found = getattr(model.encoder, "version", None)
-        if found != version:
+        if found != known["encoder_version"]:
             msg = (
                 f"the encoder is not the one that {folder} was trained with: its files differ. "
                 "Pass the right one as `encoder=`, or fit again"
             )
             raise ValueError(msg)
-        model._labels_given = given
+        model._labels_given = known["labels_given"]
         model._head = _Head(weight, bias, temperature)
         return model
 
@@ -539,9 +546,13 @@ def _read_targets(targets: Sequence[str | Mapping[str, float]], labels: list[str
         if isinstance(target, str):
             wanted[place, column[target]] = 1.0
             continue
-        for label, probability in target.items():
-            wanted[place, column[label]] = probability
-        total = wanted[place].sum()
+        numbers = list(target.values())
+        total = math.nan
+        if all(isinstance(number, (int, float, np.integer, np.floating)) for number in numbers):
+            with suppress(OverflowError):  # a whole number too large for a float
+                for label, number in target.items():
+                    wanted[place, column[label]] = number
+                total = wanted[place].sum()
         if not (wanted[place] >= 0).all() or not abs(total - 1.0) <= 1e-3:
             msg = f"item {place} of `targets` must hold probabilities, at least 0, that sum to 1"
             raise ValueError(msg)

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import Field
 
 from langchain_dsplus._imports import require
-from langchain_dsplus.small_models._files import SETTINGS, load_folder, pick_score, save_folder
+from langchain_dsplus.labels import list_labels
+from langchain_dsplus.small_models._files import load_folder, pick, pick_score, plain_errors, save_folder
 from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel
 
 if TYPE_CHECKING:
     from langchain_dsplus.confidence import ScoreFunction
 
-_FORMAT = 1
+_FORMAT = 2
 _MODEL = "model.skops"
 
 
@@ -25,7 +26,8 @@ class SklearnClassifier(SmallModel):
 
     Args:
         estimator: A fitted classifier. It gets the inputs as a list, taken out of their dicts where `input_key` is set.
-        **kwargs: `name`, `input_key`, `score`, `version` as in `SmallModel`.
+        **kwargs: `name`, `input_key`, `score`, `version` as in `SmallModel`; `labels` renames `classes_`, in their
+            order.
 
     Raises:
         TypeError: If the estimator has no `predict_proba`.
@@ -48,12 +50,17 @@ class SklearnClassifier(SmallModel):
         if not callable(getattr(estimator, "predict_proba", None)):
             msg = f"`estimator` needs a `predict_proba` method; {type(estimator).__name__} has none"
             raise TypeError(msg)
+        classes = getattr(estimator, "classes_", None)
         if "labels" not in kwargs:
-            classes = getattr(estimator, "classes_", None)
             if classes is None:
                 msg = "`estimator` has no `classes_`: fit it first"
                 raise ValueError(msg)
             kwargs["labels"] = [str(c) for c in classes]
+        elif classes is not None:
+            known, labels = [str(c) for c in classes], list_labels(kwargs["labels"])
+            if set(labels) == set(known) and labels != known:
+                msg = f"`labels` must be in the order of the estimator's `classes_`: {known}"
+                raise ValueError(msg)
         super().__init__(estimator=estimator, **kwargs)
 
     @classmethod
@@ -77,7 +84,10 @@ class SklearnClassifier(SmallModel):
         return digest.hexdigest() if _feed(digest, self.estimator, depth=0) else UNVERIFIABLE
 
     def save(self, path: str | Path) -> None:
-        """Write `model.skops` and `model.json` into a folder."""
+        """Write `model.skops` and `model.json` into a folder, with a SHA-256 over both.
+
+        It detects damage; it is no authentication.
+        """
         sio = require("skops.io", "sklearn")
         settings = {
             "format": _FORMAT,
@@ -93,6 +103,9 @@ class SklearnClassifier(SmallModel):
     def load(cls, path: str | Path, *, trusted: Sequence[str] = (), score: ScoreFunction | None = None) -> Self:
         """Read what `save` wrote; runs no code from the folder.
 
+        A SHA-256 over settings and estimator detects damage. It is no authentication: who can write to the folder can
+        write a new one.
+
         Args:
             path: The folder.
             trusted: Names of further types that you allow, as the error lists them: your own, and compiled ones such
@@ -100,8 +113,8 @@ class SklearnClassifier(SmallModel):
             score: The score, where it was a callable: those are not saved.
 
         Raises:
-            ValueError: If a file is missing, cut off or changed, or holds types that are not trusted; the message
-                names them.
+            ValueError: If a file is missing, cut off or changed, holds a setting of a wrong type, or holds types that
+                are not trusted; the message names them.
         """
         sio = require("skops.io", "sklearn")
         settings, body = load_folder(path, _MODEL, kind="SklearnClassifier", version=_FORMAT)
@@ -110,14 +123,11 @@ class SklearnClassifier(SmallModel):
         if unknown:
             msg = f"{Path(path) / _MODEL} holds types that are not trusted: {unknown}. Pass `trusted=[...]`"
             raise ValueError(msg)
-        try:
-            fields = {key: settings[key] for key in ("labels", "name", "input_key")}
-            saved_score = settings["score"]
-        except KeyError as error:
-            msg = f"{Path(path) / SETTINGS} is damaged: {error} is missing. Save the model again"
-            raise ValueError(msg) from None
-        score = pick_score({"score": saved_score}, score, path)
-        return cls(sio.loads(body, trusted=sorted(allowed)), score=score, **fields)
+        fields = pick(settings, path, "labels", "name", "input_key")
+        score = pick_score(pick(settings, path, "score"), score, path)
+        estimator = sio.loads(body, trusted=sorted(allowed))
+        with plain_errors(path):
+            return cls(estimator, score=score, **fields)
 
 
 _HARMLESS = frozenset(

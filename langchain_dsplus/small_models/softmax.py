@@ -18,6 +18,7 @@ _FOLDS = 5
 _ENOUGH_HELD_OUT = 1000
 _LEAST_HELD_OUT = 20
 _BIAS_L2 = 1e-3
+_MOST = 1e9
 _PENALTIES = (1.0, 0.1, 0.01)
 
 
@@ -42,7 +43,12 @@ def fit_softmax(
     optimize: Any = require("scipy.optimize", "sklearn")
     x = np.ascontiguousarray(features, dtype=np.float32)
     d, k = x.shape[1], targets.shape[1]
-    scale = 1.0 / weights.sum()
+    # Weights relative to the largest, and the penalty with them: the same minimum, and no sum overflows.
+    # Beyond _MOST a penalty holds W at 0 as it is.
+    largest = float(weights.max()) or 1.0  # a fold may hold rows of no weight only
+    weights = weights / largest
+    l2 = min(l2, _MOST * largest) / largest if largest < 1 else l2 / largest
+    scale = 1.0 / (float(weights.sum()) or 1.0)
 
     def loss(flat: Floats) -> tuple[float, Floats]:
         w, b = flat[: d * k].reshape(d, k), flat[d * k :]
@@ -103,6 +109,7 @@ def calibrate(
     mass = np.concatenate([weights[rows] for rows in used])
     if not mass.any():
         return (_PENALTIES[1] if l2 is None else l2), 1.0
+    mass = mass / mass.max()
     best = (np.inf, choices[0], 1.0)
     for place, choice in enumerate(choices):
         logits = np.vstack(held[place])

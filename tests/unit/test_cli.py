@@ -85,6 +85,7 @@ def test_demo_is_called_with_what_was_asked_for(run, monkeypatch, tmp_path, argu
     calls = []
     module = types.ModuleType("langchain_dsplus.demo")
     module.run_demo = lambda **kwargs: calls.append(kwargs)
+    module.DemoError = type("DemoError", (RuntimeError,), {})
     monkeypatch.setitem(sys.modules, "langchain_dsplus.demo", module)
     result = run("demo", "--output", str(tmp_path / "out"), *arguments)
     assert result.exit_code == 0, result.output
@@ -98,6 +99,7 @@ def test_what_the_demo_lacks_is_a_message(run, monkeypatch, error):
 
     module = types.ModuleType("langchain_dsplus.demo")
     module.run_demo = run_demo
+    module.DemoError = type("DemoError", (RuntimeError,), {})
     monkeypatch.setitem(sys.modules, "langchain_dsplus.demo", module)
     result = run("demo")
     assert (result.exit_code, result.stderr) == (1, f"Error: {error}\n")
@@ -109,6 +111,7 @@ def test_a_bug_keeps_its_traceback(run, monkeypatch):
 
     module = types.ModuleType("langchain_dsplus.demo")
     module.run_demo = run_demo
+    module.DemoError = type("DemoError", (RuntimeError,), {})
     monkeypatch.setitem(sys.modules, "langchain_dsplus.demo", module)
     assert isinstance(run("demo").exception, ValueError)
 

@@ -58,7 +58,7 @@ def test_a_run_that_was_cut_off_resumes_without_asking_again(tmp_path):
     assert large.asked == [f"t{i}" for i in range(12, 20)]
     assert [row["id"] for row in arm.rows] == [str(i) for i in range(20)]
     run_arm("x", router(large), ROWS, path=path, concurrency=1, advance=lambda _: None)
-    assert len(large.asked) == 8
+    assert large.asked[8:] == ["t19"]  # only what had failed is asked again
 
 
 def test_a_paired_difference_and_what_is_said_of_it():
@@ -124,3 +124,39 @@ def test_an_unfinished_run_is_continued_and_a_finished_one_starts_anew(tmp_path)
     assert not arm.exists()
     assert json.loads((folder / "setup.json").read_text())["seed"] == 1
     assert mine.exists()
+
+
+def test_somebody_elses_folder_is_left_alone(tmp_path):
+    from rich.console import Console
+
+    from langchain_dsplus.demo import DemoError
+
+    (tmp_path / "results.json").write_text("theirs")
+    (tmp_path / "holiday.png").write_bytes(b"x")
+    with pytest.raises(DemoError, match="choose another folder"):
+        _folder(tmp_path, {"model": "m"}, Console(quiet=True))
+    assert (tmp_path / "results.json").read_text() == "theirs"
+    (tmp_path / "results.json").unlink()
+    (tmp_path / "setup.json").write_text('{"cut')
+    _folder(tmp_path, {"model": "m"}, Console(quiet=True))
+    assert (tmp_path / "holiday.png").exists()
+    assert json.loads((tmp_path / "setup.json").read_text()) == {"model": "m"}
+
+
+def test_rows_on_which_the_large_model_failed_count_for_nobody(tmp_path):
+    from rich.console import Console
+
+    from langchain_dsplus.demo import DemoError
+    from langchain_dsplus.demo.story import without_failures
+
+    def arm(name, failed):
+        rows = [{"id": str(i), "label": "a", "gold": "a", "model": "large"} for i in range(20)]
+        for i in failed:
+            rows[i].update(label=None, error="TimeoutError")
+        return Arm(name, rows)
+
+    arms = without_failures([arm("LLM alone", [3]), arm("cascade", [])], Console(quiet=True))
+    assert [len(a.rows) for a in arms] == [19, 19]
+    assert arms[0].accuracy == 1.0
+    with pytest.raises(DemoError, match="TimeoutError"):
+        without_failures([arm("LLM alone", range(5))], Console(quiet=True))

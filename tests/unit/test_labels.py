@@ -107,6 +107,72 @@ def test_the_longest_label_is_meant(text, expected):
     assert match_label(text, CARDS) == expected
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The text is far from positive.",
+        "It is anything but positive.",
+        "It fails to be positive.",
+        "It lacks positive aspects.",
+        "I am unable to say positive",
+        "positive? No.",
+        "**positive**: no",
+        "positive? Definitely not.",
+        "Positive? I can't say.",
+        "It isn't positive or negative.",
+        "not positive, neutral",
+        "Positive and neutral are wrong.",
+        "I don't know whether it is positive",
+        "Sorry, I cannot tell whether positive applies",
+        "I am not sure: positive, perhaps",
+    ],
+)
+def test_negations_and_refusals_name_nothing(text):
+    assert match_label(text, SENTIMENT) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "labels", "expected"),
+    [
+        ("I can't classify this as billing or shipping.", ["billing", "shipping"], None),
+        ("Sorry, I cannot tell from this text whether billing applies", ["billing", "shipping"], None),
+        ("I can't see a parcel number. It is about shipping.", ["billing", "shipping"], "shipping"),
+        ("not billing or returns, but shipping", ["billing", "returns", "shipping"], "shipping"),
+        ("不能说是正面", ["正面", "负面"], None),
+        ("称不上正面", ["正面", "负面"], None),
+        ("谈不上正面", ["正面", "负面"], None),
+        ("无法判断是否正面", ["正面", "负面"], None),
+        # A label's own words refuse and negate nothing.
+        (
+            "I would say unable to verify identity here.",
+            ["unable_to_verify_identity", "card"],
+            "unable_to_verify_identity",
+        ),
+        ("It is card not working or lost card", ["card_not_working", "lost_card"], None),
+        ("Answer: A or B", ["A", "B"], None),
+        ("Answer: A, B", ["A", "B"], None),
+        ("A / B", ["A", "B"], None),
+        ("It may be a or billing", ["a", "billing"], None),
+        ("The answer is A because it fits.", ["A", "B"], "A"),
+        ("A reason for B", ["A", "B"], "B"),
+        ("It is a billing question", ["a", "billing"], "billing"),
+        ('{"answer": true}', ["true", "false"], "true"),
+        ('{"result": {"label": "shipping"}}', ["billing", "shipping"], "shipping"),
+        ('{"result": {"label": "shipping", "over": "billing"}}', ["billing", "shipping"], "shipping"),
+        ('{"one": {"x": "shipping"}, "two": {"x": "billing"}}', ["billing", "shipping"], None),
+        ('{"one": {"two": {"label": "shipping"}}}', ["billing", "shipping"], None),
+        ('{"label": "billing", "confidence": 1}', ["1", "billing"], "billing"),
+        ('{"Label": "billing", "runner_up": "shipping"}', ["billing", "shipping"], "billing"),
+        ('{"label": null, "rejected": "billing"}', ["billing", "shipping"], None),
+        ('{"label": "none of them", "rejected": "billing"}', ["billing", "shipping"], None),
+        ('{"class": 3, "name": "billing"}', ["billing", "shipping"], "billing"),
+    ],
+)
+def test_refusals_letters_and_objects(text, labels, expected):
+    assert match_label(text, labels) == expected
+    assert match_label(text, labels[::-1]) == expected
+
+
 def test_labels_that_exist_but_were_not_offered_hide_the_labels_inside_them():
     assert match_label("card arrival", ["card"]) == "card"
     assert match_label("card arrival", ["card"], known=CARDS) is None
@@ -374,6 +440,16 @@ def test_nothing_assigned_is_an_error(tokens):
         label_probabilities(tokens, ["yes", "no"])
 
 
+@pytest.mark.parametrize("top", [5, "yes", {"token": "no"}, [5, None], None, True])
+def test_malformed_alternatives_are_none(top):
+    assert read([token("yes", 0.6) | {"top_logprobs": top}], ["yes", "no"]) == ({"yes": 0.6, "no": 0.4}, 0.0)
+
+
+def test_two_labels_sampled_as_one_word_leave_it_unassigned():
+    tokens = [token("a", 0.99, ("b", 0.01)), token("b", 1.0)]
+    assert read(tokens, ["a", "b"]) == ({"a": 0.0, "b": 1.0}, 0.99)
+
+
 def test_minus_infinity_and_openai_s_minus_9999_are_zero():
     tokens = [token("yes", 0.0, ("no", 0.5))]
     assert read(tokens, ["yes", "no"]) == ({"yes": 0.0, "no": 1.0}, 0.5)
@@ -456,3 +532,20 @@ def test_token_logprobs_of_anything():
         Reply.response_metadata = metadata
         assert token_logprobs(Reply()) == []
     assert token_logprobs("text") == []
+
+
+def test_labels_are_a_list_and_not_one_word():
+    from langchain_core.language_models import FakeListChatModel
+
+    from langchain_dsplus import ChatClassifier, FakeSmallModel, LabelParser, PromptPruner
+    from langchain_dsplus.labels import list_labels
+
+    assert list_labels(("a", "b")) == ["a", "b"]
+    for make in (
+        lambda: LabelParser("abc"),
+        lambda: PromptPruner.from_messages([("human", "x")], labels="abc"),
+        lambda: ChatClassifier(FakeListChatModel(responses=["a"]), "abc"),
+        lambda: FakeSmallModel({}, "abc"),
+    ):
+        with pytest.raises(TypeError, match="list of labels"):
+            make()

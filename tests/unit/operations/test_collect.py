@@ -1,6 +1,8 @@
 import json
+import math
 import threading
 
+import numpy as np
 import pytest
 from langchain_core.caches import InMemoryCache
 from langchain_core.language_models import BaseChatModel
@@ -24,7 +26,7 @@ class Large(BaseChatModel):
 
     says: dict = Field(default_factory=dict)
     seen: list = Field(default_factory=list)
-    usage: dict = Field(default_factory=lambda: {"input_tokens": 10, "output_tokens": 2, "total_tokens": 12})
+    usage: dict | None = Field(default_factory=lambda: {"input_tokens": 10, "output_tokens": 2, "total_tokens": 12})
 
     @property
     def _llm_type(self):
@@ -250,6 +252,54 @@ def test_the_result_goes_through_a_file(tmp_path):
     assert Outcomes.from_jsonl(tmp_path / "outcomes.jsonl") == outcomes
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"name": "mine"}',
+        b"id,small\n1,a\n2,b",
+        b"one word",
+        b'{"chains": 5}\n',
+        b'{"id": "row great", "side": "large", "hash": "x", "asked": "y", "label": "pos"}\n{"id',
+        b"\xff\xfe\n\x00",
+    ],
+)
+def test_a_file_of_someone_else_is_never_changed(tmp_path, body):
+    path = tmp_path / "mine"
+    path.write_bytes(body)
+    large = Large()
+    with pytest.raises(ValueError, match="left as it is"):
+        collect(chain(large), path=path)
+    assert path.read_bytes() == body
+    assert large.seen == []
+
+
+def test_nothing_is_cut_off_before_all_is_checked(tmp_path):
+    path = tmp_path / "answers.jsonl"
+    collect(chain(Large()), rows("great"), path=path)
+    body = path.read_bytes() + b'{"id": "row b'
+    path.write_bytes(body)
+    with pytest.raises(ValueError, match="another input"):
+        collect(chain(Large()), [{"id": "row great", "input": {"text": "bad"}}], path=path)
+    with pytest.raises(CostLimitError):
+        collect(chain(Large()), path=path, price=PRICE, max_cost=1)
+    assert path.read_bytes() == body
+
+
+def test_a_cut_off_header_and_a_missing_line_end_are_mended(tmp_path):
+    path = tmp_path / "answers.jsonl"
+    collect(chain(Large()), rows("great"), path=path)
+    body = path.read_bytes()
+    path.write_bytes(body[:-1])  # the answer is whole
+    large = Large()
+    collect(chain(large), rows("great"), path=path)
+    assert large.seen == []
+    assert path.read_bytes().startswith(body)
+    for kept in (0, 1, 9, body.index(b"\n")):
+        path.write_bytes(body[:kept])
+        assert len(collect(chain(Large()), rows("great"), path=path)) == 1
+        assert path.read_bytes().startswith(body[: body.index(b"\n") + 1])
+
+
 # --- money ----------------------------------------------------------------------------------------------------------
 
 
@@ -301,6 +351,47 @@ def test_tokens_of_a_message_without_callbacks():
     assert outcomes.values("cost_large") == [5.0]
 
 
+def test_the_first_probe_is_one_row():
+    large = Large(usage={"input_tokens": 100, "output_tokens": 0, "total_tokens": 100})
+    data = [({"text": "great"}, None)] * 20
+    with pytest.warns(UserWarning, match="stopped at `max_cost`: 1 of 20 rows"):
+        collect(chain(large), data, price=Price(input=1000.0, output=0.0), max_cost=0.05, max_concurrency=8)
+    assert len(large.seen) == 1
+
+
+def test_the_limit_is_overshot_by_one_row_for_each_slot_at_most():
+    seen = []
+
+    def answer(value):
+        seen.append(value)
+        tokens = 1 if len(seen) == 1 else 100  # the first row misleads
+        return AIMessage("pos", usage_metadata={"input_tokens": tokens, "output_tokens": 0, "total_tokens": tokens})
+
+    data = [({"text": "great"}, None)] * 50
+    price = Price(input=1000.0, output=0.0)
+    with pytest.warns(UserWarning, match="4 of 50 rows"):
+        outcomes = collect(RunnableLambda(answer), data, price=price, max_cost=0.2, max_concurrency=3)
+    assert sum(outcomes.values("cost_large")) == pytest.approx(0.301)
+
+
+@pytest.mark.parametrize("usage", [None, {"input_tokens": -1, "output_tokens": 0, "total_tokens": 0}])
+def test_a_reply_of_unknown_cost_stops_where_there_is_a_limit(usage):
+    large = Large(usage=usage)
+    with pytest.warns(UserWarning, match="no usage and `max_cost` cannot be kept without: 1 of 3 rows"):
+        outcomes = collect(chain(large) | StrOutputParser(), price=PRICE, max_cost=10_000)
+    assert outcomes.values("large") == ["pos"]
+    assert len(large.seen) == 1
+    assert collect(chain(large), price=PRICE).values("large") == ["pos"] * 3
+
+
+def test_where_the_money_is_out_the_pruned_chain_is_not_asked():
+    pruned = Large()
+    with pytest.warns(UserWarning, match="1 of 3 rows"):
+        outcomes = collect(chain(Large(usage=None)), price=PRICE, max_cost=10_000, large_pruned=chain(pruned))
+    assert pruned.seen == []
+    assert outcomes.values("large_pruned") == [None]
+
+
 # --- the rest -------------------------------------------------------------------------------------------------------
 
 
@@ -341,6 +432,12 @@ def test_no_label_asks_for_to_label(output):
         (["text"], "row 1 .* not str"),
         ([("a", "b", "c")], "row 1"),
         ([{"id": "1", "input": "a"}, {"id": "1", "input": "b"}], "row 2 .* repeats"),
+        ([{"input": "a", "gold": 0.5}], "row 1 .* 'gold' must be .* not float"),
+        ([{"input": "a"}, {"input": "b", "gold": True}], "row 2 .* 'gold' must be .* not bool"),
+        ([("a", ["pos"])], "row 1 .* 'gold' must be .* not list"),
+        ([{"input": "a", "group": math.nan}], "row 1 .* 'group' must be .* not float"),
+        ([{"input": "a", "id": None}], "row 1 .* 'id' must be .* not NoneType"),
+        ([{"input": "a", "id": 1.5}], "row 1 .* 'id' must be .* not float"),
     ],
 )
 def test_bad_rows_are_refused_before_anything_is_asked(data, match):
@@ -379,3 +476,48 @@ def test_progress_is_shown_on_stderr(capsys):
     printed = capsys.readouterr()
     assert printed.out == ""
     assert "3/3" in printed.err
+
+
+def explode(_):
+    raise KeyError("secret")
+
+
+@pytest.mark.parametrize("to_label", [explode, lambda _: None, lambda _: 3, lambda _: ["pos"], lambda _: np.float64(1)])
+def test_a_to_label_that_fails_loses_no_answer(tmp_path, to_label):
+    path = tmp_path / "answers.jsonl"
+    done = collect(chain(Large()), path=path, to_label=lambda m: to_label(m) if "neg" in m.text else "pos")
+    assert done.values("large") == ["pos"] * 3
+    large = Large(says={"bad": "neg"})
+    outcomes = collect(chain(large), to_label=lambda m: to_label(m) if "neg" in m.text else "pos", price=PRICE)
+    assert outcomes.values("large") == ["pos", None, "pos"]
+    assert outcomes.values("error") == [None, "KeyError" if to_label is explode else "TypeError", None]
+    assert outcomes.values("cost_large") == [14.0] * 3, "it was paid"
+
+
+def test_numpy_labels_and_ids_become_plain_texts(tmp_path):
+    data = [{"id": np.int64(7), "input": {"text": "great"}, "gold": np.str_("pos"), "group": 3}]
+    path = tmp_path / "answers.jsonl"
+    (record,) = collect(chain(Large()), data, to_label=lambda _: np.str_("pos"), path=path).to_records()
+    assert [(record[key], type(record[key])) for key in ("id", "gold", "group", "large")] == [
+        ("7", str), ("pos", str), ("3", str), ("pos", str)
+    ]  # fmt: skip
+
+
+def test_about_must_be_a_dict():
+    large = Large()
+    with pytest.raises(TypeError, match="about"):
+        collect(chain(large), about="mine")
+    with pytest.raises(ValueError, match="max_cost"):
+        collect(chain(large), price=PRICE, max_cost=math.nan)
+    assert large.seen == []
+
+
+@pytest.mark.parametrize("name", ["large", "large_pruned"])
+def test_a_model_name_is_no_chain(name):
+    from langchain_core.runnables import RunnableLambda
+
+    from langchain_dsplus import FakeSmallModel
+
+    chains = {"large": RunnableLambda(lambda _: "a"), name: "gpt-4o"}
+    with pytest.raises(TypeError, match=f"`{name}` must be a chat model or a chain"):
+        collect_outcomes(FakeSmallModel({}, ["a"]), chains.pop("large"), [({"t": "x"}, "a")], **chains)

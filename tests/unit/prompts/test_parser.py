@@ -151,6 +151,18 @@ def test_wrong_inputs(value, error):
         LabelParser(LABELS).invoke(value)
 
 
+@pytest.mark.parametrize("candidates", [[["card"]], [{}], [None], 3, {"card"}])
+def test_candidates_must_be_labels(candidates):
+    with pytest.raises(ValueError, match="candidates"):
+        LabelParser(LABELS).invoke({"output": "card", "candidates": candidates})
+
+
+@pytest.mark.parametrize("text", ["I can't classify this as card or lost_card.", "Is it lost_card? No."])
+def test_refusals_are_misses(text):
+    with pytest.raises(OutputParserException):
+        LabelParser(LABELS).invoke(text)
+
+
 def test_wrong_arguments():
     for kwargs in ({"labels": []}, {"labels": ["a", "a"]}, {"labels": ["a"], "min_mass": 0.0}):
         with pytest.raises(ValueError, match=r"labels|min_mass"):

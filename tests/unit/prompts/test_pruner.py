@@ -187,6 +187,22 @@ def test_other_template_formats():
     )
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        ("human", "{{text}}: {{candidates}}"),
+        "{{text}}: {{ candidates }}",
+        ("human", "{{text}}: {{{candidates}}}"),
+        ("human", "{{text}}: {{&candidates}}"),
+        {"role": "human", "content": "{{text}}: {{candidates}}"},
+        ("human", [{"type": "text", "text": "{{text}}: {{candidates}}"}]),
+    ],
+)
+def test_mustache_does_not_escape_the_candidates(message):
+    prompt = PromptPruner.from_messages([message], labels=["a & b", "c < d"], template_format="mustache")
+    assert prompt.invoke({"text": "x & y"}).to_messages()[0].text == "x &amp; y: - a & b\n- c < d"
+
+
 def test_names_can_be_chosen():
     prompt = pruner(
         "keep", [("human", "{text}: {options}")],

@@ -426,3 +426,48 @@ async def test_cancelling_passes_through():
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I use build 22631.4.2 and he hit me.",
+        "On 5.10.20245 he left.",
+        "It was 1'000'000.5.55555 in all.",
+        "三" * 5000,
+        "3.4.5万元",
+        "10.3.1999万",
+    ],
+    ids=lambda t: t[:12],
+)
+def test_odd_numbers_never_break_it(text):
+    result = PromptTransfer(lambda _: "The narrator left.").invoke({"text": text})
+    assert result["rewrite"] in {text, "The narrator left."}
+    assert PromptTransfer(lambda t: t, fidelity=Fidelity(max_verbatim=1.0)).check(text, text)["missing"] == []
+
+
+def test_a_check_that_fails_finds_nothing_faithful_and_tells_no_text():
+    def broken(source, rewrite):
+        raise RuntimeError(source)
+
+    result = PromptTransfer(lambda _: "short", fidelity=broken).invoke({"text": "a secret statement"})
+    assert result["rewrite"] == "a secret statement"
+    assert result["transfer"]["reasons"] == ["check_error: RuntimeError"]
+    with pytest.raises(UnfaithfulRewriteError, match="check_error"):
+        PromptTransfer(lambda _: "short", fidelity=broken, on_unfaithful="raise").invoke({"text": "x y"})
+
+
+@pytest.mark.parametrize("async_", [False, True])
+def test_an_interrupt_inside_the_model_pauses_the_graph(async_):
+    from langgraph.errors import GraphInterrupt
+
+    def pause(_):
+        raise GraphInterrupt
+
+    transfer = PromptTransfer(pause)
+    with pytest.raises(GraphInterrupt):
+        asyncio.run(transfer.ainvoke({"text": "He left."})) if async_ else transfer.invoke({"text": "He left."})
+
+
+def test_the_keys_may_be_given_by_place():
+    assert PromptTransfer(lambda _: "", "a", "b").invoke({"a": "Text."})["b"] == "Text."

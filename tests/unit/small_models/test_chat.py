@@ -56,6 +56,8 @@ class Scripted(BaseChatModel):
             reply = reply.pop(0)
         if isinstance(reply, Exception):
             raise reply
+        if isinstance(reply, AIMessage):
+            return reply
         if isinstance(reply, dict):
             metadata = {"logprobs": {"content": content(reply)}} if "logprobs" in kwargs else {}
             usage = {"input_tokens": 7, "output_tokens": 1, "total_tokens": 8}
@@ -149,8 +151,10 @@ async def test_auto_falls_back_to_votes_and_remembers(async_):
         "confidence": 1.0,
     }
     assert len(model.model.calls) == 5
+    await ask(model, ["fine", "fine"], async_)
+    assert len(model.model.calls) == 5 + 2 * 5  # three replies without: that is enough
     await ask(model, ["fine"], async_)
-    assert len(model.model.calls) == 9
+    assert len(model.model.calls) == 15 + 4
     assert "logprobs" not in model.model.calls[-1][1]
     assert model.model.calls[-1][1]["temperature"] == 0.7
 
@@ -169,12 +173,92 @@ def test_auto_votes_where_the_model_refuses_the_option():
         silent.invoke("x")
 
 
-def test_one_reply_without_logprobs_does_not_condemn_the_model():
+@pytest.mark.parametrize("async_", [False, True])
+@pytest.mark.parametrize("inputs", [["fine", "odd"], ["odd", "fine"]])
+async def test_a_reply_without_logprobs_is_an_error_once_others_had_them(inputs, async_):
+    model = small({**GOOD, "odd": "negative", "late": ValueError("logprobs are off")}, votes=3)
+    odd = inputs.index("odd")
+    results = await ask(model, inputs, async_, return_exceptions=True)
+    assert isinstance(results[odd], NoLabelMassError)
+    assert results[1 - odd]["choice"] == "positive"
+    later = await ask(model, ["odd"] * 5 + ["late", "bad"], async_, return_exceptions=True)
+    assert [type(r) for r in later[:6]] == [NoLabelMassError] * 5 + [ValueError]
+    assert later[6]["choice"] == "negative"
+    assert len(model.model.calls) == 2 + 7
+
+
+@pytest.mark.parametrize("async_", [False, True])
+async def test_one_odd_reply_does_not_condemn_the_model(async_):
     model = small({**GOOD, "odd": "negative"}, votes=3)
-    model.batch(["fine", "odd"])
-    assert len(model.model.calls) == 2 + 3
-    model.batch(["fine", "bad"])
-    assert len(model.model.calls) == 5 + 2
+    assert (await ask(model, ["odd"], async_))[0]["confidence"] == 1.0
+    (fine,) = await ask(model, ["fine"], async_)
+    assert fine["probabilities"]["negative"] == pytest.approx(1 / 9, abs=1e-5)
+    assert len(model.model.calls) == 1 + 3 + 1
+
+
+class RejectedError(Exception):
+    def __init__(self, status_code):
+        super().__init__("the field logprobs is unknown")
+        self.status_code = status_code
+
+
+@pytest.mark.parametrize(
+    ("error", "votes"),
+    [
+        (RejectedError(400), True),
+        (RejectedError(422), True),
+        (TypeError("logprobs"), True),
+        (ValueError("other"), False),
+        (RejectedError(429), False),
+        (ConnectionError("while reading logprobs"), False),
+    ],
+)
+def test_only_a_rejected_option_is_voted_on_and_no_error_is_remembered(error, votes):
+    model = small({**GOOD, "odd": [error, "negative", "negative", error, "negative", "negative"]}, votes=2)
+    for _ in range(2):
+        (result,) = model.batch(["odd"], return_exceptions=True)
+        assert result["choice"] == "negative" if votes else result is error
+        if not votes:
+            model.model.replies["odd"] = [error]
+    model.invoke("fine")
+    assert "logprobs" in model.model.calls[-1][1]
+
+
+@pytest.mark.parametrize("async_", [False, True])
+async def test_labels_with_little_mass_are_no_answer(async_):
+    replies = {"q": {"I": 0.9989, "a": 0.001}, "half": {"a": 0.5, "I": 0.49}}
+    model = ChatClassifier(Scripted(replies=replies), ["a", "b"])
+    low, half = await ask(model, ["q", "half"], async_, return_exceptions=True)
+    assert isinstance(low, NoLabelMassError)
+    assert "min_mass" in str(low)
+    assert half["choice"] == "a"
+    lax = ChatClassifier(Scripted(replies=replies), ["a", "b"], min_mass=0.0)
+    assert (await ask(lax, ["q"], async_))[0]["choice"] == "a"
+
+
+def test_a_content_free_prior_may_have_little_mass():
+    replies = {"x1": {"negative": 0.6, "positive": 0.4}, "*": {"negative": 0.15, "positive": 0.05, "So": 0.8}}
+    assert small(replies, prior="content_free").invoke("x1")["choice"] == "positive"
+    with pytest.raises(NoLabelMassError):
+        small(replies).fit_prior(["y"])
+
+
+@pytest.mark.parametrize("async_", [False, True])
+@pytest.mark.parametrize(
+    "content",
+    [[5], [{"token": "positive", "logprob": 10**400}], [{"token": "positive", "logprob": "x", "top_logprobs": 5}]],
+)
+async def test_a_malformed_reply_spoils_no_other(content, async_):
+    odd = AIMessage("positive", response_metadata={"logprobs": {"content": content}})
+    results = await ask(small({**GOOD, "odd": odd}), ["fine", "odd", "bad"], async_, return_exceptions=True)
+    assert isinstance(results[1], Exception)
+    assert [results[0]["choice"], results[2]["choice"]] == ["positive", "negative"]
+
+
+def test_malformed_alternatives_are_left_out():
+    entry = {"token": "positive", "logprob": math.log(0.9), "top_logprobs": 5}
+    odd = AIMessage("positive", response_metadata={"logprobs": {"content": [entry]}})
+    assert small({"odd": odd}).invoke("odd")["probabilities"]["positive"] == pytest.approx(0.9, abs=1e-5)
 
 
 @pytest.mark.parametrize("async_", [False, True])
@@ -182,15 +266,23 @@ async def test_vote_shares(async_):
     replies = {"q1": ["positive", "negative", "It is positive.", "no idea"], "q2": ["?", "??", "", "-"]}
     model = small(replies, method="votes", votes=4)
     first, second = await ask(model, ["q1"], async_) + await ask(model, ["q2"], async_, return_exceptions=True)
-    assert first["probabilities"] == pytest.approx({"negative": 1 / 3, "positive": 2 / 3})
+    assert first["probabilities"] == pytest.approx({"negative": 1.5 / 4, "positive": 2.5 / 4})
     assert isinstance(second, ValueError)
     assert "votes" in str(second)
 
 
-def test_a_failing_vote_is_dropped_and_only_failing_votes_are_the_error():
+@pytest.mark.parametrize("other", ["I cannot say.", TimeoutError("late")])
+def test_votes_that_name_no_label_lower_the_confidence(other):
+    model = ChatClassifier(Scripted(replies={"*": ["a"] + [other] * 4}), ["a", "b", "c", "d"], method="votes")
+    answer = model.invoke("x")
+    assert answer["choice"] == "a"
+    assert answer["probabilities"] == pytest.approx({"a": 0.4, "b": 0.2, "c": 0.2, "d": 0.2})
+
+
+def test_a_failing_vote_is_an_even_one_and_only_failing_votes_are_the_error():
     failure = TimeoutError("late")
     model = small({"q1": ["positive", failure, "positive"], "q2": [failure] * 3}, method="votes", votes=3)
-    assert model.invoke("q1")["confidence"] == 1.0
+    assert model.invoke("q1")["confidence"] == pytest.approx(2.5 / 3)
     assert model.batch(["q2"], return_exceptions=True)[0] is failure
 
 
@@ -323,10 +415,10 @@ def test_a_prompt_of_one_s_own():
 
 def test_descriptions_and_unusual_labels_in_the_prompt():
     model = ChatClassifier(
-        Scripted(replies={"*": {"a{b}": 0.9}}), ["a{b}", "two\nlines"], descriptions={"a{b}": "braces"}
+        Scripted(replies={"*": {"a{b}": 0.9}}), ["a{b}", "two\nlines"], descriptions={"a{b}": "braces\n-  b"}
     )
     assert model.invoke("x")["choice"] == "a{b}"
-    assert '- a{b}: braces\n- "two\\nlines"\n' in model.model.calls[0][0]
+    assert '- a{b}: braces - b\n- "two\\nlines"\n' in model.model.calls[0][0]
 
 
 @pytest.mark.parametrize(
@@ -338,6 +430,8 @@ def test_descriptions_and_unusual_labels_in_the_prompt():
         ({"prompt": "no place"}, "text"),
         ({"prompt": 3}, "prompt"),
         ({"votes": 0}, "votes"),
+        ({"min_mass": -0.1}, "min_mass"),
+        ({"min_mass": 1.1}, "min_mass"),
         ({"temperature": 0.0}, "temperature"),
         ({"prior": {"negative": 1.0}}, "prior"),
         ({"prior": {"negative": 1.0, "positive": 0.0}}, "prior"),
@@ -435,6 +529,7 @@ def test_the_version_follows_everything_that_shapes_the_answers():
         version(prompt="{labels} {text}"),
         version(method="votes"),
         version(votes=3),
+        version(min_mass=0.4),
         version(prior="content_free"),
         version(prior={"negative": 0.5, "positive": 0.5}),
         version(score="margin"),
@@ -445,6 +540,12 @@ def test_the_version_follows_everything_that_shapes_the_answers():
     assert version(version="v7") == "v7"
     assert small().version == UNVERIFIABLE
     assert version(score=lambda p: 1.0) != base
+
+
+def test_the_repr_leaves_the_chat_model_out():
+    text = repr(ChatClassifier(Open(api_key="sk-secret"), LABELS, votes=3))
+    assert "sk-secret" not in text
+    assert "votes=3" in text
 
 
 def test_a_dump_names_the_class_and_no_secret():

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from langchain_dsplus.small_models._files import checksum
 from langchain_dsplus.small_models.base import UNVERIFIABLE
 from langchain_dsplus.small_models.sentence import Encoder, SentenceClassifier
 from langchain_dsplus.small_models.softmax import assign_folds, calibrate, fit_softmax
@@ -350,8 +351,9 @@ def test_a_damaged_folder_is_refused(tmp_path):
     body, text = head.read_bytes(), settings.read_text(encoding="utf-8")
 
     def refused(match):
-        with pytest.raises(ValueError, match=match):
+        with pytest.raises(ValueError, match=match) as caught:
             SentenceClassifier.load(tmp_path, encoder=Bags())
+        assert type(caught.value) is ValueError
 
     head.write_bytes(body[:-4])
     refused("SHA-256 differs")
@@ -364,15 +366,30 @@ def test_a_damaged_folder_is_refused(tmp_path):
     refused("not JSON")
     for changes, match in [
         ({"kind": "Other"}, "no saved SentenceClassifier"),
-        ({"format": 2}, "format 2"),
+        ({"format": 1}, "format 1"),
         ({"labels": ["one"]}, "does not fit the labels"),
         ({"labels": None}, "damaged"),
-        ({"temperature": "hot"}, "damaged"),
+        ({"temperature": "hot"}, "`temperature` has a wrong type"),
+        ({"temperature": True}, "`temperature` has a wrong type"),
+        ({"name": 5}, "`name` has a wrong type"),
+        ({"seed": "1"}, "`seed` has a wrong type"),
+        ({"encoder": {"a": 1}}, "`encoder` has a wrong type"),
+        ({"l2": -1.0}, r"not allowed for \['l2'\]"),
+        ({"score": "nonsense"}, "not allowed"),
         ({"temperature": 0.0}, "not finite"),
         ({"encoder_version": "x"}, "not the one"),
     ]:
-        settings.write_text(json.dumps({**json.loads(text), **changes}), encoding="utf-8")
+        changed = {**json.loads(text), **changes}
+        if "kind" not in changes and "format" not in changes:
+            settings.write_text(json.dumps(changed), encoding="utf-8")
+            refused("SHA-256 differs")
+        settings.write_text(json.dumps({**changed, "sha256": checksum(changed, body)}), encoding="utf-8")
         refused(match)
+    changed = {**json.loads(text), "labels": json.loads(text)["labels"][::-1]}
+    settings.write_text(json.dumps(changed), encoding="utf-8")
+    refused("SHA-256 differs")
+    settings.write_text(json.dumps({**changed, "temperature": math.nan}), encoding="utf-8")
+    refused("SHA-256 differs")
     settings.unlink()
     refused(r"model\.json is missing")
     with pytest.raises(ValueError, match="no saved"):
@@ -385,6 +402,27 @@ def test_another_heads_body_is_refused(tmp_path):
     shutil.copy(tmp_path / "two" / "head.safetensors", tmp_path / "one")
     with pytest.raises(ValueError, match="from another save"):
         SentenceClassifier.load(tmp_path / "one", encoder=Bags())
+
+
+@pytest.mark.parametrize("scale", [1e-320, 1e-200, 1e308])
+def test_weights_of_any_size_do_not_overflow(scale):
+    small = SentenceClassifier(Bags()).fit(TEXTS, LABELS, weights=[scale] * len(TEXTS))
+    assert np.isfinite(small.predict_proba(TEXTS)).all()
+    assert math.isfinite(small.temperature)
+
+
+def test_weights_scale_the_penalty_and_nothing_else():
+    heavy = SentenceClassifier(Bags(), l2=0.1).fit(TEXTS, LABELS, weights=[4.0] * len(TEXTS))
+    light = SentenceClassifier(Bags(), l2=0.025).fit(TEXTS, LABELS)
+    np.testing.assert_allclose(heavy.predict_proba(TEXTS), light.predict_proba(TEXTS), atol=1e-3)
+
+
+@pytest.mark.parametrize("value", ["secret", "0.5", None, math.nan, 10**400, [1.0]])
+def test_a_soft_target_that_is_no_number_names_its_row(value):
+    targets = [{"a": 0.5, "b": 0.5}, {"a": value}]
+    with pytest.raises(ValueError, match="item 1 of `targets` must hold probabilities") as caught:
+        SentenceClassifier(Bags()).fit(["one", "two"], targets)
+    assert "secret" not in str(caught.value)
 
 
 # --- the encoder ----------------------------------------------------------------------------------------------------
@@ -504,3 +542,13 @@ def test_a_missing_extra_is_said_before_anything_is_downloaded(monkeypatch):
     monkeypatch.setattr(sentence, "_resolve", lambda name: pytest.fail("it went on to fetch the encoder"))
     with pytest.raises(ImportError, match=r"pip install 'langchain-dsplus\[local\]'"):
         SentenceClassifier("minilm", labels=["a", "b"]).fit(["x", "y"], ["a", "b"])
+
+
+def test_an_unfitted_model_in_a_router_is_named_in_the_log(caplog):
+    from langchain_dsplus import ConfidenceRouter
+
+    def ask(_) -> str:
+        return "LARGE"
+
+    assert ConfidenceRouter(small=SentenceClassifier(Bags()), large=ask).invoke("x") == "LARGE"
+    assert "not fitted" in caplog.text

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from langchain_dsplus.small_models._files import checksum
 from langchain_dsplus.small_models.base import UNVERIFIABLE
 from langchain_dsplus.small_models.sklearn import SklearnClassifier
 
@@ -221,8 +222,9 @@ def test_a_damaged_folder_is_refused(tmp_path):
             del changed[key]
         else:
             changed[key] = value
+        changed["sha256"] = checksum(changed, body)
         (tmp_path / "model.json").write_text(json.dumps(changed), encoding="utf-8")
-        refused("no saved|format|labels")
+        refused("no saved|format|`labels` is missing")
     (tmp_path / "model.json").unlink()
     refused(r"model\.json is missing")
 
@@ -243,3 +245,47 @@ def test_a_clone_is_untied():
     copy.estimator[1].coef_ *= -1
     assert small.invoke("good phone") == before
     assert copy.invoke("good phone") != before
+
+
+@pytest.mark.parametrize("change", [{"labels": ["pos", "neg"]}, {"score": "margin"}, {"name": "x"}, {"more": 1}])
+def test_changed_settings_are_noticed(tmp_path, change):
+    pytest.importorskip("skops")
+    SklearnClassifier(pipeline()).save(tmp_path)
+    settings = json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))
+    (tmp_path / "model.json").write_text(json.dumps({**settings, **change}), encoding="utf-8")
+    with pytest.raises(ValueError, match="SHA-256 differs"):
+        SklearnClassifier.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"labels": "neg"}, "`labels` has a wrong type"),
+        ({"labels": [1, 2]}, "`labels` has a wrong type"),
+        ({"name": 5}, "`name` has a wrong type"),
+        ({"input_key": ["a"]}, "`input_key` has a wrong type"),
+        ({"score": 3}, "`score` has a wrong type"),
+        ({"score": "nonsense"}, "not allowed"),
+    ],
+)
+def test_settings_of_wrong_types_are_named(tmp_path, change, match):
+    pytest.importorskip("skops")
+    SklearnClassifier(pipeline()).save(tmp_path)
+    settings = json.loads((tmp_path / "model.json").read_text(encoding="utf-8")) | change
+    settings["sha256"] = checksum(settings, (tmp_path / "model.skops").read_bytes())
+    (tmp_path / "model.json").write_text(json.dumps(settings), encoding="utf-8")
+    with pytest.raises(ValueError, match=match) as caught:
+        SklearnClassifier.load(tmp_path)
+    assert type(caught.value) is ValueError
+
+
+def test_labels_that_would_swap_the_classes_are_refused():
+    class Estimator:
+        classes_ = np.array(["animal", "fruit"])
+
+        def predict_proba(self, rows):
+            return [[0.1, 0.9] for _ in rows]
+
+    with pytest.raises(ValueError, match="order"):
+        SklearnClassifier(Estimator(), labels=["fruit", "animal"])
+    assert SklearnClassifier(Estimator(), labels=["tier", "obst"]).invoke("apple")["choice"] == "obst"
