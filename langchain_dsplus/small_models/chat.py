@@ -63,6 +63,8 @@ class _Request(NamedTuple):
 class _Row(NamedTuple):
     probabilities: dict[str, float]
     mean_token_probability: float | None
+    vague: float = 0.0
+    """Probability that fits no label, where that is most of it."""
 
 
 _Plan = Generator[_Request, list[Any], Any]
@@ -73,7 +75,7 @@ class ChatClassifier(SmallModel):
 
     With log-probabilities an input costs one call at temperature 0, and the probabilities of the labels are read off
     the tokens (`langchain_dsplus.labels.label_probabilities`): labels of several tokens, case and space variants. An
-    input whose labels together get less than `min_mass` has no answer.
+    reply in which the labels together get less than `min_mass` says something else: it is no proof of any of them.
 
     With votes an input costs `votes` calls at `temperature`. Shares are taken over all of them: a call that failed or
     named no label counts as an even vote for every label, so that doubt lowers the confidence; where no call names a
@@ -102,8 +104,8 @@ class ChatClassifier(SmallModel):
         top_logprobs: Alternatives to ask for at each token. OpenAI allows up to 20; a label that is not among them
             gets (nearly) nothing.
         max_tokens: Limit for a reply; by default enough for the longest label.
-        min_mass: Least probability of all labels together, in [0, 1], at which log-probabilities are an answer. Below
-            it the input is a `NoLabelMassError`: the model was saying something else.
+        min_mass: Least probability of all labels together, in [0, 1], at which log-probabilities speak for one. Below
+            it, what fits no label is spread evenly over them: the choice stays, the confidence falls.
         descriptions: What a label means, shown behind it in the default prompt.
         label_temperature: T in p^(1/T), after the prior; `fit_temperature` sets it.
         **kwargs: `name`, `input_key`, `score`, `version` as in `SmallModel`. `score="mean_token_probability"` is the
@@ -268,7 +270,7 @@ class ChatClassifier(SmallModel):
         if not inputs:
             return []
         tagged = [self._tagged(c) for c in configs] if configs else [self._tagged({}) for _ in inputs]
-        rows: list[_Row | Exception] = yield from self._plan_rows(inputs, tagged, self.min_mass)
+        rows: list[_Row | Exception] = yield from self._plan_rows(inputs, tagged)
         prior: Mapping[str, float] | Exception | None = self._known_prior()
         if prior is None and self.prior == "content_free" and any(isinstance(r, _Row) for r in rows):
             prior = yield from self._plan_content_free(tagged[0])
@@ -280,7 +282,7 @@ class ChatClassifier(SmallModel):
         """Whether the model has shown that it has none."""
         return not self._seen_logprobs and self._without_logprobs >= _REPLIES_WITHOUT
 
-    def _plan_rows(self, inputs: Sequence[Any], configs: list[RunnableConfig], min_mass: float) -> _Plan:
+    def _plan_rows(self, inputs: Sequence[Any], configs: list[RunnableConfig]) -> _Plan:
         """One `_Row` or exception for each input, before any correction."""
         results: list[_Row | Exception | None] = [None] * len(inputs)
         prompts: dict[int, Any] = {}
@@ -305,7 +307,7 @@ class ChatClassifier(SmallModel):
             self._seen_logprobs = self._seen_logprobs or any(good)
             self._without_logprobs += good.count(False)
             for place, reply in zip(prompts, replies, strict=True):
-                results[place] = outcome = self._read_logprobs(reply, min_mass)
+                results[place] = outcome = self._read_logprobs(reply)
                 if outcome is None:
                     to_vote.append(place)
         if to_vote:
@@ -321,7 +323,7 @@ class ChatClassifier(SmallModel):
                 results[place] = self._count_votes(replies[n * k : (n + 1) * k])
         return results
 
-    def _read_logprobs(self, reply: Any, min_mass: float) -> _Row | Exception | None:
+    def _read_logprobs(self, reply: Any) -> _Row | Exception | None:
         """None means: ask for votes instead."""
         may_vote = self.method == "auto" and not self._seen_logprobs
         if isinstance(reply, Exception):
@@ -336,12 +338,8 @@ class ChatClassifier(SmallModel):
                     "(OpenAI: use_responses_api=False), or method='votes'"
                 )
             probabilities, unassigned = label_probabilities(tokens, self.labels)
-            if 1.0 - unassigned < min_mass:
-                return NoLabelMassError(
-                    f"the labels together have only the probability {1.0 - unassigned:.3f} in the reply, which is "
-                    f"below `min_mass` ({min_mass}): the model was saying something else"
-                )
-            return _Row(probabilities, mean_token_probability(tokens))
+            vague = unassigned if 1.0 - unassigned < self.min_mass else 0.0
+            return _Row(probabilities, mean_token_probability(tokens), vague)
         except Exception as error:  # noqa: BLE001 - a malformed reply must not spoil the batch
             return error
 
@@ -356,8 +354,7 @@ class ChatClassifier(SmallModel):
 
     def _plan_content_free(self, config: RunnableConfig) -> _Plan:
         values = [{self.input_key: text} if self.input_key is not None else text for text in CONTENT_FREE]
-        # Without `min_mass`: to an empty text a model may well say something else, and its bias still shows.
-        rows: list[_Row | Exception] = yield from self._plan_rows(values, [config] * len(values), 0.0)
+        rows: list[_Row | Exception] = yield from self._plan_rows(values, [config] * len(values))
         prior = self._mean(rows)
         if not isinstance(prior, Exception):
             self._content_free = prior
@@ -365,7 +362,7 @@ class ChatClassifier(SmallModel):
 
     def _plan_prior(self, texts: Sequence[Any]) -> _Plan:
         configs = [self._tagged({}) for _ in texts]
-        rows: list[_Row | Exception] = yield from self._plan_rows(texts, configs, self.min_mass)
+        rows: list[_Row | Exception] = yield from self._plan_rows(texts, configs)
         return self._mean(rows)
 
     def _mean(self, rows: Sequence[_Row | Exception]) -> dict[str, float] | Exception:
@@ -389,11 +386,15 @@ class ChatClassifier(SmallModel):
         if isinstance(prior, Exception):
             return prior
         try:
-            probabilities = self._corrected(row.probabilities, prior)
+            corrected = self._corrected(row.probabilities, prior)
+            # What the model would rather have said than any label speaks for none of them: spread evenly, it lowers
+            # the confidence and changes no choice.
+            even = row.vague / len(self.labels)
+            probabilities = {y: (1.0 - row.vague) * p + even for y, p in corrected.items()}
             if function is not None:
                 confidence = function(probabilities)
             elif row.mean_token_probability is not None:
-                confidence = row.mean_token_probability
+                confidence = row.mean_token_probability * (1.0 - row.vague)
             else:
                 msg = "`score='mean_token_probability'` needs log-probabilities, and the model returned none"
                 raise InvalidAnswerError(msg)
