@@ -49,6 +49,10 @@ def main() -> int:
             print(f"{path}: FAILED\n{error}")
             return 1
         if arguments.write:
+            for cell in notebook.cells:  # warnings name folders of this machine; times make every run a change
+                cell.metadata.pop("execution", None)
+                if "outputs" in cell:
+                    cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
             nbformat.write(notebook, path)
         print(f"{path}: {time.monotonic() - start:.1f} s", flush=True)
     return 0
