@@ -6,11 +6,11 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from langchain_core.callbacks import BaseCallbackHandler
 
@@ -56,6 +56,9 @@ _FILES = (
     "test-outcomes.jsonl",
 )
 _QUICK = (48, 48)
+
+
+_Setup: TypeAlias = 'tuple[str, SmallModel, Literal["none", "soft"], dict[str, Any]]'
 
 
 class DemoError(RuntimeError):
@@ -128,7 +131,11 @@ def run_demo(
         console.rule("[bold]2. Validation: both sides answer, then the threshold is chosen")
         choice = choose(smalls, splits, large, folder, console)
         console.rule("[bold]3. The untouched sentences")
-        arms = compare(smalls, choice, splits.test, large, folder=folder, console=console)
+
+        def renew() -> AbstractContextManager[Large]:
+            return large_model(model, Console(quiet=True)) if large.local else nullcontext(large)
+
+        arms = compare(smalls, choice, splits.test, renew, folder=folder, console=console)
         arms = without_failures(arms, console)
         console.print(table(arms, large.price, large.price_name))
         for line in words(arms, choice.threshold, large.title):
@@ -301,7 +308,7 @@ def compare(
     smalls: Sequence[SmallModel],
     choice: Choice,
     test: Sequence[Snippet],
-    large: Large,
+    renew: Callable[[], AbstractContextManager[Large]],
     *,
     folder: Path,
     console: Console,
@@ -311,29 +318,31 @@ def compare(
 
     from langchain_dsplus.router import ConfidenceRouter
 
-    plain, soft = large_chain(large, "none"), large_chain(large, "soft")
-    routers = {
-        **{f"small alone: {s.name}": ConfidenceRouter(small=s, large=plain, threshold=0.0) for s in smalls},
-        "LLM alone": ConfidenceRouter(small=choice.small, large=plain, mode="off"),
-        "cascade, plain prompt": ConfidenceRouter(small=choice.small, large=plain, threshold=choice.threshold),
-        "cascade, soft prompt": ConfidenceRouter(small=choice.small, large=soft, threshold=choice.threshold),
-    }
+    alone: list[_Setup] = [(f"small alone: {s.name}", s, "none", {"threshold": 0.0}) for s in smalls]
+    setups: list[_Setup] = [
+        *alone,
+        ("LLM alone", choice.small, "none", {"mode": "off"}),
+        ("cascade, plain prompt", choice.small, "none", {"threshold": choice.threshold}),
+        ("cascade, soft prompt", choice.small, "soft", {"threshold": choice.threshold}),
+    ]
     columns = (TextColumn("{task.description:<30}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     arms = []
     with Progress(*columns, console=console) as progress:
-        for number, (name, router) in enumerate(routers.items()):
+        for number, (name, small, pruning, settings) in enumerate(setups):
             task = progress.add_task(name, total=len(test))
-            router.warmup()
-            arms.append(
-                run_arm(
-                    name,
-                    router,
-                    test,
-                    path=folder / f"arm-{number}.jsonl",
-                    concurrency=large.concurrency,
-                    advance=lambda n, task=task: progress.advance(task, n),  # type: ignore[misc]
+            # A local server remembers prompts: each arm gets a fresh one, so that none is quicker for coming later.
+            with renew() as fresh:
+                router = ConfidenceRouter(small=small, large=large_chain(fresh, pruning), **settings).warmup()
+                arms.append(
+                    run_arm(
+                        name,
+                        router,
+                        test,
+                        path=folder / f"arm-{number}.jsonl",
+                        concurrency=fresh.concurrency,
+                        advance=lambda n, task=task: progress.advance(task, n),  # type: ignore[misc]
+                    )
                 )
-            )
     return arms
 
 
