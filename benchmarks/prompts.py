@@ -173,7 +173,7 @@ def measure(context: Context, task: Task, llm: Any) -> Figures:
         {"small": answer["choice"], "confidence": answer["confidence"], "gold": row.label}
         for row, answer in zip(task.validation, seen, strict=True)
     ]
-    proficient = proficient_classes(outcomes, threshold, labels=task.labels, min_recall=MIN_RECALL)
+    proficient = proficient_classes(outcomes, threshold, labels=task.labels, max_risk=None, min_recall=MIN_RECALL)
 
     answers = small.batch([row.text for row in task.test])
     hard = [(row, a) for row, a in zip(task.test, answers, strict=True) if not a["confidence"] > threshold]

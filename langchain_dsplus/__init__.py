@@ -12,37 +12,60 @@ from langchain_dsplus._version import __version__
 
 if TYPE_CHECKING:
     from langchain_dsplus.answer import Answer, Route
-    from langchain_dsplus.calibration import TemperatureScaling, expected_calibration_error
+    from langchain_dsplus.calibration import (
+        IsotonicCalibration,
+        PlattScaling,
+        TemperatureScaling,
+        aurc,
+        auroc,
+        brier_score,
+        expected_calibration_error,
+    )
     from langchain_dsplus.graphs import create_dispute_graph
-    from langchain_dsplus.operations.collect import collect_outcomes
+    from langchain_dsplus.operations.collect import acollect_outcomes, collect_outcomes
     from langchain_dsplus.operations.prices import Price
     from langchain_dsplus.operations.recorder import JSONLRecorder, Recorder
     from langchain_dsplus.outcomes import Outcomes
+    from langchain_dsplus.procedure import certify_cascade
+    from langchain_dsplus.prompts.conformal import ConformalCandidates
     from langchain_dsplus.prompts.extractive import ExtractiveSummarizer
     from langchain_dsplus.prompts.fidelity import Fidelity
     from langchain_dsplus.prompts.parser import LabelParser
     from langchain_dsplus.prompts.proficient import proficient_classes
     from langchain_dsplus.prompts.pruner import PromptPruner
     from langchain_dsplus.prompts.transfer import PromptTransfer
+    from langchain_dsplus.report import render_report, write_report
     from langchain_dsplus.router import ConfidenceRouter
     from langchain_dsplus.small_models.base import SmallModel
     from langchain_dsplus.small_models.chat import ChatClassifier
     from langchain_dsplus.small_models.fake import FakeSmallModel
     from langchain_dsplus.small_models.sentence import SentenceClassifier
     from langchain_dsplus.small_models.sklearn import SklearnClassifier
+    from langchain_dsplus.threshold.certificate import Certificate
+    from langchain_dsplus.threshold.certify import certify
     from langchain_dsplus.threshold.choose import choose_threshold
     from langchain_dsplus.threshold.curves import cost_quality_curve, risk_coverage_curve
+    from langchain_dsplus.threshold.deferral import apgr, cost_at_parity, cpt, deferral_curve
+    from langchain_dsplus.threshold.gain import GainModel, LearnedGain
+    from langchain_dsplus.threshold.path import coverage_path
+    from langchain_dsplus.threshold.planning import plan_sample_size
 
 _HOME = {
     "Answer": "answer",
+    "Certificate": "threshold.certificate",
     "ChatClassifier": "small_models.chat",
     "ConfidenceRouter": "router",
+    "ConformalCandidates": "prompts.conformal",
     "ExtractiveSummarizer": "prompts.extractive",
     "FakeSmallModel": "small_models.fake",
     "Fidelity": "prompts.fidelity",
+    "GainModel": "threshold.gain",
+    "IsotonicCalibration": "calibration",
     "JSONLRecorder": "operations.recorder",
     "LabelParser": "prompts.parser",
+    "LearnedGain": "threshold.gain",
     "Outcomes": "outcomes",
+    "PlattScaling": "calibration",
     "Price": "operations.prices",
     "PromptPruner": "prompts.pruner",
     "PromptTransfer": "prompts.transfer",
@@ -52,25 +75,45 @@ _HOME = {
     "SklearnClassifier": "small_models.sklearn",
     "SmallModel": "small_models.base",
     "TemperatureScaling": "calibration",
+    "acollect_outcomes": "operations.collect",
+    "apgr": "threshold.deferral",
+    "aurc": "calibration",
+    "auroc": "calibration",
+    "brier_score": "calibration",
+    "certify": "threshold.certify",
+    "certify_cascade": "procedure",
     "choose_threshold": "threshold.choose",
     "collect_outcomes": "operations.collect",
+    "cost_at_parity": "threshold.deferral",
     "cost_quality_curve": "threshold.curves",
+    "coverage_path": "threshold.path",
+    "cpt": "threshold.deferral",
     "create_dispute_graph": "graphs",
+    "deferral_curve": "threshold.deferral",
     "expected_calibration_error": "calibration",
+    "plan_sample_size": "threshold.planning",
     "proficient_classes": "prompts.proficient",
+    "render_report": "report",
     "risk_coverage_curve": "threshold.curves",
+    "write_report": "report",
 }
 
 __all__ = [
     "Answer",
+    "Certificate",
     "ChatClassifier",
     "ConfidenceRouter",
+    "ConformalCandidates",
     "ExtractiveSummarizer",
     "FakeSmallModel",
     "Fidelity",
+    "GainModel",
+    "IsotonicCalibration",
     "JSONLRecorder",
     "LabelParser",
+    "LearnedGain",
     "Outcomes",
+    "PlattScaling",
     "Price",
     "PromptPruner",
     "PromptTransfer",
@@ -81,13 +124,27 @@ __all__ = [
     "SmallModel",
     "TemperatureScaling",
     "__version__",
+    "acollect_outcomes",
+    "apgr",
+    "aurc",
+    "auroc",
+    "brier_score",
+    "certify",
+    "certify_cascade",
     "choose_threshold",
     "collect_outcomes",
+    "cost_at_parity",
     "cost_quality_curve",
+    "coverage_path",
+    "cpt",
     "create_dispute_graph",
+    "deferral_curve",
     "expected_calibration_error",
+    "plan_sample_size",
     "proficient_classes",
+    "render_report",
     "risk_coverage_curve",
+    "write_report",
 ]
 
 

@@ -7,13 +7,16 @@ and strict JSON unchanged.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-Reason = Literal["confident", "unsure", "error", "off", "shadow", "audit", "budget", "never_local"]
-"""Why an input was accepted or escalated."""
+Reason = Literal[
+    "confident", "unsure", "error", "off", "shadow", "audit", "budget", "never_local", "not_certified", "mismatch"
+]
+"""Why an input was accepted or escalated. `not_certified`: the certificate is a refusal. `mismatch`: the router's parts
+are not those of its certificate, which is void so."""
 
 
 class Answer(TypedDict):
@@ -55,6 +58,14 @@ class Route(TypedDict):
     """The labels that the large model was offered, where a pruner cut them."""
     pruning: NotRequired[str]
     """What the pruner did: `soft`, `hard`, `keep`, `none`; with the reason where it offered all instead."""
+    certificate: NotRequired[str]
+    """The id of the certificate under which it was decided."""
+    conformal_set: NotRequired[list[str]]
+    """The labels that the small model holds possible, where a pruner has conformal candidates."""
+    conflict: NotRequired[bool]
+    """Whether the large model named a label outside `conformal_set`; missing where it was not compared.
+
+    In a stream the route goes first, without it: then it is in the recorder's row."""
     transfer: NotRequired[dict[str, Any]]
     """What prompt transfer did, where it ran: tokens before and after, faithful or not, why."""
 
@@ -69,21 +80,47 @@ class Context(TypedDict):
 class EscalationContext(dict[str, Any]):
     """A `Context` that also carries notes back to the router.
 
-    It is an ordinary dict with exactly the keys `answer` and `probabilities`; whoever formats the prompt may leave in
-    `notes` what the `Route` should say about it (the candidates offered, say). The notes are no part of the value.
+    It is an ordinary dict with exactly the keys `answer` and `probabilities`. Whoever formats the prompt may leave in
+    `notes` what the `Route` should say about it (the candidates offered, say), and in `later` functions of the large
+    model's output that return such a note, or None. `reason` says why the input escalated, None where nobody knows.
+    `watched` is the small model's answer where the prompt must stay plain: for notes, never for the prompt. None of
+    these is part of the value.
     """
 
-    __slots__ = ("notes",)
+    __slots__ = ("later", "notes", "reason", "watched")
 
-    def __init__(self, answer: Answer | None, probabilities: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        answer: Answer | None,
+        probabilities: Mapping[str, float],
+        reason: Reason | None = None,
+        *,
+        watched: Answer | None = None,
+    ) -> None:
         super().__init__(answer=answer, probabilities=dict(probabilities))
         self.notes: dict[str, Any] = {}
+        self.later: dict[str, Callable[[Any], Any]] = {}
+        self.reason: Reason | None = reason
+        self.watched: Answer | None = watched
+
+    def take_over(self, other: EscalationContext) -> None:
+        """Stand in for another context: what is noted here is noted there."""
+        self.notes, self.later, self.reason, self.watched = other.notes, other.later, other.reason, other.watched
 
 
 def note(context: object, **notes: Any) -> None:
     """Leave notes for the `Route` on an escalation context; anything else is ignored."""
     if isinstance(context, EscalationContext):
         context.notes.update(notes)
+
+
+def note_later(context: object, **notes: Callable[[Any], Any]) -> None:
+    """Leave notes that need the large model's output: functions of it. Anything but an escalation context is ignored.
+
+    A note that is None, or whose function fails, is left out.
+    """
+    if isinstance(context, EscalationContext):
+        context.later.update(notes)
 
 
 def is_context(value: object) -> bool:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeAlias
 
 import numpy as np
 
 from langchain_dsplus._imports import require
+from langchain_dsplus.answer import NotFittedError
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -102,7 +105,7 @@ class TemperatureScaling:
             Itself. No rows leave T at 1.
 
         Raises:
-            ValueError: If shapes do not fit, or a number is not finite.
+            ValueError: If shapes do not fit, a number is not finite, or `weights` are negative or all 0.
         """
         logits = self._logits(rows)
         wanted = one_hot(targets, logits.shape[1])
@@ -115,6 +118,9 @@ class TemperatureScaling:
         w = np.ones(len(logits)) if weights is None else np.asarray(weights, dtype=np.float64)
         if w.shape != (len(logits),):
             msg = f"`weights` must have shape ({len(logits)},), not {w.shape}"
+            raise ValueError(msg)
+        if not (np.isfinite(w) & (w >= 0)).all() or not w.any():
+            msg = "`weights` must be finite numbers, at least 0, not all 0"
             raise ValueError(msg)
 
         def loss(log_t: float) -> float:
@@ -130,6 +136,35 @@ class TemperatureScaling:
     def transform(self, rows: ArrayLike) -> Floats:
         """Return calibrated probabilities, shape (n, K); for two classes in one column, shape (n, 2)."""
         return softmax(self._logits(rows) / self.temperature)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the state as plain JSON values."""
+        return {
+            "kind": "temperature",
+            "temperature": self.temperature,
+            "bounds": list(self.bounds),
+            "from_probabilities": self.from_probabilities,
+        }
+
+    @classmethod
+    def from_dict(cls, state: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` wrote.
+
+        Raises:
+            ValueError: If a field is missing or holds what `to_dict` does not write; the message names it.
+        """
+        _check_kind(state, "temperature")
+        low, high = _state_numbers(state, "bounds", length=2)
+        (temperature,) = _state_numbers(state, "temperature")
+        if not temperature > 0.0:
+            msg = "`temperature` of the saved state must be greater than 0"
+            raise ValueError(msg)
+        if not isinstance(state.get("from_probabilities"), bool):
+            msg = "`from_probabilities` of the saved state must be true or false"
+            raise ValueError(msg)  # noqa: TRY004
+        scaling = cls(bounds=(low, high), from_probabilities=state["from_probabilities"])
+        scaling.temperature = temperature
+        return scaling
 
     def _logits(self, rows: ArrayLike) -> Floats:
         values = np.asarray(rows, dtype=np.float64)
@@ -150,23 +185,290 @@ class TemperatureScaling:
         return values
 
 
-def expected_calibration_error(
-    confidences: ArrayLike,
-    correct: ArrayLike,
-    *,
-    bins: int = 15,
-    scheme: Literal["equal_mass", "equal_width"] = "equal_mass",
-) -> float:
-    """How far confidence is from accuracy, on average over bins; in [0, 1], 0 is calibrated.
+class PlattScaling:
+    """P(correct | score) as a sigmoid of the score: 1 / (1 + exp(-(slope * score + intercept))).
 
-    ECE = sum over bins of (rows in it / n) * |its accuracy - its mean confidence| (Naeini et al. 2015). Equal-mass
-    bins hold equally many rows (adaptive ECE, Nguyen and O'Connor 2015); equal confidences never part.
+    Two numbers, so a few hundred held-out rows will do (Platt 1999). They are fitted by scikit-learn's logistic
+    regression without a penalty, on Platt's targets (n+ + 1) / (n+ + 2) and 1 / (n- + 2) in place of 1 and 0, so that
+    the result stays finite where a score parts right from wrong without a miss.
+
+    The map is strictly monotone: equal scores stay equal, distinct ones stay distinct (up to rounding where the
+    sigmoid is flat), so the same rows can be accepted as before. A negative slope says that higher scores are right
+    less often: such a score is no confidence.
+
+    Attributes:
+        slope: None before `fit`.
+        intercept: None before `fit`.
+
+    Example:
+        >>> platt = PlattScaling().fit([0.2, 0.4, 0.6, 0.8] * 25, [False, False, True, True] * 25)
+        >>> [round(float(p), 2) for p in platt.predict([0.3, 0.5, 0.7])]
+        [0.01, 0.5, 0.99]
+    """
+
+    def __init__(self) -> None:
+        self.slope: float | None = None
+        self.intercept: float | None = None
+
+    def fit(self, scores: ArrayLike, correct: ArrayLike) -> Self:
+        """Fit slope and intercept.
+
+        Args:
+            scores: Of held-out rows, shape (n,); any finite numbers.
+            correct: Whether the choice was right, shape (n,).
+
+        Returns:
+            Itself.
+
+        Raises:
+            ValueError: If there is no row, shapes differ, or a value is not what it should be.
+            ImportError: If scikit-learn is missing.
+        """
+        s, y = _scored(scores, correct, "scores")
+        # In units of its own spread: an energy of 500 and a probability are fitted alike.
+        center, spread = float(s.mean()), float(s.std())
+        spread = spread if spread > 0.0 else 1.0
+        z = ((s - center) / spread)[:, None]
+        right = int(y.sum())
+        target = np.where(y == 1.0, (right + 1.0) / (right + 2.0), 1.0 / (len(y) - right + 2.0))
+        linear: Any = require("sklearn.linear_model", "sklearn")
+        # A target t is a row that is right with weight t and wrong with weight 1 - t. C = 1e10: no penalty.
+        model = linear.LogisticRegression(C=1e10, tol=1e-8, max_iter=1000)
+        model.fit(
+            np.concatenate([z, z]),
+            np.repeat([1, 0], len(y)),
+            sample_weight=np.concatenate([target, 1.0 - target]),
+        )
+        self.slope = float(model.coef_[0, 0]) / spread
+        self.intercept = float(model.intercept_[0]) - self.slope * center
+        return self
+
+    def predict(self, scores: ArrayLike) -> Floats:
+        """Return P(correct | score), the shape of `scores`; NaN for a score that is not finite.
+
+        Raises:
+            NotFittedError: If nothing was fitted or loaded.
+        """
+        if self.slope is None or self.intercept is None:
+            raise NotFittedError(_UNFITTED)
+        s = _finite_or_nan(scores)
+        z = np.clip(self.slope * s + self.intercept, -700.0, 700.0)
+        result: Floats = 1.0 / (1.0 + np.exp(-z))
+        return result
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the state as plain JSON values."""
+        return {"kind": "platt", "slope": self.slope, "intercept": self.intercept}
+
+    @classmethod
+    def from_dict(cls, state: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` wrote.
+
+        Raises:
+            ValueError: If a field is missing or is no finite number; the message names it.
+        """
+        _check_kind(state, "platt")
+        scaling = cls()
+        if state.get("slope") is None and state.get("intercept") is None:
+            return scaling
+        (scaling.slope,) = _state_numbers(state, "slope")
+        (scaling.intercept,) = _state_numbers(state, "intercept")
+        return scaling
+
+
+class IsotonicCalibration:
+    """P(correct | score) as any map that never falls: scikit-learn's isotonic regression.
+
+    It bends where a sigmoid cannot, and needs more rows for it: a thousand or more.
+
+    The map has steps. Scores on one step become equal, and equal scores stand or fall together, so the thresholds that
+    remain are coarser than before; it never turns two scores around. A cascade needs no calibration to choose a
+    threshold on one score: use it to show probabilities, or to bring several models under one threshold. Between the
+    scores it was fitted on it is linear; beyond them it is flat.
+
+    Attributes:
+        scores: Where the map bends, ascending; empty before `fit`.
+        probabilities: P(correct) there, never falling.
+
+    Example:
+        >>> isotonic = IsotonicCalibration().fit([0.1, 0.2, 0.3, 0.4], [False, True, False, True])
+        >>> isotonic.predict([0.0, 0.2, 0.25, 0.3, 0.9]).tolist()
+        [0.0, 0.5, 0.5, 0.5, 1.0]
+    """
+
+    def __init__(self) -> None:
+        self.scores: list[float] = []
+        self.probabilities: list[float] = []
+
+    def fit(self, scores: ArrayLike, correct: ArrayLike) -> Self:
+        """Fit the map; rows with equal scores count as one, with their mean.
+
+        Args:
+            scores: Of held-out rows, shape (n,); any finite numbers.
+            correct: Whether the choice was right, shape (n,).
+
+        Returns:
+            Itself.
+
+        Raises:
+            ValueError: If there is no row, shapes differ, or a value is not what it should be.
+            ImportError: If scikit-learn is missing.
+        """
+        s, y = _scored(scores, correct, "scores")
+        isotonic: Any = require("sklearn.isotonic", "sklearn")
+        model = isotonic.IsotonicRegression(y_min=0.0, y_max=1.0, increasing=True, out_of_bounds="clip").fit(s, y)
+        self.scores = [float(x) for x in model.X_thresholds_]
+        self.probabilities = [float(p) for p in model.y_thresholds_]
+        return self
+
+    def predict(self, scores: ArrayLike) -> Floats:
+        """Return P(correct | score), the shape of `scores`; NaN for a score that is not finite.
+
+        Raises:
+            NotFittedError: If nothing was fitted or loaded.
+        """
+        if not self.scores:
+            raise NotFittedError(_UNFITTED)
+        result: Floats = np.interp(_finite_or_nan(scores), self.scores, self.probabilities)
+        return result
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the state as plain JSON values."""
+        return {"kind": "isotonic", "scores": list(self.scores), "probabilities": list(self.probabilities)}
+
+    @classmethod
+    def from_dict(cls, state: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` wrote.
+
+        Raises:
+            ValueError: If a field is missing, holds what is no finite number, or the map falls; the message names it.
+        """
+        _check_kind(state, "isotonic")
+        scores, probabilities = _state_numbers(state, "scores"), _state_numbers(state, "probabilities")
+        if len(scores) != len(probabilities) or any(b <= a for a, b in pairwise(scores)):
+            msg = "`scores` of the saved state must ascend, one for each of `probabilities`"
+            raise ValueError(msg)
+        if any(b < a for a, b in pairwise(probabilities)) or not all(0.0 <= p <= 1.0 for p in probabilities):
+            msg = "`probabilities` of the saved state must lie in [0, 1] and never fall"
+            raise ValueError(msg)
+        calibration = cls()
+        calibration.scores, calibration.probabilities = scores, probabilities
+        return calibration
+
+
+_UNFITTED = "this calibration is not fitted: call `fit(scores, correct)`, or `from_dict` with a saved state"
+
+
+def _check_kind(state: Mapping[str, Any], kind: str) -> None:
+    if not isinstance(state, Mapping) or state.get("kind") != kind:
+        msg = f"the saved state is not of kind {kind!r}: pass what `to_dict` returned"
+        raise ValueError(msg)
+
+
+def _state_numbers(state: Mapping[str, Any], name: str, *, length: int | None = None) -> list[float]:
+    value = state.get(name)
+    values: list[Any] = list(value) if isinstance(value, (list, tuple)) else [value]
+    fine = all(isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x) for x in values)
+    if not fine or (length is not None and len(values) != length):
+        msg = f"`{name}` of the saved state is missing, or holds what is no finite number"
+        raise ValueError(msg)
+    return [float(x) for x in values]
+
+
+def _finite_or_nan(scores: ArrayLike) -> Floats:
+    values = np.asarray(scores, dtype=np.float64)
+    result: Floats = np.where(np.isfinite(values), values, np.nan)
+    return result
+
+
+def _scored(confidences: ArrayLike, correct: ArrayLike, name: str = "confidences") -> tuple[Floats, Floats]:
+    p = np.asarray(confidences, dtype=np.float64)
+    y = np.asarray(correct, dtype=np.float64)
+    if p.ndim != 1 or p.shape != y.shape or not len(p):
+        msg = f"`{name}` and `correct` must have the same shape (n,), n > 0, not {p.shape} and {y.shape}"
+        raise ValueError(msg)
+    if not np.isfinite(p).all():
+        msg = f"`{name}` holds a number that is not finite: leave out the rows where the small model failed"
+        raise ValueError(msg)
+    if not ((y == 0.0) | (y == 1.0)).all():
+        msg = "`correct` must hold True or False (1 or 0): leave out the rows where nobody knows"
+        raise ValueError(msg)
+    return p, y
+
+
+# --- how honest -----------------------------------------------------------------------------------------------------
+
+Scheme: TypeAlias = Literal["equal_mass", "equal_width"]
+
+
+class ReliabilityBin(NamedTuple):
+    """Rows of about the same confidence: a point of a reliability diagram."""
+
+    n: int
+    """Rows in the bin, at least 1."""
+    confidence: float
+    """Their mean confidence."""
+    accuracy: float
+    """Share of them that is right."""
+
+
+def reliability_bins(
+    confidences: ArrayLike, correct: ArrayLike, *, bins: int = 15, scheme: Scheme = "equal_mass"
+) -> list[ReliabilityBin]:
+    """Return the points of a reliability diagram, from unsure to sure; bins without a row are left out.
 
     Args:
         confidences: Probabilities of the chosen class, shape (n,).
         correct: Whether the choice was right, shape (n,).
         bins: How many bins at most.
-        scheme: How to cut them.
+        scheme: `equal_mass`: bins hold equally many rows, and equal confidences never part. `equal_width`: bins
+            (0, 1/bins], (1/bins, 2/bins], ..., the first with 0 (Guo et al. 2017).
+
+    Raises:
+        ValueError: If there is no row, shapes differ, or a confidence is outside [0, 1].
+
+    Example:
+        >>> [tuple(b) for b in reliability_bins([0.5, 0.5, 1.0, 1.0], [True, False, True, True], bins=2)]
+        [(2, 0.5, 0.5), (2, 1.0, 1.0)]
+    """
+    p, y = _scored(confidences, correct)
+    if not ((p >= 0) & (p <= 1)).all():
+        msg = "`confidences` must lie in [0, 1]"
+        raise ValueError(msg)
+    if bins < 1:
+        msg = "`bins` must be at least 1"
+        raise ValueError(msg)
+    if scheme == "equal_width":
+        places = np.searchsorted(np.linspace(0.0, 1.0, bins + 1)[1:-1], p, side="left")
+    elif scheme == "equal_mass":
+        # A row's bin comes from the rank of the first row with its confidence, so that ties stay together.
+        first = np.searchsorted(np.sort(p), p, side="left")
+        places = (first * bins) // len(p)
+    else:
+        msg = f"`scheme` must be 'equal_mass' or 'equal_width', not {scheme!r}"
+        raise ValueError(msg)
+    counts = np.bincount(places, minlength=bins)
+    sure, right = (np.bincount(places, weights=w, minlength=bins) for w in (p, y))
+    return [
+        ReliabilityBin(n, s / n, r / n)
+        for n, s, r in zip(counts.tolist(), sure.tolist(), right.tolist(), strict=True)
+        if n
+    ]
+
+
+def expected_calibration_error(
+    confidences: ArrayLike, correct: ArrayLike, *, bins: int = 15, scheme: Scheme = "equal_mass"
+) -> float:
+    """How far confidence is from accuracy, on average over bins; in [0, 1], 0 is calibrated.
+
+    ECE = sum over bins of (rows in it / n) * |its accuracy - its mean confidence| (Naeini et al. 2015). With bins of
+    equal mass it is the adaptive ECE (Nguyen and O'Connor 2015).
+
+    Args:
+        confidences: Probabilities of the chosen class, shape (n,).
+        correct: Whether the choice was right, shape (n,).
+        bins: How many bins at most.
+        scheme: How to cut them, as in `reliability_bins`.
 
     Raises:
         ValueError: If there is no row, shapes differ, or a confidence is outside [0, 1].
@@ -175,67 +477,134 @@ def expected_calibration_error(
         >>> round(expected_calibration_error([0.9, 0.9, 0.6, 0.6], [True, True, True, False], bins=2), 3)
         0.1
     """
-    p = np.asarray(confidences, dtype=np.float64)
-    y = np.asarray(correct, dtype=np.float64)
-    if p.ndim != 1 or p.shape != y.shape or not len(p):
-        msg = f"`confidences` and `correct` must have the same shape (n,), n > 0, not {p.shape} and {y.shape}"
-        raise ValueError(msg)
-    if not ((p >= 0) & (p <= 1)).all():
-        msg = "`confidences` must lie in [0, 1]"
-        raise ValueError(msg)
-    if bins < 1:
-        msg = "`bins` must be at least 1"
-        raise ValueError(msg)
-    if scheme == "equal_width":
-        places = np.minimum((p * bins).astype(np.intp), bins - 1)
-    elif scheme == "equal_mass":
-        # A row's bin comes from the rank of the first row with its confidence, so that ties stay together.
-        first = np.searchsorted(np.sort(p), p, side="left")
-        places = (first * bins) // len(p)
-    else:
-        msg = f"`scheme` must be 'equal_mass' or 'equal_width', not {scheme!r}"
-        raise ValueError(msg)
-    gaps = np.bincount(places, weights=y - p, minlength=bins)
-    return float(np.abs(gaps).sum() / len(p))
+    found = reliability_bins(confidences, correct, bins=bins, scheme=scheme)
+    return math.fsum(b.n * abs(b.accuracy - b.confidence) for b in found) / sum(b.n for b in found)
 
 
 def brier_score(probabilities: ArrayLike, targets: ArrayLike) -> float:
-    """Mean squared distance between probabilities and truth, summed over classes; in [0, 2], 0 is perfect.
+    """Mean squared distance between probabilities and truth; 0 is perfect.
+
+    Over K columns the squares are summed (Brier 1950), in [0, 2]. For a single probability of being right, shape (n,),
+    it is the mean of (p - y)^2, in [0, 1]: half as much as the same as two columns, and scikit-learn's
+    `brier_score_loss`.
 
     Args:
-        probabilities: Shape (n, K).
-        targets: Class numbers, shape (n,), or distributions, shape (n, K).
+        probabilities: Shape (n, K); or (n,), of class 1 of two (or of being right).
+        targets: Class numbers, shape (n,); distributions, shape (n, K); or True and False.
 
     Example:
-        >>> round(brier_score([[0.8, 0.2], [0.4, 0.6]], [0, 1]), 3)
-        0.2
+        >>> round(brier_score([[0.8, 0.2], [0.4, 0.6]], [0, 1]), 3), round(brier_score([0.2, 0.6], [0, 1]), 3)
+        (0.2, 0.1)
     """
-    p, wanted = _pair(probabilities, targets)
-    return float(((p - wanted) ** 2).sum(axis=1).mean())
+    p, wanted, one = _pair(probabilities, targets)
+    return float(((p - wanted) ** 2).sum(axis=1).mean()) / (2.0 if one else 1.0)
 
 
 def negative_log_likelihood(probabilities: ArrayLike, targets: ArrayLike) -> float:
     """Mean of -log p(truth) in nats; at least 0. Probabilities below 1e-12 count as 1e-12.
 
     Args:
-        probabilities: Shape (n, K).
-        targets: Class numbers, shape (n,), or distributions, shape (n, K).
+        probabilities: Shape (n, K); or (n,), of class 1 of two (or of being right).
+        targets: Class numbers, shape (n,); distributions, shape (n, K); or True and False.
 
     Example:
         >>> round(negative_log_likelihood([[0.5, 0.5]], [0]), 4)
         0.6931
     """
-    p, wanted = _pair(probabilities, targets)
+    p, wanted, _ = _pair(probabilities, targets)
     return float(-(wanted * np.log(np.maximum(p, _TINY))).sum(axis=1).mean()) + 0.0
 
 
-def _pair(probabilities: ArrayLike, targets: ArrayLike) -> tuple[Floats, Floats]:
+def _pair(probabilities: ArrayLike, targets: ArrayLike) -> tuple[Floats, Floats, bool]:
+    """Probabilities and truth, both (n, K), and whether they came as one column."""
     p = np.asarray(probabilities, dtype=np.float64)
+    one = p.ndim == 1
+    if one:
+        p = np.stack([1.0 - p, p], axis=1)
     if p.ndim != 2 or not len(p):
-        msg = f"`probabilities` must have shape (n, K), n > 0, not {p.shape}"
+        msg = f"`probabilities` must have shape (n, K) or (n,), n > 0, not {np.shape(probabilities)}"
         raise ValueError(msg)
-    wanted = one_hot(targets, p.shape[1])
+    if not ((p >= -1e-9) & (p <= 1 + 1e-9)).all():
+        msg = "`probabilities` must lie in [0, 1]"
+        raise ValueError(msg)
+    truth = np.asarray(targets)
+    wanted = one_hot(truth.astype(np.intp) if truth.dtype == bool else truth, p.shape[1])
     if len(wanted) != len(p):
         msg = f"`targets` has {len(wanted)} rows, `probabilities` has {len(p)}"
         raise ValueError(msg)
-    return p, wanted
+    return p, wanted, one
+
+
+# --- how well it ranks ----------------------------------------------------------------------------------------------
+
+
+def auroc(confidences: ArrayLike, correct: ArrayLike) -> float:
+    """How well confidence tells right from wrong: P(a right answer has more of it than a wrong one); ties count half.
+
+    1 is perfect, 0.5 no better than chance (Hanley and McNeil 1982). Any score will do; only its order matters.
+
+    Args:
+        confidences: Finite numbers, shape (n,).
+        correct: Whether the choice was right, shape (n,).
+
+    Raises:
+        ValueError: If there is no row, shapes differ, or all rows are right, or all wrong: then there is nothing to
+            tell apart.
+
+    Example:
+        >>> auroc([0.9, 0.8, 0.8, 0.3], [True, True, False, False])
+        0.875
+    """
+    s, y = _scored(confidences, correct)
+    right = int(y.sum())
+    wrong = len(y) - right
+    if not right or not wrong:
+        msg = f"`correct` holds {'no' if not right else 'only'} right answers: AUROC is not defined"
+        raise ValueError(msg)
+    ordered = np.sort(s)
+    # The mean of a tie's first and last rank, from 1.
+    ranks = (np.searchsorted(ordered, s, side="left") + np.searchsorted(ordered, s, side="right") + 1) / 2.0
+    return float((ranks[y == 1.0].sum() - right * (right + 1) / 2.0) / (right * wrong))
+
+
+def aurc(confidences: ArrayLike, correct: ArrayLike) -> float:
+    """Area under the risk-coverage curve: the mean risk over the n coverages 1/n, 2/n, ..., 1; lower is better.
+
+    The risk at a coverage is the share of wrong answers among the rows accepted there (Geifman and El-Yaniv 2017).
+    Within a tie any order is as good as another: its errors are spread evenly.
+
+    Args:
+        confidences: Finite numbers, shape (n,).
+        correct: Whether the choice was right, shape (n,).
+
+    Raises:
+        ValueError: If there is no row, shapes differ, or a value is not what it should be.
+
+    Example:
+        >>> round(aurc([0.9, 0.8, 0.3], [True, True, False]), 4)
+        0.1111
+    """
+    s, y = _scored(confidences, correct)
+    order = np.argsort(-s, kind="stable")
+    s, wrong = s[order], 1.0 - y[order]
+    last = np.concatenate([np.flatnonzero(np.diff(s)) + 1, [len(s)]])  # rows accepted with each tie
+    errors = np.cumsum(wrong)[last - 1]
+    steps = np.arange(1, len(s) + 1)
+    expected = np.interp(steps, np.concatenate([[0], last]), np.concatenate([[0.0], errors]))
+    return float((expected / steps).mean())
+
+
+def e_aurc(confidences: ArrayLike, correct: ArrayLike) -> float:
+    """Excess AURC: `aurc` minus that of a perfect order of the same rows; 0 is perfect (Geifman et al. 2019).
+
+    Counted on the n rows, not by the formula for n towards infinity, r + (1 - r) ln(1 - r).
+
+    Example:
+        >>> e_aurc([0.9, 0.8, 0.3], [True, True, False])
+        0.0
+    """
+    value = aurc(confidences, correct)
+    _, y = _scored(confidences, correct)
+    steps = np.arange(1, len(y) + 1)
+    best = np.maximum(steps - int(y.sum()), 0) / steps
+    return max(0.0, value - float(best.mean()))

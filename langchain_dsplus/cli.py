@@ -10,13 +10,16 @@ from typing import Annotated, Literal
 
 import typer
 
+from langchain_dsplus import cli_threshold
+
 app = typer.Typer(
     name="dsplus",
-    help="Small local models in front of a paid large one: models, a local server, a demo.",
+    help="Small local models in front of a paid large one: how much may stay local, with a promise; models, a demo.",
     no_args_is_help=True,
     add_completion=False,
 )
 models = typer.Typer(help="Model weights and data: what there is, what is here, and fetching it.", no_args_is_help=True)
+cli_threshold.add_to(app)
 app.add_typer(models, name="models")
 
 
@@ -34,7 +37,7 @@ def _main(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
     ] = False,
 ) -> None:
-    """Small local models in front of a paid large one: models, a local server, a demo."""
+    """Small local models in front of a paid large one: how much may stay local, with a promise; models, a demo."""
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import math
 import os
 import sys
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias, get_args
 
 from langchain_dsplus.answer import Answer, EscalationContext, InvalidAnswerError, Reason, Route, describe_error
@@ -104,6 +104,12 @@ class Settings:
     thresholds: tuple[float, ...]
     mode: Mode
     audit_rate: float
+    plain: bool = False
+    """Whether the large model gets the plain prompt, as it does under a certificate that counts on it."""
+    refused: Reason | None = None
+    """Why nothing stays local, where a certificate says so."""
+    certificate: str | None = None
+    """Under which certificate; None where the thresholds are others than its own."""
 
 
 def kill_switch() -> Mode:
@@ -132,25 +138,42 @@ def call_settings(
     router: str | None,
     names: Sequence[str],
     allow_override: bool,
+    certified: tuple[float, ...] | None = None,
 ) -> Settings:
     """Merge a call's settings into the router's own.
 
     Order: configurable, then the graph runtime's context, then the constructor. `dsplus_<router>_<setting>` wins over
     `dsplus_<setting>`. `DSPLUS_MODE` can only make it safer.
 
+    Args:
+        base: The router's own.
+        configurable: Of the call's config.
+        router: The router's name.
+        names: Of the small models.
+        allow_override: Whether a call may be looser than the router.
+        certified: The certificate's thresholds, where the router has one.
+
     Raises:
-        SettingsError: If a setting is malformed, or a mode looser than the constructor's is not allowed.
+        SettingsError: If a setting is malformed, or a mode looser than the constructor's, or a threshold looser than
+            the certificate's, is not allowed.
     """
     runtime = configurable.get("__pregel_runtime")
     context = getattr(runtime, "context", None)
     thresholds, mode, rate = base.thresholds, base.mode, base.audit_rate
     switch = kill_switch()
     if switch == "off":  # in an emergency a malformed setting must not stand in the way
-        return Settings(thresholds, "off", rate)
+        return replace(base, mode="off")
     if context is not None or any(key.startswith("dsplus_") for key in configurable):
         value = _lookup("threshold", configurable, context, router)
         if value is not None:
             thresholds = read_thresholds(value, names, "dsplus_threshold")
+            looser = certified is not None and any(t < c for t, c in zip(thresholds, certified, strict=True))
+            if looser and not allow_override:
+                msg = (
+                    "`dsplus_threshold` is looser than the certificate's and was refused; construct the router with "
+                    "`allow_override=True` to allow it"
+                )
+                raise SettingsError(msg)
         value = _lookup("mode", configurable, context, router)
         if value is not None:
             mode = read_mode(value, "dsplus_mode")
@@ -166,7 +189,15 @@ def call_settings(
     mode = safer(switch, mode)
     if (thresholds, mode, rate) == (base.thresholds, base.mode, base.audit_rate):
         return base
-    return Settings(thresholds, mode, rate)
+    same = thresholds == base.thresholds
+    return replace(
+        base,
+        thresholds=thresholds,
+        mode=mode,
+        audit_rate=rate,
+        refused=base.refused if same else None,
+        certificate=base.certificate if same else None,
+    )
 
 
 def _lookup(setting: str, configurable: Mapping[str, Any], context: Any, router: str | None) -> Any:
@@ -222,11 +253,13 @@ class Item:
         if self.context is None:
             if self.settings.mode != "live" or self.failed or not self.answers:
                 self.context = EscalationContext(None, {})
+            elif self.settings.plain:
+                self.context = EscalationContext(None, {}, self.reason, watched=self.answers[-1])
             else:
                 answer = self.answers[-1]
                 # A copy: what the large chain does with it is not what was decided on.
                 copy = Answer(**{**answer, "probabilities": dict(answer["probabilities"])})
-                self.context = EscalationContext(copy, answer["probabilities"])
+                self.context = EscalationContext(copy, answer["probabilities"], self.reason)
         return self.context
 
     def route(self, names: Sequence[str]) -> Route:
@@ -240,6 +273,8 @@ class Item:
             answers=list(self.answers),
             reason=self.reason,
         )
+        if self.settings.certificate is not None:
+            route["certificate"] = self.settings.certificate
         if self.error is not None:
             route["error"] = self.error
         if self.degraded is not None:
@@ -249,6 +284,19 @@ class Item:
         if self.context is not None and self.context.notes:
             route.update(self.context.notes)  # type: ignore[typeddict-item]
         return route
+
+    def note_output(self, route: Route, output: Any) -> None:
+        """Add the notes that need the large model's output."""
+        if self.context is None:
+            return
+        for name, function in self.context.later.items():
+            try:
+                value = function(output)
+            except Exception as error:  # noqa: BLE001 - a note never costs an answer
+                logger.warning("the note %r of a route failed with %s", name, type(error).__name__)
+            else:
+                if value is not None:
+                    route[name] = value  # type: ignore[literal-required]
 
 
 Asked: TypeAlias = tuple[int, list[Item]]
@@ -276,6 +324,7 @@ def decide(
     pending: list[Item] = []
     for item in items:
         if item.settings.mode == "live":
+            item.reason = item.settings.refused or "unsure"
             pending.append(item)
         else:
             item.reason = item.settings.mode

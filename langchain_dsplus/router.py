@@ -6,12 +6,15 @@ import asyncio
 import contextlib
 import inspect
 import logging
+import math
 import secrets
 import threading
 import time
 import typing
+import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
@@ -29,7 +32,7 @@ from langchain_core.runnables.utils import (
     ConfigurableFieldSpec,
     get_unique_config_specs,
 )
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator
 
 from langchain_dsplus.answer import (
     Answer,
@@ -40,6 +43,7 @@ from langchain_dsplus.answer import (
     is_context,
     is_interrupt,
 )
+from langchain_dsplus.binding import MismatchError, ReportedNames, bind, thresholds_of
 from langchain_dsplus.confidence import ScoreFunction, resolve_score
 from langchain_dsplus.decision import (
     Item,
@@ -58,6 +62,7 @@ from langchain_dsplus.operations.recorder import Recorder, Row
 from langchain_dsplus.outputs import ToOutput, check_labels, default_to_output, is_blank, to_chunk, with_route
 from langchain_dsplus.small_models.asking import Asker, SmallModelTimeoutError
 from langchain_dsplus.small_models.runnable import as_small_model
+from langchain_dsplus.threshold.certificate import Certificate
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
@@ -86,8 +91,9 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
     Args:
         small: A small model, or several in the order in which they are asked.
         large: The chain that costs money.
-        threshold: Accept iff confidence > threshold: one number, one per small model, or a dict by name. None or
-            infinity accept nothing.
+        threshold: Accept iff confidence > threshold: one number, one per small model, a dict by name, or a
+            `Certificate`. None or infinity accept nothing, and so does a certificate that is NOT_CERTIFIED; then, and
+            under a certificate made with `prompt="plain"`, the large chain gets the plain prompt.
         score: None uses the small model's own confidence; `max_probability`, `margin`, `entropy` or a callable
             recomputes it from the probabilities.
         mode: `live`; `shadow` (everything goes to the large chain, the small models run in the background and are
@@ -104,9 +110,14 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
         to_large: Maps `(input, answer or None)` to what the large chain gets.
         context_key: The extra key in a dict input.
         recorder: Writes down every decision (see `JSONLRecorder`).
-        on_mismatch: What happens when the parts are not those of the certificate. No effect until there are
-            certificates.
-        allow_override: Whether a call's config may loosen the mode.
+        on_mismatch: What happens when small model, large chain, prompt or `never_local` are not those of the
+            certificate: `raise` at construction; `warn` and go on; or `escalate_all`: everything goes to the large
+            chain with the plain prompt. Score and labels always raise. A large model that calls itself by a new name
+            is only seen in its replies: then `warn` warns once, and both others escalate all from there on. A new
+            fingerprint is only warned about.
+        version: Your own text for what the large chain is, where it cannot be seen into (functions, graphs): the same
+            as at `collect_outcomes`.
+        allow_override: Whether a call's config may loosen the mode, or the threshold below the certificate's.
         background: False does shadow work and audits before returning, for serverless functions.
         background_workers: Threads for background work.
         background_limit: While this many inputs wait for background work, more are skipped and counted.
@@ -118,6 +129,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
     Raises:
         TypeError: At construction, if it cannot be told how a local answer becomes the large chain's type.
         ValueError: At construction, if a setting is malformed.
+        MismatchError: At construction, if the certificate is about other parts.
 
     Example:
         ```python
@@ -153,6 +165,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
     context_key: str = "dsplus"
     recorder: Any = None
     on_mismatch: Literal["raise", "warn", "escalate_all"] = "raise"
+    version: str | None = None
     allow_override: bool = False
     background: bool = True
     background_workers: int = Field(default=2, ge=1)
@@ -182,6 +195,16 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
         """Check everything that can be checked before the first input."""
         super().model_post_init(context)
         _ = self._state
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """See the class."""
+        try:
+            super().__init__(*args, **kwargs)
+        except ValidationError as error:
+            causes = [(line.get("ctx") or {}).get("error") for line in error.errors()]
+            if len(causes) == 1 and isinstance(causes[0], MismatchError):
+                raise causes[0] from None  # a type of its own, so that it can be told from a typing error
+            raise
 
     @cached_property
     def _state(self) -> _State:
@@ -230,6 +253,21 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
     def small_names(self) -> list[str]:
         """Their names, as routes and thresholds use them."""
         return list(self._state.names)
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """The certificate, where `threshold` is one."""
+        return self.threshold if isinstance(self.threshold, Certificate) else None
+
+    @property
+    def unverifiable(self) -> tuple[str, ...]:
+        """Parts that could not be compared with the certificate: `small`, `large`, `prompt`."""
+        return self._state.unverifiable
+
+    @property
+    def void(self) -> tuple[str, ...]:
+        """Parts that differ from the certificate, so that everything escalates with the plain prompt; empty if none."""
+        return self._state.void
 
     @property
     def background_skipped(self) -> int:
@@ -362,7 +400,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
                 asked = self._large_input(item)
                 started = time.perf_counter()
                 try:
-                    result = self.large.invoke(asked, _large_config(item), **kwargs)
+                    result = self.large.invoke(asked, self._large_config(item), **kwargs)
                 except Exception as error:  # noqa: BLE001 - judged in `_finish`
                     result = error
                 item.large_seconds = time.perf_counter() - started
@@ -391,7 +429,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
                 asked = self._large_input(item)
                 started = time.perf_counter()
                 try:
-                    result = await self.large.ainvoke(asked, _large_config(item), **kwargs)
+                    result = await self.large.ainvoke(asked, self._large_config(item), **kwargs)
                 except Exception as error:  # noqa: BLE001 - judged in `_finish`
                     result = error
                 item.large_seconds = time.perf_counter() - started
@@ -436,7 +474,9 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             answers: list[Any] = []
             if hard:
                 started = time.perf_counter()
-                answers = self.large.batch(asked, [_large_config(i) for i in hard], return_exceptions=True, **kwargs)
+                answers = self.large.batch(
+                    asked, [self._large_config(i) for i in hard], return_exceptions=True, **kwargs
+                )
                 self._share_time(hard, time.perf_counter() - started)
             results = self._gather(items, hard, answers)
         except BaseException as error:
@@ -473,7 +513,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             if hard:
                 started = time.perf_counter()
                 answers = await self.large.abatch(
-                    asked, [_large_config(i) for i in hard], return_exceptions=True, **kwargs
+                    asked, [self._large_config(i) for i in hard], return_exceptions=True, **kwargs
                 )
                 self._share_time(hard, time.perf_counter() - started)
             results = self._gather(items, hard, answers)
@@ -530,7 +570,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             if hard:
                 started = time.perf_counter()
                 for number, answer in self.large.batch_as_completed(
-                    asked, [_large_config(i) for i in hard], return_exceptions=True, **kwargs
+                    asked, [self._large_config(i) for i in hard], return_exceptions=True, **kwargs
                 ):
                     item = hard[number]
                     item.large_seconds = time.perf_counter() - started
@@ -583,7 +623,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             if hard:
                 started = time.perf_counter()
                 async for number, answer in self.large.abatch_as_completed(
-                    asked, [_large_config(i) for i in hard], return_exceptions=True, **kwargs
+                    asked, [self._large_config(i) for i in hard], return_exceptions=True, **kwargs
                 ):
                     item = hard[number]
                     item.large_seconds = time.perf_counter() - started
@@ -660,7 +700,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
         asked = self._large_input(item)
         started = time.perf_counter()
         try:
-            source = iter(self.large.stream(asked, _large_config(item), **kwargs))
+            source = iter(self.large.stream(asked, self._large_config(item), **kwargs))
             first = next(source, _NOTHING)
             while self.on_large_error == "small" and is_blank(
                 first
@@ -688,7 +728,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             raise
         except BaseException:  # the consumer has seen enough
             item.large_seconds = time.perf_counter() - started
-            self._record_stream(item, route, parts)
+            self._record_stream(item, route, parts, whole=False)
             raise
         item.large_seconds = time.perf_counter() - started
         self._record_stream(item, route, parts)
@@ -725,7 +765,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
         asked = self._large_input(item)
         started = time.perf_counter()
         try:
-            source = aiter(self.large.astream(asked, _large_config(item), **kwargs))
+            source = aiter(self.large.astream(asked, self._large_config(item), **kwargs))
             first = await anext(source, _NOTHING)
             while self.on_large_error == "small" and is_blank(
                 first
@@ -755,7 +795,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             raise
         except BaseException:  # the consumer has seen enough
             item.large_seconds = time.perf_counter() - started
-            self._record_stream(item, route, parts)
+            self._record_stream(item, route, parts, whole=False)
             raise
         item.large_seconds = time.perf_counter() - started
         self._record_stream(item, route, parts)
@@ -840,7 +880,11 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             router=self.name,
             names=self._state.names,
             allow_override=self.allow_override,
+            certified=self._state.certified,
         )
+        if self._state.void:  # whatever the call asks for
+            nothing = (math.inf,) * len(self._state.names)
+            settings = replace(settings, thresholds=nothing, plain=True, refused="mismatch", certificate=None)
         if isinstance(value, Mapping) and self.context_key in value and not is_context(value[self.context_key]):
             msg = (
                 f"the input already has a key {self.context_key!r} with something else in it: rename it, or choose "
@@ -925,6 +969,12 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             else:
                 item.audited = sampled(item.route_id, self._state.salt, item.settings.audit_rate)
 
+    def _large_config(self, item: Item) -> RunnableConfig:
+        callbacks = item.run.get_child(LARGE_TAG)
+        if self._state.reported is not None:
+            callbacks.add_handler(self._state.reported, inherit=True)
+        return patch_config(item.config, callbacks=callbacks)
+
     def _large_input(self, item: Item) -> Any:
         return self._for_large(item.input, item.escalation())
 
@@ -934,7 +984,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             theirs: Any = mapped.get(self.context_key)
             if mapped is not value and is_context(theirs):  # made by `to_large`: its notes belong to the Route
                 own = EscalationContext(theirs["answer"], theirs["probabilities"])
-                own.notes = context.notes
+                own.take_over(context)
                 return {**mapped, self.context_key: own}
             if isinstance(value, Mapping):
                 return {**mapped, self.context_key: context}
@@ -969,6 +1019,8 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             item.error = f"large: {describe_error(error)}"
             logger.warning("the large model failed with %s: the small answer stands in", type(error).__name__)
         route = item.route(self._state.names)
+        if error is None:
+            item.note_output(route, result)
         self._record_route(item, route, result, None)
         return with_route(result, route), route
 
@@ -1054,14 +1106,17 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             row["usage"] = dict(usage)
         self._record(row)
 
-    def _record_stream(self, item: Item, route: Route, chunks: Sequence[Any]) -> None:
+    def _record_stream(self, item: Item, route: Route, chunks: Sequence[Any], *, whole: bool = True) -> None:
         if self.recorder is None:
             return
-        whole: Any = None
+        output: Any = None
         for chunk in chunks:
             if chunk is not _NOTHING:
-                whole = chunk if whole is None else _add(whole, chunk)
-        self._record_route(item, route, whole, None)
+                output = chunk if output is None else _add(output, chunk)
+        if whole and output is not None:
+            route = route.copy()  # the consumer has the other one already
+            item.note_output(route, output)
+        self._record_route(item, route, output, None)
 
     def _without_context(self, value: Any) -> Any:
         if isinstance(value, Mapping) and self.context_key in value:
@@ -1217,10 +1272,6 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
 _NOTHING: Any = object()
 
 
-def _large_config(item: Item) -> RunnableConfig:
-    return patch_config(item.config, callbacks=item.run.get_child(LARGE_TAG))
-
-
 class _State:
     """What a router derives from its fields, and what changes while it runs."""
 
@@ -1234,8 +1285,14 @@ class _State:
         if LARGE_TAG in self.names:
             msg = f"a small model must not be named {LARGE_TAG!r}: routes could not tell who answered"
             raise ValueError(msg)
+        self.certified: tuple[float, ...] | None = None
+        self.unverifiable: tuple[str, ...] = ()
+        self.void: tuple[str, ...] = ()
+        self.reported: ReportedNames | None = None
+        certificate = router.threshold if isinstance(router.threshold, Certificate) else None
+        threshold = router.threshold if certificate is None else thresholds_of(certificate, self.names)
         self.settings = Settings(
-            read_thresholds(router.threshold, self.names),
+            read_thresholds(threshold, self.names),
             read_mode(router.mode),
             read_rate(router.audit_rate),
         )
@@ -1245,6 +1302,8 @@ class _State:
         if all(model.labels for model in self.models) and not self.never_local <= known:
             msg = f"`never_local` names labels that no small model has: {sorted(self.never_local - known)}"
             raise ValueError(msg)
+        if certificate is not None:
+            self._bind(router, certificate)
         output_type = _output_type(router.large)
         self.to_output = router.to_output or default_to_output(output_type)
         if router.to_output is None:
@@ -1271,6 +1330,58 @@ class _State:
         self.lock: Any = threading.Lock() if before is None else before.lock
         self.background: Background | None = None if before is None else before.background
         self.recorder_errors: int = 0 if before is None else before.recorder_errors
+        self.new_names: set[str] = set()
+
+    def _bind(self, router: ConfidenceRouter, certificate: Certificate) -> None:
+        """Take the certificate's word for the thresholds, if the parts are those it is about."""
+        self.certified = self.settings.thresholds
+        self.settings = replace(
+            self.settings,
+            plain=certificate.prompt == "plain" or not certificate.certified,
+            refused=None if certificate.certified else "not_certified",
+            certificate=certificate.id,
+        )
+        binding = bind(
+            certificate,
+            self.models,
+            self.names,
+            score=router.score,
+            large=router.large,
+            never_local=self.never_local,
+            version=router.version,
+            hidden=router.to_large is not None,
+        )
+        self.unverifiable = binding.unverifiable
+        if binding.unverifiable:
+            shown = ", ".join(binding.unverifiable)
+            logger.warning("the certificate cannot be checked against: %s. `version=` names what is hidden", shown)
+        if binding.mismatches:
+            self._mismatch(router.on_mismatch, binding.mismatches)
+        names = certificate.about.get("large_reported")
+        if names:
+            self.reported = ReportedNames(names, partial(self._new_name, router.on_mismatch))
+
+    def _mismatch(self, reaction: str, parts: Sequence[str]) -> None:
+        msg = f"the certificate is about something else: {', '.join(parts)} differ. Collect and certify again"
+        if reaction == "raise":
+            raise MismatchError(msg, parts)
+        warnings.warn(msg, UserWarning, stacklevel=6)
+        if reaction == "escalate_all":
+            self.void = tuple(parts)
+
+    def _new_name(self, reaction: str, name: str, is_name: bool) -> None:
+        """The large model has a name that the certificate has not seen: this answer was paid for, so go on."""
+        with self.lock:
+            if name in self.new_names:
+                return
+            self.new_names.add(name)
+            if is_name and reaction != "warn":
+                self.void = (*self.void, "large_reported")
+        if not is_name:
+            logger.warning("the large model has a fingerprint that the certificate has not seen: %r", name[:80])
+            return
+        then = "" if reaction == "warn" else ": from here on everything goes to the large model with the plain prompt"
+        logger.warning("the large model now calls itself %r, which the certificate has not seen%s", name[:80], then)
 
 
 def _output_type(large: Runnable[Any, Any]) -> Any:

@@ -1,4 +1,3 @@
-# ruff: noqa: INP001
 """Install a CPU build of torch into this interpreter's environment, and never gigabytes of CUDA by accident.
 
 Run by `make` with the interpreter of the virtual environment; standard library only. In this order:

@@ -1,4 +1,4 @@
-# ruff: noqa: INP001, PLC0415, T201
+# ruff: noqa: PLC0415, T201
 """Use the installed wheel with nothing but its core dependencies.
 
 Run by `make wheel` in a clean environment.
@@ -34,7 +34,14 @@ def main() -> None:
 
     from langchain_core.runnables import RunnableLambda
 
-    from langchain_dsplus import ConfidenceRouter, FakeSmallModel, SentenceClassifier
+    from langchain_dsplus import (
+        ConfidenceRouter,
+        FakeSmallModel,
+        Outcomes,
+        SentenceClassifier,
+        certify,
+        render_report,
+    )
 
     def ask(text: str) -> str:
         return "large says " + text
@@ -44,6 +51,11 @@ def main() -> None:
     check(router.invoke("great") == "pos", "a sure answer must stay local")
     check(router.batch(["great", "hm"]) == ["pos", "large says hm"], "an unsure answer must escalate")
     check(asyncio.run(router.ainvoke("hm")) == "large says hm", "async differs from sync")
+
+    rows = [{"small": "pos", "confidence": i / 700, "large": "pos"} for i in range(700)]
+    certificate = certify(Outcomes.from_records(rows, about={"score": "max_probability", "labels": ["pos", "neg"]}))
+    check(certificate.status == "CERTIFIED", "a table without a disagreement must certify")
+    check("<html" in render_report(Outcomes.from_records(rows), certificate), "the report must render without extras")
 
     try:
         SentenceClassifier(labels=["pos", "neg"]).fit(["good", "bad"], ["pos", "neg"])

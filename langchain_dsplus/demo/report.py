@@ -120,7 +120,7 @@ def plot(arms: Sequence[Arm], choice: Choice, outcomes: Outcomes, path: Path, la
     figure, axes = pyplot.subplots(figsize=(7.5, 4.8), layout="constrained")
     curve = cost_quality_curve(outcomes)
     axes.step(
-        [100 * p.large_share for p in curve],
+        [100 * p.escalation_rate for p in curve],
         [100 * p.accuracy for p in curve],
         color="0.7",
         label=f"every threshold on these rows, in hindsight ({choice.small.name})",

@@ -287,6 +287,7 @@ def choose(smalls: Sequence[SmallModel], splits: Splits, large: Large, folder: P
             row.update(small=answer["choice"], confidence=answer["confidence"], probabilities=answer["probabilities"])
         outcomes = Outcomes.from_records(rows)
         chosen = choose_threshold(outcomes, objective="max_accuracy")
+        assert chosen.threshold is not None  # one small model
         console.print(
             f"With {small.name}: accept above {chosen.threshold:.3f} -> {chosen.coverage:.0%} stay local, accuracy "
             f"{chosen.accuracy:.1%}; the LLM alone {chosen.large_accuracy:.1%} (n={len(rows)})."

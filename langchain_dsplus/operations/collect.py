@@ -1,16 +1,18 @@
-"""Ask both models about a data set once, and keep what they said: the rows that thresholds are chosen on."""
+"""Ask all models about a data set once, and keep what they said: the rows that thresholds are chosen on."""
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import math
 import os
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,7 +21,9 @@ from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import merge_configs
 
-from langchain_dsplus.outcomes import Outcomes, _to_label
+from langchain_dsplus.identity import Identity, identify, reported_by, score_name
+from langchain_dsplus.outcomes import Outcomes, default_label
+from langchain_dsplus.outcomes.columns import to_text
 from langchain_dsplus.small_models.runnable import as_small_model
 
 if TYPE_CHECKING:
@@ -30,9 +34,12 @@ if TYPE_CHECKING:
 
     from langchain_dsplus.answer import Answer
     from langchain_dsplus.operations.prices import Price
+    from langchain_dsplus.small_models.base import SmallModel
 
 _CHARACTERS_PER_TOKEN = 4
 _REPLY_TOKENS = 20
+_SUSPICIOUS = 3
+"""So many calls that all fail alike are no bad luck."""
 
 
 class CostLimitError(ValueError):
@@ -59,17 +66,21 @@ def collect_outcomes(
     progress: bool = True,
     config: RunnableConfig | None = None,
     about: Mapping[str, Any] | None = None,
+    version: str | None = None,
+    verbose_errors: bool = False,
+    pruned_for: Callable[[Answer], bool] | None = None,
 ) -> Outcomes:
-    """Ask the small and the large model about every row, and return the outcomes.
+    """Ask the small models and the large one about every row, and return the outcomes.
 
     The large model gets the plain prompt: a dict input with `{"answer": None, "probabilities": {}}` under
     `context_key`, any other input unchanged. A row whose call failed stays, with `large` None and the error's type.
     With `path`, every answer is on disk before the next one is awaited; called again with the same `path`, only what is
-    missing or had failed is asked. The small model is asked anew each time, so a retrained one needs no new LLM
-    answers.
+    missing or had failed is asked. The small models are asked anew each time, so a retrained one needs no new LLM
+    answers. With `progress`, it says beforehand about how many tokens, and with `price` how much money, it will take.
 
     Args:
-        small: A small model, or what `ConfidenceRouter(small=...)` takes.
+        small: A small model, or several, as `ConfidenceRouter(small=...)` takes them. All of several are asked about
+            every row: columns `small.<name>`, `confidence.<name>`, `probabilities.<name>`.
         large: The chat model or chain that costs money, prompt and parser included.
         dataset: Mappings, or (input, gold) pairs.
         input_key: Where a mapping holds the input; None takes the whole mapping without id, gold and group.
@@ -89,19 +100,33 @@ def collect_outcomes(
             the first row, or where rows asked at once turn out dearer than all before them: by one row for each
             concurrent call at most (`max_concurrency`, or LangChain's default: the cores + 4, at most 32). Calls that
             fail without a reply count as free.
-        large_pruned: A second chain, asked with the small model's answer and probabilities under `context_key`; its
-            answers become `large_pruned`. Inputs must be dicts.
+        large_pruned: A second chain (or the same), asked with the small model's answer and probabilities under
+            `context_key`, of several small models the last one's, as a router does where all are unsure; its answers
+            become `large_pruned`. Inputs must be dicts. Where a small model failed it is not asked: there, a router
+            uses the plain prompt.
         to_label: From the large chain's output to a label, a str; by default a message's text, a str as it is, the only
             field of a model or dict, stripped. Where it raises or returns something else, the row gets an `error`.
         context_key: As in `ConfidenceRouter`.
         progress: Show a progress bar on stderr.
         config: Passed on to the large chain.
-        about: Said about the rows, next to score, labels and the small model's version.
+        about: Said about the rows, next to score, labels, the small models' versions, and what the large chain and its
+            prompt are.
+        version: Your own text for what the large chains are, where `identify` cannot see into them (closures, graphs).
+        verbose_errors: Where every call of a chunk fails in the same way, quote the first error, which may carry texts
+            of yours, instead of only naming its type.
+        pruned_for: On which answers of the small model to ask `large_pruned` at all, where some inputs are never
+            escalated; by default on all.
 
     Returns:
         Columns: id, small, confidence, probabilities, large, gold, and where known group, large_pruned, error,
         small_error, latency_small, latency_large (seconds), tokens_input, tokens_output, tokens_cached, cost_large. A
-        cached LLM reply costs nothing.
+        cached LLM reply costs nothing. `about` says score, labels, small (version; of several by name), large and
+        prompt (see `identify`; missing where unknown), and large_reported: the model names and fingerprints that the
+        replies carried.
+
+    Warns:
+        UserWarning: Where it stops at `max_cost`, and where three or more calls are made for a chunk and all fail with
+            the same type of error.
 
     Raises:
         CostLimitError: If the estimate is above `max_cost`.
@@ -114,104 +139,269 @@ def collect_outcomes(
         outcomes = collect_outcomes(small, prompt | llm | parser, rows, path="answers.jsonl")
         ```
     """
-    if max_cost is not None and price is None:
-        msg = "`max_cost` needs `price`"
-        raise ValueError(msg)
-    if max_cost is not None and not max_cost >= 0:
-        msg = "`max_cost` must be a number, at least 0"
-        raise ValueError(msg)
-    if about is not None and not isinstance(about, Mapping):
-        msg = f"`about` must be a dict, not {type(about).__name__}"
-        raise TypeError(msg)
-    if chunk_size < 1:
-        msg = "`chunk_size` must be at least 1"
-        raise ValueError(msg)
-    for name, chain in (("large", large), ("large_pruned", large_pruned)):
-        if chain is not None and not isinstance(chain, Runnable):
-            msg = f"`{name}` must be a chat model or a chain (a Runnable), not {type(chain).__name__}"
-            raise TypeError(msg)
-    model = as_small_model(small)
-    rows = _read_dataset(dataset, input_key, gold_key, id_key, group_key)
-    if large_pruned is not None and not all(isinstance(row["input"], dict) for row in rows):
-        msg = "`large_pruned` needs dict inputs: the small model's answer reaches it under `context_key`"
-        raise ValueError(msg)
-    chains = {"large": _identity(large), "large_pruned": _identity(large_pruned)}
-    store = _Store(None if path is None else Path(path), chains, {row["id"]: row["hash"] for row in rows})
-    missing = [row for row in rows if not store.has(row["id"], "large")]
-    if max_cost is not None and price is not None:
-        estimate = _estimate(missing, price) * (1 if large_pruned is None else 2)
-        if estimate > max_cost:
-            msg = (
-                f"asking about {len(missing)} rows would cost about {estimate:.4g} {price.currency}, above `max_cost` "
-                f"({max_cost:.4g}). Pass fewer rows, or a higher `max_cost`"
-            )
-            raise CostLimitError(msg)
-    asker = _Asker(
-        store,
-        price=price,
-        max_cost=max_cost,
-        to_label=to_label or default_label,
-        config=config,
-        max_concurrency=max_concurrency,
+    plan = _plan(
+        _Job(
+            small=small,
+            large=large,
+            dataset=dataset,
+            input_key=input_key,
+            gold_key=gold_key,
+            id_key=id_key,
+            group_key=group_key,
+            path=path,
+            chunk_size=chunk_size,
+            max_concurrency=max_concurrency,
+            price=price,
+            max_cost=max_cost,
+            large_pruned=large_pruned,
+            to_label=to_label,
+            context_key=context_key,
+            progress=progress,
+            config=config,
+            about=about,
+            version=version,
+            verbose_errors=verbose_errors,
+            pruned_for=pruned_for,
+        )
     )
-    done: list[dict[str, Any]] = []
-    with _bar(len(rows), show=progress) as advance, store:
-        for start in range(0, len(rows), chunk_size):
-            chunk = rows[start : start + chunk_size]
-            began = time.perf_counter()
-            answers = model.answers([row["input"] for row in chunk])
-            seconds = (time.perf_counter() - began) / len(chunk)
-            plain = [(row, _with_context(row["input"], context_key, None)) for row in chunk]
-            kept = asker.ask(large, plain, "large", advance)
-            if large_pruned is not None and kept:
-                pruned = [
-                    (row, _with_context(row["input"], context_key, answer))
-                    for row, answer in zip(chunk, answers, strict=True)
-                    if not isinstance(answer, Exception)
-                ]
-                kept = asker.ask(large_pruned, pruned, "large_pruned", lambda _: None)
-            done.extend(
-                _outcome(row, answer, seconds, store, pruned=large_pruned is not None)
-                for row, answer in zip(chunk, answers, strict=True)
-                if store.asked(row["id"], "large")
-            )
-            if not kept:
-                message = f"{asker.why}: {len(done)} of {len(rows)} rows were asked"
-                warnings.warn(message, UserWarning, stacklevel=2)
-                break
-    facts = {
-        "score": model.score if isinstance(model.score, str) else None,
-        "labels": list(model.labels),
-        "small": model.version,
-        **(about or {}),
-    }
-    return Outcomes.from_records(done, about=facts) if done else Outcomes(_EMPTY, about=facts)
+    done = None
+    try:
+        while True:
+            try:
+                work = plan.send(done)
+            except StopIteration as stop:
+                result: Outcomes = stop.value
+                return result
+            done = work.run()
+    finally:
+        plan.close()
+
+
+async def acollect_outcomes(small: Any, large: Runnable[Any, Any], dataset: Iterable[Any], **options: Any) -> Outcomes:
+    """Async twin of `collect_outcomes`: the same arguments, files and result.
+
+    Args:
+        small: A small model, or several.
+        large: The chat model or chain that costs money.
+        dataset: Mappings, or (input, gold) pairs.
+        **options: As in `collect_outcomes`.
+
+    Raises:
+        CostLimitError: As `collect_outcomes`.
+        ValueError: As `collect_outcomes`.
+
+    Example:
+        ```python
+        outcomes = await acollect_outcomes(small, prompt | llm | parser, rows, path="answers.jsonl")
+        ```
+    """
+    given = inspect.signature(collect_outcomes).bind(small, large, dataset, **options)
+    given.apply_defaults()
+    plan = _plan(_Job(**given.arguments))
+    done = None
+    try:
+        while True:
+            try:
+                work = plan.send(done)
+            except StopIteration as stop:
+                result: Outcomes = stop.value
+                return result
+            done = await work.arun()
+    finally:
+        plan.close()
 
 
 _EMPTY: dict[str, list[Any]] = {"id": [], "small": [], "confidence": [], "large": [], "gold": []}
 
 
-def default_label(output: Any) -> str:
-    """Return the label in a large chain's output: a message's text, a str, the only field of a model or a dict.
+# --- the steps, each once -------------------------------------------------------------------------------------------
 
-    Raises:
-        TypeError: If there is no such thing; pass `to_label`.
-    """
-    if isinstance(output, str):
-        return output.strip()
-    if isinstance(output, BaseMessage):
-        return str(output.text).strip()
-    fields: Any = output if isinstance(output, Mapping) else getattr(output, "__dict__", None)
-    if isinstance(fields, Mapping):
-        if isinstance(fields.get("choice"), str):
-            return str(fields["choice"])
-        if len(fields) == 1:
-            value = next(iter(fields.values()))
-            value = getattr(value, "value", value)  # an enum
-            if isinstance(value, str):
-                return value.strip()
-    msg = f"cannot read a label from {type(output).__name__}: pass `to_label=`"
-    raise TypeError(msg)
+
+@dataclass
+class _Job:
+    """The arguments of `collect_outcomes`."""
+
+    small: Any
+    large: Runnable[Any, Any]
+    dataset: Iterable[Any]
+    input_key: str | None
+    gold_key: str
+    id_key: str
+    group_key: str
+    path: str | Path | None
+    chunk_size: int
+    max_concurrency: int | None
+    price: Price | None
+    max_cost: float | None
+    large_pruned: Runnable[Any, Any] | None
+    to_label: Callable[[Any], str] | None
+    context_key: str
+    progress: bool
+    config: RunnableConfig | None
+    about: Mapping[str, Any] | None
+    version: str | None
+    verbose_errors: bool
+    pruned_for: Callable[[Answer], bool] | None
+
+    def check(self) -> None:
+        if self.max_cost is not None and self.price is None:
+            msg = "`max_cost` needs `price`"
+            raise ValueError(msg)
+        if self.max_cost is not None and not self.max_cost >= 0:
+            msg = "`max_cost` must be a number, at least 0"
+            raise ValueError(msg)
+        if self.about is not None and not isinstance(self.about, Mapping):
+            msg = f"`about` must be a dict, not {type(self.about).__name__}"
+            raise TypeError(msg)
+        if self.chunk_size < 1:
+            msg = "`chunk_size` must be at least 1"
+            raise ValueError(msg)
+        for name, chain in (("large", self.large), ("large_pruned", self.large_pruned)):
+            if chain is not None and not isinstance(chain, Runnable):
+                msg = f"`{name}` must be a chat model or a chain (a Runnable), not {type(chain).__name__}"
+                raise TypeError(msg)
+
+
+@dataclass
+class _AskSmall:
+    """Ask a small model; gives its answers."""
+
+    model: SmallModel
+    inputs: list[Any]
+
+    def run(self) -> Any:
+        return self.model.answers(self.inputs)
+
+    async def arun(self) -> Any:
+        return await self.model.aanswers(self.inputs)
+
+
+@dataclass
+class _AskLarge:
+    """Ask a large chain; every output is taken as it comes."""
+
+    chain: Runnable[Any, Any]
+    values: list[Any]
+    configs: list[RunnableConfig]
+    take: Callable[[int, Any], None]
+
+    def run(self) -> Any:
+        for place, output in self.chain.batch_as_completed(self.values, self.configs, return_exceptions=True):
+            self.take(place, output)
+
+    async def arun(self) -> Any:
+        found = self.chain.abatch_as_completed(self.values, self.configs, return_exceptions=True)
+        async for place, output in found:
+            self.take(place, output)
+
+
+_Work = _AskSmall | _AskLarge
+
+
+def _plan(job: _Job) -> Generator[_Work, Any, Outcomes]:
+    """Yield what is to be asked, get what came of it, and return the outcomes; sync or async alike."""
+    job.check()
+    models = _models(job.small)
+    rows = _read_dataset(job.dataset, job.input_key, job.gold_key, job.id_key, job.group_key)
+    if job.large_pruned is not None and not all(isinstance(row["input"], dict) for row in rows):
+        msg = "`large_pruned` needs dict inputs: the small model's answer reaches it under `context_key`"
+        raise ValueError(msg)
+    identities = {"large": identify(job.large, version=job.version)}
+    if job.large_pruned is not None:
+        identities["large_pruned"] = identify(job.large_pruned, version=job.version)
+    chains = {side: identities[side].large if side in identities else None for side in ("large", "large_pruned")}
+    store = _Store(None if job.path is None else Path(job.path), chains, {row["id"]: row["hash"] for row in rows})
+    estimate = _Estimate(job, [row for row in rows if not store.has(row["id"], "large")])
+    estimate.check()
+    asker = _Asker(job, store)
+    done: list[dict[str, Any]] = []
+    with ExitStack() as stack:
+        if job.progress:
+            estimate.tell()
+        advance = stack.enter_context(_bar(len(rows), show=job.progress))
+        stack.enter_context(store)
+        for start in range(0, len(rows), job.chunk_size):
+            chunk = rows[start : start + job.chunk_size]
+            said: dict[str, _Told] = {}
+            for name, model in models.items():
+                began = time.perf_counter()
+                answers = yield _AskSmall(model, [row["input"] for row in chunk])
+                said[name] = _Told(answers, (time.perf_counter() - began) / len(chunk))
+            plain = [(row, _with_context(row["input"], job.context_key, None)) for row in chunk]
+            kept = yield from asker.ask(job.large, plain, "large", advance)
+            if job.large_pruned is not None and kept:
+                pruned = [
+                    (row, _with_context(row["input"], job.context_key, answers[-1]))
+                    for row, *answers in zip(chunk, *(told.answers for told in said.values()), strict=True)
+                    if not any(isinstance(answer, Exception) for answer in answers)
+                    and (job.pruned_for is None or job.pruned_for(answers[-1]))
+                ]
+                kept = yield from asker.ask(job.large_pruned, pruned, "large_pruned", lambda _: None)
+            done.extend(
+                _outcome(
+                    row,
+                    {name: told.at(place) for name, told in said.items()},
+                    store,
+                    pruned=job.large_pruned is not None,
+                )
+                for place, row in enumerate(chunk)
+                if store.asked(row["id"], "large")
+            )
+            if not kept:
+                message = f"{asker.why}: {len(done)} of {len(rows)} rows were asked"
+                warnings.warn(message, UserWarning, stacklevel=3)
+                break
+    facts = {**_facts(models, identities, store), **(job.about or {})}
+    return Outcomes.from_records(done, about=facts) if done else Outcomes(_EMPTY, about=facts)
+
+
+@dataclass
+class _Told:
+    """What a small model said about a chunk."""
+
+    answers: Sequence[Answer | Exception]
+    seconds: float
+
+    def at(self, place: int) -> tuple[Answer | Exception, float]:
+        return self.answers[place], self.seconds
+
+
+def _models(small: Any) -> dict[str, SmallModel]:
+    """Small models by the names that a router gives them; one alone has none: `""`."""
+    parts = list(small) if isinstance(small, (list, tuple)) else [small]
+    if not parts:
+        msg = "`small` needs at least one small model"
+        raise ValueError(msg)
+    models = [as_small_model(part) for part in parts]
+    if len(models) == 1:
+        return {"": models[0]}
+    named: dict[str, SmallModel] = {}
+    for model in models:
+        base = name = model.name or "small"
+        number = 1
+        while name in named:
+            number += 1
+            name = f"{base}_{number}"
+        named[name] = model
+    return named
+
+
+def _facts(models: Mapping[str, SmallModel], identities: Mapping[str, Identity], store: _Store) -> dict[str, Any]:
+    scores = {name: score_name(model.score) for name, model in models.items()}
+    versions = {name: model.version for name, model in models.items()}
+    one = "" in models
+    facts: dict[str, Any] = {
+        "score": next(iter(scores.values())) if len(set(scores.values())) == 1 else scores,
+        "labels": list(dict.fromkeys(label for model in models.values() for label in model.labels)),
+        "small": versions[""] if one else versions,
+    }
+    for side, identity in identities.items():
+        known = {side: identity.large, side.replace("large", "prompt"): identity.prompt}
+        facts |= {name: value for name, value in known.items() if value is not None}
+    reported = store.reported()
+    if reported:
+        facts["large_reported"] = reported
+    return facts
 
 
 # --- rows -----------------------------------------------------------------------------------------------------------
@@ -254,7 +444,7 @@ def _checked(value: Any, place: int, field: str, *, optional: bool = False) -> A
     if optional and value is None:
         return None
     try:
-        return _to_label(value)
+        return to_text(value)
     except TypeError:
         wanted = "a text, a whole number or None" if optional else "a text or a whole number"
         msg = f"row {place + 1} of `dataset`: {field!r} must be {wanted}, not {type(value).__name__}"
@@ -266,19 +456,6 @@ def _hash(value: Any) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def _identity(chain: Any) -> str | None:
-    """A hash of what the chain is, where LangChain can see into all of it."""
-    from langchain_core.load import dumps  # noqa: PLC0415
-
-    if chain is None:
-        return None
-    try:
-        text = dumps(chain, sort_keys=True)
-    except Exception:  # noqa: BLE001
-        return None
-    return None if '"not_implemented"' in text else hashlib.sha256(text.encode()).hexdigest()
-
-
 def _with_context(value: Any, key: str, answer: Answer | None) -> Any:
     if not isinstance(value, dict):
         return value
@@ -287,23 +464,26 @@ def _with_context(value: Any, key: str, answer: Answer | None) -> Any:
 
 
 def _outcome(
-    row: dict[str, Any], answer: Answer | Exception, seconds: float, store: _Store, *, pruned: bool
+    row: dict[str, Any], answers: Mapping[str, tuple[Answer | Exception, float]], store: _Store, *, pruned: bool
 ) -> dict[str, Any]:
     reply = store.get(row["id"], "large")
-    said: Any = {} if isinstance(answer, Exception) else answer
-    result: dict[str, Any] = {
-        "id": row["id"],
-        "small": said.get("choice"),
-        "confidence": said.get("confidence"),
-        "probabilities": said.get("probabilities"),
-        "large": reply.get("label"),
-        "gold": row["gold"],
-        "latency_small": seconds,
-        "latency_large": reply.get("seconds"),
-    }
-    optional = {
-        "group": row["group"],
-        "small_error": type(answer).__name__ if isinstance(answer, Exception) else None,
+    result: dict[str, Any] = {"id": row["id"]}
+    optional: dict[str, Any] = {"group": row["group"]}
+    seconds = 0.0
+    for name, (answer, took) in answers.items():
+        suffix = f".{name}" if name else ""
+        said: Any = {} if isinstance(answer, Exception) else answer
+        for column, key in (("small", "choice"), ("confidence", "confidence"), ("probabilities", "probabilities")):
+            result[f"{column}{suffix}"] = said.get(key)
+        optional[f"small_error{suffix}"] = type(answer).__name__ if isinstance(answer, Exception) else None
+        if suffix:
+            result[f"latency_small{suffix}"] = took
+        seconds += took
+    result["large"] = reply.get("label")
+    result["gold"] = row["gold"]
+    result["latency_small"] = seconds
+    result["latency_large"] = reply.get("seconds")
+    optional |= {
         "error": reply.get("error"),
         "tokens_input": reply.get("input_tokens"),
         "tokens_output": reply.get("output_tokens"),
@@ -320,10 +500,38 @@ def _outcome(
     return result
 
 
-def _estimate(rows: Sequence[Mapping[str, Any]], price: Price) -> float:
-    """A rough price, from below: the prompt around the input is not known here."""
-    tokens = sum(math.ceil(_characters(row["input"]) / _CHARACTERS_PER_TOKEN) for row in rows)
-    return price.cost({"input_tokens": tokens, "output_tokens": _REPLY_TOKENS * len(rows)})
+class _Estimate:
+    """About what the rows will take, from below: the prompt around the input is not known here."""
+
+    def __init__(self, job: _Job, missing: Sequence[Mapping[str, Any]]) -> None:
+        self.job = job
+        self.rows = len(missing)
+        calls = 1 if job.large_pruned is None else 2
+        tokens = sum(math.ceil(_characters(row["input"]) / _CHARACTERS_PER_TOKEN) for row in missing)
+        self.input, self.output = calls * tokens, calls * _REPLY_TOKENS * self.rows
+        usage = {"input_tokens": self.input, "output_tokens": self.output}
+        self.cost = None if job.price is None else job.price.cost(usage)
+
+    def check(self) -> None:
+        """Refuse what is too dear, before anything is asked."""
+        price, limit = self.job.price, self.job.max_cost
+        if price is not None and self.cost is not None and limit is not None and self.cost > limit:
+            msg = (
+                f"asking about {self.rows} rows would cost about {self.cost:.4g} {price.currency}, above `max_cost` "
+                f"({limit:.4g}). Pass fewer rows, or a higher `max_cost`"
+            )
+            raise CostLimitError(msg)
+
+    def tell(self) -> None:
+        """Say it on stderr."""
+        from rich.console import Console  # noqa: PLC0415
+
+        text = "every row is answered already"
+        if self.rows:
+            text = f"asking about {self.rows:,} rows: at least {self.input:,} tokens, without the prompt around them"
+            if self.cost is not None and self.job.price is not None:
+                text += f", or {self.cost:.2g} {self.job.price.currency}"
+        Console(stderr=True).print(text, markup=False, highlight=False)
 
 
 def _characters(value: Any) -> int:
@@ -352,6 +560,7 @@ class _Meter(BaseCallbackHandler):
         self.usage: dict[str, int] | None = None
         self.paid: list[dict[str, Any]] = []
         self.silent = 0  # replies without usage
+        self.names: set[str] = set()
         self._lock = threading.Lock()
 
     def _start(self) -> None:
@@ -391,10 +600,15 @@ class _Meter(BaseCallbackHandler):
         self._end()
         for generations in response.generations:
             message = getattr(generations[0], "message", None) if generations else None
+            self.name(message)
             usage = getattr(message, "usage_metadata", None)
             if not usage:
                 self.silent += 1
             self.add(usage)
+
+    def name(self, message: Any) -> None:
+        """Note what the model calls itself."""
+        self.names.update(name for name in reported_by(message) if name is not None)
 
     def add(self, usage: Mapping[str, Any] | None) -> None:
         if not isinstance(usage, Mapping) or not usage:
@@ -412,6 +626,8 @@ class _Meter(BaseCallbackHandler):
     def row(self, price: Price | None) -> dict[str, Any]:
         """What is written down."""
         result: dict[str, Any] = dict(self.usage or {})
+        if self.names:
+            result["reported"] = sorted(self.names)
         if self.began is not None and self.ended is not None:
             result["seconds"] = self.ended - self.began
         if price is not None and self.usage is not None:
@@ -421,28 +637,22 @@ class _Meter(BaseCallbackHandler):
 
 
 class _Asker:
-    def __init__(
-        self,
-        store: _Store,
-        *,
-        price: Price | None,
-        max_cost: float | None,
-        to_label: Callable[[Any], str],
-        config: RunnableConfig | None,
-        max_concurrency: int | None,
-    ) -> None:
+    def __init__(self, job: _Job, store: _Store) -> None:
         self.store = store
-        self.price = price
-        self.max_cost = max_cost
-        self.to_label = to_label
-        self.config: Any = dict(config or {})
-        if max_concurrency is not None:
-            self.config["max_concurrency"] = max_concurrency
+        self.price = job.price
+        self.max_cost = job.max_cost
+        self.to_label = job.to_label or default_label
+        self.verbose = job.verbose_errors
+        self.config: Any = dict(job.config or {})
+        if job.max_concurrency is not None:
+            self.config["max_concurrency"] = job.max_concurrency
         self.slots = self.config.get("max_concurrency") or min(32, (os.cpu_count() or 1) + 4)
+        self.config["max_concurrency"] = self.slots  # in async code LangChain's default is no limit
         self.spent = 0.0
         self.dearest: dict[str, float] = {}  # row by side
         self.unknown = False
         self.why = ""
+        self.warned: set[tuple[str, str]] = set()
 
     def ask(
         self,
@@ -450,21 +660,39 @@ class _Asker:
         items: Sequence[tuple[dict[str, Any], Any]],
         side: str,
         advance: Callable[[int], None],
-    ) -> bool:
+    ) -> Generator[_AskLarge, Any, bool]:
         """Ask about the items that have no answer yet. False where the money did not last."""
         due = [(row, value) for row, value in items if not self.store.has(row["id"], side, _hash(value))]
         advance(len(items) - len(due))
+        failures: list[Exception | None] = []
         while due:
             size = self._affordable(len(due), side)
             if size == 0:
                 self.why = "stopped at `max_cost`"
                 return False
-            self._ask(chain, due[:size], side, advance)
+            yield self._request(chain, due[:size], side, advance, failures)
             due = due[size:]
             if self.unknown and self.max_cost is not None:
                 self.why = "stopped, since a reply reported no usage and `max_cost` cannot be kept without"
                 return False
+        self._look(side, failures)
         return True
+
+    def _look(self, side: str, failures: Sequence[Exception | None]) -> None:
+        """Warn where nothing works: a wrong key or address is better heard of after one chunk than at the end."""
+        kinds = {type(error).__name__ for error in failures if error is not None}
+        if len(failures) < _SUSPICIOUS or None in failures or len(kinds) != 1 or (side, *kinds) in self.warned:
+            return
+        kind = kinds.pop()
+        self.warned.add((side, kind))
+        text = f"all {len(failures)} calls of `{side}` for these rows failed with {kind}"
+        # An error's text may carry the user's.
+        more = (
+            f": {failures[0]}"
+            if self.verbose
+            else f". To see why: `{side}.invoke(...)` on one row, or verbose_errors=True"
+        )
+        warnings.warn(text + more, UserWarning, stacklevel=5)
 
     def _affordable(self, wanted: int, side: str) -> int:
         """How many rows to ask at once: what the rest pays for if each costs what the dearest did; 0 ends it."""
@@ -480,46 +708,55 @@ class _Asker:
         # A hair more, so that sums such as 0.1 + 0.2 do not cost a row.
         return most if dearest == 0 else math.floor(min(most, rest / dearest * (1 + 1e-9)))
 
-    def _ask(
+    def _request(
         self,
         chain: Runnable[Any, Any],
         items: Sequence[tuple[dict[str, Any], Any]],
         side: str,
         advance: Callable[[int], None],
-    ) -> None:
+        failures: list[Exception | None],
+    ) -> _AskLarge:
         meters = [_Meter() for _ in items]
-        configs: list[RunnableConfig] = [merge_configs(self.config, {"callbacks": [meter]}) for meter in meters]
-        values = [value for _, value in items]
-        for place, output in chain.batch_as_completed(values, configs, return_exceptions=True):
-            row, value = items[place]
-            meter = meters[place]
-            entry: dict[str, Any] = {"id": row["id"], "side": side, "hash": row["hash"], "asked": _hash(value)}
-            answered = not isinstance(output, BaseException)
-            if answered:
-                try:
-                    if meter.usage is None:
-                        meter.add(getattr(output, "usage_metadata", None))
-                        if meter.usage is not None:
-                            meter.silent -= 1
-                    label = self.to_label(output)
-                    if not isinstance(label, str):
-                        msg = f"`to_label` returned {type(label).__name__}, not a str"
-                        raise TypeError(msg)
-                    entry["label"] = str(label)  # NumPy's texts become plain ones
-                except Exception as error:  # noqa: BLE001
-                    output = error  # noqa: PLW2901
-            if isinstance(output, BaseException):
-                entry["error"] = type(output).__name__
-            entry.update(meter.row(self.price))
-            cost = entry.get("cost")
-            if cost is not None:
-                self.spent += cost
-                if meter.paid:
-                    self.dearest[side] = max(cost, self.dearest.get(side, 0.0))
-            if meter.silent > 0 or (answered and cost is None):
-                self.unknown = True
-            self.store.put(entry)
+
+        def take(place: int, output: Any) -> None:
+            failures.append(self._take(items[place], side, meters[place], output))
             advance(1)
+
+        configs: list[RunnableConfig] = [merge_configs(self.config, {"callbacks": [meter]}) for meter in meters]
+        return _AskLarge(chain, [value for _, value in items], configs, take)
+
+    def _take(self, item: tuple[dict[str, Any], Any], side: str, meter: _Meter, output: Any) -> Exception | None:
+        """Keep one output; return what failed."""
+        row, value = item
+        entry: dict[str, Any] = {"id": row["id"], "side": side, "hash": row["hash"], "asked": _hash(value)}
+        answered = not isinstance(output, BaseException)
+        failed: Any = None if answered else output
+        if answered:
+            try:
+                meter.name(output)
+                if meter.usage is None:
+                    meter.add(getattr(output, "usage_metadata", None))
+                    if meter.usage is not None:
+                        meter.silent -= 1
+                label = self.to_label(output)
+                if not isinstance(label, str):
+                    msg = f"`to_label` returned {type(label).__name__}, not a str"
+                    raise TypeError(msg)
+                entry["label"] = str(label)  # NumPy's texts become plain ones
+            except Exception as error:  # noqa: BLE001
+                failed = error
+        if failed is not None:
+            entry["error"] = type(failed).__name__
+        entry.update(meter.row(self.price))
+        cost = entry.get("cost")
+        if cost is not None:
+            self.spent += cost
+            if meter.paid:
+                self.dearest[side] = max(cost, self.dearest.get(side, 0.0))
+        if meter.silent > 0 or (answered and cost is None):
+            self.unknown = True
+        self.store.put(entry)
+        return failed if isinstance(failed, Exception) else None
 
 
 # --- what is on disk ------------------------------------------------------------------------------------------------
@@ -550,6 +787,7 @@ def _entry(line: bytes) -> dict[str, Any] | None:
             and isinstance(entry.get("label"), str | int | None)
             and isinstance(entry.get("error"), str | None)
             and all(isinstance(entry.get(key, 0), int | float) for key in _NUMBERS)
+            and isinstance(entry.get("reported", []), list)
         )
     return entry if fine else None
 
@@ -633,6 +871,11 @@ class _Store:
         """Whether there is an answer (to this very question, where `asked` says which)."""
         reply = self.get(name, side)
         return reply.get("label") is not None and (asked is None or reply["asked"] == asked)
+
+    def reported(self) -> list[str]:
+        """What the large models called themselves in the replies that count."""
+        names = {name for reply in self._replies.values() for name in reply.get("reported", ())}
+        return sorted(name for name in names if isinstance(name, str))
 
     def put(self, entry: dict[str, Any]) -> None:
         """Keep a reply."""

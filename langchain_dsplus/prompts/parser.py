@@ -20,6 +20,7 @@ from langchain_dsplus.labels import (
     match_label,
     token_logprobs,
 )
+from langchain_dsplus.outcomes import default_label
 
 
 class LabelParser(BaseGenerationOutputParser[Any]):
@@ -181,3 +182,21 @@ class LabelParser(BaseGenerationOutputParser[Any]):
             "label alone, give the reply more `max_tokens`, or pass `fallback=` to LabelParser"
         )
         raise OutputParserException(msg, llm_output=text)
+
+
+def named_label(output: Any, labels: Sequence[str]) -> str | None:
+    """Return the label that a large chain's output names, or None where it names none, or more than one.
+
+    Args:
+        output: A label, a text, a message, an `Answer`, or anything else that `default_label` reads.
+        labels: All labels.
+
+    Example:
+        >>> named_label({"intent": "card_arrival"}, ["card_arrival", "card_linking"])
+        'card_arrival'
+    """
+    try:
+        text = output if isinstance(output, str) else default_label(output)
+    except TypeError:
+        return None
+    return str(text) if text in labels else match_label(text, labels)

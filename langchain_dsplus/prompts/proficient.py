@@ -1,9 +1,51 @@
-"""Which classes a hard prompt may leave out: those that the small model excels at."""
+"""Which classes a prompt may leave out: those that the small model excels at, with a bound on what that can cost."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
+
+
+class ProficientClasses(list[str]):
+    """Classes that a prompt may leave out, in label order: a list of labels that also says what it rests on.
+
+    Attributes:
+        risk_upper: At most this share of the escalated rows is truly of one of these classes, at `level`. 0 without
+            classes; None where no bound was asked for.
+        level: Probability with which that holds, over the draw of the rows.
+        leaked: How many of the rows that the bound rests on are of these classes.
+        escalated: How many rows the bound rests on.
+    """
+
+    def __init__(
+        self,
+        classes: Iterable[str] = (),
+        *,
+        risk_upper: float | None = None,
+        level: float = 0.95,
+        leaked: int = 0,
+        escalated: int = 0,
+    ) -> None:
+        super().__init__(classes)
+        self.risk_upper = risk_upper
+        self.level = level
+        self.leaked = leaked
+        self.escalated = escalated
+
+    @property
+    def text(self) -> str:
+        """What is promised, in words."""
+        if not self:
+            return "No class may be left out."
+        if self.risk_upper is None:
+            return f"{len(self)} classes by a rule of thumb, without a bound."
+        return (
+            f"{len(self)} classes may be left out: with probability {self.level:g} at most {100 * self.risk_upper:g} % "
+            f"of the escalated inputs belong to them ({self.leaked} of {self.escalated} did)."
+        )
 
 
 def proficient_classes(
@@ -11,72 +53,177 @@ def proficient_classes(
     threshold: float | None,
     *,
     labels: Sequence[str] | None = None,
+    max_risk: float | None = 0.01,
+    level: float = 0.95,
+    order: Sequence[str] | None = None,
+    seed: int = 0,
     min_recall: float = 0.9,
     min_precision: float = 0.95,
     min_rows: int = 10,
-) -> list[str]:
-    """Find the classes that the small model excels at (paper, Section 3.1), by a plain rule on validation rows.
+) -> ProficientClasses:
+    """Find the classes that a prompt may leave out, as the small model excels at them (paper, Section 3.1).
 
-    An input of such a class has nearly always been answered before the large model is asked, so a hard prompt may
-    leave the class out. A class is proficient where at least `min_rows` rows are truly of it, the small model accepts
-    (confidence > threshold, strictly) at least `min_recall` of them, and of those it gets at least `min_precision`
-    right. Removing a class costs the large model its rows that were not accepted, a share of 1 - recall.
+    Leaving out a set E of classes costs the large model at most P(y in E | escalated) of accuracy, the share of
+    escalated inputs that are truly of one of them. E is chosen so that this share is at most `max_risk` with
+    probability `level`:
 
-    This is a rule of thumb on one sample, without a bound on the accuracy at risk; a later version bounds the share of
-    such classes among the escalated rows. Choose the classes on rows that are not used to certify.
+    1. One random half of the escalated rows, and all accepted ones, propose: classes with at least `min_rows` rows, of
+       which the small model accepts (confidence > threshold, strictly) at least `min_recall` and gets at least
+       `min_precision` of those right. They are ordered by how many of the half's rows are theirs, fewest first.
+    2. The other half decides, as if it were new: E grows along that order while the upper Clopper-Pearson bound of its
+       share there is at most `max_risk`. The sets are nested and their order is fixed without this half, so that
+       testing one after the other and stopping at the first failure needs no further correction: the level holds for
+       the set that comes out, however many classes were tried. (Accepted rows and escalated rows are independent
+       samples, so the accepted ones may propose without spoiling that.)
+
+    With no row of E in the second half, 1 % takes 299 rows there at 95 %: about 600 escalated rows. With an `order`
+    fixed beforehand, on other rows, there is no first half and all escalated rows decide.
+
+    The bound is for independent rows (not several of one thread), drawn as the traffic is, and for this threshold; a
+    row without `gold` does not count, and is taken to lack it for no reason connected with its class. Choose the
+    classes on rows that are not used to certify.
 
     Args:
         outcomes: Rows with `small` (the small model's choice), `confidence` and `gold`; an iterable of mappings, or an
-            object with `to_records()` that returns such rows. Rows whose `gold` is None do not count.
+            object with `to_records()` that returns such rows. A row whose confidence is None (the small model failed)
+            was escalated.
         threshold: Of the small model. None and infinity accept nothing, and then no class is proficient.
         labels: The classes, in the order to return; by default those of the rows' `probabilities`, else by name.
+        max_risk: Largest share of the escalated inputs that may be of a class left out, in (0, 1). None asks for no
+            bound: the rule of step 1 on all rows, a rule of thumb.
+        level: Probability with which the bound holds.
+        order: Classes in the order in which to try them, fixed without these rows; others are not tried.
+        seed: Of the random halves.
         min_recall: Least share of a class's rows that is accepted, in (0, 1].
         min_precision: Least share right among those, in (0, 1].
         min_rows: Fewest rows of a class to judge it by; at least 1.
 
     Returns:
-        Proficient classes in label order.
+        The classes in label order, with the bound (`risk_upper`, `leaked` of `escalated`, `text`).
 
     Raises:
         TypeError: If a row is not a mapping.
         ValueError: If a row lacks a field, or an argument is out of range.
 
     Example:
-        >>> rows = [{"small": "cat", "confidence": 0.99, "gold": "cat"}] * 10
-        >>> proficient_classes([*rows, {"small": "cat", "confidence": 0.6, "gold": "dog"}], 0.9)
-        ['cat']
+        >>> sure = [{"small": "cat", "confidence": 0.99, "gold": "cat"}] * 400
+        >>> unsure = [{"small": "cat", "confidence": 0.6, "gold": "dog"}] * 700
+        >>> found = proficient_classes(sure + unsure, 0.9)
+        >>> found, found.risk_upper, found.escalated
+        (['cat'], 0.01, 350)
     """
     if not (0.0 < min_recall <= 1.0 and 0.0 < min_precision <= 1.0 and min_rows >= 1):
         msg = "`min_recall` and `min_precision` must lie in (0, 1], `min_rows` must be at least 1"
         raise ValueError(msg)
+    if not 0.0 < level < 1.0 or not (max_risk is None or 0.0 < max_risk < 1.0):
+        msg = "`max_risk` and `level` must lie between 0 and 1"
+        raise ValueError(msg)
+    accepted, escalated, seen = _read(outcomes, threshold)
+    if labels is not None:
+        names = list(labels)
+    else:
+        golds = {gold for _, gold in accepted} | set(escalated)
+        names = [*seen, *sorted(golds - seen.keys())]
+    rule: dict[str, Any] = {"min_recall": min_recall, "min_precision": min_precision, "min_rows": min_rows}
+    if max_risk is None:
+        proposed = set(_proposed(names, accepted, escalated, scale=1.0, **rule))
+        return ProficientClasses((label for label in names if label in proposed), level=level)
+    if order is None:
+        half = len(escalated) // 2
+        place = np.random.default_rng(seed).permutation(len(escalated)).tolist()
+        proposing, deciding = [escalated[i] for i in place[half:]], [escalated[i] for i in place[:half]]
+        scale = len(escalated) / len(proposing) if proposing else 1.0
+        tried = _proposed(names, accepted, proposing, scale=scale, **rule)
+    else:
+        deciding, tried = escalated, [label for label in dict.fromkeys(order) if label in set(names)]
+    counts = dict.fromkeys(tried, 0)
+    for gold in deciding:
+        if gold in counts:
+            counts[gold] += 1
+    chosen: set[str] = set()
+    leaked = 0
+    for label in tried:
+        if _at_most(leaked + counts[label], len(deciding), max_risk) > 1.0 - level:
+            break
+        chosen.add(label)
+        leaked += counts[label]
+    return ProficientClasses(
+        [label for label in names if label in chosen],
+        risk_upper=max_risk if chosen else 0.0,
+        level=level,
+        leaked=leaked,
+        escalated=len(deciding),
+    )
+
+
+def _read(outcomes: Any, threshold: float | None) -> tuple[list[tuple[bool, str]], list[str], dict[str, None]]:
+    """Of the rows with gold: (right, gold) of the accepted ones, gold of the escalated ones; labels as seen."""
     rows: Iterable[Any] = outcomes.to_records() if hasattr(outcomes, "to_records") else outcomes
-    total: dict[str, int] = {}
-    accepted: dict[str, int] = {}
-    right: dict[str, int] = {}
+    accepted: list[tuple[bool, str]] = []
+    escalated: list[str] = []
     seen: dict[str, None] = {}
     for row in rows:
         if not isinstance(row, Mapping):
             msg = f"`outcomes` must hold mappings, not {type(row).__name__}; for a DataFrame pass df.to_dict('records')"
             raise TypeError(msg)
         try:
-            small, confidence, gold = row["small"], float(row["confidence"]), row["gold"]
+            small, gold = row["small"], row["gold"]
+            confidence = -math.inf if row["confidence"] is None else float(row["confidence"])
         except (KeyError, TypeError, ValueError) as error:
-            msg = "every row of `outcomes` needs `small`, `gold` and a number as `confidence`"
+            msg = "every row of `outcomes` needs `small`, `gold` and a number as `confidence` (None where it failed)"
             raise ValueError(msg) from error
         probabilities = row.get("probabilities")
         if isinstance(probabilities, Mapping):
             seen.update(dict.fromkeys(probabilities))
         if gold is None:
             continue
-        total[gold] = total.get(gold, 0) + 1
         if threshold is not None and confidence > threshold:
-            accepted[gold] = accepted.get(gold, 0) + 1
-            right[gold] = right.get(gold, 0) + (small == gold)
-    order = list(labels) if labels is not None else [*seen, *sorted(set(total) - set(seen))]
-    return [
+            accepted.append((small == gold, gold))
+        else:
+            escalated.append(gold)
+    return accepted, escalated, seen
+
+
+def _proposed(
+    names: Sequence[str],
+    accepted: Sequence[tuple[bool, str]],
+    escalated: Sequence[str],
+    *,
+    scale: float,
+    min_recall: float,
+    min_precision: float,
+    min_rows: int,
+) -> list[str]:
+    """Classes that the small model excels at, fewest escalated rows first; each of those stands for `scale` rows."""
+    kept: dict[str, int] = {}
+    right: dict[str, int] = {}
+    lost: dict[str, int] = {}
+    for hit, gold in accepted:
+        kept[gold] = kept.get(gold, 0) + 1
+        right[gold] = right.get(gold, 0) + hit
+    for gold in escalated:
+        lost[gold] = lost.get(gold, 0) + 1
+    found = [
         label
-        for label in order
-        if (n := total.get(label, 0)) >= min_rows
-        and (kept := accepted.get(label, 0)) / n >= min_recall
-        and right[label] / kept >= min_precision
+        for label in dict.fromkeys(names)
+        if (n := kept.get(label, 0))
+        and n + scale * lost.get(label, 0) >= min_rows
+        and n / (n + scale * lost.get(label, 0)) >= min_recall
+        and right[label] / n >= min_precision
     ]
+    return sorted(found, key=lambda label: (lost.get(label, 0), -kept[label]))
+
+
+def _at_most(k: int, n: int, p: float) -> float:
+    """P(Binomial(n, p) <= k). At most 1 - level: the upper Clopper-Pearson bound of k in n is at most p."""
+    if k >= n:
+        return 1.0
+    log_p, log_q = math.log(p), math.log1p(-p)
+    whole = math.lgamma(n + 1)
+    return math.fsum(
+        math.exp(whole - math.lgamma(i + 1) - math.lgamma(n - i + 1) + i * log_p + (n - i) * log_q)
+        for i in range(k + 1)
+    )
+
+
+__all__ = ["ProficientClasses", "proficient_classes"]

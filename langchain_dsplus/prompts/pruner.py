@@ -12,10 +12,11 @@ from langchain_core.prompts.chat import BaseChatPromptTemplate, MessageLikeRepre
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
 from langchain_core.runnables.config import patch_config
 from langchain_core.runnables.utils import ConfigurableFieldSpec, get_unique_config_specs
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, InstanceOf, field_validator, model_validator
 
-from langchain_dsplus.answer import note
+from langchain_dsplus.answer import EscalationContext, note, note_later
 from langchain_dsplus.labels import list_labels, show_label
+from langchain_dsplus.prompts.conformal import ConformalCandidates, Offered, contradicts
 from langchain_dsplus.prompts.parser import LabelParser
 
 Pruning = Literal["soft", "hard", "keep", "none"]
@@ -35,6 +36,20 @@ class _Offer(NamedTuple):
     """Probabilities that are written behind their labels."""
     pruning: str
     """For the `Route`."""
+    conformal_set: Sequence[str] = ()
+    """The labels that the small model holds possible, where that was asked."""
+
+
+class _Seen(NamedTuple):
+    """What the small model said about one input."""
+
+    answer: Mapping[str, Any]
+    """Its `Answer`, or {} where only probabilities are known."""
+    choice: str | None
+    probabilities: dict[str, float]
+    """Empty: the plain prompt."""
+    reason: str | None
+    """Why the input was escalated, where the router says so."""
 
 
 class PromptPruner(BaseChatPromptTemplate):
@@ -45,7 +60,10 @@ class PromptPruner(BaseChatPromptTemplate):
     - `soft`: every candidate with its probability; with `proficient`, only those classes carry one.
     - `hard`: the `proficient` classes, which the small model excels at, are removed. If fewer than two would remain, or
       the small model's own choice would go, all are offered, and the `Route` says so.
-    - `keep`: the `top_k` most likely, without numbers.
+    - `keep`: the `top_k` most likely, without numbers. With `conformal`, its set for this input instead, less the
+      `proficient` classes where there are some; all are offered, and the `Route` says why, where that set is empty or
+      bigger than `max_share` of the labels, and where the input was escalated for another reason than that the small
+      model was unsure (a label in `never_local`, a budget), for which the set was not calibrated.
     - `none`: every candidate, without numbers.
 
     What the small model said comes from the key `dsplus`, which a `ConfidenceRouter` adds, or from a variable
@@ -57,12 +75,18 @@ class PromptPruner(BaseChatPromptTemplate):
     Values and labels are put in once and never read as templates. The `Route` of an escalated input says which
     candidates were offered, where they were cut.
 
+    With `conformal`, in every mode, the `Route` also has the conformal set, and `conflict`: whether the label that the
+    large model named lies outside it. Such answers are far less often right than the others: worth a second look. Where
+    only offered candidates are accepted (`chain`), a conflict can come up only where more than the set was offered.
+
     Args:
         prompt: The messages; `{candidates}` must be among their variables. Use `from_messages`, which puts it in.
         labels: All candidates, in the order of the plain prompt.
         pruning: `soft`, `hard`, `keep` or `none`.
         proficient: Classes that the small model excels at; `proficient_classes` finds them. Needed for `hard`.
-        top_k: How many `keep` keeps, at least 2.
+        conformal: The `ConformalCandidates` for `keep`, and for finding conflicts in every mode; over the same labels.
+        max_share: Largest share of the labels that is worth offering as a conformal set, in (0, 1].
+        top_k: How many `keep` keeps without `conformal`, at least 2.
         order: `given`, or `probability` (most likely first; equal ones, and those without one, in given order).
         decimals: Of the probabilities. What rounds to 0 or 1 is written as "<0.01" or ">0.99".
         hide_below: Probabilities below it are not written (soft), which saves tokens where there are many classes.
@@ -88,6 +112,8 @@ class PromptPruner(BaseChatPromptTemplate):
     labels: list[str]
     pruning: Pruning = "soft"
     proficient: list[str] | None = None
+    conformal: InstanceOf[ConformalCandidates] | None = None
+    max_share: float = 0.5
     top_k: int = 5
     order: Literal["given", "probability"] = "given"
     decimals: int = 2
@@ -161,6 +187,11 @@ class PromptPruner(BaseChatPromptTemplate):
             }
         return values
 
+    @field_validator("conformal", mode="before")
+    @classmethod
+    def _read_conformal(cls, value: Any) -> Any:
+        return ConformalCandidates.from_dict(value) if isinstance(value, Mapping) else value
+
     def model_post_init(self, context: Any, /) -> None:
         """Check what belongs together."""
         super().model_post_init(context)
@@ -187,6 +218,13 @@ class PromptPruner(BaseChatPromptTemplate):
             return "`proficient` names a class that is not in `labels`"
         if self.descriptions is not None and not known.issuperset(self.descriptions):
             return "`descriptions` names a label that is not in `labels`"
+        if self.conformal is not None and known != set(self.conformal.labels):
+            return (
+                "`conformal` was calibrated over other labels than `labels`: calibrate it again with "
+                "ConformalCandidates.fit(..., labels=labels)"
+            )
+        if not 0.0 < self.max_share <= 1.0:
+            return "`max_share` must be greater than 0 and at most 1"
         if self.top_k < 2:
             return "`top_k` must be at least 2: a single candidate would decide the answer"
         if not 1 <= self.decimals <= 12 or not 0.0 <= self.hide_below <= 1.0:
@@ -202,8 +240,8 @@ class PromptPruner(BaseChatPromptTemplate):
 
     @property
     def lc_attributes(self) -> dict[str, Any]:
-        """Nothing beyond the fields: the variables are inferred anew."""
-        return {}
+        """Nothing beyond the fields, since the variables are inferred anew; the conformal candidates as plain JSON."""
+        return {} if self.conformal is None else {"conformal": self.conformal.to_dict()}
 
     @property
     def _prompt_type(self) -> str:
@@ -245,7 +283,11 @@ class PromptPruner(BaseChatPromptTemplate):
         notes: dict[str, Any] = {"pruning": offer.pruning}
         if len(offer.labels) < len(self.labels):
             notes["candidates"] = list(offer.labels)
-        note(values.get(self.context_key), **notes)
+        context = values.get(self.context_key)
+        if offer.conformal_set:
+            found = notes["conformal_set"] = list(offer.conformal_set)
+            note_later(context, conflict=lambda output: contradicts(output, found, self.labels))
+        note(context, **notes)
         return {**values, self.candidates_key: "\n".join(self._line(label, offer.numbers) for label in offer.labels)}
 
     def offered(self, input: Mapping[str, Any]) -> list[str]:  # noqa: A002 - LangChain's name
@@ -291,9 +333,12 @@ class PromptPruner(BaseChatPromptTemplate):
     # --- pruning ------------------------------------------------------------------------------------------------
 
     def _offer(self, values: Mapping[str, Any]) -> _Offer:
-        choice, probabilities = self._read(values)
+        seen = self._read(values)
+        conformal = self._conformal(seen)
+        found = () if conformal is None else conformal.conformal_set
+        probabilities, choice = seen.probabilities, seen.choice
         if not probabilities or self.pruning == "none":
-            return _Offer(list(self.labels), {}, "none")
+            return _Offer(list(self.labels), {}, "none", found)
         ranked = sorted(self.labels, key=lambda label: -probabilities.get(label, 0.0))
         everything = ranked if self.order == "probability" else list(self.labels)
         if choice is None:
@@ -301,36 +346,61 @@ class PromptPruner(BaseChatPromptTemplate):
         if self.pruning == "soft":
             written = self.labels if self.proficient is None else self.proficient
             numbers = {y: probabilities[y] for y in written if probabilities.get(y, -1.0) >= self.hide_below}
-            return _Offer(everything, numbers, "soft")
+            return _Offer(everything, numbers, "soft", found)
         if self.pruning == "hard":
             removed = set(self.proficient or ())
             left = [label for label in everything if label not in removed]
             if len(left) < 2:
-                return _Offer(list(self.labels), {}, "hard: all offered, fewer than two would remain")
+                return _Offer(list(self.labels), {}, "hard: all offered, fewer than two would remain", found)
             if choice in removed or ranked[0] in removed:
-                return _Offer(list(self.labels), {}, "hard: all offered, the small model's own choice would go")
-            return _Offer(left, {}, "hard")
-        kept = set(ranked[: self.top_k])
-        if choice not in kept:
-            kept = {choice, *ranked[: self.top_k - 1]}
-        return _Offer([label for label in everything if label in kept], {}, "keep")
+                return _Offer(list(self.labels), {}, "hard: all offered, the small model's own choice would go", found)
+            return _Offer(left, {}, "hard", found)
+        if conformal is not None:
+            if conformal.why_all is not None:
+                return _Offer(list(self.labels), {}, f"keep: all offered, {conformal.why_all}", found)
+            kept = set(conformal.labels)
+        else:
+            kept = set(ranked[: self.top_k])
+            if choice not in kept:
+                kept = {choice, *ranked[: self.top_k - 1]}
+        return _Offer([label for label in everything if label in kept], {}, "keep", found)
 
-    def _read(self, values: Mapping[str, Any]) -> tuple[str | None, dict[str, float]]:
-        """The small model's choice and probabilities; None and nothing for the plain prompt."""
-        key, answer = self.context_key, None
+    def _conformal(self, seen: _Seen) -> Offered | None:
+        """What the conformal candidates say about this input; None without them, or where the small model is silent.
+
+        They are asked under the plain prompt too, where the small model's answer is known: to see a conflict.
+        """
+        probabilities = seen.probabilities or seen.answer.get("probabilities") or {}
+        if self.conformal is None or not probabilities or not set(self.labels).issuperset(probabilities):
+            return None
+        if seen.reason not in (None, "unsure"):
+            return Offered(list(self.labels), [], f"escalated for another reason ({seen.reason})")
+        answer = {
+            "choice": seen.choice or seen.answer.get("choice"),
+            "probabilities": probabilities,
+            "confidence": seen.answer.get("confidence"),
+        }
+        return self.conformal.offer(answer, max_share=self.max_share, exclude=self.proficient or ())
+
+    def _read(self, values: Mapping[str, Any]) -> _Seen:
+        """What the small model said; no probabilities for the plain prompt."""
+        key, answer, reason = self.context_key, None, None
         found = values.get(key)
         if found is not None:
             if not isinstance(found, Mapping) or "probabilities" not in found:
                 msg = f"the input's {key!r} must be a dict with 'answer' and 'probabilities', as a router makes it"
                 raise TypeError(msg)
-            answer, found = found.get("answer"), found["probabilities"]
+            own = found if isinstance(found, EscalationContext) else None
+            reason = None if own is None else own.reason
+            answer, found = found.get("answer") or (None if own is None else own.watched), found["probabilities"]
         else:
             key = self.probabilities_key
             found = values.get(key)
             if isinstance(found, Mapping) and {"choice", "probabilities", "confidence"} <= found.keys():
                 answer, found = found, found["probabilities"]
+        answer = answer if isinstance(answer, Mapping) else {}
         if found is None:
-            return None, {}
+            return _Seen(answer, None, {}, reason)
         if not isinstance(found, Mapping):
             msg = f"the probabilities in {key!r} must be a dict from label to number, not {type(found).__name__}"
             raise TypeError(msg)
@@ -347,8 +417,8 @@ class PromptPruner(BaseChatPromptTemplate):
         if not all(0.0 <= p <= 1.0 + 1e-6 for p in probabilities.values()):
             msg = f"the probabilities in {key!r} must lie in [0, 1]"
             raise ValueError(msg)
-        choice = answer.get("choice") if isinstance(answer, Mapping) else None
-        return (choice if choice in known else None), probabilities
+        choice = answer.get("choice")
+        return _Seen(answer, choice if choice in known else None, probabilities, reason)
 
     def _line(self, label: str, numbers: Mapping[str, float]) -> str:
         line = f"- {show_label(label)}"

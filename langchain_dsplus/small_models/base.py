@@ -17,7 +17,7 @@ from langchain_core.runnables.config import run_in_executor
 from pydantic import ConfigDict, Field, PrivateAttr
 
 from langchain_dsplus.answer import Answer, InputError, InvalidAnswerError
-from langchain_dsplus.confidence import ScoreFunction, resolve_score
+from langchain_dsplus.confidence import SCORES, ScoreFunction, resolve_score
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -67,8 +67,9 @@ class SmallModel(RunnableSerializable[Any, Answer]):
         labels: The classes, in the order of the columns of `predict_proba`.
         name: Name in routes, traces and thresholds.
         input_key: Where a dict input holds what the model reads.
-        score: What `Answer.confidence` is: `max_probability` (the paper's Eq. 1), `margin`, `entropy`, or a callable
-            from probabilities to a float. Fixed at construction.
+        score: What `Answer.confidence` is: `max_probability` (the paper's Eq. 1), `margin`, `entropy`, a callable from
+            probabilities to a float, or one of the kind's `own_scores`. Fixed at construction: a threshold holds for
+            the score it was chosen with.
         version: What this model is, for certificates. By default a hash of it, or `unverifiable`.
 
     Example:
@@ -89,7 +90,7 @@ class SmallModel(RunnableSerializable[Any, Answer]):
     labels: list[str] = Field(default_factory=list)
     name: str | None = "small"
     input_key: str | None = None
-    score: str | ScoreFunction = "max_probability"
+    score: str | ScoreFunction = Field(default="max_probability", frozen=True)
 
     own_scores: ClassVar[frozenset[str]] = frozenset()
     """Scores beyond those of `confidence.SCORES` that this kind of model computes itself."""
@@ -108,8 +109,12 @@ class SmallModel(RunnableSerializable[Any, Answer]):
         if len(set(self.labels)) != len(self.labels):
             msg = "`labels` must be distinct"
             raise ValueError(msg)
-        if not (isinstance(self.score, str) and self.score in self.own_scores):
-            resolve_score(self.score)
+        offered = self.own_scores.union(SCORES)
+        if isinstance(self.score, str) and self.score not in offered:
+            msg = (
+                f"`score` of a {type(self).__name__} must be one of {sorted(offered)} or a callable, not {self.score!r}"
+            )
+            raise ValueError(msg)
 
     # --- what a subclass provides -------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from pydantic import Field, PrivateAttr
 
 from langchain_dsplus.answer import Answer, InvalidAnswerError, check_answer
 from langchain_dsplus.calibration import TemperatureScaling
-from langchain_dsplus.confidence import ScoreFunction, resolve_score
+from langchain_dsplus.confidence import ScoreFunction, energy, token_quantile
 from langchain_dsplus.labels import (
     NoLabelMassError,
     label_probabilities,
@@ -39,7 +39,12 @@ CONTENT_FREE = ("N/A", "", "[MASK]")
 _REPLIES_WITHOUT = 3
 """Successful replies without log-probabilities after which a model is taken to have none."""
 
+ENERGY = "energy"
 MEAN_TOKEN_PROBABILITY = "mean_token_probability"  # noqa: S105
+TOKEN_QUANTILE = "token_quantile"  # noqa: S105
+VOTE_SHARE = "vote_share"
+
+_TINY = 1e-12
 DEFAULT_PROMPT = """\
 Classify the text as one of these labels:
 {labels}
@@ -65,6 +70,11 @@ class _Row(NamedTuple):
     mean_token_probability: float | None
     vague: float = 0.0
     """Probability that fits no label, where that is most of it."""
+    mass: float = 1.0
+    """Probability of all labels together."""
+    tokens: Sequence[Any] = ()
+    votes: Mapping[str, float] | None = None
+    """Share of all calls that named a label."""
 
 
 _Plan = Generator[_Request, list[Any], Any]
@@ -108,8 +118,14 @@ class ChatClassifier(SmallModel):
             it, what fits no label is spread evenly over them: the choice stays, the confidence falls.
         descriptions: What a label means, shown behind it in the default prompt.
         label_temperature: T in p^(1/T), after the prior; `fit_temperature` sets it.
-        **kwargs: `name`, `input_key`, `score`, `version` as in `SmallModel`. `score="mean_token_probability"` is the
-            paper's score for generated text (Section 4.3, Eq. 9); it needs log-probabilities.
+        quantile: Which quantile `score="token_quantile"` takes, in [0, 1]; 0 is the least sure token.
+        **kwargs: `name`, `input_key`, `score`, `version` as in `SmallModel`, with four more scores.
+            `mean_token_probability`: the mean probability of the reply's tokens, the paper's score for generated text
+            (Section 4.3, Eq. 9). `token_quantile`: a quantile of them (Gupta et al. 2024, 2404.10136). `energy`: T *
+            logsumexp(z / T) of the labels' log-probabilities z before prior and normalization, T = `label_temperature`;
+            with T = 1 the logarithm of the probability that the reply is a label at all: low where the model would
+            rather say something else. These three need log-probabilities. `vote_share`: the share of all calls that
+            named the choice, failed and unreadable calls included; needs `method="votes"`.
 
     Raises:
         ValueError: If an argument does not fit; the message names it.
@@ -136,8 +152,9 @@ class ChatClassifier(SmallModel):
     min_mass: float = 0.5
     descriptions: dict[str, str] | None = None
     label_temperature: float = 1.0
+    quantile: float = 0.0
 
-    own_scores: ClassVar[frozenset[str]] = frozenset({MEAN_TOKEN_PROBABILITY})
+    own_scores: ClassVar[frozenset[str]] = frozenset({ENERGY, MEAN_TOKEN_PROBABILITY, TOKEN_QUANTILE, VOTE_SHARE})
     traces_calls: ClassVar[bool] = True
 
     _seen_logprobs: bool = PrivateAttr(default=False)
@@ -173,8 +190,12 @@ class ChatClassifier(SmallModel):
             return "`min_mass` must lie in [0, 1]"
         if self.temperature <= 0.0 or self.label_temperature <= 0.0:
             return "`temperature` and `label_temperature` must be greater than 0"
-        if self.score == MEAN_TOKEN_PROBABILITY and self.method == "votes":
-            return "`score='mean_token_probability'` needs log-probabilities: use method='logprobs'"
+        if not 0.0 <= self.quantile <= 1.0:
+            return "`quantile` must lie in [0, 1]"
+        if self.score in (ENERGY, MEAN_TOKEN_PROBABILITY, TOKEN_QUANTILE) and self.method == "votes":
+            return f"`score={self.score!r}` needs log-probabilities: use method='logprobs'"
+        if self.score == VOTE_SHARE and self.method != "votes":
+            return f"`score={self.score!r}` needs votes: use method='votes'"
         if isinstance(self.prior, dict) and (
             self.prior.keys() != self.label_set or not all(0.0 < p < math.inf for p in self.prior.values())
         ):
@@ -274,7 +295,7 @@ class ChatClassifier(SmallModel):
         prior: Mapping[str, float] | Exception | None = self._known_prior()
         if prior is None and self.prior == "content_free" and any(isinstance(r, _Row) for r in rows):
             prior = yield from self._plan_content_free(tagged[0])
-        function = None if self.score == MEAN_TOKEN_PROBABILITY else resolve_score(self.score)
+        function = self._score_function()
         return [self._finish(row, prior, function) for row in rows]
 
     @property
@@ -339,7 +360,7 @@ class ChatClassifier(SmallModel):
                 )
             probabilities, unassigned = label_probabilities(tokens, self.labels)
             vague = unassigned if 1.0 - unassigned < self.min_mass else 0.0
-            return _Row(probabilities, mean_token_probability(tokens), vague)
+            return _Row(probabilities, mean_token_probability(tokens), vague, 1.0 - unassigned, tokens)
         except Exception as error:  # noqa: BLE001 - a malformed reply must not spoil the batch
             return error
 
@@ -350,7 +371,8 @@ class ChatClassifier(SmallModel):
             failures = [r for r in replies if isinstance(r, Exception)]
             return failures[0] if failures else InvalidAnswerError("none of the votes names one of the labels")
         even = (len(replies) - len(counted)) / len(self.labels)
-        return _Row({label: (counted.count(label) + even) / len(replies) for label in self.labels}, None)
+        probabilities = {label: (counted.count(label) + even) / len(replies) for label in self.labels}
+        return _Row(probabilities, None, votes={label: counted.count(label) / len(replies) for label in self.labels})
 
     def _plan_content_free(self, config: RunnableConfig) -> _Plan:
         values = [{self.input_key: text} if self.input_key is not None else text for text in CONTENT_FREE]
@@ -391,21 +413,34 @@ class ChatClassifier(SmallModel):
             # the confidence and changes no choice.
             even = row.vague / len(self.labels)
             probabilities = {y: (1.0 - row.vague) * p + even for y, p in corrected.items()}
-            if function is not None:
-                confidence = function(probabilities)
-            elif row.mean_token_probability is not None:
-                confidence = row.mean_token_probability * (1.0 - row.vague)
-            else:
-                msg = "`score='mean_token_probability'` needs log-probabilities, and the model returned none"
-                raise InvalidAnswerError(msg)
+            choice = max(self.labels, key=probabilities.__getitem__)
             answer = {
-                "choice": max(self.labels, key=probabilities.__getitem__),
+                "choice": choice,
                 "probabilities": probabilities,
-                "confidence": confidence,
+                "confidence": self._own_score(row, choice) if function is None else function(probabilities),
             }
             return check_answer(answer, self.label_set)
         except Exception as error:  # noqa: BLE001
             return error
+
+    def _own_score(self, row: _Row, choice: str) -> float:
+        """One of `own_scores`.
+
+        Raises:
+            InvalidAnswerError: If the reply does not carry what it needs.
+        """
+        if self.score == VOTE_SHARE and row.votes is not None:
+            return row.votes[choice]
+        if row.mean_token_probability is None:
+            msg = f"`score={self.score!r}` needs log-probabilities, and the model returned none"
+            raise InvalidAnswerError(msg)
+        if self.score == ENERGY:
+            mass = max(row.mass, _TINY)
+            logits = [math.log(p * mass) if p > 0.0 else -math.inf for p in row.probabilities.values()]
+            return energy(logits, temperature=self.label_temperature)
+        if self.score == TOKEN_QUANTILE:
+            return token_quantile(row.tokens, self.quantile) * (1.0 - row.vague)
+        return row.mean_token_probability * (1.0 - row.vague)
 
     def _corrected(self, row: Mapping[str, float], prior: Mapping[str, float] | None) -> dict[str, float]:
         weights = {y: (p / prior[y] if prior else p) ** (1.0 / self.label_temperature) for y, p in row.items()}
@@ -477,6 +512,7 @@ class ChatClassifier(SmallModel):
             self._reply_limit,
             self.min_mass,
             self.label_temperature,
+            self.quantile,
             self.input_key,
         ]
         text = json.dumps(_without_secrets(parts), sort_keys=True, ensure_ascii=False, default=repr)

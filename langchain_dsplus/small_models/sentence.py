@@ -21,6 +21,7 @@ from pydantic import Field, PrivateAttr
 from langchain_dsplus._imports import require
 from langchain_dsplus.answer import NotFittedError
 from langchain_dsplus.calibration import softmax
+from langchain_dsplus.confidence import energy
 from langchain_dsplus.labels import list_labels
 from langchain_dsplus.small_models._files import load_folder, pick, pick_score, plain_errors, save_folder
 from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel, read_text
@@ -270,8 +271,9 @@ class SentenceClassifier(SmallModel):
         l2: Penalty on the head's weights; scikit-learn's 1 / C. By default `fit` takes the best of 1, 0.1, 0.01 on
             held-out rows.
         seed: Of the folds on which penalty and temperature are fitted.
-        **kwargs: `name`, `input_key`, `score`, `version` as in `SmallModel`. One more score is offered: `energy`, T *
-            logsumexp(z / T) of the logits z at temperature T: low where a text is far from all that was seen.
+        **kwargs: `name`, `input_key`, `score`, `version` as in `SmallModel`. One more score is offered:
+            `score="energy"`, T * logsumexp(z / T) of the logits z at the fitted temperature T: low where a text is far
+            from all that was seen (`confidence.energy`).
 
     Example:
         ```python
@@ -379,11 +381,11 @@ class SentenceClassifier(SmallModel):
     def _predict(self, values: list[Any]) -> tuple[Floats, Floats | None]:
         head = self._fitted()
         scaled = self._scaled(values, head)
-        energy = None
+        scores = None
         if self.score == "energy":
-            top = scaled.max(axis=1)
-            energy = head.temperature * (top + np.log(np.exp(scaled - top[:, None]).sum(axis=1)))
-        return softmax(scaled), energy
+            t = head.temperature
+            scores = np.array([energy(row, temperature=t) for row in (scaled * t).tolist()])
+        return softmax(scaled), scores
 
     def _scaled(self, inputs: list[Any], head: _Head) -> Floats:
         """Return logits over temperature."""

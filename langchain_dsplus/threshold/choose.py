@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from langchain_dsplus.threshold.curves import sweep
+from langchain_dsplus.threshold.curves import Sweep, money, resampled_weights, sweep, sweep_costs
+from langchain_dsplus.threshold.differences import model_names
+from langchain_dsplus.threshold.path import PathSweep, coverage_path, path_costs, path_sweep
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from langchain_dsplus.outcomes import Outcomes
-    from langchain_dsplus.threshold.curves import Prompt, Sweep
+    from langchain_dsplus.threshold.curves import Prompt
+
+    Floats: TypeAlias = NDArray[np.float64]
 
 Objective: TypeAlias = Literal["match_large", "max_accuracy", "budget", "target_accuracy"]
 
@@ -27,7 +34,7 @@ class ThresholdChoice:
     """A threshold and what it did on the rows it was chosen on.
 
     Attributes:
-        threshold: Accept iff confidence > threshold; infinity accepts nothing.
+        threshold: Accept iff confidence > threshold; infinity accepts nothing. None with several small models.
         objective: What was asked for.
         met: Whether any threshold could do that.
         coverage: Share answered locally.
@@ -40,11 +47,14 @@ class ThresholdChoice:
         gain_high: Upper end.
         level: Of the intervals.
         n: Rows that count.
-        left_out: Rows that do not: the large model failed, or nobody knows who was right.
+        left_out: Rows that do not: the large model gave no answer there, or nobody knows who was right.
         note: In words, what this number does not say.
+        thresholds: By small model; `{"small": threshold}` where there is one.
+        cost: Money per 1,000 inputs, small side included; None where a row's cost is not known.
+        large_cost: The same for the large model alone, on the plain prompt.
     """
 
-    threshold: float
+    threshold: float | None
     objective: Objective
     met: bool
     coverage: float
@@ -59,12 +69,16 @@ class ThresholdChoice:
     n: int
     left_out: int
     note: str
+    thresholds: dict[str, float]
+    cost: float | None = None
+    large_cost: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values: a threshold of infinity is None."""
         values = asdict(self)
-        if math.isinf(self.threshold):
+        if self.threshold is not None and math.isinf(self.threshold):
             values["threshold"] = None
+        values["thresholds"] = {name: None if math.isinf(t) else t for name, t in self.thresholds.items()}
         return values
 
 
@@ -73,7 +87,9 @@ def choose_threshold(
     objective: Objective = "match_large",
     *,
     budget: float | None = None,
+    budget_money: float | None = None,
     target: float | None = None,
+    path: Sequence[Mapping[str, float]] | None = None,
     prompt: Prompt = "plain",
     seed: int = 0,
     bootstrap: int = 1000,
@@ -83,33 +99,47 @@ def choose_threshold(
 
     The candidates lie midway between distinct scores, with infinity (accept nothing) and the next float below the
     smallest score (accept all), so that equal scores stand or fall together and the router accepts what was accepted
-    here.
+    here. With several small models (`small.<name>`, `confidence.<name>`) the candidates are the steps of a path.
 
     Args:
         outcomes: Rows that no small model was trained on.
         objective: `match_large`: the highest coverage at which the cascade is at least as accurate as the large model.
             `max_accuracy`: the highest accuracy, and of equals the highest coverage. `budget`: the same among
-            thresholds that escalate at most `budget` of the inputs. `target_accuracy`: the highest coverage at which
+            thresholds that keep to `budget` or `budget_money`. `target_accuracy`: the highest coverage at which
             the accuracy is at least `target`; where there is none, the highest accuracy, and `met` is False.
         budget: Share of inputs that may reach the large model, in [0, 1].
+        budget_money: Money for 1,000 inputs, in the unit of the columns `cost_large` (`cost_large_pruned` with
+            `prompt="pruned"`) and `cost_small`: the large model's cost of the rows that escalate, and the small side's
+            of all rows (of several models, `cost_small.<name>` of the rows that reach it). Without a column for the
+            small side that is free, and the note says so.
         target: An accuracy in [0, 1].
+        path: Thresholds by model, from strict to lax, for several small models; by default `coverage_path(outcomes)`.
         prompt: What escalated rows are asked: `plain`, or `pruned`, which counts the column `large_pruned`.
         seed: Of the bootstrap.
-        bootstrap: Resamples; 0 gives intervals of no width.
+        bootstrap: Resamples; 0 gives intervals of no width. Rows of one `group` are drawn together.
         level: Of the intervals.
 
     Raises:
-        ValueError: If an argument is out of range or missing, or no row tells who was right.
+        ValueError: If an argument is out of range or missing, no row tells who was right, or a row's cost is missing
+            where `budget_money` needs it.
 
     Example:
         ```python
         choice = choose_threshold(outcomes, "match_large")
         router = ConfidenceRouter(small=small, large=chain, threshold=choice.threshold)
+
+        cheap = choose_threshold(outcomes, "budget", budget_money=2.50)  # dollars for 1,000 inputs
         ```
     """
-    _check(objective, budget, target, bootstrap, level)
-    found = sweep(outcomes, prompt=prompt)
-    accuracy = found.right / found.n
+    _check(objective, budget=budget, budget_money=budget_money, target=target, bootstrap=bootstrap, level=level)
+    found: Sweep | PathSweep
+    if path is None and model_names(outcomes) == ["small"]:
+        found = sweep(outcomes, prompt=prompt)
+        options = [{"small": t} for t in found.thresholds.tolist()]
+    else:
+        found = path_sweep(outcomes, coverage_path(outcomes) if path is None else path, prompt=prompt)
+        options = found.path
+    costs, large_cost = _costs(outcomes, found, prompt, needed=budget_money is not None)
     large = float(found.large.sum())
     # Counts are whole numbers in float64: compare those, not quotients.
     met = True
@@ -118,57 +148,100 @@ def choose_threshold(
     elif objective == "target_accuracy":
         assert target is not None
         place, met = _laxest(found, found.right >= target * found.n - 1e-9)
-    elif objective == "budget":
-        assert budget is not None
+    elif objective == "budget" and budget is not None:
         place, met = _best(found, found.n - found.accepted <= budget * found.n + 1e-9)
+    elif objective == "budget":
+        assert budget_money is not None
+        assert costs is not None
+        place, met = _best(found, costs <= budget_money * (1.0 + 1e-12))
     else:
         place, met = _best(found, np.ones(len(found.right), dtype=bool))
-    k = int(found.accepted[place])
-    outcome = np.concatenate([found.small[:k], found.escalated[k:]])
-    (low, high), (gain_low, gain_high) = _intervals(outcome, found.large, seed, bootstrap, level)
+    (low, high), (gain_low, gain_high) = _intervals(found.cascade(place), found, seed, bootstrap, level)
+    accuracy = float(found.right[place]) / found.n
+    free = budget_money is not None and not any(name.startswith("cost_small") for name in outcomes.columns)
     return ThresholdChoice(
-        threshold=float(found.thresholds[place]),
+        threshold=options[place]["small"] if list(options[place]) == ["small"] else None,
         objective=objective,
         met=met,
-        coverage=k / found.n,
-        accuracy=float(accuracy[place]),
+        coverage=int(found.accepted[place]) / found.n,
+        accuracy=accuracy,
         low=low,
         high=high,
         large_accuracy=large / found.n,
-        gain=float(accuracy[place]) - large / found.n,
+        gain=accuracy - large / found.n,
         gain_low=gain_low,
         gain_high=gain_high,
         level=level,
         n=found.n,
         left_out=found.left_out,
-        note=_note(objective, met=met, found=found),
+        note=_note(objective, met=met, left_out=found.left_out, free=free),
+        thresholds=dict(options[place]),
+        cost=None if costs is None else float(costs[place]),
+        large_cost=large_cost,
     )
 
 
-def _check(objective: str, budget: float | None, target: float | None, bootstrap: int, level: float) -> None:
+def _costs(outcomes: Outcomes, found: Sweep | PathSweep, prompt: Prompt, *, needed: bool) -> tuple[Any, float | None]:
+    """Money per 1,000 inputs at each option, and of the large model alone; None where it is not known."""
+    thousand = 1000.0 / found.n
+    try:
+        if isinstance(found, Sweep):
+            costs = sweep_costs(outcomes, found, prompt=prompt)
+        else:
+            costs = path_costs(outcomes, found, prompt=prompt)
+        return costs * thousand, float(money(outcomes, "cost_large", found.rows).sum()) * thousand
+    except ValueError:
+        if needed:
+            raise
+        return None, None
+
+
+def _check(
+    objective: str,
+    *,
+    budget: float | None,
+    budget_money: float | None,
+    target: float | None,
+    bootstrap: int,
+    level: float,
+) -> None:
     if objective not in ("match_large", "max_accuracy", "budget", "target_accuracy"):
         msg = f"`objective` must be 'match_large', 'max_accuracy', 'budget' or 'target_accuracy', not {objective!r}"
         raise ValueError(msg)
-    for name, value, wanted in (("budget", budget, "budget"), ("target", target, "target_accuracy")):
-        if (objective == wanted) != (value is not None):
+    for name, value, wanted in (
+        ("budget", budget, "budget"),
+        ("budget_money", budget_money, "budget"),
+        ("target", target, "target_accuracy"),
+    ):
+        if value is not None and objective != wanted:
             msg = f"`{name}` goes with objective {wanted!r}, and with no other"
             raise ValueError(msg)
+    if objective == "budget" and (budget is None) == (budget_money is None):
+        msg = "objective 'budget' needs one of `budget` (a share of calls) and `budget_money` (per 1,000 inputs)"
+        raise ValueError(msg)
+    if objective == "target_accuracy" and target is None:
+        msg = "objective 'target_accuracy' needs `target`"
+        raise ValueError(msg)
+    for name, value in (("budget", budget), ("target", target)):
         if value is not None and not 0.0 <= value <= 1.0:
             msg = f"`{name}` must lie in [0, 1]"
             raise ValueError(msg)
+    if budget_money is not None and not 0.0 <= budget_money < math.inf:
+        msg = "`budget_money` must be a finite number, at least 0"
+        raise ValueError(msg)
     if bootstrap < 0 or not 0.0 < level < 1.0:
         msg = "`bootstrap` must be at least 0, and `level` lie between 0 and 1"
         raise ValueError(msg)
 
 
-def _laxest(found: Sweep, allowed: Any) -> tuple[int, bool]:
+def _laxest(found: Sweep | PathSweep, allowed: Any) -> tuple[int, bool]:
     places = np.flatnonzero(allowed)
     if len(places):
         return int(places[-1]), True
     return _best(found, np.ones(len(found.right), dtype=bool))[0], False
 
 
-def _best(found: Sweep, allowed: Any) -> tuple[int, bool]:
+def _best(found: Sweep | PathSweep, allowed: Any) -> tuple[int, bool]:
     """The most accurate of those allowed, the laxest of equals; if none is, the laxest of all."""
     if not allowed.any():
         return len(found.right) - 1, False
@@ -177,21 +250,26 @@ def _best(found: Sweep, allowed: Any) -> tuple[int, bool]:
 
 
 def _intervals(
-    cascade: Any, large: Any, seed: int, bootstrap: int, level: float
+    cascade: Floats, found: Sweep | PathSweep, seed: int, bootstrap: int, level: float
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Percentile bootstrap over rows. Rows fall into four kinds, so a resample is one multinomial draw."""
-    n = len(large)
-    kinds = np.bincount((2 * cascade + large).astype(np.intp), minlength=4) / n
+    """Percentile bootstrap over rows, or over groups of rows."""
     if not bootstrap:
-        return (float(cascade.mean()),) * 2, (float(cascade.mean() - large.mean()),) * 2
-    draws = np.random.default_rng(seed).multinomial(n, kinds, size=bootstrap) / n
+        return (float(cascade.mean()),) * 2, (float((cascade - found.large).mean()),) * 2
+    n = found.n
+    kinds = (2 * cascade + found.large).astype(np.intp)  # four: who of the two is right
+    if found.groups is None:
+        # A resample of rows is then one multinomial draw.
+        draws = np.random.default_rng(seed).multinomial(n, np.bincount(kinds, minlength=4) / n, size=bootstrap) / n
+    else:
+        weights = resampled_weights(n, found.groups, seed=seed, bootstrap=bootstrap)
+        draws = np.array([np.bincount(kinds, weights=w, minlength=4) / w.sum() for w in weights])
     tails = [(1 - level) / 2, (1 + level) / 2]
     accuracy = np.quantile(draws[:, 2] + draws[:, 3], tails)
     gain = np.quantile(draws[:, 2] - draws[:, 1], tails)
     return (float(accuracy[0]), float(accuracy[1])), (float(gain[0]), float(gain[1]))
 
 
-def _note(objective: str, *, met: bool, found: Sweep) -> str:
+def _note(objective: str, *, met: bool, left_out: int, free: bool) -> str:
     parts = []
     if not met:
         parts.append(
@@ -201,7 +279,11 @@ def _note(objective: str, *, met: bool, found: Sweep) -> str:
                 "budget": "No threshold keeps to the budget; this one escalates least.",
             }[objective]
         )
-    if found.left_out:
-        parts.append(f"{found.left_out} rows are left out: the large model failed there, or who was right is unknown.")
+    if left_out:
+        parts.append(
+            f"{left_out} rows are left out: the large model gave no answer there, or who was right is unknown."
+        )
+    if free:
+        parts.append("The small side counts as free: there is no column `cost_small`.")
     parts.append(_NO_PROMISE)
     return " ".join(parts)

@@ -152,7 +152,7 @@ def test_ece_is_within_bounds_and_blind_to_the_order_of_rows(rows, random):
         ([], [], {}, "same shape"),
         ([0.5], [True, False], {}, "same shape"),
         ([1.5], [True], {}, "lie in"),
-        ([np.nan], [True], {}, "lie in"),
+        ([np.nan], [True], {}, "not finite"),
         ([0.5], [True], {"bins": 0}, "bins"),
         ([0.5], [True], {"scheme": "other"}, "scheme"),
     ],

@@ -4,7 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_dsplus.confidence import SCORES, entropy, margin, max_probability, resolve_score
+from langchain_dsplus.confidence import (
+    OWN_SCORES,
+    SCORES,
+    energy,
+    entropy,
+    margin,
+    max_probability,
+    resolve_score,
+    token_quantile,
+)
+from langchain_dsplus.labels import NoLabelMassError, mean_token_probability
 
 distributions = (
     st.lists(st.floats(0.0, 1.0), min_size=1, max_size=8)
@@ -59,3 +69,53 @@ def test_resolve():
     assert resolve_score(max) is max
     with pytest.raises(ValueError, match=r"entropy.+margin.+max_probability.+not .sure."):
         resolve_score("sure")
+
+
+# --- scores that need more than probabilities ------------------------------------------------------------------------
+
+
+@given(st.lists(st.floats(-800, 800), min_size=1, max_size=8), st.floats(0.05, 20))
+def test_energy_is_scipys_logsumexp(logits, temperature):
+    special = pytest.importorskip("scipy.special")
+    theirs = temperature * special.logsumexp([z / temperature for z in logits])
+    assert energy(logits, temperature=temperature) == pytest.approx(theirs, rel=1e-9, abs=1e-9)
+
+
+def test_energy_tells_what_probabilities_cannot():
+    sure, lost = [4.0, 0.0], [-6.0, -10.0]
+    assert energy(sure) > energy(lost)
+    assert energy([math.log(p) for p in (0.7, 0.3)]) == pytest.approx(0.0)
+    assert energy([-math.inf, 2.0]) == 2.0
+    assert energy([-math.inf]) == -math.inf
+    for bad in (lambda: energy([]), lambda: energy([1.0], temperature=0.0)):
+        with pytest.raises(ValueError, match="temperature"):
+            bad()
+
+
+def tokens(*probabilities):
+    listed = [{"token": "x", "logprob": math.log(p) if p else -math.inf} for p in probabilities]
+    return [*listed, {"token": "<|im_end|>", "logprob": -9.0}]
+
+
+@given(st.lists(st.floats(1e-6, 1.0), min_size=1, max_size=12), st.floats(0, 1))
+def test_token_quantiles_are_numpys(probabilities, quantile):
+    np = pytest.importorskip("numpy")
+    ours = token_quantile(tokens(*probabilities), quantile)
+    assert ours == pytest.approx(float(np.quantile(probabilities, quantile)), rel=1e-9)
+
+
+def test_the_least_sure_token_does_not_vanish_in_a_long_reply():
+    short, long = tokens(0.3, 0.9), tokens(0.3, *[0.99] * 40)
+    assert token_quantile(short) == token_quantile(long) == pytest.approx(0.3)
+    assert mean_token_probability(long) > mean_token_probability(short) + 0.3
+    assert token_quantile([*tokens(0.5), {"token": "y"}, "odd"]) == pytest.approx(0.5)
+    with pytest.raises(NoLabelMassError):
+        token_quantile([{"token": "</s>", "logprob": 0.0}])
+    with pytest.raises(ValueError, match="quantile"):
+        token_quantile(short, 1.5)
+
+
+def test_a_score_of_the_model_s_own_is_no_score_of_a_router():
+    for name, kinds in OWN_SCORES.items():
+        with pytest.raises(ValueError, match=f"needs more than probabilities.+{kinds}"):
+            resolve_score(name)

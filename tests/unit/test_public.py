@@ -22,6 +22,7 @@ HEAVY = [
     "matplotlib",
     "openai",
     "pandas",
+    "pyarrow",
     "safetensors",
     "scipy",
     "sentence_transformers",
@@ -31,7 +32,7 @@ HEAVY = [
     "transformers",
     "xllamacpp",
 ]
-EXTRAS = [name for name in HEAVY if name != "langgraph"]
+EXTRAS = [name for name in HEAVY if name not in {"langgraph", "scipy"}]
 PUBLIC = [name for name in langchain_dsplus.__all__ if name != "__version__"]
 SOURCE = Path(langchain_dsplus.__file__)
 

@@ -13,6 +13,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda
 from pydantic import BaseModel, Field
 
+from langchain_dsplus.identity import identify
 from langchain_dsplus.operations.collect import CostLimitError, collect_outcomes, default_label
 from langchain_dsplus.operations.prices import Price
 from langchain_dsplus.outcomes import Outcomes
@@ -78,6 +79,7 @@ def test_the_columns():
         "score": "max_probability",
         "labels": ["neg", "pos"],
         "small": small().version,
+        "prompt": identify(chain(large)).prompt,
         "mine": 1,
     }
 

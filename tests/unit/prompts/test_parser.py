@@ -15,7 +15,7 @@ from langchain_core.load import dumps, loads
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGeneration, Generation
 
-from langchain_dsplus.prompts.parser import LabelParser
+from langchain_dsplus.prompts.parser import LabelParser, named_label
 
 LABELS = ["card", "card_arrival", "lost_card"]
 
@@ -197,3 +197,35 @@ def test_every_label_comes_back_and_nothing_else_ever_does(labels, data):
         assert parser.invoke({"output": text, "candidates": offered}) in offered
     except OutputParserException:
         assert text not in offered
+
+
+# --- labels in outputs of any kind ----------------------------------------------------------------------------------
+
+
+class Holder:
+    def __init__(self, **fields):
+        self.__dict__.update(fields)
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        ("card", "card"),
+        ("  The answer is: Card arrival.", "card_arrival"),
+        (AIMessage("card"), "card"),
+        (AIMessage([{"type": "text", "text": "card_arrival"}]), "card_arrival"),
+        ({"choice": "card", "probabilities": {}, "confidence": 0.0}, "card"),
+        ({"intent": "card"}, "card"),
+        (Holder(intent="card"), "card"),
+        (Holder(choice="card", why="x"), "card"),
+        ("card or card_arrival", None),
+        ({"a": "card", "b": "x"}, None),
+        ({"a": 3}, None),
+        (Holder(), None),
+        (None, None),
+        (3, None),
+        (["card"], None),
+    ],
+)
+def test_named_label(output, expected):
+    assert named_label(output, ["card", "card_arrival"]) == expected

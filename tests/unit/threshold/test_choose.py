@@ -137,6 +137,7 @@ def test_the_seed_decides_the_interval_and_nothing_else():
 
 def test_only_plain_python_numbers():
     values = choose_threshold(stream(50)).to_dict()
+    assert {name: type(value) for name, value in values.pop("thresholds").items()} == {"small": float}
     assert {type(value) for value in values.values()} <= {float, int, bool, str, type(None)}
 
 
@@ -156,7 +157,12 @@ def test_what_was_accepted_is_accepted_after_a_round_trip(tmp_path, kind):
     ("objective", "options", "match"),
     [
         ("cheapest", {}, "objective"),
-        ("budget", {}, "budget"),
+        ("budget", {}, "budget_money"),
+        ("budget", {"budget": 0.5, "budget_money": 1.0}, "one of"),
+        ("budget", {"budget_money": -1.0}, "budget_money"),
+        ("budget", {"budget_money": math.inf}, "budget_money"),
+        ("budget", {"budget_money": math.nan}, "budget_money"),
+        ("max_accuracy", {"budget_money": 1.0}, "budget_money"),
         ("budget", {"budget": 1.5}, "budget"),
         ("target_accuracy", {}, "target"),
         ("match_large", {"budget": 0.5}, "budget"),
@@ -185,3 +191,111 @@ def test_many_rows_are_quick():
     started = time.perf_counter()
     choose_threshold(outcomes)
     assert time.perf_counter() - started < 5
+
+
+# --- money ----------------------------------------------------------------------------------------------------------
+
+money = st.sampled_from([0.0, 0.5, 1.0, 4.0])
+priced = st.lists(
+    st.fixed_dictionaries(
+        {
+            "confidence": st.none() | st.sampled_from([0.3, 0.5, 0.6, 0.6000000000000001, 0.9]),
+            "small_ok": st.booleans(),
+            "large_ok": st.booleans(),
+            "large_pruned_ok": st.booleans(),
+            "cost_small": money,
+            "cost_large": money,
+            "cost_large_pruned": money,
+        }
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+def bill(table, threshold, prompt="plain"):
+    """Coverage, accuracy, and money per 1,000 inputs, row by row."""
+    accepted = right = cost = 0.0
+    for row in table:
+        cost += row["cost_small"]
+        failed = row["confidence"] is None
+        if not failed and row["confidence"] > threshold:
+            accepted += 1
+            right += row["small_ok"]
+        else:
+            used = "large" if prompt == "plain" or failed else "large_pruned"
+            right += row[f"{used}_ok"]
+            cost += row[f"cost_{used}"]
+    return accepted / len(table), right / len(table), 1000 * cost / len(table)
+
+
+@pytest.mark.parametrize("prompt", ["plain", "pruned"])
+@given(table=priced, budget=st.sampled_from([0.0, 400.0, 1000.0, 2500.0, 9000.0]))
+def test_a_budget_of_money_is_kept_and_no_threshold_does_better(prompt, table, budget):
+    found = {r["confidence"] for r in table} - {None}
+    options = [bill(table, t, prompt) for t in [math.inf, *found, -math.inf]]
+    outcomes = Outcomes.from_records(table)
+    choice = choose_threshold(outcomes, "budget", budget_money=budget, prompt=prompt, bootstrap=0)
+    assert (choice.coverage, choice.accuracy, choice.cost) == pytest.approx(bill(table, choice.threshold, prompt))
+    assert choice.large_cost == pytest.approx(1000 * sum(r["cost_large"] for r in table) / len(table))
+    within = [(accuracy, coverage) for coverage, accuracy, cost in options if cost <= budget * (1 + 1e-12)]
+    assert choice.met == bool(within)
+    if within:
+        assert (choice.accuracy, choice.coverage) == pytest.approx(max(within))
+    else:
+        assert choice.note.startswith("No threshold keeps to the budget")
+
+
+def test_the_small_side_is_paid_or_said_to_be_free():
+    table = [{"confidence": c, "small_ok": True, "large_ok": True, "cost_large": 0.01} for c in (0.9, 0.8, 0.7, 0.6)]
+    free = choose_threshold(Outcomes.from_records(table), "budget", budget_money=5.0)
+    assert (free.coverage, free.cost, free.large_cost) == (1.0, 0.0, 10.0)
+    assert "small side counts as free" in free.note
+    paid = choose_threshold(
+        Outcomes.from_records({**r, "cost_small": 0.002} for r in table), "budget", budget_money=5.0
+    )
+    assert paid.cost == pytest.approx(2.0)
+    assert "free" not in paid.note
+    assert not choose_threshold(
+        Outcomes.from_records({**r, "cost_small": 0.006} for r in table), "budget", budget_money=5.0
+    ).met
+
+
+def test_costs_that_are_missing_are_named():
+    table = [{"confidence": c, "small_ok": True, "large_ok": True} for c in (0.9, 0.8)]
+    with pytest.raises(ValueError, match="no column 'cost_large'"):
+        choose_threshold(Outcomes.from_records(table), "budget", budget_money=1.0)
+    table[1]["cost_large"] = 0.5
+    with pytest.raises(ValueError, match="'cost_large' is empty in 1 of 2 rows"):
+        choose_threshold(Outcomes.from_records(table), "budget", budget_money=1.0)
+    assert choose_threshold(Outcomes.from_records(table)).cost is None
+    table[0].update(cost_large=0.5, cost_small=0.1)
+    with pytest.raises(ValueError, match="'cost_small' is empty in 1 of 2 rows"):
+        choose_threshold(Outcomes.from_records(table), "budget", budget_money=1.0)
+    failed = {"confidence": 0.7, "small": "a", "large": None, "gold": "a", "cost_large": None}
+    answered = {"confidence": 0.7, "small": "a", "large": "a", "gold": "a", "cost_large": 0.5}
+    choice = choose_threshold(Outcomes.from_records([failed, answered]), "budget", budget_money=0.0)
+    assert (choice.cost, choice.large_cost, choice.left_out) == (0.0, 500.0, 1)
+
+
+# --- groups, and large models that failed ------------------------------------------------------------------------------
+
+
+def test_rows_of_one_group_are_drawn_together():
+    table = stream(300).to_records()
+    repeated = [{**row, "id": f"{row['id']}-{k}", "group": row["id"]} for row in table for k in range(6)]
+    one, grouped, loose = (
+        choose_threshold(Outcomes.from_records(rows), "max_accuracy")
+        for rows in (table, repeated, [{**row, "group": None} for row in repeated])
+    )
+    assert grouped.high - grouped.low == pytest.approx(one.high - one.low, rel=0.2)
+    assert loose.high - loose.low < 0.6 * (one.high - one.low)
+    assert one.threshold == grouped.threshold == loose.threshold
+
+
+@pytest.mark.parametrize("large", [None, "I cannot say", "c"])
+def test_an_answer_that_is_no_label_is_no_gain(large):
+    table = [{"confidence": 0.9, "small": "a", "large": large, "gold": "a"}] * 3
+    table += [{"confidence": 0.5, "small": "b", "large": "a", "gold": "a"}]
+    choice = choose_threshold(Outcomes.from_records(table, about={"labels": ["a", "b"]}), "max_accuracy")
+    assert (choice.n, choice.left_out, choice.gain, choice.coverage) == (1, 3, 0.0, 0.0)

@@ -28,10 +28,12 @@ rows = st.lists(
 
 
 def counted(table, prompt="plain"):
-    """The rows that count, by the plain meaning of the words."""
+    """The rows that count, by the plain meaning of the words; `asked` is right when the large model is asked."""
     used = "large_ok" if prompt == "plain" else "large_pruned_ok"
-    kept = [r for r in table if r["large_ok"] is not None and r[used] is not None]
-    return [r for r in kept if r["confidence"] is None or r["small_ok"] is not None], used
+    # Where the small model failed there is nothing to prune with.
+    rows = [{**r, "asked": r["large_ok"] if r["confidence"] is None else r[used]} for r in table]
+    kept = [r for r in rows if r["large_ok"] is not None and r["asked"] is not None]
+    return [r for r in kept if r["confidence"] is None or r["small_ok"] is not None], "asked"
 
 
 def cascade(table, used, threshold):
@@ -107,7 +109,7 @@ def test_the_cost_quality_curve():
     assert len(curve) == 5
     assert (curve.large_accuracy, curve.small_accuracy, curve.n, curve.left_out) == (0.8, 0.6, 5, 0)
     best = max(curve, key=lambda point: point.accuracy)
-    assert (best.accuracy, best.large_share) == (1.0, 0.6)
+    assert (best.accuracy, best.escalation_rate) == (1.0, 0.6)
 
 
 def test_a_failed_large_model_is_no_gain():
@@ -124,6 +126,45 @@ def test_a_failed_small_model_is_always_escalated():
     curve = cost_quality_curve(Outcomes.from_records(table))
     assert curve.coverage.tolist() == [0.0, 0.5]
     assert curve.accuracy.tolist() == [0.5, 1.0]
+
+
+def test_a_large_model_outside_the_labels_is_no_gain_but_may_be_a_harm():
+    about = {"labels": ["a", "b"]}
+    table = [
+        {"confidence": 0.9, "small": "a", "large": "Sorry!", "gold": "a"},
+        {"confidence": 0.8, "small": "b", "large": "A.", "gold": "a", "large_ok": True},
+        {"confidence": 0.7, "small": "a", "large": "b", "gold": "a"},
+    ]
+    curve = cost_quality_curve(Outcomes.from_records(table, about=about))
+    assert (curve.n, curve.left_out, curve.large_accuracy) == (2, 1, 0.5)
+    assert curve.accuracy.tolist() == [0.5, 0.0, 0.5]
+    assert cost_quality_curve(Outcomes.from_records(table)).left_out == 0
+
+
+def test_a_small_answer_outside_the_labels_escalates():
+    table = [
+        {"confidence": 0.9, "small": "c", "large": "b", "gold": "c"},
+        {"confidence": 0.8, "small": "b", "large": "b", "gold": "b"},
+    ]
+    curve = cost_quality_curve(Outcomes.from_records(table, about={"labels": ["a", "b"]}))
+    assert curve.coverage.tolist() == [0.0, 0.5]
+    assert curve.small_accuracy == 0.5
+
+
+def test_money_along_the_curve():
+    table = [
+        {"confidence": c, "small_ok": True, "large_ok": True, "cost_small": 0.001, "cost_large": cost}
+        for c, cost in [(0.9, 0.01), (0.8, 0.02), (0.7, 0.03), (0.7, 0.04)]
+    ]
+    curve = cost_quality_curve(Outcomes.from_records(table))
+    assert curve.cost == pytest.approx([26.0, 23.5, 18.5, 1.0])
+    table[0]["cost_large"] = None
+    assert cost_quality_curve(Outcomes.from_records(table)).cost is None
+
+
+def test_a_pruned_prompt_needs_its_column():
+    with pytest.raises(ValueError, match="large_pruned"):
+        sweep(example(), prompt="pruned")
 
 
 def test_an_unknown_prompt_is_refused():

@@ -1,0 +1,601 @@
+"""`dsplus plan`, `collect`, `certify` and `report`: from a data set to a threshold with a promise."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from langchain_dsplus.operations.prices import Price
+    from langchain_dsplus.outcomes import Outcomes
+    from langchain_dsplus.small_models.base import SmallModel
+    from langchain_dsplus.threshold.certificate import Certificate
+
+NOT_CERTIFIED = 3
+"""Exit code of `dsplus certify` where nothing could be promised; 0 is certified, 1 an error, 2 a wrong option."""
+
+_ESTIMATE_ROWS = 200
+_CHARACTERS_PER_TOKEN = 4
+_REPLY_TOKENS = 20
+
+
+@contextlib.contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Turn what the user can mend into one line and exit code 1."""
+    try:
+        yield
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}", error)
+    except (ValueError, TypeError, KeyError, ImportError) as error:
+        _fail(str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error), error)
+
+
+def _fail(message: str, error: Exception) -> None:
+    typer.secho(f"Error: {' '.join(message.split())}", fg="red", err=True)
+    raise typer.Exit(1) from error
+
+
+def _table(title: str, *columns: str) -> Table:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for place, name in enumerate(columns):
+        table.add_column(name, justify="right" if place else "left")
+    return table
+
+
+def _show(*things: Any) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    for thing in things:
+        console.print(thing, soft_wrap=isinstance(thing, str), markup=False)
+
+
+# --- plan -----------------------------------------------------------------------------------------------------------
+
+
+def plan(
+    max_loss: Annotated[
+        float, typer.Option(help="Accuracy that may be lost, a share of inputs: 0.005 is half a point.")
+    ] = 0.005,
+    level: Annotated[float, typer.Option(help="Confidence level of the certificate.")] = 0.95,
+    harm_rate: Annotated[float, typer.Option(help="Share of inputs that you expect to lose.")] = 0.02,
+    gain_rate: Annotated[float, typer.Option(help="Share of inputs that you expect to win.")] = 0.02,
+    power: Annotated[float, typer.Option(help="Probability with which it should work out.")] = 0.8,
+) -> None:
+    """Say how many rows a certificate will need, before anything is collected."""
+    with _plain_errors():
+        from langchain_dsplus.threshold.planning import plan_sample_size
+
+        found = plan_sample_size(max_loss, level, harm_rate=harm_rate, gain_rate=gain_rate, power=power)
+        table = _table("Rows for other losses, at the same rates", "loss, points", "at least", "planned")
+        for loss in sorted({0.0025, 0.005, 0.01, 0.02, 0.03, max_loss}):
+            other = plan_sample_size(loss, level, harm_rate=harm_rate, gain_rate=gain_rate, power=power)
+            rows = "no number is enough" if other.n is None else f"{other.n:,}"
+            table.add_row(f"{100 * loss:g}", f"{other.least_n:,}", rows, style="bold" if loss == max_loss else "")
+    _show(found.note, table, "Rates from a pilot: lost and won, each over all rows, at the coverage you hope for.")
+
+
+# --- collect --------------------------------------------------------------------------------------------------------
+
+
+def collect(  # noqa: PLR0917
+    dataset: Annotated[Path, typer.Argument(help="Rows to ask about: .csv, .jsonl or .parquet.")],
+    small: Annotated[Path, typer.Option(help="Folder of a saved SentenceClassifier or SklearnClassifier.")],
+    large: Annotated[str, typer.Option(help="Name of the large model, as its server knows it.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Table to write: .jsonl, .csv or .parquet.")],
+    base_url: Annotated[
+        str | None, typer.Option(help="A server that speaks the OpenAI protocol; by default OpenAI.")
+    ] = None,
+    api_key_env: Annotated[str, typer.Option(help="Environment variable that holds the API key.")] = "OPENAI_API_KEY",
+    prompt: Annotated[
+        Path | None,
+        typer.Option(
+            help="Prompt with {column} for the row and {candidates} for the labels: text, or JSON [[role, text], ...]."
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Labels, one a line; by default those of the small model.")
+    ] = None,
+    text: Annotated[
+        str, typer.Option(help="Column that the small model reads, unless it was saved with its own.")
+    ] = "text",
+    gold: Annotated[str, typer.Option(help="Column with the truth; may be missing.")] = "gold",
+    id_: Annotated[str, typer.Option("--id", help="Column with an id; may be missing.")] = "id",
+    group: Annotated[str, typer.Option(help="Column with a customer or thread; may be missing.")] = "group",
+    slice_: Annotated[
+        list[str] | None,
+        typer.Option("--slice", help="Column that slices the rows, such as language; repeat it for more."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many rows.")] = None,
+    max_cost: Annotated[float | None, typer.Option(help="What may be spent; needs prices.")] = None,
+    price_input: Annotated[float | None, typer.Option(help="Price of a million prompt tokens.")] = None,
+    price_output: Annotated[float | None, typer.Option(help="Price of a million reply tokens.")] = None,
+    currency: Annotated[str, typer.Option(help="What prices are in.")] = "USD",
+    concurrency: Annotated[int, typer.Option(min=1, help="Calls at a time.")] = 8,
+    answers: Annotated[
+        Path | None, typer.Option(help="Where answers are kept as they come, to resume; by default beside the output.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before money is spent.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """Ask a saved small model and a large model about every row, and write the table of outcomes.
+
+    Every answer is written down as it comes: after a crash the same command goes on, and asks nothing twice.
+    """
+    with _plain_errors():
+        from langchain_dsplus.identity import identify
+        from langchain_dsplus.operations.collect import collect_outcomes
+        from langchain_dsplus.operations.prices import Price, find_price
+
+        _check_output(output)
+        if (price_input is None) != (price_output is None):
+            msg = "pass both --price-input and --price-output, per million tokens"
+            raise ValueError(msg)
+        price: Price | None = None
+        if price_input is not None and price_output is not None:
+            price = Price(price_input, price_output, currency=currency)
+        elif base_url is None:
+            price = find_price(large)
+        if max_cost is not None and price is None:
+            msg = f"--max-cost needs to know what {large} costs: pass --price-input and --price-output"
+            raise ValueError(msg)
+        rows = _read_rows(dataset, limit)
+        if unknown := [name for name in slice_ or () if not any(name in row for row in rows)]:
+            msg = f"the data set has no column {unknown} to slice by"
+            raise ValueError(msg)
+        model = _load_small(small, text, rows)
+        names = model.labels if labels is None else _read_labels(labels)
+        chain = _chain(large, base_url, api_key_env, prompt, names, text, rows)
+        kept = answers or output.with_name(output.name + ".answers.jsonl")
+        apart = {gold, id_, group}
+        data = [
+            {
+                "id": row.get(id_) if row.get(id_) is not None else str(place),
+                "input": {key: value for key, value in row.items() if key not in apart},
+                "gold": row.get(gold),
+                "group": row.get(group),
+            }
+            for place, row in enumerate(rows)
+        ]
+        done = _answered(kept)
+        missing = sum(str(row["id"]) not in done for row in data)
+        _show(_estimate(chain, data, missing, price, large))
+        if missing > 0 and not yes:
+            typer.confirm("Go on?", abort=True, err=True)
+        identity = identify(chain)
+        about = {
+            "large": identity.large,
+            "prompt": identity.prompt,
+            "large_name": large,
+            "currency": currency if price else None,
+        }
+        outcomes = collect_outcomes(
+            model,
+            chain,
+            data,
+            path=kept,
+            max_concurrency=concurrency,
+            price=price,
+            max_cost=max_cost,
+            progress=not quiet,
+            about={key: value for key, value in about.items() if value is not None},
+        )
+        outcomes = _with_slices(outcomes, data, slice_ or ())
+        _write(outcomes, output)
+        _show(_summary(outcomes), f"Written to {output}. Next: dsplus certify {output} -o certificate.json")
+
+
+def _check_output(path: Path) -> None:
+    _suffix(path)
+    if path.exists() and _read(path).about.get("certifications"):
+        msg = f"{path} has been used to certify, and that is counted in it: choose another --output"
+        raise ValueError(msg)
+
+
+def _read_rows(path: Path, limit: int | None) -> list[dict[str, Any]]:
+    """Rows of a data set: dicts by column, None for an empty cell."""
+    suffix = path.suffix.lower()
+    rows: list[dict[str, Any]]
+    if suffix == ".csv":
+        import csv
+
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            try:
+                rows = [{k: v or None for k, v in row.items() if k is not None} for row in csv.DictReader(file)]
+            except (csv.Error, UnicodeDecodeError):
+                msg = f"{path} is not a CSV file in UTF-8"
+                raise ValueError(msg) from None
+    elif suffix in (".jsonl", ".ndjson"):
+        rows = []
+        for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+            if line.strip():
+                try:
+                    row = json.loads(line)
+                except (ValueError, RecursionError):
+                    row = None
+                if not isinstance(row, dict):
+                    msg = f"{path}: line {number} is not a JSON object"
+                    raise ValueError(msg)
+                rows.append(row)
+    elif suffix == ".parquet":
+        from langchain_dsplus._imports import require
+
+        parquet = require("pyarrow.parquet", "parquet")
+        with path.open("rb") as opened:
+            rows = parquet.ParquetFile(opened).read().to_pylist()
+    else:
+        msg = f"{path}: the data set must be .csv, .jsonl or .parquet"
+        raise ValueError(msg)
+    if not rows:
+        msg = f"{path} holds no rows"
+        raise ValueError(msg)
+    return rows[:limit]
+
+
+def _load_small(folder: Path, column: str, rows: Sequence[Mapping[str, Any]]) -> SmallModel:
+    """Load a saved model by what its settings say it is."""
+    from langchain_dsplus.small_models._files import SETTINGS
+
+    try:
+        kind = json.loads((folder / SETTINGS).read_text(encoding="utf-8")).get("kind")
+    except (OSError, ValueError, AttributeError):
+        msg = f"{folder} is no saved small model: it has no readable {SETTINGS}"
+        raise ValueError(msg) from None
+    model: SmallModel
+    if kind == "SklearnClassifier":
+        from langchain_dsplus.small_models.sklearn import SklearnClassifier
+
+        model = SklearnClassifier.load(folder)
+    elif kind == "SentenceClassifier":
+        from langchain_dsplus.small_models.sentence import SentenceClassifier
+
+        model = SentenceClassifier.load(folder)
+    else:
+        msg = f"{folder} holds a small model of another kind; here only SentenceClassifier and SklearnClassifier work"
+        raise ValueError(msg)
+    if model.input_key is None:
+        model = model.model_copy(update={"input_key": column})
+    empty = next((place for place, row in enumerate(rows, 1) if row.get(str(model.input_key)) is None), None)
+    if empty is not None:
+        msg = f"row {empty} of the data set has nothing in column {model.input_key!r}; which one to read: --text"
+        raise ValueError(msg)
+    return model
+
+
+def _read_labels(path: Path) -> list[str]:
+    found = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    if len(found) < 2:
+        msg = f"{path} must hold at least two labels, one a line"
+        raise ValueError(msg)
+    return found
+
+
+def _chain(  # noqa: PLR0917
+    large: str,
+    base_url: str | None,
+    api_key_env: str,
+    prompt: Path | None,
+    labels: Sequence[str],
+    column: str,
+    rows: Sequence[Mapping[str, Any]],
+) -> Any:
+    """The large side: prompt, chat model, label parser."""
+    from langchain_dsplus._imports import require
+    from langchain_dsplus.prompts.parser import LabelParser
+    from langchain_dsplus.prompts.pruner import PromptPruner
+
+    messages: list[Any] = [("human", "Classify the text.\n\n{" + column + "}")]
+    if prompt is not None:
+        source = prompt.read_text(encoding="utf-8")
+        messages = _messages(prompt, source, column) if prompt.suffix.lower() == ".json" else [("human", source)]
+    template = PromptPruner.from_messages(messages, labels=labels, pruning="none")
+    unknown = sorted(set(template.input_variables) - rows[0].keys())
+    if unknown:
+        msg = f"the prompt asks for {unknown}, and the data set has no such column (write a brace that is text as {{{{)"
+        raise ValueError(msg)
+    key = os.environ.get(api_key_env)
+    if not key and base_url is None:
+        msg = f"set {api_key_env} to your API key, or name a server with --base-url"
+        raise ValueError(msg)
+    chat = require("langchain_openai", "openai").ChatOpenAI
+    model = chat(model=large, base_url=base_url, api_key=key or "none", temperature=0, max_retries=3, timeout=120)
+    return template | model | LabelParser(labels)
+
+
+def _messages(path: Path, source: str, column: str) -> list[Any]:
+    try:
+        found = json.loads(source)
+    except ValueError:
+        found = None
+    pairs = isinstance(found, list) and all(isinstance(item, list) and len(item) == 2 for item in found)
+    if not found or not pairs or not all(isinstance(part, str) for item in found for part in item):
+        msg = f'{path} must hold JSON like [["system", "..."], ["human", "... {{{column}}}"]]'
+        raise ValueError(msg)
+    return [tuple(item) for item in found]
+
+
+def _answered(path: Path) -> set[str]:
+    """Ids of the rows that the file of answers holds an answer for."""
+    found: set[str] = set()
+    if not path.exists():
+        return found
+    for line in path.read_bytes().split(b"\n"):
+        with contextlib.suppress(ValueError, AttributeError):
+            entry = json.loads(line)
+            if entry.get("side") == "large" and entry.get("label") is not None:
+                found.add(str(entry.get("id")))
+    return found
+
+
+def _estimate(chain: Any, rows: Sequence[Mapping[str, Any]], missing: int, price: Price | None, large: str) -> str:
+    if missing <= 0:
+        return f"All {len(rows):,} rows have been answered already: nothing is asked."
+    asked = f"{large} will be asked about {missing:,} rows"
+    if missing < len(rows):
+        asked += f" ({len(rows) - missing:,} are answered already)"
+    if price is None:
+        return f"{asked}. What that costs is not known: pass --price-input and --price-output to see it."
+    sample = rows[:: max(1, len(rows) // _ESTIMATE_ROWS)]
+    template = chain.first
+    characters = sum(sum(len(str(m.text)) for m in template.invoke(row["input"]).to_messages()) for row in sample)
+    tokens = math.ceil(missing * characters / len(sample) / _CHARACTERS_PER_TOKEN)
+    cost = price.cost({"input_tokens": tokens, "output_tokens": _REPLY_TOKENS * missing})
+    return (
+        f"{asked}: about {tokens:,} prompt tokens, about {cost:.2g} {price.currency} (an estimate: "
+        f"{_CHARACTERS_PER_TOKEN} characters a token, {_REPLY_TOKENS} tokens a reply)."
+    )
+
+
+def _with_slices(outcomes: Outcomes, data: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Outcomes:
+    if not columns:
+        return outcomes
+    from langchain_dsplus.outcomes import Outcomes
+
+    inputs = {str(row["id"]): row["input"] for row in data}
+    records = outcomes.to_records()
+    for record in records:
+        row = inputs[record["id"]]
+        record["slices"] = {name: str(row[name]) for name in columns if row.get(name) is not None}
+    return Outcomes.from_records(records, about=outcomes.about)
+
+
+def _summary(outcomes: Outcomes) -> Table:
+    import numpy as np
+
+    small, large = outcomes.values("small"), outcomes.values("large")
+    table = _table("Outcomes", "", "rows")
+    table.add_row("in all", f"{len(outcomes):,}")
+    table.add_row("the models agree", f"{sum(a == b and a is not None for a, b in zip(small, large, strict=True)):,}")
+    table.add_row("the small model failed", f"{sum(value is None for value in small):,}")
+    table.add_row("the large model failed", f"{sum(value is None for value in large):,}")
+    table.add_row("gold is known", f"{sum(value is not None for value in outcomes.values('gold')):,}")
+    for who in ("small", "large"):
+        right = outcomes.correct(who)
+        known = right[~np.isnan(right)]
+        if len(known):
+            table.add_row(f"the {who} model is right", f"{int(known.sum()):,} of {len(known):,}")
+    if "cost_large" in outcomes:
+        spent = float(np.nansum(outcomes["cost_large"]))
+        table.add_row(f"paid, {outcomes.about.get('currency', '')}", f"{spent:.4g}")
+    return table
+
+
+# --- certify --------------------------------------------------------------------------------------------------------
+
+
+def certify(  # noqa: PLR0917
+    outcomes: Annotated[
+        Path,
+        typer.Argument(
+            help="Table of outcomes: .jsonl, .csv or .parquet. Its count of certifications is written back."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Certificate to write, JSON.")] = Path(
+        "certificate.json"
+    ),
+    max_loss: Annotated[
+        float, typer.Option(help="Accuracy that may be lost, a share of inputs: 0.005 is half a point.")
+    ] = 0.005,
+    level: Annotated[float, typer.Option(help="Confidence level.")] = 0.95,
+    slice_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--slice",
+            help="The promise must hold there too: language=de, or language for each value. Repeat it for more.",
+        ),
+    ] = None,
+    prompt: Annotated[Literal["plain", "pruned"], typer.Option(help="What escalated inputs are asked.")] = "plain",
+    start: Annotated[
+        float | None, typer.Option(help="Threshold to start at, found on other rows; needed with --prompt pruned.")
+    ] = None,
+    path: Annotated[
+        Path | None,
+        typer.Option(help="Several small models: JSON list of {name: threshold}, strict to lax, fixed on other rows."),
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Thresholds to test.")] = 50,
+    unit: Annotated[Literal["input", "group"], typer.Option(help="What the promise is per.")] = "input",
+    never_local: Annotated[
+        list[str] | None, typer.Option(help="Label that always escalates. Repeat it for more.")
+    ] = None,
+    error_cost: Annotated[float, typer.Option(help="Price of one error, in the table's money.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="For the draw from each group.")] = 0,
+    about: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=VALUE to say what the table is about, such as score=max_probability; VALUE may be JSON."
+        ),
+    ] = None,
+) -> None:
+    """Find the laxest threshold at which little enough accuracy is lost, and write the promise as a certificate.
+
+    Exit code 0: CERTIFIED. 3: NOT_CERTIFIED, and the output says what would help. 1: an error. 2: a wrong option.
+
+    Each use of a table spends error probability, so it is counted in the table: the file is written back.
+    """
+    with _plain_errors():
+        from langchain_dsplus.threshold.certify import certify as test
+
+        table = _read(outcomes, _about(about or ()))
+        if output.resolve() == outcomes.resolve():
+            msg = "--output is the table itself: name another file for the certificate"
+            raise ValueError(msg)
+        steps_of = None if path is None else _path(path)
+        certificate = test(
+            table,
+            max_loss,
+            level,
+            path=steps_of,
+            steps=steps,
+            start=start,
+            prompt=prompt,
+            unit=unit,
+            slices=tuple(slice_ or ()),
+            never_local=tuple(never_local or ()),
+            error_cost=error_cost,
+            seed=seed,
+        )
+        _write(table, outcomes)  # first: a promise whose cost was not written down would be cheaper the next time
+        certificate.to_json(output)
+    _show(*_promise(certificate, outcomes, output))
+    if not certificate.certified:
+        raise typer.Exit(NOT_CERTIFIED)
+
+
+def _about(pairs: Sequence[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name or name in ("certifications", "data"):
+            msg = "--about takes NAME=VALUE, and neither `certifications` nor `data`"
+            raise ValueError(msg)
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
+
+
+def _path(path: Path) -> list[dict[str, float]]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        found = None
+    if not isinstance(found, list) or not all(isinstance(step, dict) for step in found):
+        msg = f"{path} must hold a JSON list of objects from a small model's name to its threshold"
+        raise ValueError(msg)
+    return [{name: math.inf if value is None else value for name, value in step.items()} for step in found]
+
+
+def _promise(certificate: Certificate, outcomes: Path, output: Path) -> Iterator[Any]:
+    """What is shown of a certificate."""
+    from rich.panel import Panel
+    from rich.text import Text
+
+    from langchain_dsplus.report.words import help_lines
+
+    style = "green" if certificate.certified else "yellow"
+    yield Panel(Text(certificate.text), title=certificate.status, border_style=style, expand=False)
+    table = _table("On the same rows", "way", "calls of the large model", "accuracy", "against the large model, points")
+    for item in certificate.baselines:
+        accuracy = f"{item.accuracy:.1%}" if item.accuracy is not None else f"{item.low:.1%} to {item.high:.1%}"
+        gap = f"{-100 * item.loss + 0.0:+.2f}"
+        table.add_row(
+            item.name, f"{item.escalation_rate:.1%}", accuracy, gap, style="bold" if item.name == "cascade" else ""
+        )
+    yield table
+    if lines := help_lines(certificate):
+        yield "What would help:"
+        yield from (f"  - {line}" for line in lines)
+    times = "once" if certificate.certification == 1 else f"{certificate.certification} times"
+    yield f"Certificate: {output}. {outcomes} now says that it was used {times} to certify."
+    yield f"Look at it: dsplus report {outcomes} --certificate {output} -o report.html"
+
+
+# --- report ---------------------------------------------------------------------------------------------------------
+
+
+def report(  # noqa: PLR0917
+    outcomes: Annotated[Path, typer.Argument(help="Table of outcomes: .jsonl, .csv or .parquet.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Page to write.")] = Path("report.html"),
+    certificate: Annotated[
+        Path | None, typer.Option("--certificate", "-c", help="Certificate of `dsplus certify`.")
+    ] = None,
+    inputs: Annotated[
+        Path | None,
+        typer.Option(help="Data set with the texts, to show those that would be lost. They are then in the page."),
+    ] = None,
+    text: Annotated[str, typer.Option(help="Column of the texts.")] = "text",
+    id_: Annotated[str, typer.Option("--id", help="Column of the ids; without one, the row's place.")] = "id",
+    title: Annotated[str, typer.Option(help="Heading of the page.")] = "What may stay local",
+    prompt: Annotated[
+        Literal["plain", "pruned"] | None,
+        typer.Option(help="What escalated inputs are asked, where there is no certificate."),
+    ] = None,
+    open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+) -> None:
+    """Write one HTML page that shows what each threshold gives; it needs no network, and nothing leaves the machine."""
+    with _plain_errors():
+        from langchain_dsplus.report import write_report
+        from langchain_dsplus.threshold.certificate import Certificate
+
+        table = _read(outcomes)
+        promise = None if certificate is None else Certificate.from_json(certificate)
+        texts = None
+        if inputs is not None:
+            rows = _read_rows(inputs, None)
+            if not any(text in row for row in rows):
+                msg = f"{inputs} has no column {text!r}: name it with --text"
+                raise ValueError(msg)
+            texts = {
+                str(row[id_] if row.get(id_) is not None else place): row.get(text) for place, row in enumerate(rows)
+            }
+        written = write_report(output, table, promise, inputs=texts, title=title, prompt=prompt)
+    typer.echo(f"Written: {written} ({written.stat().st_size / 1e3:,.0f} kB)")
+    if open_:
+        import webbrowser
+
+        webbrowser.open(written.resolve().as_uri())
+
+
+# --- tables on disk -------------------------------------------------------------------------------------------------
+
+
+def _suffix(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if suffix not in (".csv", ".jsonl", ".ndjson", ".parquet"):
+        msg = f"{path}: a table of outcomes must be .jsonl, .csv or .parquet"
+        raise ValueError(msg)
+    return suffix
+
+
+def _read(path: Path, about: Mapping[str, Any] | None = None) -> Outcomes:
+    from langchain_dsplus.outcomes import Outcomes
+
+    suffix = _suffix(path)
+    if suffix == ".csv":
+        return Outcomes.from_csv(path, about=about)
+    return Outcomes.from_parquet(path, about=about) if suffix == ".parquet" else Outcomes.from_jsonl(path, about=about)
+
+
+def _write(outcomes: Outcomes, path: Path) -> None:
+    suffix = _suffix(path)
+    write = {".csv": outcomes.to_csv, ".parquet": outcomes.to_parquet}.get(suffix, outcomes.to_jsonl)
+    write(path)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the four commands."""
+    for command in (plan, collect, certify, report):
+        app.command()(command)

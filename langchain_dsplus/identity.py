@@ -1,0 +1,286 @@
+"""What a chain is, as a hash: so that a certificate can tell today's large model and prompt from those it is about."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+if TYPE_CHECKING:
+    from langchain_core.load.serializable import Serializable
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a chain is.
+
+    Attributes:
+        large: SHA-256 of the whole chain in hex, or the user's `version`; None where it cannot be known.
+        prompt: SHA-256 of its prompt templates in hex, or the user's `version`; None where it cannot be known.
+        unverifiable: Whether some part cannot be seen into, and no `version` stands in for it.
+    """
+
+    large: str | None
+    prompt: str | None
+    unverifiable: bool
+
+
+def identify(runnable: Any, *, version: str | None = None) -> Identity:
+    """Return what a chain is, the same in every process.
+
+    The hash is over what LangChain's `dumpd` sees: classes, templates, model names, settings; keys sorted. In addition
+    it sees into Pydantic classes (their JSON schema), exception classes (their names), few-shot templates and small
+    models (their `version`). It cannot see into functions (`RunnableLambda`), graphs and objects that LangChain does
+    not serialize: then `large` is None and `unverifiable` True, unless `version=` says what they are. Another release
+    of LangChain may see a chain differently; then the hash differs too, which is the safe side.
+
+    Left out, so that it may change: API keys, secrets in parameters and URLs, the values of HTTP headers, names, tags,
+    metadata, callbacks, caches, rate limiters. Of a server on this machine (`localhost`, `127.0.0.1`, `[::1]`) the port
+    is left out, since it is often a random one; so what tells one local model from another is the model's name: name
+    it after its file's hash, or pass `version=`. Any other address counts.
+
+    Args:
+        runnable: The chain, prompt and parser included.
+        version: Your own text for what the chain is. It stands for both parts and is not checked: change it whenever
+            prompt, model or parser change.
+
+    Raises:
+        TypeError: If `version` is no text.
+        ValueError: If `version` is empty.
+
+    Example:
+        >>> from langchain_core.prompts import ChatPromptTemplate
+        >>> one, two = (ChatPromptTemplate.from_messages([("human", text)]) for text in ("{a}", "Please: {a}"))
+        >>> identify(one) == identify(one), identify(one) == identify(two)
+        (True, False)
+        >>> identify(one | str.strip).unverifiable, identify(one | str.strip, version="3").large
+        (True, '3')
+    """
+    if version is not None:
+        if not isinstance(version, str):
+            msg = f"`version` must be a text, not {type(version).__name__}"
+            raise TypeError(msg)
+        if not version.strip():
+            msg = "`version` must not be empty"
+            raise ValueError(msg)
+        return Identity(version, version, unverifiable=False)
+    seen = _Seen()
+    try:
+        whole: Any = seen.form(runnable)
+    except Exception:  # noqa: BLE001 - a part that breaks when looked at is one that cannot be seen into
+        return Identity(None, None, unverifiable=True)
+    # Without any template the input itself is the prompt, if nothing is hidden.
+    prompt = None if seen.hidden_prompt or (seen.hidden and not seen.prompts) else _sha256(seen.prompts)
+    return Identity(None if seen.hidden else _sha256(whole), prompt, unverifiable=seen.hidden > 0)
+
+
+def score_name(score: Any) -> str:
+    """Return what a score is called in `about`: its name, a callable's `version`, or module and name of a function."""
+    if isinstance(score, str):
+        return score
+    version = getattr(score, "version", None)
+    if isinstance(version, str) and version:
+        return version
+    return f"{getattr(score, '__module__', '?')}.{getattr(score, '__qualname__', type(score).__qualname__)}"
+
+
+def reported_by(message: Any) -> tuple[str | None, str | None]:
+    """Return what a large model calls itself in a reply, and its fingerprint; None where it does not say.
+
+    Example:
+        >>> from langchain_core.messages import AIMessage
+        >>> reported_by(AIMessage("hi", response_metadata={"model_name": "big-1"}))
+        ('big-1', None)
+    """
+    metadata = getattr(message, "response_metadata", None)
+    if not isinstance(metadata, Mapping):
+        return None, None
+    name = metadata.get("model_name") or metadata.get("model")
+    fingerprint = metadata.get("system_fingerprint")
+    return (
+        name if isinstance(name, str) and name else None,
+        fingerprint if isinstance(fingerprint, str) and fingerprint else None,
+    )
+
+
+def _sha256(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+_OBJECT = "__object__"
+_MUTE = frozenset({"name", "tags", "metadata", "callbacks", "callback_manager", "verbose", "cache", "rate_limiter"})
+"""Fields of a Runnable that change no answer."""
+_SETTINGS = frozenset({"tags", "metadata", "callbacks", "run_name", "run_id", "max_concurrency", "recursion_limit"})
+"""Keys of a `RunnableConfig` that change no answer."""
+_HEADERS = re.compile(r"headers?$", re.IGNORECASE)
+_ADDRESS = re.compile(r"(?:url|uri|base|endpoint|host|proxy)$", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    r"(?:(?:api|access|auth|secret|private|subscription|account|service|license|session|signing|client)[_-]?(?:key|token)"
+    r"|_token|^token|^key|password|passwd|secret|authorization|cookie|credentials?|bearer)$",
+    re.IGNORECASE,
+)
+_SECRET = re.compile(r"(?:Bearer\s+\S+|(?:sk|pk|rk|gsk|hf|ghp|gho|xai|AIza|xox[abp])[-_]?[A-Za-z0-9_\-]{16,})")
+
+
+class _Seen:
+    """One walk over a chain: its canonical form in plain JSON, its templates, and how much stayed hidden."""
+
+    def __init__(self) -> None:
+        self.prompts: list[Any] = []
+        self.hidden = 0
+        self.hidden_prompt = False
+        self._depth = 0
+
+    def form(self, value: Any, name: str = "") -> Any:
+        """The canonical form of a value; `name` is the field or key that holds it."""
+        if value is None or isinstance(value, (bool, int, float)):
+            return value
+        if isinstance(value, enum.Enum):
+            return {_OBJECT: ["enum", type(value).__name__], "name": value.name}
+        if isinstance(value, str):
+            return _text(str(value), name)
+        if isinstance(value, Mapping):
+            return self._mapping(value, name)
+        if isinstance(value, (list, tuple)):
+            return [self.form(item, name) for item in value]
+        if isinstance(value, (set, frozenset)):
+            return {_OBJECT: ["set"], "items": sorted((self.form(item, name) for item in value), key=_sha256)}
+        if isinstance(value, (bytes, bytearray)):
+            return {_OBJECT: ["bytes"], "sha256": hashlib.sha256(value).hexdigest()}
+        if isinstance(value, type):
+            return self._class(value)
+        return self._object(value)
+
+    def _mapping(self, value: Mapping[Any, Any], name: str) -> Any:
+        if not all(isinstance(key, str) for key in value):
+            pairs = [[self.form(key), self.form(item)] for key, item in value.items()]
+            return {_OBJECT: ["dict"], "items": sorted(pairs, key=_sha256)}
+        if value.get("lc") == 1 and value.get("type") == "secret":
+            return None
+        if _HEADERS.search(name):
+            return sorted(key.lower() for key in value)
+        return {key: self.form(item, key) for key, item in value.items() if not _is_secret(key, item)}
+
+    def _class(self, kind: type) -> Any:
+        """A class stands for what the model sees of it, and not for its module, which is `__main__` in a script."""
+        from pydantic import BaseModel  # noqa: PLC0415
+
+        if issubclass(kind, BaseModel):
+            return {_OBJECT: ["class", kind.__name__], "schema": kind.model_json_schema()}
+        if issubclass(kind, enum.Enum):
+            return {_OBJECT: ["class", kind.__name__], "members": {item.name: self.form(item.value) for item in kind}}
+        if issubclass(kind, BaseException) or kind.__module__ == "builtins":
+            return {_OBJECT: ["class", kind.__name__]}
+        return self._hide()
+
+    def _object(self, value: Any) -> Any:
+        from langchain_core.load.serializable import Serializable  # noqa: PLC0415
+        from langchain_core.prompts import BasePromptTemplate  # noqa: PLC0415
+        from langchain_core.prompts.message import BaseMessagePromptTemplate  # noqa: PLC0415
+        from pydantic import SecretBytes, SecretStr  # noqa: PLC0415
+
+        from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel  # noqa: PLC0415
+
+        if isinstance(value, (SecretStr, SecretBytes)):
+            return None
+        if isinstance(value, SmallModel):
+            if value.version == UNVERIFIABLE:
+                return self._hide()
+            return {_OBJECT: _class_id(type(value)), "version": value.version}
+        if isinstance(value, BasePromptTemplate):
+            return self._prompt(value)
+        if isinstance(value, BaseMessagePromptTemplate) and not value.is_lc_serializable():
+            return self._fields(value)
+        if isinstance(value, Serializable):
+            return self._serializable(value) if value.is_lc_serializable() else self._hide()
+        if dataclasses.is_dataclass(value):
+            fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+            return {_OBJECT: ["dataclass", type(value).__name__], "fields": self._mapping(fields, "")}
+        if type(value).__module__ == "numpy":
+            import numpy as np  # noqa: PLC0415
+
+            if isinstance(value, np.generic):
+                return self.form(value.item())
+            if isinstance(value, np.ndarray):
+                return self.form(value.tolist())
+        return self._hide()
+
+    def _prompt(self, prompt: Any) -> Any:
+        """A template; where it stands in a template already, it is part of that one."""
+        before, self._depth = self.hidden, self._depth + 1
+        form = self._serializable(prompt) if prompt.is_lc_serializable() else self._fields(prompt)
+        self._depth -= 1
+        if not self._depth:
+            self.prompts.append(form)
+            self.hidden_prompt = self.hidden_prompt or self.hidden > before
+        return form
+
+    def _serializable(self, value: Serializable) -> Any:
+        dumped: Any = value.to_json()
+        if dumped["type"] != "constructor":
+            return self._hide()
+        return {_OBJECT: list(dumped["id"]), "kwargs": self._kept(value, dumped["kwargs"])}
+
+    def _fields(self, value: Any) -> Any:
+        """A template that LangChain does not serialize, by its fields."""
+        kind = type(value)
+        fields = {name: getattr(value, name) for name, field in kind.model_fields.items() if not field.exclude}
+        return {_OBJECT: _class_id(kind), "kwargs": self._kept(value, fields)}
+
+    def _kept(self, value: Any, kwargs: Mapping[str, Any]) -> Any:
+        from langchain_core.runnables import Runnable  # noqa: PLC0415
+        from langchain_core.runnables.base import RunnableBindingBase  # noqa: PLC0415
+
+        kept = dict(kwargs)
+        if isinstance(value, Runnable):
+            kept = {key: item for key, item in kept.items() if key not in _MUTE}
+        if isinstance(value, RunnableBindingBase):
+            config = {key: item for key, item in (kept.pop("config", None) or {}).items() if key not in _SETTINGS}
+            if config:
+                kept["config"] = config
+        return {
+            key: self.form(item, key) for key, item in kept.items() if item is not None and not _is_secret(key, item)
+        }
+
+    def _hide(self) -> None:
+        self.hidden += 1
+
+
+def _class_id(kind: type) -> list[str]:
+    return [*kind.__module__.split("."), kind.__qualname__]
+
+
+def _is_secret(key: str, value: Any) -> bool:
+    """Whether a setting holds a key: it may be renewed without anything else changing, and enters no hash."""
+    if isinstance(value, Mapping):
+        return value.get("lc") == 1 and value.get("type") == "secret"
+    return isinstance(value, str) and _SECRET_NAME.search(key) is not None
+
+
+def _text(text: str, name: str) -> str:
+    if _SECRET.fullmatch(text):
+        return ""
+    if _ADDRESS.search(name) and "://" in text:
+        return _address(text)
+    return text
+
+
+def _address(text: str) -> str:
+    """A URL without user, password, query and, on this machine, port."""
+    try:
+        parts = urlsplit(text.strip())
+        host, port = (parts.hostname or "").lower(), parts.port
+    except ValueError:
+        return text
+    if host == "localhost" or host.startswith("127.") or host in ("::1", "0.0.0.0"):  # noqa: S104 - read, not bound
+        host, port = "localhost", None
+    return urlunsplit(
+        (parts.scheme.lower(), host if port is None else f"{host}:{port}", parts.path.rstrip("/"), "", "")
+    )

@@ -1,0 +1,467 @@
+"""How a table keeps a column: numbers as an array, labels as codes, dicts with the same keys as a matrix."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats: TypeAlias = NDArray[np.float64]
+    Codes: TypeAlias = NDArray[np.int32]
+    Places: TypeAlias = NDArray[np.intp]
+
+Kind: TypeAlias = Literal["float", "int", "bool", "dict", "id", "label", "any"]
+
+CHUNK = 8192
+"""Rows that are looked at together."""
+_HASHED = 4096
+"""Values that are hashed together: another number would be another hash."""
+
+
+def kind_of(name: str) -> Kind:
+    """What a column of that name holds."""
+    if name == "id":
+        return "id"
+    if name == "confidence" or name.startswith(("confidence.", "cost_", "latency_")):
+        return "float"
+    if name.startswith("tokens_"):
+        return "int"
+    if name.endswith("_ok"):
+        return "bool"
+    if name in ("probabilities", "slices") or name.startswith("probabilities."):
+        return "dict"
+    if name in ("small", "large", "large_pruned", "gold", "group", "error", "source") or name.startswith("small."):
+        return "label"
+    return "any"
+
+
+WANTED: dict[Kind, str] = {
+    "float": "must be a finite number, or empty",
+    "int": "must be a whole number, or empty",
+    "bool": "must be true or false, or empty",
+    "dict": "must be a dict (JSON object), or empty",
+    "id": "must be a text, and not empty",
+    "label": "must be a text, or empty",
+    "any": "must be plain JSON",
+}
+
+
+class Column(Protocol):
+    """A column, never changed once it is made."""
+
+    def __len__(self) -> int:
+        """Rows."""
+
+    def take(self, places: Places) -> Column:
+        """Some rows."""
+
+    def values(self) -> list[Any]:
+        """Plain Python values; None where nothing is known."""
+
+    def array(self) -> NDArray[Any]:
+        """Shape (n,), read-only."""
+
+    def empty(self) -> bool:
+        """Whether nothing is known in any row."""
+
+    def feed(self, update: Callable[[bytes], None], order: Places) -> None:
+        """Feed a hash with the values in that order, in a form that does not depend on how they are kept."""
+
+
+class Numbers:
+    """Numbers or bools, as float64; NaN where nothing is known."""
+
+    def __init__(self, kind: Kind, data: Floats) -> None:
+        self.kind = kind
+        self.data = data
+        self.data.setflags(write=False)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def take(self, places: Places) -> Numbers:
+        """Some rows."""
+        return Numbers(self.kind, self.data[places])
+
+    def values(self) -> list[Any]:
+        """Plain floats, ints or bools."""
+        cast: Callable[[float], Any] | None = {"int": int, "bool": bool}.get(self.kind)
+        known = self.data.tolist()
+        if cast is None:
+            return [None if value != value else value for value in known]  # noqa: PLR0124
+        return [None if value != value else cast(value) for value in known]  # noqa: PLR0124
+
+    def array(self) -> Floats:
+        """The array itself."""
+        return self.data
+
+    def empty(self) -> bool:
+        """Whether nothing is known in any row."""
+        return bool(np.isnan(self.data).all())
+
+    def feed(self, update: Callable[[bytes], None], order: Places) -> None:
+        """As float64, little-endian."""
+        data = self.data[order] + 0.0  # minus zero becomes zero
+        data[np.isnan(data)] = np.nan  # one NaN for all
+        update(data.astype("<f8").tobytes())
+
+
+class Labels:
+    """Texts of which many are equal: the place of each in a list of words; -1 where nothing is known."""
+
+    def __init__(self, codes: Codes, words: list[str]) -> None:
+        self.codes = codes
+        self.words = words
+        self.codes.setflags(write=False)
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def take(self, places: Places) -> Labels:
+        """Some rows; of a few rows out of many, the words that they use."""
+        codes = self.codes[places]
+        if len(codes) * 4 >= len(self.words):
+            return Labels(codes, self.words)
+        used, places = np.unique(codes, return_inverse=True)
+        start = int(len(used) > 0 and used[0] < 0)
+        return Labels((places - start).astype(np.int32), [self.words[code] for code in used[start:]])
+
+    def values(self) -> list[Any]:
+        """Texts."""
+        words: list[Any] = [*self.words, None]
+        return [words[code] for code in self.codes.tolist()]
+
+    def array(self) -> NDArray[Any]:
+        """Texts, as objects."""
+        return _objects([*self.words, None])[self.codes]
+
+    def empty(self) -> bool:
+        """Whether nothing is known in any row."""
+        return bool((self.codes < 0).all())
+
+    def known(self) -> NDArray[np.bool_]:
+        """Where there is a text."""
+        return np.asarray(self.codes >= 0)
+
+    def within(self, words: Iterable[str]) -> NDArray[np.bool_]:
+        """Where the text is one of some."""
+        wanted = frozenset(words)
+        return np.array([*(word in wanted for word in self.words), False], dtype=bool)[self.codes]
+
+    def equals(self, other: Labels) -> NDArray[np.bool_]:
+        """Where two columns say the same; False where one says nothing."""
+        if self.words is other.words:
+            return np.asarray((self.codes == other.codes) & (self.codes >= 0))
+        place = {word: code for code, word in enumerate(self.words)}
+        here = np.array([*(place.get(word, -2) for word in other.words), -2], dtype=np.int32)
+        return np.asarray(here[other.codes] == self.codes)
+
+    def feed(self, update: Callable[[bytes], None], order: Places) -> None:
+        """The words in use, sorted; then where each row's stands."""
+        used = sorted({self.words[code] for code in np.unique(self.codes).tolist() if code >= 0})
+        place = {word: code for code, word in enumerate(used)}
+        update(_packed(used))
+        rank = np.array([*(place.get(word, -1) for word in self.words), -1], dtype="<i4")
+        update(rank[self.codes[order]].tobytes())
+
+
+class Spread:
+    """Dicts with the same keys and floats as values, as probabilities are: one matrix."""
+
+    def __init__(self, keys: tuple[str, ...], data: Floats, known: NDArray[np.bool_]) -> None:
+        self.keys = keys
+        self.data = data
+        self.known = known
+
+    def __len__(self) -> int:
+        return len(self.known)
+
+    def take(self, places: Places) -> Spread:
+        """Some rows."""
+        return Spread(self.keys, self.data[places], self.known[places])
+
+    def values(self) -> list[Any]:
+        """Dicts, made anew."""
+        keys = self.keys
+        return [
+            dict(zip(keys, row, strict=True)) if known else None
+            for row, known in zip(self.data.tolist(), self.known.tolist(), strict=True)
+        ]
+
+    def array(self) -> NDArray[Any]:
+        """Dicts, as objects."""
+        return _objects(self.values())
+
+    def empty(self) -> bool:
+        """Whether nothing is known in any row."""
+        return not self.known.any()
+
+    def feed(self, update: Callable[[bytes], None], order: Places) -> None:
+        """As any other value."""
+        for start in range(0, len(order), _HASHED):
+            update(_packed(self.take(order[start : start + _HASHED]).values()))
+
+
+class Plain:
+    """Whatever else, as it is: plain Python values."""
+
+    def __init__(self, data: list[Any]) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def take(self, places: Places) -> Plain:
+        """Some rows."""
+        data = self.data
+        return Plain([data[place] for place in places.tolist()])
+
+    def values(self) -> list[Any]:
+        """A copy of the list."""
+        return list(self.data)
+
+    def array(self) -> NDArray[Any]:
+        """As objects."""
+        return _objects(self.data)
+
+    def empty(self) -> bool:
+        """Whether nothing is known in any row."""
+        return all(value is None for value in self.data)
+
+    def feed(self, update: Callable[[bytes], None], order: Places) -> None:
+        """As JSON with sorted keys."""
+        data, places = self.data, order.tolist()
+        for start in range(0, len(places), _HASHED):
+            update(_packed([data[place] for place in places[start : start + _HASHED]]))
+
+
+def _objects(values: Sequence[Any]) -> NDArray[Any]:
+    column = np.empty(len(values), dtype=object)
+    column[:] = values
+    column.setflags(write=False)
+    return column
+
+
+_encode = json.JSONEncoder(ensure_ascii=True, allow_nan=False, sort_keys=True, separators=(",", ":")).encode
+
+
+def _packed(value: Any) -> bytes:
+    """One value, so that what follows cannot be taken for a part of it."""
+    return _encode(value).encode("ascii") + b"\n"
+
+
+# --- from what users give -------------------------------------------------------------------------------------------
+
+
+def to_float(value: Any) -> float:
+    """A finite number."""
+    if isinstance(value, (str, bytes, bool)):
+        raise TypeError
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def to_int(value: Any) -> int:
+    """A whole number."""
+    number = to_float(value)
+    if number != int(number):
+        raise ValueError
+    return int(number)
+
+
+def to_bool(value: Any) -> bool:
+    """A bool, or 0 or 1."""
+    if isinstance(value, (bool, np.bool_)) or (isinstance(value, (int, float)) and value in (0, 1)):
+        return bool(value)
+    raise TypeError
+
+
+def to_dict(value: Any) -> dict[str, Any]:
+    """A dict of plain values."""
+    if not isinstance(value, Mapping):
+        raise TypeError
+    return {str(key): to_any(item) for key, item in value.items()}
+
+
+def to_text(value: Any) -> str:
+    """A text, or a whole number as one: an id or a class number."""
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise TypeError
+    return str(int(value))
+
+
+def to_any(value: Any) -> Any:
+    """Whatever it is, but no NaN."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError
+    return value
+
+
+_CONVERT: dict[Kind, Callable[[Any], Any]] = {
+    "float": to_float,
+    "int": to_int,
+    "bool": to_bool,
+    "dict": to_dict,
+    "id": to_text,
+    "label": to_text,
+    "any": to_any,
+}
+
+
+class Builder:
+    """Takes a column's values chunk by chunk, checks them, and keeps them small.
+
+    Args:
+        name: Of the column.
+        where: What errors begin with: the file, if there is one.
+    """
+
+    def __init__(self, name: str, where: str = "") -> None:
+        self.name = name
+        self.where = where
+        self.kind = kind_of(name)
+        self.length = 0
+        self._parts: list[Any] = []
+        self._words: dict[str, int] = {}
+        self._keys: tuple[str, ...] | None = None
+        self._alike = self.kind == "dict"
+
+    def add(self, values: Sequence[Any]) -> None:
+        """Take further values.
+
+        Raises:
+            ValueError: If one is not what the column holds; the message names file, row and column.
+        """
+        for start in range(0, len(values), CHUNK):
+            chunk = values[start : start + CHUNK]
+            if self.kind == "label":
+                self._add_labels(chunk)
+            elif self.kind == "dict":
+                self._add_dicts(chunk)
+            elif self.kind in ("id", "any"):
+                self._add_any(chunk)
+            else:
+                self._add_numbers(chunk)
+            self.length += len(chunk)
+
+    def pad(self, length: int) -> None:
+        """Fill up with None to that length."""
+        if length > self.length:
+            self.add([None] * (length - self.length))
+
+    def done(self) -> Column:
+        """The column."""
+        if self.kind in ("float", "int", "bool"):
+            return Numbers(self.kind, _joined(self._parts, np.float64))
+        if self.kind == "label":
+            return Labels(_joined(self._parts, np.int32), list(self._words))
+        if self._alike and self._keys is not None:
+            width = len(self._keys)
+            known = _joined([known for known, _ in self._parts], np.bool_)
+            # Chunks without any dict came before the keys were known.
+            rows = [
+                part if part.shape[1] == width else np.full((len(part), width), math.nan) for _, part in self._parts
+            ]
+            return Spread(self._keys, _joined(rows, np.float64), known)
+        if self.kind == "dict":
+            self._loosen()
+        return Plain([value for part in self._parts for value in part])
+
+    def _checked(self, values: Sequence[Any]) -> list[Any]:
+        convert = _CONVERT[self.kind]
+        try:
+            checked = [None if value is None else convert(value) for value in values]
+        except (TypeError, ValueError, OverflowError):
+            for place, value in enumerate(values):
+                try:
+                    None if value is None else convert(value)
+                except (TypeError, ValueError, OverflowError):
+                    raise self._wrong(place) from None
+            raise
+        if self.kind == "id" and None in checked:
+            raise self._wrong(checked.index(None), "must not be empty")
+        return checked
+
+    def _wrong(self, place: int, why: str | None = None) -> ValueError:
+        row = self.length + place + 1
+        return ValueError(f"{self.where}row {row}, column {self.name!r}: {why or WANTED[self.kind]}")
+
+    def _add_numbers(self, values: Sequence[Any]) -> None:
+        plain = float if self.kind == "float" else {"int": int, "bool": bool}[self.kind]
+        kinds = set(map(type, values))
+        if not kinds <= {plain, type(None)}:
+            values = self._checked(values)
+        try:
+            part = np.array([math.nan if value is None else value for value in values], dtype=np.float64)
+        except OverflowError:
+            part = np.array([math.inf])
+        if np.isfinite(part).sum() + sum(value is None for value in values) != len(values):
+            self._checked(values)  # says where
+        self._parts.append(part)
+
+    def _add_labels(self, values: Sequence[Any]) -> None:
+        if not set(map(type, values)) <= {str, type(None)}:
+            values = self._checked(values)
+        words = self._words
+        place: dict[str | None, int] = dict.fromkeys(values, -1)
+        for value in place:
+            if value is not None:
+                place[value] = words.setdefault(value, len(words))
+        self._parts.append(np.array([place[value] for value in values], dtype=np.int32))
+
+    def _add_any(self, values: Sequence[Any]) -> None:
+        if self.kind != "id" or set(map(type, values)) != {str}:
+            values = self._checked(values)
+        self._parts.append(list(values))
+
+    def _add_dicts(self, values: Sequence[Any]) -> None:
+        checked = self._checked(values)
+        if self._keys is None:
+            self._keys = next((tuple(value) for value in checked if value is not None), None)
+        if not self._alike or not self._same(checked):
+            self._loosen()
+            self._parts.append(checked)
+            return
+        width = len(self._keys or ())
+        nothing = (math.nan,) * width
+        rows = [nothing if value is None else tuple(value.values()) for value in checked]
+        known = np.array([value is not None for value in checked], dtype=np.bool_)
+        self._parts.append((known, np.array(rows, dtype=np.float64).reshape(len(rows), width)))
+
+    def _same(self, rows: Sequence[dict[str, Any] | None]) -> bool:
+        keys = self._keys
+        return all(
+            row is None or (tuple(row) == keys and all(type(value) is float for value in row.values())) for row in rows
+        )
+
+    def _loosen(self) -> None:
+        """The dicts are not alike after all."""
+        if self._alike:
+            self._alike = False
+            keys = self._keys or ()
+            self._parts = [Spread(keys, data, known).values() for known, data in self._parts]
+
+
+def _joined(parts: list[Any], kind: Any) -> NDArray[Any]:
+    if not parts:
+        return np.empty(0, dtype=kind)
+    return np.concatenate(parts) if len(parts) > 1 else np.asarray(parts[0])
+
+
+def build(name: str, values: Iterable[Any], where: str = "") -> Column:
+    """Check a whole column."""
+    builder = Builder(name, where)
+    builder.add(values if isinstance(values, (list, tuple)) else list(values))
+    return builder.done()

@@ -1,0 +1,481 @@
+"""Tables of outcomes as CSV, JSONL and Parquet: the same values back to the last bit, and errors that say where."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from langchain_dsplus._imports import require
+from langchain_dsplus.outcomes.columns import (
+    CHUNK,
+    WANTED,
+    Builder,
+    Column,
+    Kind,
+    Labels,
+    Numbers,
+    kind_of,
+)
+
+ABOUT = "__about__"
+COLUMNS = "__columns__"
+_ALWAYS = frozenset({"id", "small", "confidence", "large", "gold"})
+_MARK = b"langchain_dsplus"
+
+
+def _no_constant(name: str) -> float:
+    msg = f"{name} is not a number"
+    raise ValueError(msg)
+
+
+# Made once: making them takes longer than most values do.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
+
+
+def dump(value: Any) -> str:
+    """Strict JSON on one line."""
+    return _ENCODER.encode(value)
+
+
+def load(text: str) -> Any:
+    """Read strict JSON.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    try:
+        return _DECODER.decode(text)
+    except RecursionError:
+        msg = "nested too deeply"
+        raise ValueError(msg) from None
+
+
+# --- CSV ------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def csv_rows(path: Path, delimiter: str = ",") -> Iterator[Iterator[list[str]]]:
+    """Open a CSV file: its lines of cells, the header first, those without any cell left out.
+
+    Raises:
+        ValueError: If it is no CSV file, or not UTF-8; the message names file and line.
+    """
+    limit = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            yield (cells for cells in csv.reader(file, delimiter=delimiter) if cells)
+    except csv.Error as error:
+        msg = f"{path}: not a CSV file: {error}"
+        raise ValueError(msg) from error
+    except UnicodeDecodeError:
+        msg = f"{path}: line {_undecodable(path)} is not UTF-8"
+        raise ValueError(msg) from None
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _undecodable(path: Path) -> int:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError:
+                return number
+    return 1
+
+
+def read_csv(path: Path) -> tuple[dict[str, Column], dict[str, Any]]:
+    """Read a table, and what it is about."""
+    where = f"{path}: "
+    about: dict[str, Any] = {}
+    with csv_rows(path) as lines:
+        header = next(lines, [])
+        if len(set(header)) != len(header):
+            msg = f"{where}two columns have the same name"
+            raise ValueError(msg)
+        builders = [Builder(name, where) for name in header]
+        row = 0
+        while chunk := list(islice(lines, CHUNK)):
+            for cells in chunk:
+                row += 1
+                if len(cells) != len(header):
+                    msg = f"{where}row {row} has {len(cells)} cells, the header has {len(header)}"
+                    raise ValueError(msg)
+            for builder, column in zip(builders, zip(*chunk, strict=True), strict=True):
+                if builder.name == ABOUT:
+                    about.update(_about(column, where, row - len(chunk)))
+                else:
+                    builder.add(_parsed(builder, column, where))
+    return {builder.name: builder.done() for builder in builders if builder.name != ABOUT}, about
+
+
+def _about(cells: Sequence[str], where: str, before: int) -> dict[str, Any]:
+    """What the first row's cell says, wherever a spreadsheet has sorted it to."""
+    found: dict[str, Any] = {}
+    for place, cell in enumerate(cells, 1):
+        if cell:
+            try:
+                found.update(load(cell))
+            except (ValueError, TypeError):
+                msg = f"{where}row {before + place}, column '{ABOUT}': must be a JSON object, or empty"
+                raise ValueError(msg) from None
+    return found
+
+
+def _parsed(builder: Builder, cells: Sequence[str], where: str) -> list[Any]:
+    parse = _PARSERS[builder.kind]
+    if builder.kind in ("label", "id"):
+        return [cell or None for cell in cells]
+    if builder.kind in ("float", "int"):
+        every = "".join(cells)
+        if "_" not in every and every.isascii():
+            parse = float
+    try:
+        return [None if cell == "" else parse(cell) for cell in cells]
+    except ValueError:
+        for place, cell in enumerate(cells, builder.length + 1):
+            try:
+                None if cell == "" else parse(cell)
+            except ValueError:
+                msg = f"{where}row {place}, column {builder.name!r}: {WANTED[builder.kind]}"
+                raise ValueError(msg) from None
+        raise
+
+
+def _parse_number(cell: str) -> float:
+    if "_" in cell or not cell.isascii():  # Python's own notation: `1_5` is 15 to `float`
+        raise ValueError
+    return float(cell)
+
+
+def _parse_any(cell: str) -> Any:
+    try:
+        value = load(cell)
+        dump(value)  # 1e999 reads as infinity
+    except (ValueError, RecursionError):
+        return cell
+    return value
+
+
+def _parse_bool(cell: str) -> bool:
+    try:
+        return {"true": True, "1": True, "false": False, "0": False}[cell.strip().lower()]
+    except KeyError:
+        raise ValueError from None
+
+
+_PARSERS: dict[Kind, Callable[[str], Any]] = {
+    "float": _parse_number,
+    "int": _parse_number,
+    "bool": _parse_bool,
+    "dict": load,
+    "id": str,
+    "label": str,
+    "any": _parse_any,
+}
+
+
+def _cells(kind: Kind, values: list[Any]) -> list[Any]:
+    """Texts, and what the csv module writes as it should be: numbers to the last digit, None as nothing."""
+    return values if kind in ("float", "int", "id", "label") else [_cell(kind, value) for value in values]
+
+
+def _cell(kind: Kind, value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        mistaken = kind == "any" and (not value or _parse_any(value) != value)
+        return dump(value) if mistaken else value
+    return dump(value)
+
+
+def write_csv(path: Path, columns: Mapping[str, Column], about: Mapping[str, Any]) -> None:
+    """Write a table."""
+    kinds = [kind_of(name) for name in columns]
+    said = dump(about) if about else ""
+    with replacing(path) as file, _encodable(columns):
+        writer = csv.writer(file)
+        writer.writerow([*columns, ABOUT] if said else list(columns))
+        for values in _chunks(columns):
+            cells = [_cells(kind, column) for kind, column in zip(kinds, values, strict=True)]
+            if about:
+                cells.append([said, *[""] * (len(values[0]) - 1)])
+                said = ""
+            writer.writerows(zip(*cells, strict=True))
+
+
+def _chunks(columns: Mapping[str, Column]) -> Iterator[list[list[Any]]]:
+    length = len(next(iter(columns.values()))) if columns else 0
+    for start in range(0, length, CHUNK):
+        places = np.arange(start, min(start + CHUNK, length))
+        yield [column.take(places).values() for column in columns.values()]
+
+
+@contextmanager
+def _encodable(columns: Mapping[str, Column]) -> Iterator[None]:
+    """Say where, when a text has half a surrogate pair, which no file of UTF-8 can hold."""
+    try:
+        yield
+    except UnicodeEncodeError:
+        for name, column in columns.items():
+            for row, value in enumerate(column.values(), 1):
+                try:
+                    dump(value).encode()
+                except UnicodeEncodeError:
+                    msg = f"row {row}, column {name!r}: half a surrogate pair, which is no character"
+                    raise ValueError(msg) from None
+        raise
+
+
+# --- JSONL ----------------------------------------------------------------------------------------------------------
+
+
+class Header:
+    """What a file says beside its rows."""
+
+    def __init__(self) -> None:
+        self.about: dict[str, Any] = {}
+        self.names: dict[str, None] = {}
+
+
+def read_jsonl(path: Path, header: Header) -> Iterator[Any]:
+    """Yield the rows; `header` is complete after the last one."""
+    where = f"{path}: "
+    for number, row in json_lines(path):
+        if not isinstance(row, dict) or not row or not row.keys() <= {ABOUT, COLUMNS}:
+            yield row
+            continue
+        said, listed = row.get(ABOUT, {}), row.get(COLUMNS, [])
+        if not isinstance(said, dict):
+            msg = f"{where}line {number}: `{ABOUT}` must be a JSON object"
+            raise ValueError(msg)  # noqa: TRY004
+        if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
+            msg = f"{where}line {number}: `{COLUMNS}` must be a list of texts"
+            raise ValueError(msg)
+        header.about.update(said)
+        header.names.update(dict.fromkeys(listed))
+
+
+def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """Yield line numbers and what stands there; empty lines are left out.
+
+    Raises:
+        ValueError: If a line is not JSON or not UTF-8; the message names file and line.
+    """
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError:
+                msg = f"{path}: line {number} is not UTF-8"
+                raise ValueError(msg) from None
+            if text.strip():
+                try:
+                    value = load(text)
+                except ValueError:
+                    msg = f"{path}: line {number} is not JSON"
+                    raise ValueError(msg) from None
+                yield number, value
+
+
+def write_jsonl(path: Path, columns: Mapping[str, Column], about: Mapping[str, Any]) -> None:
+    """Write a table."""
+    names = list(columns)
+    with replacing(path) as file, _encodable(columns):
+        file.write(dump({ABOUT: about, COLUMNS: names}) + "\n")
+        for values in _chunks(columns):
+            file.writelines(
+                dump({k: v for k, v in zip(names, row, strict=True) if v is not None or k in _ALWAYS}) + "\n"
+                for row in zip(*values, strict=True)
+            )
+
+
+# --- Parquet --------------------------------------------------------------------------------------------------------
+
+
+def write_parquet(path: Path, columns: Mapping[str, Column], about: Mapping[str, Any]) -> None:
+    """Write a table."""
+    pa, pq = require("pyarrow", "parquet"), require("pyarrow.parquet", "parquet")
+    with replacing(path, binary=True) as file, _encodable(columns):
+        fields, arrays = [], []
+        for name, column in columns.items():
+            array, is_json = _arrow(pa, name, column)
+            fields.append(pa.field(name, array.type, metadata={_MARK: b"json"} if is_json else None))
+            arrays.append(array)
+        schema = pa.schema(fields, metadata={_MARK: dump({"about": about, "format": 1}).encode()})
+        pq.write_table(pa.table(arrays, schema=schema), file, compression="zstd")
+
+
+def _arrow(pa: Any, name: str, column: Column) -> tuple[Any, bool]:
+    """An Arrow array, and whether its texts are JSON."""
+    if isinstance(column, Numbers):
+        nothing = np.isnan(column.data)
+        kind = {"int": pa.int64(), "bool": pa.bool_()}.get(column.kind, pa.float64())
+        data = np.where(nothing, 0.0, column.data)
+        if column.kind != "float":
+            data = data.astype(np.int64 if column.kind == "int" else np.bool_)
+        return pa.array(data, type=kind, mask=nothing), False
+    if isinstance(column, Labels):
+        used, codes = np.unique(column.codes, return_inverse=True)
+        start = int(len(used) > 0 and used[0] < 0)  # only words that are in use leave the process
+        words = pa.array([column.words[code] for code in used[start:]], type=pa.string())
+        places = pa.array((codes - start).astype(np.int32), mask=codes < start)
+        return pa.DictionaryArray.from_arrays(places, words), False
+    if kind_of(name) == "id":
+        return pa.array(column.values(), type=pa.string()), False
+    texts = [None if value is None else dump(value) for value in column.values()]
+    return pa.array(texts, type=pa.string()), True
+
+
+def read_parquet(path: Path) -> tuple[dict[str, Column], dict[str, Any]]:
+    """Read a table, and what it is about."""
+    pa, pq = require("pyarrow", "parquet"), require("pyarrow.parquet", "parquet")
+    where = f"{path}: "
+    with path.open("rb") as file:
+        try:
+            table = pq.ParquetFile(file).read()
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            msg = f"{where}not a Parquet file that can be read ({type(error).__name__})"
+            raise ValueError(msg) from None
+    names = table.column_names
+    if len(set(names)) != len(names):
+        msg = f"{where}two columns have the same name"
+        raise ValueError(msg)
+    about: dict[str, Any] = {}
+    mark = (table.schema.metadata or {}).get(_MARK)
+    if mark is not None:
+        try:
+            about = dict(load(mark.decode())["about"])
+        except (ValueError, TypeError, KeyError):
+            msg = f"{where}the metadata `{_MARK.decode()}` is not what `to_parquet` writes"
+            raise ValueError(msg) from None
+    columns = {
+        name: _from_arrow(pa, name, table.column(name), table.schema.field(name).metadata or {}, where)
+        for name in names
+    }
+    return columns, about
+
+
+def _from_arrow(pa: Any, name: str, chunks: Any, metadata: Mapping[bytes, bytes], where: str) -> Column:
+    types, kind, form = pa.types, kind_of(name), chunks.type
+    if types.is_dictionary(form) and kind != "label":
+        chunks = chunks.cast(form.value_type)
+        form = chunks.type
+    numeric = types.is_floating(form) or types.is_integer(form) or types.is_boolean(form)
+    if kind in ("float", "int", "bool") and numeric and not (kind == "float" and types.is_boolean(form)):
+        return _numbers(pa, name, kind, chunks, where)
+    text = form.value_type if types.is_dictionary(form) else form
+    if kind == "label" and (types.is_string(text) or types.is_large_string(text)):
+        array = chunks.cast(pa.string()) if text is form else chunks
+        array = array.unify_dictionaries() if text is not form else array.dictionary_encode()
+        array = array.combine_chunks() if array.num_chunks != 1 else array.chunk(0)
+        words: list[str] = array.dictionary.to_pylist()
+        if None not in words and len(set(words)) == len(words):
+            return Labels(np.array(array.indices.fill_null(-1), dtype=np.int32), words)
+    builder = Builder(name, where)
+    if not _readable(types, form):
+        msg = f"{where}column {name!r}: {WANTED[kind]}, not {form}"
+        raise ValueError(msg)
+    is_json = metadata.get(_MARK) == b"json" or (
+        kind == "dict" and (types.is_string(form) or types.is_large_string(form))
+    )
+    for chunk in chunks.chunks:
+        for start in range(0, len(chunk), CHUNK):
+            values = chunk.slice(start, CHUNK).to_pylist()
+            if is_json:
+                values = _loaded(builder, values, where)
+            elif kind == "dict":
+                values = [None if value is None else _present(value) for value in values]
+            builder.add(values)
+    return builder.done()
+
+
+def _numbers(pa: Any, name: str, kind: Kind, chunks: Any, where: str) -> Column:
+    data = np.array(chunks.cast(pa.float64(), safe=False).fill_null(math.nan), dtype=np.float64)
+    nothing = np.array(chunks.is_null(), dtype=np.bool_)
+    wrong = ~np.isfinite(data) & ~nothing
+    if kind == "int":
+        wrong |= ~nothing & (data != np.floor(data))
+    elif kind == "bool":
+        wrong |= ~nothing & (data != 0) & (data != 1)
+    if wrong.any():
+        msg = f"{where}row {int(np.argmax(wrong)) + 1}, column {name!r}: {WANTED[kind]}"
+        raise ValueError(msg)
+    return Numbers(kind, data)
+
+
+def _readable(types: Any, form: Any) -> bool:
+    """Whether the values are plain JSON."""
+    if types.is_struct(form):
+        return all(_readable(types, form.field(place).type) for place in range(form.num_fields))
+    if types.is_map(form):
+        return _readable(types, form.key_type) and _readable(types, form.item_type)
+    if types.is_list(form) or types.is_large_list(form):
+        return _readable(types, form.value_type)
+    checks = (
+        types.is_null,
+        types.is_boolean,
+        types.is_integer,
+        types.is_floating,
+        types.is_string,
+        types.is_large_string,
+    )
+    return any(check(form) for check in checks)
+
+
+def _loaded(builder: Builder, values: Sequence[Any], where: str) -> list[Any]:
+    result = []
+    for place, value in enumerate(values, builder.length + 1):
+        try:
+            result.append(None if value is None else load(value))
+        except ValueError:
+            msg = f"{where}row {place}, column {builder.name!r}: {WANTED[builder.kind]}"
+            raise ValueError(msg) from None
+    return result
+
+
+def _present(value: Any) -> Any:
+    """A struct or map as a dict; a struct has every key in every row, where some mean nothing."""
+    pairs = value.items() if isinstance(value, Mapping) else value
+    return {key: item for key, item in pairs if item is not None} if isinstance(value, (Mapping, list)) else value
+
+
+# --- writing --------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def replacing(path: str | Path, *, binary: bool = False, encoding: str = "utf-8") -> Iterator[IO[Any]]:
+    """Open a temporary file beside `path`, and put it in its place once it is whole."""
+    options: dict[str, Any] = {} if binary else {"encoding": encoding, "newline": ""}
+    mark = "b" if binary else ""
+    target = Path(os.path.realpath(path))  # a link stays a link
+    if target.exists() and not target.is_file():  # a pipe or a device: nothing to lose, and not to be replaced
+        with target.open("w" + mark, **options) as file:
+            yield file
+        return
+    temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("x" + mark, **options) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if target.exists():
+            shutil.copymode(target, temporary)
+        temporary.replace(target)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise

@@ -1,0 +1,525 @@
+"""`Outcomes`: what each model said about each input, how sure it was, what was true, and what it cost."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
+
+import numpy as np
+
+from langchain_dsplus.outcomes.columns import CHUNK, Builder, Column, Labels, Numbers, Plain, build, kind_of
+from langchain_dsplus.outcomes.files import (
+    Header,
+    read_csv,
+    read_jsonl,
+    read_parquet,
+    write_csv,
+    write_jsonl,
+    write_parquet,
+)
+from langchain_dsplus.outcomes.labeling import read_gold, rows_to_label
+from langchain_dsplus.outcomes.traces import read_traces
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    Bools: TypeAlias = NDArray[np.bool_]
+    Floats: TypeAlias = NDArray[np.float64]
+
+
+class Outcomes:
+    """A table with one row per input, kept by columns.
+
+    Columns:
+        `id`: distinct; numbered where it is missing.
+        `small`, `confidence`: the small model's choice and score. Both None where it failed: never accepted.
+        `large`: what the large model said to the plain prompt. None where it failed: such a row is left out of every
+            comparison, or counts as no gain (see `valid`).
+        `gold`: what is true; None where nobody knows.
+        Optional: `probabilities` (dict), `large_pruned`, `group`, `slices` (dict), `cost_*`, `latency_*` (seconds),
+        `tokens_*`, `error`, `source` (where a row is from); `small_ok`, `large_ok`, `large_pruned_ok` (bool) where
+        right and wrong come from a judge or a test; `small.<name>`, `confidence.<name>`, `probabilities.<name>` for
+        several small models. Other columns are kept as they are.
+
+    Args:
+        columns: Equally long sequences by name.
+        about: What the rows are about: score, labels, small (version), large, prompt, ... Plain JSON. It goes with the
+            table through files, `select`, `split` and `with_gold`; so does `certifications`, the number of times that
+            this table has been certified.
+
+    Raises:
+        ValueError: If a column is missing, or a value is not what its column holds; the message names row and column.
+
+    Example:
+        >>> rows = [{"id": "1", "small": "a", "confidence": 0.9, "large": "b", "gold": "a"}]
+        >>> Outcomes.from_records(rows).correct("small").tolist()
+        [1.0]
+    """
+
+    def __init__(self, columns: Mapping[str, Sequence[Any]], *, about: Mapping[str, Any] | None = None) -> None:
+        lengths = {len(values) for values in columns.values()}
+        if len(lengths) > 1:
+            msg = f"columns differ in length: {sorted(lengths)}"
+            raise ValueError(msg)
+        self._set(*_complete({name: build(name, values) for name, values in columns.items()}, ""), about or {})
+
+    def _set(self, columns: dict[str, Column], length: int, about: Mapping[str, Any]) -> None:
+        self.about: dict[str, Any] = dict(about)
+        self._columns = columns
+        self._length = length
+
+    @classmethod
+    def _of(cls, columns: dict[str, Column], length: int, about: Mapping[str, Any]) -> Self:
+        """A table of columns that were checked before."""
+        result = cls.__new__(cls)
+        result._set(columns, length, about)  # noqa: SLF001 - its own
+        return result
+
+    @classmethod
+    def _new(cls, columns: dict[str, Column], about: Mapping[str, Any] | None, where: str = "") -> Self:
+        """A table of columns whose values were checked."""
+        return cls._of(*_complete(columns, where), about or {})
+
+    # --- columns ------------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __repr__(self) -> str:
+        return f"Outcomes({self._length} rows, columns {self.columns})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Outcomes):
+            return NotImplemented
+        return (
+            self.about == other.about
+            and self.columns == other.columns
+            and all(self.values(name) == other.values(name) for name in self.columns)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._columns
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns."""
+        return list(self._columns)
+
+    @property
+    def small_names(self) -> list[str]:
+        """The names of several small models, in the order of their columns; empty where there is one without a name."""
+        names = (name.partition(".")[2] for name in self._columns if name.startswith(("confidence.", "small.")))
+        return list(dict.fromkeys(names))
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """Return a column, shape (n,), read-only: numbers and bools as float64, NaN for None; the rest as objects.
+
+        Raises:
+            KeyError: If there is no such column.
+        """
+        column = self._columns[name].array()
+        column.setflags(write=False)
+        return column
+
+    def values(self, name: str) -> list[Any]:
+        """Return a column as a list of plain Python values, None where nothing is known."""
+        return self._columns[name].values()
+
+    def correct(self, who: str = "small") -> Floats:
+        """Return who was right, shape (n,): 1 right, 0 wrong, NaN unknown.
+
+        `<who>_ok` decides where it is known; else the answer is compared with `gold`. An answer that is None is
+        unknown, since it failed. An answer outside the labels is wrong, as it stands; that this must not count as a
+        gain for somebody else is for the comparison to see to, by `valid`.
+
+        Args:
+            who: `small`, `large`, `large_pruned`, or `small.<name>`.
+
+        Raises:
+            KeyError: If the table has neither the answers nor their correctness.
+        """
+        answers, judged = self._answers(who)
+        right = np.full(self._length, np.nan)
+        gold = self._columns["gold"]
+        if answers is not None and isinstance(gold, Labels):
+            known = answers.known() & gold.known()
+            right[known] = answers.equals(gold)[known]
+        if judged is not None:
+            right = np.where(np.isnan(judged), right, judged)
+        return right
+
+    def valid(self, who: str = "large") -> Bools:
+        """Return where there is an answer that may be compared, shape (n,).
+
+        False where the model failed (its answer is None) and, where `about["labels"]` is given, where it answered
+        outside them. Such a row may be a loss, but never counts as a gain for the small model: a certificate that did
+        would be earned by the large model's outages. Where a table has no answers but only their correctness (generated
+        texts), a row is valid if that is known.
+
+        Args:
+            who: `large`, `large_pruned`, `small`, or `small.<name>`.
+
+        Raises:
+            KeyError: If the table has neither the answers nor their correctness.
+
+        Example:
+            >>> rows = [{"small": "a", "confidence": 0.9, "large": text} for text in ("a", "I cannot say", None)]
+            >>> Outcomes.from_records(rows, about={"labels": ["a", "b"]}).valid("large").tolist()
+            [True, False, False]
+        """
+        answers, judged = self._answers(who)
+        if answers is None or (judged is not None and answers.empty()):
+            return ~np.isnan(judged) if judged is not None else np.zeros(self._length, dtype=bool)
+        labels = self.about.get("labels")
+        return answers.within(labels) if labels else answers.known()
+
+    def agree(self, one: str, other: str) -> Bools:
+        """Return where two columns of answers say the same, shape (n,); False where one says nothing.
+
+        Raises:
+            KeyError: If there is no such column.
+        """
+        first, second = self._columns[one], self._columns[other]
+        if isinstance(first, Labels) and isinstance(second, Labels):
+            return first.equals(second)
+        pairs = zip(first.values(), second.values(), strict=True)
+        return np.fromiter((a is not None and a == b for a, b in pairs), dtype=np.bool_, count=self._length)
+
+    def _answers(self, who: str) -> tuple[Labels | None, Floats | None]:
+        answers, judged = self._columns.get(who), self._columns.get(f"{who}_ok")
+        if answers is None and judged is None:
+            msg = f"these outcomes have no column {who!r} and no column {who + '_ok'!r}"
+            raise KeyError(msg)
+        if answers is not None and not isinstance(answers, Labels):
+            msg = f"the column {who!r} holds no answers"
+            raise KeyError(msg)
+        return answers, judged.data if isinstance(judged, Numbers) else None
+
+    def data_hash(self) -> str:
+        """Return a SHA-256 of the rows, in hex.
+
+        It is the same for the same rows in another order (of rows or columns), in another process, and after CSV, JSONL
+        and Parquet, since it goes by `id`. A column in which nothing is known does not count, nor does `about`. Any
+        other change gives another hash, one in an id included.
+
+        Example:
+            >>> rows = [{"id": str(i), "small": "a", "confidence": i / 10, "large": "b"} for i in range(3)]
+            >>> table = Outcomes.from_records(rows)
+            >>> (
+            ...     table.data_hash() == table.select([2, 0, 1]).data_hash(),
+            ...     table.data_hash() == table.select([0]).data_hash(),
+            ... )
+            (True, False)
+        """
+        ids = self._columns["id"].values()
+        order = np.array(sorted(range(self._length), key=ids.__getitem__), dtype=np.intp)
+        digest = hashlib.sha256(f"outcomes 1\n{self._length}\n".encode())
+        for name in sorted(self._columns):
+            column = self._columns[name]
+            if not column.empty():
+                digest.update(f"{kind_of(name)} {name!r}\n".encode("utf-8", "backslashreplace"))
+                column.feed(digest.update, order)
+        return digest.hexdigest()
+
+    # --- parts --------------------------------------------------------------------------------------------------
+
+    def select(self, rows: ArrayLike) -> Outcomes:
+        """Return some rows: by a bool mask of length n, or by distinct row numbers."""
+        places = np.asarray(rows)
+        if places.dtype == bool:
+            if places.shape != (self._length,):
+                msg = f"`rows` as a mask must have shape ({self._length},), not {places.shape}"
+                raise ValueError(msg)
+            places = np.flatnonzero(places)
+        places = places.astype(np.intp).reshape(-1)
+        if len(np.unique(places % self._length if self._length else places)) != len(places):
+            msg = "`rows` names a row twice: ids must be distinct"
+            raise ValueError(msg)
+        return self._of({name: column.take(places) for name, column in self._columns.items()}, len(places), self.about)
+
+    def split(self, share: float = 0.5, *, seed: int = 0) -> tuple[Outcomes, Outcomes]:
+        """Return two random parts, the first with about `share` of the rows; rows of one `group` stay together."""
+        if not 0.0 < share < 1.0:
+            msg = "`share` must lie between 0 and 1"
+            raise ValueError(msg)
+        block = np.arange(self._length)  # by row; blocks are numbered as they first appear
+        group = self._columns.get("group")
+        if isinstance(group, Labels) and self._length:
+            alone = len(group.words) + block  # rows without a group stand for themselves
+            _, first, block = np.unique(np.where(group.codes < 0, alone, group.codes), True, True)
+            rank = np.empty(len(first), dtype=np.intp)
+            rank[np.argsort(first)] = np.arange(len(first))
+            block = rank[block]
+        sizes = np.bincount(block) if self._length else np.zeros(0, dtype=np.intp)
+        order = np.random.default_rng(seed).permutation(len(sizes))
+        before = np.cumsum(sizes[order]) - sizes[order]
+        chosen = np.zeros(len(sizes), dtype=bool)
+        chosen[order[before < round(share * self._length)]] = True
+        mask = chosen[block]
+        return self.select(mask), self.select(~mask)
+
+    # --- people -------------------------------------------------------------------------------------------------
+
+    def to_label(
+        self,
+        path: str | Path | None = None,
+        *,
+        max_rows: int | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        prompt: str = "plain",
+    ) -> list[dict[str, Any]]:
+        """Return the rows whose truth is worth finding out, and write them to a file that a person can fill in.
+
+        These are the rows without gold where a small model says something else than the large model (on the plain
+        prompt), or the large model failed: as long as nobody knows the truth, they count as lost. Everywhere else the
+        truth changes nothing. In descending confidence: the first rows are in the way of every threshold.
+
+        Args:
+            path: A `.csv` file for a spreadsheet, or `.jsonl`. It must not exist, since it could hold somebody's work.
+            max_rows: The first of them only.
+            inputs: The texts to judge, by id; written as column `input`.
+            prompt: With `pruned`, also the rows where the large model changed its answer on the pruned prompt.
+
+        Returns:
+            Rows with `id`, `confidence` (of several small models that disagree the highest), what each model says,
+            `reason`, `gold` (None), and `input` where `inputs` is given.
+
+        Raises:
+            ValueError: If the path's suffix is unknown, `max_rows` is negative, or the table has no answers to compare.
+            FileExistsError: If there is such a file.
+
+        Example:
+            ```python
+            outcomes.to_label("to_label.csv", max_rows=50, inputs={row["id"]: row["text"] for row in rows})
+            # fill in the column `gold` in a spreadsheet, save as CSV
+            outcomes = outcomes.with_gold("to_label.csv")
+            ```
+        """
+        return rows_to_label(self, path, max_rows=max_rows, inputs=inputs, prompt=prompt)
+
+    def with_gold(self, labels: str | Path | Mapping[str, Any]) -> Outcomes:
+        """Return the table with further gold labels; `about` stays, its count of certifications included.
+
+        Args:
+            labels: A file that `to_label` wrote and somebody filled in (CSV with commas, semicolons or tabs, or JSONL;
+                columns `id` and `gold` are enough), or a mapping from id to label. An empty cell or None means: still
+                unknown.
+
+        Raises:
+            ValueError: If an id is unknown or stands there twice, a label is not one of `about["labels"]`, gold is
+                known and another, or a row says something else about `small` or `large` than the table (columns that
+                were sorted apart). The message names file, row and column, never the cell's text.
+        """
+        gold = read_gold(self, labels)
+        values = self.values("gold")
+        for place, label in gold.items():
+            values[place] = label
+        columns = {**self._columns, "gold": build("gold", values)}
+        return self._of(columns, self._length, self.about)
+
+    # --- records and files --------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_records(cls, rows: Iterable[Mapping[str, Any]], *, about: Mapping[str, Any] | None = None) -> Outcomes:
+        """Build a table from dicts; a key that a row lacks is None there."""
+        return cls._new(_columns_of(rows), about)
+
+    @classmethod
+    def from_csv(cls, path: str | Path, *, about: Mapping[str, Any] | None = None) -> Outcomes:
+        """Read a CSV file with a header. An empty cell is None; dicts are JSON; numbers come back exactly.
+
+        A cell of a column that this class does not know is read as JSON where it is JSON (`3`, `true`, `["a"]`,
+        `"3"` for the text), and is a text otherwise (`free`, `007`).
+
+        Raises:
+            ValueError: If a cell cannot be read; the message names file, row (the first under the header is 1) and
+                column, never the cell's text. If bytes are not UTF-8, it names file and line.
+        """
+        columns, found = read_csv(Path(path))
+        return cls._new(columns, {**found, **(about or {})}, f"{path}: ")
+
+    @classmethod
+    def from_jsonl(cls, path: str | Path, *, about: Mapping[str, Any] | None = None) -> Outcomes:
+        """Read a file with one JSON object per line; a line with `about` and columns, as `to_jsonl` writes it, is used.
+
+        Raises:
+            ValueError: If a line cannot be read; the message names file, row and column, never the text.
+        """
+        where = f"{path}: "
+        found = Header()
+        columns = _columns_of(read_jsonl(Path(path), found), where)
+        length = len(next(iter(columns.values()))) if columns else 0
+        listed = {name: columns[name] if name in columns else build(name, [None] * length) for name in found.names}
+        columns = {**listed, **columns}
+        return cls._new(columns, {**found.about, **(about or {})}, where)
+
+    @classmethod
+    def from_parquet(cls, path: str | Path, *, about: Mapping[str, Any] | None = None) -> Outcomes:
+        """Read a Parquet file (extra `parquet`), one that `to_parquet` wrote or another with such columns.
+
+        Dicts may be structs, maps, or JSON texts.
+
+        Raises:
+            ValueError: If a value is not what its column holds; the message names file, row and column.
+            ImportError: If pyarrow is not installed.
+        """
+        columns, found = read_parquet(Path(path))
+        return cls._new(columns, {**found, **(about or {})}, f"{path}: ")
+
+    @classmethod
+    def from_traces(
+        cls,
+        rows: Iterable[Mapping[str, Any]],
+        *,
+        about: Mapping[str, Any] | None = None,
+        small: Sequence[str] | None = None,
+        to_label: Callable[[Any], str] | None = None,
+        router: str | None = None,
+        group_key: str | None = None,
+        live: bool = False,
+    ) -> Outcomes:
+        """Build a table from what a router's recorder wrote down.
+
+        By default from shadow mode alone: there, every input was answered by the large model with the plain prompt and
+        by every small model, so the rows are a fair sample of the traffic, which choosing and certifying a threshold
+        need. An input counts once both its rows are there; one that was skipped, since too many waited, does not.
+
+        Args:
+            rows: Rows of a recorder in any order (`JSONLRecorder.read(path)`), joined by `route_id`, which becomes
+                `id`. Rows `{"kind": "gold", "route_id": ..., "gold": ...}` tell what was true; the last one counts.
+            about: What the rows are about. The rows do not say: name score, labels and versions here.
+            small: The names of several small models in the order in which they are asked (`router.small_names`). With
+                one small model it is not needed.
+            to_label: From the large chain's output, as it was recorded, to a label; by default a text as it is, a
+                message's text, the only field of a dict, stripped. Where it raises, the row gets an `error`.
+            router: The router's name, where rows of several are mixed.
+            group_key: Where a dict input holds a group (customer, thread).
+            live: Also take the decisions of live mode. Column `source` tells them apart: `shadow`; `local` (answered
+                locally, the large model was not asked); `audit` (answered locally and checked); `escalated`. What the
+                large model said to an escalated input is `large` where it had the plain prompt, and `large_pruned`
+                where it may have been pruned. **These rows are no fair sample**: which model was asked depends on the
+                confidence. Look at them, but do not certify on them.
+
+        Raises:
+            ValueError: If there are rows, but none that can be used; if rows are of several routers or of several small
+                models without names; if one `route_id` stands for two decisions; or if no output can be read.
+
+        Example:
+            ```python
+            router = ConfidenceRouter(small=small, large=chain, mode="shadow", recorder=JSONLRecorder("routes.jsonl"))
+            ...
+            facts = {"score": "max_probability", "labels": small.labels, "small": small.version}
+            outcomes = Outcomes.from_traces(JSONLRecorder.read("routes.jsonl"), about=facts)
+            ```
+        """
+        records = read_traces(rows, names=small, to_label=to_label, router=router, group_key=group_key, live=live)
+        columns = _columns_of(records) or {name: build(name, []) for name in _LEAST}
+        return cls._new(columns, about)
+
+    def to_records(self) -> list[dict[str, Any]]:
+        """Return the rows as dicts of plain Python values; None where nothing is known."""
+        names = self.columns
+        lists = [self.values(name) for name in names]
+        return [dict(zip(names, row, strict=True)) for row in zip(*lists, strict=True)]
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write a CSV file with a header; `from_csv` reads the same numbers back, to the last bit.
+
+        `about` stands in the first row's cell of a column `__about__`, where it is not empty. An empty text in one of
+        the columns named above reads back as None: `to_jsonl` and `to_parquet` keep it. In other columns what is no
+        text is written as JSON, and so is a text that would read as JSON or is empty. An older file of that name is
+        replaced when the new one is whole, and stays where writing fails.
+        """
+        write_csv(Path(path), self._columns, self.about)
+
+    def to_jsonl(self, path: str | Path) -> None:
+        """Write a line with `about` and the columns, then one JSON object per row; None is left out.
+
+        An older file of that name is replaced when the new one is whole, and stays where writing fails.
+        """
+        write_jsonl(Path(path), self._columns, self.about)
+
+    def to_parquet(self, path: str | Path) -> None:
+        """Write a Parquet file (extra `parquet`): the smallest and quickest of the three for many rows.
+
+        `about` is in the schema's metadata. Dicts, and columns that this class does not know, are JSON texts. An older
+        file of that name is replaced when the new one is whole, and stays where writing fails.
+
+        Raises:
+            ImportError: If pyarrow is not installed.
+        """
+        write_parquet(Path(path), self._columns, self.about)
+
+
+_LEAST = ("id", "small", "confidence", "large", "gold")
+
+
+def _complete(columns: dict[str, Column], where: str) -> tuple[dict[str, Column], int]:
+    """Add the columns that may be missing, and check what concerns several of them or all rows of one."""
+    length = len(next(iter(columns.values()))) if columns else 0
+    if length or not columns.keys() <= {"id", "gold"}:  # these alone are what a table without columns is written as
+        _require(columns, where)
+    if "id" not in columns:
+        columns = {"id": Plain([str(place) for place in range(length)]), **columns}
+    if "gold" not in columns:
+        columns = {**columns, "gold": build("gold", [None] * length)}
+    ids = columns["id"].values()
+    if len(set(ids)) != len(ids):
+        seen: set[Any] = set()
+        for place, value in enumerate(ids, 1):
+            if value in seen:
+                msg = f"{where}row {place}, column 'id': the same id as in a row before"
+                raise ValueError(msg)
+            seen.add(value)
+    return columns, length
+
+
+def _require(columns: Mapping[str, Any], where: str) -> None:
+    def has(*names: str) -> bool:
+        return any(name in columns for name in names)
+
+    several = any(name.startswith("small.") for name in columns)
+    for found, names in (
+        (has("small", "small_ok") or several, "`small` (or `small_ok`)"),
+        (has("confidence") or any(name.startswith("confidence.") for name in columns), "`confidence`"),
+        (has("large", "large_ok"), "`large` (or `large_ok`)"),
+    ):
+        if not found:
+            msg = f"{where}outcomes need a column {names}"
+            raise ValueError(msg)
+
+
+def _columns_of(rows: Iterable[Mapping[str, Any]], where: str = "") -> dict[str, Column]:
+    """Columns from rows, without keeping the rows."""
+    builders: dict[str, Builder] = {}
+    chunk: list[Mapping[str, Any]] = []
+    count = 0
+
+    def flush() -> None:
+        for row in chunk:
+            if not row.keys() <= builders.keys():
+                for name in row:
+                    if name not in builders:
+                        builders[name] = Builder(name, where)
+                        builders[name].pad(count - len(chunk))
+        for name, builder in builders.items():
+            builder.add([row.get(name) for row in chunk])
+        chunk.clear()
+
+    for row in rows:
+        count += 1
+        if not isinstance(row, Mapping):
+            msg = f"{where}row {count} is {type(row).__name__}, not a dict"
+            raise TypeError(msg)
+        chunk.append(row)
+        if len(chunk) == CHUNK:
+            flush()
+    flush()
+    return {name: builder.done() for name, builder in builders.items()}
+
+
+__all__ = ["Outcomes"]

@@ -1,0 +1,622 @@
+"""The numbers of the report: what every threshold of a grid gives, in all and for each class and slice."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from langchain_dsplus.calibration import ReliabilityBin, reliability_bins
+from langchain_dsplus.threshold.curves import accuracy_interval, candidate_thresholds, group_numbers, large_correct
+from langchain_dsplus.threshold.differences import differences
+from langchain_dsplus.threshold.exact import loss_interval
+from langchain_dsplus.threshold.path import coverage_path
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from langchain_dsplus.outcomes import Outcomes
+    from langchain_dsplus.threshold.curves import Prompt
+
+    Floats: TypeAlias = NDArray[np.float64]
+    Ints: TypeAlias = NDArray[np.intp]
+    Bools: TypeAlias = NDArray[np.bool_]
+
+MAX_THRESHOLDS = 500
+_ALL_KNOWN = 0.95  # share of rows with gold from which on the accuracy over those rows is shown
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What the report needs of each row; M small models, n rows.
+
+    Whoever answers is a number: a small model's place, or M for the large model, or M + 1 for the large model with its
+    plain prompt since a small model failed.
+
+    Attributes:
+        names: Of the small models, in the order they are asked.
+        confidence: Shape (M, n); -inf where the model failed.
+        barred: Whether its choice always escalates, shape (M, n).
+        loss: Against the large model on the plain prompt, -1, 0 or +1, by who answers, shape (M + 2, n).
+        guessed: Whether that loss is +1 only since nobody knows who is right, shape (M + 2, n).
+        right: Whether that answer is right, 1 or 0, NaN unknown, shape (M + 2, n).
+        known: Rows where it is known who is right, whoever answers, shape (n,).
+        groups: Number of each row's group, shape (n,); None where every row stands for itself.
+    """
+
+    names: list[str]
+    confidence: Floats
+    barred: Bools
+    loss: Floats
+    guessed: Bools
+    right: Floats
+    known: Bools
+    groups: Ints | None
+
+    def __len__(self) -> int:
+        return len(self.known)
+
+    @property
+    def large(self) -> Floats:
+        """Whether the large model is right on the plain prompt, NaN unknown, shape (n,)."""
+        large: Floats = self.right[-1]
+        return large
+
+    @property
+    def failed(self) -> Bools:
+        """Rows that a small model failed on, shape (n,)."""
+        failed: Bools = np.asarray(np.isneginf(self.confidence).any(axis=0))
+        return failed
+
+
+def read_rows(outcomes: Outcomes, *, prompt: Prompt = "plain", never_local: Sequence[str] = ()) -> Rows:
+    """Take from the table what the report shows; losses are those of `threshold.differences`.
+
+    Args:
+        outcomes: The table.
+        prompt: What escalated rows are asked: `plain`, or `pruned`, which takes the column `large_pruned`.
+        never_local: Labels of the small model that always escalate.
+
+    Raises:
+        ValueError: If the table has no rows, or lacks a column.
+    """
+    found = differences(outcomes, never_local=never_local, prompt=prompt)
+    n, models = found.n, found.models
+    plain, asked = large_correct(outcomes, prompt)
+    columns = [model_column(outcomes, model.name) for model in models]
+    right = np.stack([*(outcomes.correct(column) for column in columns), asked, plain])
+    confidence = np.stack([model.confidence for model in models])
+    # Nobody asks a failed model, nor any after it, nor the pruned prompt then.
+    reached = np.logical_and.accumulate(~np.isneginf(confidence), axis=0)
+    barred = np.stack([model.barred for model in models])
+    escalates = reached[-1] | (barred & reached).any(axis=0)
+    needed = np.vstack([reached & ~barred, escalates, np.ones(n, dtype=bool)])
+    none = np.zeros(n)
+    return Rows(
+        names=[model.name for model in models],
+        confidence=confidence,
+        barred=barred,
+        loss=np.stack([*(model.loss for model in models), found.escalated, none]).astype(np.float64),
+        guessed=np.stack([*(model.unlabeled for model in models), found.escalated_unlabeled, none > 0]),
+        right=right,
+        known=~(np.isnan(right) & needed).any(axis=0),
+        groups=group_numbers(outcomes, np.arange(n)),
+    )
+
+
+def model_column(outcomes: Outcomes, name: str) -> str:
+    """The column of a small model's answers."""
+    return "small" if name == "small" and "confidence" in outcomes else f"small.{name}"
+
+
+# --- the grid -------------------------------------------------------------------------------------------------------
+
+
+def threshold_grid(
+    outcomes: Outcomes, rows: Rows, wanted: ArrayLike | None = None, *, limit: int = MAX_THRESHOLDS
+) -> Floats:
+    """Return the thresholds that the slider stops at, from strict to lax, shape (T, M); T <= `limit` + 1 + wanted ones.
+
+    With one small model: infinity, then those midway between distinct scores, thinned to equal steps of coverage. With
+    several: infinity, then `wanted`, or where there are none the steps of `coverage_path`.
+
+    Args:
+        outcomes: The table.
+        rows: From `read_rows`.
+        wanted: Thresholds that must be there, shape (k, M), such as a certificate's.
+        limit: At most so many of the rest.
+    """
+    models = len(rows.names)
+    extra = np.empty((0, models)) if wanted is None else np.asarray(wanted, dtype=np.float64).reshape(-1, models)
+    if models > 1:  # a path is an order: another one beside it has no place on the same slider
+        if not len(extra):
+            steps = coverage_path(outcomes, min(limit, 100))
+            extra = np.array([[step[name] for name in rows.names] for step in steps]).reshape(-1, models)
+        rest = np.full((1, models), math.inf)
+    else:
+        score = rows.confidence[0][np.isfinite(rows.confidence[0])]
+        rest = candidate_thresholds(score)[:, None]
+        ordered = np.sort(-score)
+        accepted = np.searchsorted(ordered, -rest[:, 0], side="left")
+        # Where two thresholds accept the same rows here, the certificate's is shown.
+        rest = rest[~np.isin(accepted, np.searchsorted(ordered, -extra[:, 0], side="left")) | np.isinf(rest[:, 0])]
+        if len(rest) > limit:
+            accepted = np.searchsorted(ordered, -rest[:, 0], side="left")
+            rest = rest[np.unique(np.searchsorted(accepted, np.linspace(0, accepted[-1], limit), side="left"))]
+    return np.unique(np.vstack([rest, extra]), axis=0)[::-1]
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What each threshold gives; every array has shape (T,), from strict to lax.
+
+    Attributes:
+        thresholds: Shape (T, M).
+        n: Rows that count.
+        known: Of them, rows where it is known who is right.
+        accepted: Rows that a small model answers.
+        harms: Rows that the cascade gets wrong and the large model alone right (unknown ones count as such).
+        gains: The other way round.
+        guessed: Rows among `harms` that count as such only for lack of gold.
+        right: Rows among `known` that the cascade gets right.
+        large: Rows among `known` that the large model alone gets right (a number).
+        cost: Money per 1,000 inputs, small models included; None where the table holds no cost.
+        large_cost: The same for the large model alone.
+    """
+
+    thresholds: Floats
+    n: int
+    known: int
+    accepted: Ints
+    harms: Ints
+    gains: Ints
+    guessed: Ints
+    right: Ints
+    large: int
+    cost: Floats | None
+    large_cost: float | None
+
+    @property
+    def accuracy(self) -> Floats:
+        """Of the cascade over the known rows."""
+        result: Floats = self.right / max(self.known, 1)
+        return result
+
+    @property
+    def has_accuracy(self) -> bool:
+        """Whether gold is known for nearly all rows, so that an accuracy over those means something."""
+        return self.known >= _ALL_KNOWN * self.n
+
+    @property
+    def coverage(self) -> Floats:
+        """Share accepted."""
+        result: Floats = self.accepted / self.n
+        return result
+
+    @property
+    def loss(self) -> Floats:
+        """(harms - gains) / n."""
+        result: Floats = (self.harms - self.gains) / self.n
+        return result
+
+
+@dataclass(frozen=True)
+class _Event:
+    """Rows whose answerer changes at some step of the grid, each shape (k,)."""
+
+    rows: Ints
+    step: Ints
+    before: Ints
+    after: Ints
+
+
+def _first_steps(rows: Rows, thresholds: Floats) -> Ints:
+    """The first step at which each model's confidence is above its threshold, shape (M, n); T where it never is."""
+    steps = len(thresholds)
+    first = np.full(rows.confidence.shape, steps, dtype=np.intp)
+    reached = np.ones(len(rows), dtype=bool)
+    for place, score in enumerate(rows.confidence):
+        reached &= ~np.isneginf(score)
+        # thresholds[step] < score, strictly: the same comparison as the router's
+        found = np.searchsorted(-thresholds[:, place], -score[reached], side="right")
+        first[place, reached] = np.minimum(found, steps)
+    return first
+
+
+def _base(rows: Rows) -> Ints:
+    """Who answers where no model is sure, shape (n,)."""
+    models = len(rows.names)
+    return np.where(rows.failed, models + 1, models).astype(np.intp)
+
+
+def _events(rows: Rows, thresholds: Floats) -> list[_Event]:
+    """Who answers changes where a model begins to be sure of a row that no model before it is sure of by then."""
+    steps, models = len(thresholds), len(rows.names)
+    first, base = _first_steps(rows, thresholds), _base(rows)
+    turn = np.where(rows.barred, models, np.arange(models)[:, None])  # to whom a sure model's row goes
+    found = []
+    for m in range(models):
+        taken = np.zeros(len(rows), dtype=bool)
+        for earlier in range(m):
+            taken |= first[earlier] <= first[m]
+        at = np.flatnonzero((first[m] < steps) & ~taken)
+        before = base[at].copy()
+        for later in range(models - 1, m, -1):
+            before = np.where(first[later][at] < first[m][at], turn[later][at], before)
+        found.append(_Event(at, first[m][at], before, turn[m][at]))
+    return found
+
+
+def tally(outcomes: Outcomes, rows: Rows, thresholds: Floats, *, prompt: Prompt = "plain") -> Tally:
+    """Count what each threshold gives."""
+    steps, every = len(thresholds), np.arange(len(rows))
+    base, events = _base(rows), _events(rows, thresholds)
+    loss = rows.loss[base, every]
+    begin = {
+        "accepted": 0,
+        "harms": int((loss > 0).sum()),
+        "gains": int((loss < 0).sum()),
+        "guessed": int(rows.guessed[base, every].sum()),
+        "right": int(rows.right[base, every][rows.known].sum()),
+    }
+    moved = {name: np.zeros(steps) for name in begin}
+    for event in events:
+        for name, values in _changes(rows, event).items():
+            moved[name] += np.bincount(event.step, weights=values, minlength=steps)
+    counts = {name: np.rint(begin[name] + np.cumsum(moved[name])).astype(np.intp) for name in begin}
+    cost, large_cost = _money(outcomes, rows, thresholds, prompt)
+    return Tally(
+        thresholds=thresholds,
+        n=len(rows),
+        known=int(rows.known.sum()),
+        large=int(rows.large[rows.known].sum()),
+        cost=cost,
+        large_cost=large_cost,
+        **counts,
+    )
+
+
+def _changes(rows: Rows, event: _Event) -> dict[str, Floats]:
+    at, before, after, models = event.rows, event.before, event.after, len(rows.names)
+    old, new = rows.loss[before, at], rows.loss[after, at]
+    right = np.where(rows.known[at], rows.right[after, at] - rows.right[before, at], 0.0)
+    return {
+        "accepted": (after < models).astype(np.float64) - (before < models),
+        "harms": (new > 0).astype(np.float64) - (old > 0),
+        "gains": (new < 0).astype(np.float64) - (old < 0),
+        "guessed": rows.guessed[after, at].astype(np.float64) - rows.guessed[before, at],
+        "right": right,
+    }
+
+
+def _money(outcomes: Outcomes, rows: Rows, thresholds: Floats, prompt: Prompt) -> tuple[Floats | None, float | None]:
+    """Cost per 1,000 inputs: every row pays the small models it reaches, escalated rows pay the large one too.
+
+    A cost that is not known is the mean of those that are; without a column the small side is free.
+    """
+    plain = _cost(outcomes, "cost_large")
+    asked = plain if prompt == "plain" else _cost(outcomes, "cost_large_pruned")
+    if plain is None or asked is None:
+        return None, None
+    steps = len(thresholds)
+    paid = np.vstack([np.zeros((len(rows.names), len(rows))), asked, plain])
+    changed = np.zeros(steps)
+    for event in _events(rows, thresholds):
+        by = paid[event.after, event.rows] - paid[event.before, event.rows]
+        changed += np.bincount(event.step, weights=by, minlength=steps)
+    begin = float(paid[_base(rows), np.arange(len(rows))].sum())
+    first = _first_steps(rows, thresholds)
+    reached = np.ones(len(rows), dtype=bool)
+    stop = np.full(len(rows), steps, dtype=np.intp)  # from this step on an earlier model keeps the row
+    for place, name in enumerate(rows.names):
+        small = _cost(outcomes, model_column(outcomes, name).replace("small", "cost_small", 1))
+        if small is not None:
+            begin += float(small[reached].sum())
+            kept = reached & (stop < steps)
+            changed -= np.bincount(stop[kept], weights=small[kept], minlength=steps)
+        stop = np.minimum(stop, first[place])
+        reached &= ~np.isneginf(rows.confidence[place])
+    scale = 1000.0 / len(rows)
+    cost: Floats = scale * np.maximum(begin + np.cumsum(changed), 0.0)
+    return cost, scale * float(plain.sum())
+
+
+def _cost(outcomes: Outcomes, name: str) -> Floats | None:
+    if name not in outcomes:
+        return None
+    cost = np.asarray(outcomes[name], dtype=np.float64)
+    known = ~np.isnan(cost)
+    return np.where(known, cost, cost[known].mean()) if known.any() else None
+
+
+# --- classes and slices ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Part:
+    """One class or slice: counts before the first step, and how each step changes them.
+
+    Attributes:
+        name: Of the class, or `key=value` of the slice.
+        n: Rows.
+        known: Of them, rows where it is known who is right.
+        large: Of those, rows that the large model alone gets right.
+        begin: accepted, harms, gains, right with nothing accepted.
+        change: What each step adds to the four, shape (4, T).
+    """
+
+    name: str
+    n: int
+    known: int
+    large: int
+    begin: tuple[int, int, int, int]
+    change: Ints
+
+
+_MEASURES = ("accepted", "harms", "gains", "right")
+
+
+def parts(rows: Rows, thresholds: Floats, members: Mapping[str, Ints]) -> list[Part]:
+    """Count each class or slice. `members`: row numbers by name; a row may be in several."""
+    steps, every, base = len(thresholds), np.arange(len(rows)), _base(rows)
+    names = list(members)
+    if not names:
+        return []
+    # One entry for each pair of a row and a part that it is in, grouped by part.
+    row = np.concatenate([members[name] for name in names])
+    part = np.repeat(np.arange(len(names)), [len(members[name]) for name in names])
+    change = np.zeros((4, len(names) * steps))
+    for event in _events(rows, thresholds):
+        where = np.full(len(rows), -1, dtype=np.intp)
+        where[event.rows] = np.arange(len(event.rows))
+        index = where[row]
+        hit = index >= 0
+        cell = part[hit] * steps + event.step[index[hit]]
+        values = _changes(rows, event)
+        for place, name in enumerate(_MEASURES):
+            change[place] += np.bincount(cell, weights=values[name][index[hit]], minlength=change.shape[1])
+    found = np.rint(change).astype(np.intp).reshape(4, len(names), steps)
+
+    def count(mask: Any) -> list[int]:
+        counts = np.bincount(part, weights=np.asarray(mask, dtype=np.float64)[row], minlength=len(names))
+        return [round(value) for value in counts.tolist()]
+
+    loss, right = rows.loss[base, every], rows.right[base, every]
+    begin = [count(loss > 0), count(loss < 0), count(rows.known & (right == 1))]
+    n, known, large = count(np.ones(len(rows))), count(rows.known), count(rows.known & (rows.large == 1))
+    return [
+        Part(
+            name=name,
+            n=n[k],
+            known=known[k],
+            large=large[k],
+            begin=(0, begin[0][k], begin[1][k], begin[2][k]),
+            change=found[:, k],
+        )
+        for k, name in enumerate(names)
+    ]
+
+
+def class_members(outcomes: Outcomes, *, most: int = 200) -> dict[str, Ints]:
+    """Row numbers by true class, the most frequent first; {} where the truth is no class.
+
+    Rows beyond the `most` classes go into one named part, and so do rows without gold.
+    """
+    found: dict[str, list[int]] = {}
+    unknown: list[int] = []
+    for row, value in enumerate(outcomes.values("gold")):
+        if value is None:
+            unknown.append(row)
+        else:
+            found.setdefault(value, []).append(row)
+    if not found or (len(found) > 20 and len(found) > len(outcomes) / 4):  # free text: every row its own
+        return {}
+    ordered = sorted(found, key=lambda name: (-len(found[name]), name))
+    result = {name: np.asarray(found[name], dtype=np.intp) for name in ordered[:most]}
+    rest = [row for name in ordered[most:] for row in found[name]]
+    if rest:
+        result[f"({len(ordered) - most} other classes)"] = np.asarray(rest, dtype=np.intp)
+    if unknown:
+        result["(gold unknown)"] = np.asarray(unknown, dtype=np.intp)
+    return result
+
+
+def slice_members(outcomes: Outcomes, *, most: int = 100) -> dict[str, Ints]:
+    """Row numbers by `key=value` of the column `slices`, keys by name, their most frequent values first."""
+    if "slices" not in outcomes:
+        return {}
+    found: dict[str, dict[str, list[int]]] = {}
+    for row, kept in enumerate(outcomes.values("slices")):
+        for key, value in (kept or {}).items():
+            if value is not None:
+                found.setdefault(key, {}).setdefault(str(value), []).append(row)
+    result: dict[str, Ints] = {}
+    for key, members in sorted(found.items()):
+        for value in sorted(members, key=lambda name: (-len(members[name]), name))[:most]:
+            result[f"{key}={value}"] = np.asarray(members[value], dtype=np.intp)
+    return dict(list(result.items())[:most])
+
+
+# --- intervals ------------------------------------------------------------------------------------------------------
+
+
+def intervals(rows: Rows, count: Tally, *, level: float = 0.95) -> tuple[Floats, Floats, Floats, Floats]:
+    """Intervals at each threshold by itself: accuracy low and high, loss low and high, each shape (T,).
+
+    Exact (Clopper and Pearson) for the accuracy, Tango's score interval for the loss: neither is empty where nothing
+    was wrong or lost, as a bootstrap's would be. Where rows come in groups, both are widened by the square root of the
+    design effect.
+    """
+    wide_accuracy, wide_loss = design_effects(rows, count.thresholds)
+    shares = {
+        right: accuracy_interval(right, count.known, level=level) if count.known else (0.0, 1.0)
+        for right in set(count.right.tolist())
+    }
+    losses = {
+        pair: loss_interval(*pair, count.n, level)
+        for pair in set(zip(count.harms.tolist(), count.gains.tolist(), strict=True))
+    }
+    accuracy = np.array([shares[right] for right in count.right.tolist()])
+    loss = np.array([losses[pair] for pair in zip(count.harms.tolist(), count.gains.tolist(), strict=True)])
+
+    def widened(ends: Floats, middle: Floats, effect: Floats) -> Floats:
+        return middle[:, None] + (ends - middle[:, None]) * np.sqrt(effect)[:, None]
+
+    accuracy = np.clip(widened(accuracy, count.accuracy, wide_accuracy), 0.0, 1.0)
+    loss = np.clip(widened(loss, count.loss, wide_loss), -1.0, 1.0)
+    return accuracy[:, 0], accuracy[:, 1], loss[:, 0], loss[:, 1]
+
+
+def design_effects(rows: Rows, thresholds: Floats) -> tuple[Floats, Floats]:
+    """How much larger variances are since rows of a group are alike, for accuracy and loss, each shape (T,).
+
+    The variance of a mean over clusters (linearized ratio estimator, Cochran 1977, 9.2) over that of independent rows;
+    at least 1. All 1 without groups.
+    """
+    steps = len(thresholds)
+    accuracy, loss = np.ones(steps), np.ones(steps)
+    if rows.groups is None:
+        return accuracy, loss
+    who, every = _base(rows), np.arange(len(rows))
+    moves = []
+    for event in _events(rows, thresholds):
+        order = np.argsort(event.step, kind="stable")
+        moves.append((event, order, np.searchsorted(event.step[order], np.arange(steps + 1))))
+    sizes = np.bincount(rows.groups).astype(np.float64)
+    known = rows.groups[rows.known]
+    known_sizes = np.bincount(known, minlength=len(sizes)).astype(np.float64)
+    for step in range(steps):
+        for event, order, bounds in moves:
+            now = order[bounds[step] : bounds[step + 1]]
+            who[event.rows[now]] = event.after[now]
+        accuracy[step] = _design_effect(rows.right[who, every][rows.known], known, known_sizes)
+        loss[step] = _design_effect(rows.loss[who, every], rows.groups, sizes)
+    return accuracy, loss
+
+
+def _design_effect(values: Floats, groups: Ints, sizes: Floats) -> float:
+    clusters = int((sizes > 0).sum())
+    if clusters < 2:
+        return 1.0
+    mean = values.mean()
+    alone = float(((values - mean) ** 2).sum())
+    if alone <= 0:
+        return 1.0
+    sums = np.bincount(groups, weights=values, minlength=len(sizes)) - mean * sizes
+    return max(1.0, float((sums**2).sum()) * clusters / (clusters - 1) / alone)
+
+
+# --- the small model by itself --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """A reliability diagram: its dots, the error of all, and what was binned."""
+
+    bins: list[ReliabilityBin]
+    error: float
+    what: str
+
+
+def reliability(outcomes: Outcomes, rows: Rows) -> Reliability | None:
+    """Confidence against accuracy of the (first) small model, in bins of equal mass.
+
+    The confidence where it is a probability (score `max_probability`, or none named and all in [0, 1]), else the
+    largest of `probabilities`. None where there is neither, or nobody knows who was right.
+    """
+    score = np.where(np.isfinite(rows.confidence[0]), rows.confidence[0], np.nan)
+    suffix = "" if model_column(outcomes, rows.names[0]) == "small" else f".{rows.names[0]}"
+    what, named = "confidence", outcomes.about.get("score")
+    inside = score[~np.isnan(score)]
+    if named not in (None, "max_probability") or not ((inside >= 0) & (inside <= 1)).all():
+        if f"probabilities{suffix}" not in outcomes:
+            return None
+        largest = [max(p.values()) if p else np.nan for p in outcomes.values(f"probabilities{suffix}")]
+        score, what = np.asarray(largest, dtype=np.float64), "largest probability"
+    usable = (score >= 0) & (score <= 1) & ~np.isnan(rows.right[0])
+    if not usable.any():
+        return None
+    bins = reliability_bins(score[usable], rows.right[0][usable])
+    error = math.fsum(item.n * abs(item.accuracy - item.confidence) for item in bins) / int(usable.sum())
+    return Reliability(bins, error, what)
+
+
+def local_errors(rows: Rows, thresholds: Floats) -> Floats:
+    """Share of wrong answers among those accepted at each step, shape (T,); NaN where nothing is accepted or known."""
+    wrong, taken = np.zeros(len(thresholds)), np.zeros(len(thresholds))
+    models = len(rows.names)
+    for event in _events(rows, thresholds):
+        for who, sign in ((event.before, -1.0), (event.after, 1.0)):
+            right = rows.right[who, event.rows]
+            mine = (who < models) & ~np.isnan(right)
+            taken += sign * np.bincount(event.step[mine], minlength=len(thresholds))
+            wrong += sign * np.bincount(event.step[mine], weights=1.0 - right[mine], minlength=len(thresholds))
+    taken, wrong = np.cumsum(taken), np.cumsum(wrong)
+    return np.where(taken > 0, wrong / np.maximum(taken, 1.0), np.nan)
+
+
+def oracle(rows: Rows) -> tuple[Floats, Floats]:
+    """The best that any choice of rows to escalate can do: escalation rate and accuracy, where the lines bend.
+
+    Over rows where it is known who is right; nobody has this in practice.
+    """
+    models, known = len(rows.names), rows.known
+    usable = np.isfinite(rows.confidence) & ~rows.barred
+    best = np.where(usable, np.nan_to_num(rows.right[:models]), -1.0).max(axis=0)[known]
+    large = rows.right[_base(rows), np.arange(len(rows))][known]
+    n = max(len(large), 1)
+    must = best < 0  # no small model may answer
+    better, worse = int((must | (large > best)).sum()), int((~must & (large < best)).sum())
+    small = float(np.where(must, 0.0, best).sum())
+    top = float(np.maximum(np.where(must, large, best), large).sum())
+    share = np.array([float(must.sum()), better, n - worse, n]) / n
+    base = small + float(large[must].sum())
+    return share, np.array([base, top, top, float(large.sum())]) / n
+
+
+# --- rows that would be lost ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A row that would be lost at some thresholds.
+
+    Attributes:
+        row: Its number in the table.
+        who: Whose answer it is: a small model's number, or M for the large model with the pruned prompt.
+        confidence: Of that small model; -inf for the large one.
+        first: First step of the grid at which that answer is used.
+        end: The step at which it no longer is.
+        guessed: Whether it counts as lost only for lack of gold.
+    """
+
+    row: int
+    who: int
+    confidence: float
+    first: int
+    end: int
+    guessed: bool
+
+
+def lost_rows(rows: Rows, thresholds: Floats) -> list[Lost]:
+    """Return the rows that are lost somewhere on the grid: those lost at the strictest threshold first."""
+    steps, models = len(thresholds), len(rows.names)
+    base = _base(rows)
+    turns: dict[int, list[tuple[int, int]]] = {
+        row: [(0, int(base[row]))] for row in np.flatnonzero((rows.loss > 0).any(axis=0)).tolist()
+    }
+    for event in _events(rows, thresholds):
+        for row, step, who in zip(event.rows.tolist(), event.step.tolist(), event.after.tolist(), strict=True):
+            if row in turns:
+                turns[row].append((step, who))
+    found: list[Lost] = []
+    for row, changes in turns.items():
+        changes.sort(key=lambda change: change[0])
+        for (begin, who), (end, _) in zip(changes, [*changes[1:], (steps, models)], strict=True):
+            if rows.loss[who, row] > 0 and begin < end:
+                score = float(rows.confidence[who, row]) if who < models else -math.inf
+                found.append(Lost(row, who, score, begin, end, bool(rows.guessed[who, row])))
+    return sorted(found, key=lambda lost: (lost.first, -lost.confidence, lost.row))

@@ -1,0 +1,147 @@
+"""Words and numbers as the report writes them: everything that comes from outside is escaped here."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from langchain_dsplus.threshold.certificate import Certificate
+
+SPACE = "\u00a0"
+MINUS = "\u2212"
+NONE = "\u2013"
+_HIDDEN = re.compile(
+    r"api[-_]?key|secret|passw|credential|authori[sz]ation|bearer|access[-_]?token|auth[-_]?token", re.IGNORECASE
+)
+_KEY_LIKE = re.compile(r"\b(?:sk|pk|rk|ghp|gho|xox[abp]|hf|AKIA|AIza)[-_A-Za-z0-9]{16,}|[a-z+]+://[^/\s:@]+:[^/\s@]+@")
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff\u202a-\u202e\u2066-\u2069]")
+
+
+def text(value: Any, limit: int = 200, *, none: str | None = None) -> str:
+    """Return a value as HTML text: escaped, cut, without control and direction characters, kept in its own direction.
+
+    Args:
+        value: A text, or plain JSON.
+        limit: Characters that are kept.
+        none: What stands for None, in soft letters.
+    """
+    if value is None and none is not None:
+        return f'<span class="soft">{html.escape(none)}</span>'
+    shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=repr)
+    cut = shown[:limit] + (f"… ({len(shown):,} characters)" if len(shown) > limit else "")
+    clean = _CONTROL.sub("\ufffd", cut).encode("utf-8", "replace").decode("utf-8")
+    return f"<bdi>{html.escape(clean)}</bdi>"
+
+
+def fact(name: str, value: Any) -> str:
+    """Return a value of `about` as HTML text; what looks like a key or a password is not shown."""
+    return text(_without_secrets(name, value), 300)
+
+
+def _without_secrets(name: str, value: Any) -> Any:
+    if _HIDDEN.search(name):
+        return "(hidden)"
+    if isinstance(value, Mapping):
+        return {str(key): _without_secrets(str(key), item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_secrets(name, item) for item in value]
+    return _KEY_LIKE.sub("(hidden)", value) if isinstance(value, str) else value
+
+
+def words(sentence: str) -> str:
+    """Return a sentence of this package, which may quote names that users chose, as HTML text."""
+    return html.escape(_CONTROL.sub("\ufffd", sentence).encode("utf-8", "replace").decode("utf-8"))
+
+
+def _signed(number: str) -> str:
+    if set(number) <= set("-0.,"):
+        return number.replace("-", "")
+    return number.replace("-", MINUS)
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """A share in percent.
+
+    Example:
+        >>> percent(0.5).replace(SPACE, " ")
+        '50.0 %'
+    """
+    return _signed(f"{100 * value:.{digits}f}") + SPACE + "%"
+
+
+def points(value: float, digits: int = 1) -> str:
+    """A difference of shares in percentage points, with its sign."""
+    number = f"{100 * value:.{digits}f}"
+    return ("+" if float(number) > 0 else "") + _signed(number)
+
+
+def whole(value: int) -> str:
+    """A count."""
+    return f"{value:,}"
+
+
+def money(value: float) -> str:
+    """An amount with four digits that count."""
+    rounded = float(f"{value:.4g}")
+    decimals = 0 if rounded == 0 else max(0, 3 - math.floor(math.log10(abs(rounded))))
+    number = f"{rounded:,.{decimals}f}"
+    return number.rstrip("0").rstrip(".") if "." in number else number
+
+
+def threshold_words(values: Mapping[str, float]) -> str:
+    """Thresholds, exactly as a router needs them."""
+    if len(values) == 1:
+        (value,) = values.values()
+        return "accept nothing" if math.isinf(value) else repr(float(value))
+    return ", ".join(
+        f"{name}: {'nothing' if math.isinf(value) else repr(float(value))}" for name, value in values.items()
+    )
+
+
+def loss_words(loss: float) -> str:
+    """A loss that is allowed, in percentage points."""
+    number = f"{100 * loss:.4g}"
+    return f"{number} percentage point" + ("" if number == "1" else "s")
+
+
+def help_lines(certificate: Certificate) -> list[str]:
+    """Say in plain words what would help a certificate that was refused; empty for others."""
+    found = dict(certificate.help or {})
+    lines: list[str] = []
+    if reason := found.get("reason"):
+        lines.append(f"Nothing was tested: {reason}.")
+    least = found.get("least_n")
+    if least is not None:
+        lines.append(
+            f"Below {whole(least)} rows nothing can be shown at a loss of {loss_words(certificate.max_loss)}, even if "
+            "nothing at all is lost."
+        )
+    for share, rows in (found.get("planned_n") or {}).items():
+        if rows is None:
+            lines.append(f"{share} % local: no number of rows would show it, if losses come as they did here.")
+        else:
+            lines.append(
+                f"{share} % local: about {whole(int(rows))} rows would show it, if losses come as they did here."
+            )
+    smallest = found.get("smallest_loss")
+    if smallest is not None:
+        at = ", ".join(
+            f"{100 * loss:.3g} at {share} % local" for share, loss in (found.get("smallest_loss_at") or {}).items()
+        )
+        lines.append(
+            f"The smallest loss that these rows would have shown is {100 * smallest:.3g} percentage points"
+            + (f" ({at})" if at else "")
+            + ". That was found in sight of the rows: it is no certificate."
+        )
+    if found.get("labels_needed"):
+        count = int(found["labels_needed"])
+        lines.append(
+            f"Gold for up to {whole(count)} inputs on which the models differ: without it they count as lost. "
+            "`Outcomes.to_label` writes them to a file, the most useful first."
+        )
+    return lines

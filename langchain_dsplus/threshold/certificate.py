@@ -1,0 +1,384 @@
+"""`Certificate`: what was promised, on what evidence, and what it is bound to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Status: TypeAlias = Literal["CERTIFIED", "NOT_CERTIFIED"]
+Unit: TypeAlias = Literal["input", "group"]
+
+_FORMAT = 1
+
+
+class CertificateError(ValueError):
+    """A certificate that cannot be read, or that does not fit what it is used for."""
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """One test at one threshold.
+
+    Attributes:
+        harms: Rows that the cascade loses against the large model alone.
+        gains: Rows that it wins.
+        n: All rows of the test.
+        p_value: Of "the loss is below `max_loss`"; None where an earlier step had failed, so that it was not tested.
+    """
+
+    __test__ = False  # not for pytest
+
+    harms: int
+    gains: int
+    n: int
+    p_value: float | None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One threshold of the fixed sequence.
+
+    Attributes:
+        thresholds: By small model's name.
+        coverage: Share of rows that are answered locally.
+        accepted: The same in rows.
+        harms: Rows that the cascade loses.
+        gains: Rows that it wins.
+        p_value: The largest over the tests of this step; None where it was not tested.
+        passed: Whether this and every earlier step passed all tests.
+        tests: Of the named slices.
+        cost: Per input: money where the table knows costs, calls of the large model otherwise.
+    """
+
+    thresholds: dict[str, float]
+    coverage: float
+    accepted: int
+    harms: int
+    gains: int
+    p_value: float | None
+    passed: bool
+    tests: dict[str, TestResult] = field(default_factory=dict)
+    cost: float | None = None
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What another way would have given on the same rows.
+
+    Attributes:
+        name: `always large`, `always small`, `random at equal budget`, `oracle` or `cascade`.
+        escalation_rate: Share of inputs that reach the large model.
+        accuracy: Share right; None where gold is missing.
+        low: Lower end of its interval; where gold is missing, the bound if every unknown were wrong.
+        high: Upper end; where gold is missing, the bound if every unknown were right.
+        loss: Accuracy lost against the large model alone, unlabeled disagreements counted as lost.
+        loss_low: Lower end of its interval.
+        loss_high: Upper end.
+        needs_gold: Rows whose gold is missing for the accuracy.
+    """
+
+    name: str
+    escalation_rate: float
+    accuracy: float | None
+    low: float
+    high: float
+    loss: float
+    loss_low: float
+    loss_high: float
+    needs_gold: int
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The result of `certify`. Pass it as `ConfidenceRouter(threshold=certificate)`.
+
+    Attributes:
+        status: `CERTIFIED`, or `NOT_CERTIFIED`: then nothing is accepted.
+        threshold: Accept iff confidence > threshold; infinity when not certified, None when certified for several
+            small models.
+        thresholds: By small model's name.
+        max_loss: The promise: the cascade loses less than this share of inputs against the large model alone.
+        level: With this probability.
+        alpha: Error probability that this certification spent.
+        p_value: Of the certified step (largest over its tests), or of the first step tested.
+        harms: Of that step.
+        gains: Of that step.
+        coverage: Share answered locally; 0 when not certified.
+        n: Rows, or groups with `unit="group"`.
+        unit: `input`, or `group`: the promise is then per group.
+        prompt: What escalated rows are asked, `plain` or `pruned`.
+        about: What it is bound to: score, labels, small, large, prompt, data, ...
+        certification: How often this table has been used to certify, this time included.
+        slices: Named slices in each of which the promise holds too.
+        never_local: Labels that were always escalated.
+        loss: (harms - gains) / n of that step: the estimate.
+        loss_upper: Upper confidence bound of the loss, at `level`; None where the test has none.
+        steps: The whole sequence, from strict to lax.
+        baselines: Other ways on the same rows.
+        by_class: By the small model's choice, without a promise.
+        by_slice: By slice, without a promise.
+        unlabeled: Disagreements that counted as harms at that step for lack of gold.
+        help: When not certified: what would help.
+        verdict: In words, against the baselines: starts with CASCADE, DO NOT CASCADE or NOT ENOUGH DATA. It changes
+            neither status nor threshold.
+        groups: Number of groups; None where rows count singly.
+        error_cost: Price of one error that chose among the certified thresholds; 0 is the cheapest.
+    """
+
+    status: Status
+    threshold: float | None
+    thresholds: dict[str, float]
+    max_loss: float
+    level: float
+    alpha: float
+    p_value: float
+    harms: int
+    gains: int
+    coverage: float
+    n: int
+    unit: Unit
+    prompt: Literal["plain", "pruned"]
+    about: dict[str, Any]
+    certification: int = 1
+    slices: tuple[str, ...] = ()
+    never_local: tuple[str, ...] = ()
+    loss: float = 0.0
+    loss_upper: float | None = None
+    steps: tuple[Step, ...] = ()
+    baselines: tuple[Baseline, ...] = ()
+    by_class: tuple[dict[str, Any], ...] = ()
+    by_slice: tuple[dict[str, Any], ...] = ()
+    unlabeled: int = 0
+    help: dict[str, Any] | None = None
+    verdict: str = ""
+    groups: int | None = None
+    error_cost: float = 0.0
+
+    @property
+    def certified(self) -> bool:
+        """Whether anything may be accepted."""
+        return self.status == "CERTIFIED"
+
+    @property
+    def id(self) -> str:
+        """A short name for exactly this certificate: the first 16 hex digits of the SHA-256 of its JSON."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+
+    @property
+    def unverifiable(self) -> tuple[str, ...]:
+        """Which of `small`, `large` and `prompt` nobody can compare later, since `about` does not name them."""
+        return tuple(name for name in ("small", "large", "prompt") if self.about.get(name) is None)
+
+    @property
+    def text(self) -> str:
+        """The certificate in plain words."""
+        per = "inputs" if self.unit == "input" else "groups, one input drawn from each"
+        rows = f"{self.n:,} {per}"
+        if self.certified:
+            where = self._where()
+            saved = f"answers {self.coverage:.1%} of inputs locally"
+            promise = (
+                f"CERTIFIED. With {where} the cascade {saved} and is less than {_points(self.max_loss)} worse than the "
+                f"large model alone with its plain prompt. A procedure that says so is wrong in at most "
+                f"{self.alpha:.2%} of all cases."
+            )
+            if self.slices:
+                promise += f" The same holds within {', '.join(self.slices)}."
+            seen = (
+                f"Seen on {rows}: {self.harms} lost, {self.gains} won"
+                + (f" ({self.unlabeled} of the lost only for lack of gold)" if self.unlabeled else "")
+                + f"; p = {self.p_value:.3g}."
+            )
+        else:
+            promise = (
+                f"NOT_CERTIFIED. It could not be shown that any share of inputs may stay local at a loss below "
+                f"{_points(self.max_loss)}: everything goes to the large model with its plain prompt."
+            )
+            seen = (
+                f"Tested on {rows}; at the first threshold {self.harms} lost, {self.gains} won; p = {self.p_value:.3g}."
+            )
+        limits = "It is about inputs like these, the same models and the same prompts."
+        if self.certification > 1:
+            limits += f" The table was used {self.certification} times; this time {self.alpha:.3%} was spent."
+        return f"{promise}\n{seen}\n{limits}\n{self.verdict}"
+
+    def __str__(self) -> str:
+        return self.text
+
+    def _where(self) -> str:
+        if self.threshold is not None:
+            return f"threshold {self.threshold:.6g}"
+        return "thresholds " + ", ".join(f"{name} {value:.6g}" for name, value in self.thresholds.items())
+
+    def bind(self, **about: Any) -> Certificate:
+        """Return the certificate with more said about what it is bound to, such as `score=` and `labels=`.
+
+        What is said already cannot be changed.
+
+        Raises:
+            CertificateError: If a value differs from the one that is there.
+        """
+        for name, value in about.items():
+            if self.about.get(name) is not None and self.about[name] != value:
+                msg = f"the certificate already says something else about {name!r}"
+                raise CertificateError(msg)
+        return replace(self, about={**self.about, **about})
+
+    # --- JSON -------------------------------------------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values; infinity becomes None."""
+        body = asdict(self)
+        return {"format": _FORMAT, **_plain(body)}
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """Return the certificate as JSON, and write it to `path` where one is given."""
+        text = json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, indent=1)
+        if path is not None:
+            Path(path).write_text(text + "\n", encoding="utf-8")
+        return text
+
+    @classmethod
+    def from_dict(cls, body: Mapping[str, Any]) -> Self:
+        """Build a certificate from what `to_dict` returned.
+
+        Raises:
+            CertificateError: If something is missing, unknown or of the wrong type; the message names the field.
+        """
+        if not isinstance(body, Mapping) or body.get("format") != _FORMAT:
+            msg = f"not a certificate: `format` must be {_FORMAT}"
+            raise CertificateError(msg)
+        known = cls.__dataclass_fields__
+        values = {name: value for name, value in body.items() if name != "format"}
+        if unknown := sorted(values.keys() - known.keys()):
+            msg = f"not a certificate: it has unknown fields {unknown}"
+            raise CertificateError(msg)
+        if missing := [name for name in _REQUIRED if name not in values]:
+            msg = f"not a certificate: it lacks {missing}"
+            raise CertificateError(msg)
+        try:
+            read = _read(values)
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            msg = f"not a certificate: {error}"
+            raise CertificateError(msg) from error
+        return cls(**read)
+
+    @classmethod
+    def from_json(cls, source: str | Path) -> Self:
+        """Read a certificate from a file, or from JSON text.
+
+        Raises:
+            CertificateError: If it is no certificate.
+        """
+        if isinstance(source, Path) or not source.lstrip().startswith("{"):
+            source = Path(source).read_text(encoding="utf-8")
+        try:
+            body = json.loads(source)
+        except ValueError as error:
+            msg = "not a certificate: it is not JSON"
+            raise CertificateError(msg) from error
+        return cls.from_dict(body)
+
+
+_REQUIRED = (
+    "status", "threshold", "thresholds", "max_loss", "level", "alpha", "p_value", "harms", "gains", "coverage", "n",
+    "unit", "prompt", "about",
+)  # fmt: skip
+
+
+def _points(share: float) -> str:
+    """A share as percentage points."""
+    value = f"{share * 100:.4g}"
+    return f"{value} percentage point" + ("" if value == "1" else "s")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _read(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the fields that decide, and rebuild the records."""
+    read = dict(values)
+    status = _one_of(read, "status", ("CERTIFIED", "NOT_CERTIFIED"))
+    _one_of(read, "unit", ("input", "group"))
+    _one_of(read, "prompt", ("plain", "pruned"))
+    for name in ("max_loss", "level", "alpha", "p_value", "coverage"):
+        _number(read, name, 0.0, 1.0)
+    for name in ("harms", "gains", "n", "certification", "unlabeled"):
+        if name in read and (isinstance(read[name], bool) or not isinstance(read[name], int) or read[name] < 0):
+            msg = f"`{name}` must be a whole number, at least 0"
+            raise ValueError(msg)
+    if not isinstance(read["about"], Mapping):
+        msg = "`about` must be a JSON object"
+        raise TypeError(msg)
+    if not isinstance(read["thresholds"], Mapping) or not read["thresholds"]:
+        msg = "`thresholds` must be a JSON object, not empty"
+        raise ValueError(msg)
+    read["thresholds"] = {name: _threshold(value) for name, value in read["thresholds"].items()}
+    if status == "NOT_CERTIFIED":
+        if read["threshold"] is not None or any(math.isfinite(value) for value in read["thresholds"].values()):
+            msg = "`threshold` must be null in a certificate that is NOT_CERTIFIED"
+            raise ValueError(msg)
+        read["threshold"] = math.inf
+    elif read["threshold"] is not None:
+        read["threshold"] = _threshold(read["threshold"])
+        if list(read["thresholds"].values()) != [read["threshold"]]:
+            msg = "`threshold` and `thresholds` differ"
+            raise ValueError(msg)
+    elif len(read["thresholds"]) < 2:
+        msg = "`threshold` must be a number in a certificate for one small model"
+        raise ValueError(msg)
+    if status == "CERTIFIED" and not any(math.isfinite(value) for value in read["thresholds"].values()):
+        msg = "`threshold` must be finite in a certificate that is CERTIFIED"
+        raise ValueError(msg)
+    for name in ("slices", "never_local", "by_class", "by_slice"):
+        if name in read:
+            read[name] = tuple(read[name])
+    if "baselines" in read:
+        read["baselines"] = tuple(Baseline(**item) for item in read["baselines"])
+    if "steps" in read:
+        read["steps"] = tuple(_step(item) for item in read["steps"])
+    return read
+
+
+def _step(item: Mapping[str, Any]) -> Step:
+    tests = {name: TestResult(**test) for name, test in item.get("tests", {}).items()}
+    thresholds = {name: _threshold(value) for name, value in item["thresholds"].items()}
+    return Step(**{**item, "thresholds": thresholds, "tests": tests})
+
+
+def _threshold(value: Any) -> float:
+    if value is None:
+        return math.inf
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        msg = "a threshold must be a number or null"
+        raise ValueError(msg)
+    return float(value)
+
+
+def _one_of(values: Mapping[str, Any], name: str, allowed: Sequence[str]) -> str:
+    if values[name] not in allowed:
+        msg = f"`{name}` must be one of {list(allowed)}"
+        raise ValueError(msg)
+    return str(values[name])
+
+
+def _number(values: Mapping[str, Any], name: str, low: float, high: float) -> None:
+    value = values[name]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        msg = f"`{name}` must be a number from {low:g} to {high:g}"
+        raise ValueError(msg)

@@ -1,0 +1,436 @@
+"""`certify`: a threshold with a promise about new inputs, or an honest refusal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+
+from langchain_dsplus.threshold.certificate import Certificate, Step, TestResult
+from langchain_dsplus.threshold.clusters import check_groups, clustered_p_value, clustered_upper_bound
+from langchain_dsplus.threshold.differences import Differences, coverage_grid, differences
+from langchain_dsplus.threshold.exact import count_significant, loss_upper_bound, paired_p_value
+from langchain_dsplus.threshold.verdict import baselines, by_class, by_slice, give_verdict, what_would_help
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from langchain_dsplus.outcomes import Outcomes
+
+    Bools: TypeAlias = NDArray[np.bool_]
+    Numbers: TypeAlias = NDArray[np.int64]
+
+_OVERALL = ""
+
+
+def certify(
+    outcomes: Outcomes,
+    max_loss: float = 0.005,
+    level: float = 0.95,
+    *,
+    thresholds: Sequence[float] | None = None,
+    path: Sequence[Mapping[str, float]] | None = None,
+    steps: int = 50,
+    start: float | Mapping[str, float] | None = None,
+    prompt: Literal["plain", "pruned"] = "plain",
+    unit: Literal["input", "group"] = "input",
+    slices: Sequence[str] = (),
+    never_local: Sequence[str] = (),
+    error_cost: float = 0.0,
+    seed: int = 0,
+) -> Certificate:
+    """Find the laxest threshold at which the cascade provably loses less than `max_loss` against the large model alone.
+
+    The promise: with probability `level`, the cascade's accuracy on inputs like these is less than `max_loss` below
+    that of the large model with its plain prompt. Thresholds are tested from strict to lax, each with an exact paired
+    test at the full error probability, up to the first that fails; so all that passed hold together. The sequence is
+    fixed without looking at who was right. Gold is needed only where small and large model disagree: see
+    `differences` for the rule, and `Outcomes.to_label` for the rows to look at.
+
+    The rows must be a random sample of the inputs the promise is about, asked with today's models and prompts, and must
+    not have been used to train the small model, to calibrate it or to choose a prompt. Every call counts in
+    `outcomes.about["certifications"]`: the second and later certification of the same table spend half as much error
+    probability as the one before. The sum over all of them stays below twice 1 - level.
+
+    Args:
+        outcomes: The table; its `about` is what the certificate is bound to.
+        max_loss: Accuracy that may be lost, a share of inputs, in (0, 1); 0.005 is half a point.
+        level: Confidence level, in [0.5, 1).
+        thresholds: The sequence for one small model, strict to lax; fixed beforehand, not in sight of these labels. By
+            default at coverage 1/steps, 2/steps, ... of the scores seen here.
+        path: The sequence for several small models: dicts from name to threshold, strict to lax, fixed on other rows
+            (`coverage_path`).
+        steps: Length of the default sequence.
+        start: Where to start; stricter steps are not tested. With the pruned prompt it is needed: the threshold that
+            `choose_threshold` found on other rows.
+        prompt: What escalated rows are asked. `pruned` counts what the other prompt loses or wins there too, from the
+            column `large_pruned`.
+        unit: With `input` (default) the promise is per input; where the table has groups (threads, customers), a
+            cluster-robust test is used. With `group` it is per group: one input is drawn from each.
+        slices: Slices in which the promise must hold too: `"language=de"` for one, `"language"` for each of its values.
+        never_local: Labels that always escalate; pass the same to the router.
+        error_cost: Price of one more error, in the unit of the table's costs (in calls of the large model where it has
+            none). Among the certified thresholds, the one with the least cost + error_cost x loss is taken; 0 takes the
+            cheapest.
+        seed: For the draw from each group.
+
+    Returns:
+        A `Certificate`; when nothing could be shown its threshold is infinity, so that nothing is accepted.
+
+    Raises:
+        ValueError: If an argument is out of range or the table lacks a column; nothing is counted then.
+
+    Example:
+        >>> from langchain_dsplus import Outcomes
+        >>> rows = [{"small": "a", "confidence": i / 600, "large": "a"} for i in range(600)]
+        >>> certificate = certify(Outcomes.from_records(rows))
+        >>> certificate.status, certificate.coverage, round(certificate.p_value, 4)
+        ('CERTIFIED', 1.0, 0.0494)
+    """
+    _check(max_loss, level, steps, error_cost, unit)
+    _fair(outcomes)
+    earlier = _earlier(outcomes)
+    alpha = (1.0 - level) / 2.0**earlier
+    found = differences(outcomes, never_local=never_local, prompt=prompt)
+    sequence = _sequence(found, thresholds, path, steps, start, prompt)
+    groups = _groups(outcomes, unit)
+    draw = _draw(groups, seed) if groups is not None and unit == "group" else None
+    hypotheses = {
+        name: _Hypothesis(mask, groups) if draw is None else _Hypothesis(mask & draw, None)
+        for name, mask in _masks(outcomes, slices).items()
+    }
+    whole = hypotheses[_OVERALL]
+
+    records = _walk(found, sequence, hypotheses, _Costs.of(outcomes, prompt))
+    passed = min(hypothesis.leading(max_loss, alpha) for hypothesis in hypotheses.values())
+    for place in range(min(passed + 1, len(records))):  # one more is shown: the step that failed
+        results = {name: hypothesis.result(place, max_loss) for name, hypothesis in hypotheses.items()}
+        records[place] = replace(
+            records[place],
+            p_value=max(result.p_value or 0.0 for result in results.values()),
+            passed=place < passed,
+            tests={name: result for name, result in results.items() if name != _OVERALL},
+        )
+    outcomes.about["certifications"] = earlier + 1
+    outcomes.about["data"] = outcomes.data_hash()
+
+    certified = passed > 0
+    chosen = _choose(records[:passed], error_cost, whole.n) if certified else 0
+    shown = records[chosen] if records else None
+    nothing = dict.fromkeys((model.name for model in found.models), math.inf)
+    final = shown.thresholds if certified and shown is not None else nothing
+    harms, gains = (0, 0) if shown is None else (shown.harms, shown.gains)
+    certificate = Certificate(
+        status="CERTIFIED" if certified else "NOT_CERTIFIED",
+        threshold=None if certified and len(final) > 1 else next(iter(final.values())),
+        thresholds=dict(final),
+        max_loss=float(max_loss),
+        level=float(level),
+        alpha=alpha,
+        p_value=1.0 if shown is None or shown.p_value is None else min(shown.p_value, 1.0),
+        harms=harms,
+        gains=gains,
+        coverage=shown.coverage if certified and shown is not None else 0.0,
+        n=whole.n,
+        unit=unit,
+        prompt=prompt,
+        about=dict(outcomes.about),
+        certification=earlier + 1,
+        slices=tuple(name for name in hypotheses if name != _OVERALL),
+        never_local=tuple([never_local] if isinstance(never_local, str) else never_local),
+        loss=(harms - gains) / whole.n,
+        loss_upper=None if shown is None else whole.upper(chosen, alpha),
+        steps=tuple(records),
+        unlabeled=0 if shown is None else int(found.at(shown.thresholds)[2][whole.rows].sum()),
+        groups=None if groups is None else len(np.unique(groups[whole.rows])),
+        error_cost=float(error_cost),
+        by_class=by_class(outcomes, found, final) if certified else (),
+        by_slice=by_slice(outcomes, found, final) if certified else (),
+    )
+    certificate = replace(certificate, baselines=baselines(outcomes, found, certificate, whole.rows))
+    if not certified:
+        refused = next((hypothesis.refused for hypothesis in hypotheses.values() if hypothesis.refused), None)
+        certificate = replace(certificate, help=what_would_help(found, certificate, whole.rows, refused))
+    return replace(certificate, verdict=give_verdict(certificate))
+
+
+# --- arguments ------------------------------------------------------------------------------------------------------
+
+
+def _check(max_loss: float, level: float, steps: int, error_cost: float, unit: str) -> None:
+    if not 0.0 < max_loss < 1.0:
+        msg = f"`max_loss` is a share of inputs between 0 and 1 (0.005 is half a point), not {max_loss}"
+        raise ValueError(msg)
+    if not 0.5 <= level < 1.0:
+        msg = f"`level` must lie in [0.5, 1), not {level}"
+        raise ValueError(msg)
+    if steps < 1:
+        msg = "`steps` must be at least 1"
+        raise ValueError(msg)
+    if not (error_cost >= 0.0 and math.isfinite(error_cost)):
+        msg = "`error_cost` must be a number, at least 0"
+        raise ValueError(msg)
+    if unit not in ("input", "group"):
+        msg = f"`unit` must be 'input' or 'group', not {unit!r}"
+        raise ValueError(msg)
+
+
+def _fair(outcomes: Outcomes) -> None:
+    """Refuse rows that were chosen by what a router decided about them."""
+    if "source" in outcomes and any(value not in (None, "shadow") for value in outcomes.values("source")):
+        msg = (
+            "`outcomes` holds rows of live traffic (column 'source'): which of them the large model answered hangs on "
+            "the router's decision, so they are no fair sample. Certify on shadow rows: `from_traces` without `live`"
+        )
+        raise ValueError(msg)
+
+
+def _earlier(outcomes: Outcomes) -> int:
+    """How often the table has certified before."""
+    value = outcomes.about.get("certifications", 0)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        msg = "`outcomes.about['certifications']` must be a whole number, at least 0"
+        raise ValueError(msg)
+    if value > 15:
+        msg = f"this table was used {value} times to certify: no error probability is left, collect fresh rows"
+        raise ValueError(msg)
+    return value
+
+
+def _sequence(  # noqa: PLR0917
+    found: Differences,
+    thresholds: Sequence[float] | None,
+    path: Sequence[Mapping[str, float]] | None,
+    steps: int,
+    start: float | Mapping[str, float] | None,
+    prompt: str,
+) -> list[dict[str, float]]:
+    """The thresholds to test, strict to lax, fixed without the labels."""
+    names = [model.name for model in found.models]
+    if prompt == "pruned" and start is None:
+        msg = (
+            "`prompt='pruned'` needs `start`: the threshold that `choose_threshold(..., prompt='pruned')` found on "
+            "other rows. At the strict end nearly every row is asked the pruned prompt, so nothing could pass there"
+        )
+        raise ValueError(msg)
+    if len(names) > 1:
+        if thresholds is not None or path is None:
+            msg = f"for several small models pass `path`, dicts from {names} to thresholds (see `coverage_path`)"
+            raise ValueError(msg)
+        sequence = [_place(step, names) for step in path]
+    elif path is not None:
+        sequence = [_place(step, names) for step in path]
+    elif thresholds is not None:
+        sequence = [{names[0]: _number(value)} for value in thresholds]
+    else:
+        sequence = [{names[0]: value} for value in coverage_grid(found.models[0].confidence, steps)]
+    for name in names:
+        values = [step[name] for step in sequence]
+        if any(later > earlier for earlier, later in pairwise(values)):
+            msg = f"the thresholds of {name!r} must go from strict to lax: none may be higher than the one before"
+            raise ValueError(msg)
+    if start is not None:
+        first = _place(start, names) if isinstance(start, Mapping) else {names[0]: _number(start)}
+        if set(first) != set(names):
+            msg = f"`start` must be a dict from {names} to thresholds"
+            raise ValueError(msg)
+        sequence = [first, *(step for step in sequence if step != first and _laxer(step, first))]
+    return sequence
+
+
+def _laxer(step: Mapping[str, float], than: Mapping[str, float]) -> bool:
+    return all(step[name] <= value for name, value in than.items())
+
+
+def _place(step: Any, names: Sequence[str]) -> dict[str, float]:
+    if not isinstance(step, Mapping) or set(step) != set(names):
+        msg = f"each step of `path` (and `start`) must be a dict with exactly the keys {list(names)}"
+        raise ValueError(msg)
+    return {name: _number(step[name]) for name in names}
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.floating)) or math.isnan(value):
+        msg = "a threshold must be a number"
+        raise ValueError(msg)
+    return float(value)
+
+
+def _masks(outcomes: Outcomes, slices: Sequence[str]) -> dict[str, Bools]:
+    """The rows of the whole and of every named slice."""
+    masks: dict[str, Bools] = {_OVERALL: np.ones(len(outcomes), dtype=bool)}
+    wanted = [slices] if isinstance(slices, str) else list(slices)
+    if not wanted:
+        return masks
+    if "slices" not in outcomes:
+        msg = '`slices` needs the column \'slices\': a dict per row, such as {"language": "de"}'
+        raise ValueError(msg)
+    kept = [value or {} for value in outcomes.values("slices")]
+    for name in wanted:
+        key, equals, value = str(name).partition("=")
+        values = {str(row[key]) for row in kept if row.get(key) is not None}
+        if (not equals and not values) or (equals and value not in values):
+            msg = f"no row of `outcomes` is in slice {name!r}"
+            raise ValueError(msg)
+        for one in [value] if equals else sorted(values):
+            row_in = (row.get(key) is not None and str(row[key]) == one for row in kept)
+            masks[f"{key}={one}"] = np.fromiter(row_in, dtype=bool, count=len(kept))
+    return masks
+
+
+def _groups(outcomes: Outcomes, unit: str) -> Numbers | None:
+    """A number for each row's group, a row without one being its own; None where every row is."""
+    column = outcomes.values("group") if "group" in outcomes else None
+    if column is None or all(value is None for value in column):
+        if unit == "group":
+            msg = "`unit='group'` needs the column 'group'"
+            raise ValueError(msg)
+        return None
+    numbers: dict[Any, int] = {}
+    keys = (("row", row) if value is None else ("group", value) for row, value in enumerate(column))
+    groups = np.fromiter((numbers.setdefault(key, len(numbers)) for key in keys), dtype=np.int64, count=len(column))
+    return groups if len(numbers) < len(column) or unit == "group" else None
+
+
+def _draw(groups: Numbers, seed: int) -> Bools:
+    """One row of each group, drawn at random."""
+    order = np.random.default_rng(seed).permutation(len(groups))
+    _, first = np.unique(groups[order], return_index=True)
+    mask = np.zeros(len(groups), dtype=bool)
+    mask[order[first]] = True
+    return mask
+
+
+# --- the sequence ---------------------------------------------------------------------------------------------------
+
+
+class _Hypothesis:
+    """The null hypothesis about some rows, and their groups where they do not count singly."""
+
+    def __init__(self, rows: Bools, groups: Numbers | None) -> None:
+        self.rows = rows
+        self.n = int(rows.sum())
+        self.harms: list[int] = []
+        self.gains: list[int] = []
+        self.sums: list[Any] = []
+        self.codes: Any = None
+        self.sizes: Any = None
+        self.refused: str | None = None
+        if not self.n:
+            msg = "a named slice has no row left to test"
+            raise ValueError(msg)
+        if groups is None:
+            return
+        _, codes = np.unique(groups[rows], return_inverse=True)
+        sizes = np.bincount(codes)
+        if sizes.max() > 1:
+            self.codes, self.sizes = codes, sizes
+            try:
+                check_groups(sizes)
+            except ValueError as error:
+                self.refused = str(error)
+
+    def add(self, loss: NDArray[np.int8]) -> None:
+        """One more step: every row's loss there."""
+        mine = loss[self.rows]
+        self.harms.append(int((mine > 0).sum()))
+        self.gains.append(int((mine < 0).sum()))
+        if self.codes is not None:
+            self.sums.append(np.bincount(self.codes, weights=mine))
+
+    def leading(self, max_loss: float, alpha: float) -> int:
+        """How many steps pass before the first that fails."""
+        if self.codes is None:
+            return count_significant(self.harms, self.gains, self.n, max_loss, alpha)
+        for place in range(len(self.harms)):
+            if (self.result(place, max_loss).p_value or 0.0) > alpha:
+                return place
+        return len(self.harms)
+
+    def result(self, place: int, max_loss: float) -> TestResult:
+        """The test at one step."""
+        harms, gains = self.harms[place], self.gains[place]
+        if self.refused:
+            p = 1.0
+        elif self.codes is None:
+            p = paired_p_value(harms, gains, self.n, max_loss)
+        else:
+            p = clustered_p_value(self.sums[place], self.sizes, max_loss)
+        return TestResult(harms, gains, self.n, p)
+
+    def upper(self, place: int, alpha: float) -> float | None:
+        """An upper confidence bound of the loss at one step."""
+        if self.refused:
+            return None
+        if self.codes is not None:
+            return clustered_upper_bound(self.sums[place], self.sizes, 1.0 - alpha)
+        return loss_upper_bound(self.harms[place], self.gains[place], self.n, 1.0 - alpha)
+
+
+def _walk(
+    found: Differences, sequence: Sequence[dict[str, float]], hypotheses: Mapping[str, _Hypothesis], costs: _Costs
+) -> list[Step]:
+    """Count harms, gains and costs at every step."""
+    whole = hypotheses[_OVERALL]
+    records = []
+    for thresholds in sequence:
+        loss, accepted, _ = found.at(thresholds)
+        for hypothesis in hypotheses.values():
+            hypothesis.add(loss)
+        mine = accepted[whole.rows]
+        records.append(
+            Step(
+                thresholds=dict(thresholds),
+                coverage=float(mine.mean()),
+                accepted=int(mine.sum()),
+                harms=whole.harms[-1],
+                gains=whole.gains[-1],
+                p_value=None,
+                passed=False,
+                cost=costs.per_input(accepted, whole.rows),
+            )
+        )
+    return records
+
+
+# --- choosing among the certified -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Costs:
+    """What each row costs: always, and more when it escalates."""
+
+    always: Any
+    escalated: Any
+
+    @classmethod
+    def of(cls, outcomes: Outcomes, prompt: str) -> _Costs:
+        column = "cost_large_pruned" if prompt == "pruned" and "cost_large_pruned" in outcomes else "cost_large"
+        n = len(outcomes)
+        always = np.zeros(n)
+        if "cost_small" in outcomes:
+            always = np.nan_to_num(outcomes["cost_small"])
+        if column not in outcomes:
+            return cls(np.zeros(n), np.ones(n))
+        costs = np.asarray(outcomes[column], dtype=np.float64)
+        known = ~np.isnan(costs)
+        return cls(always, np.where(known, costs, costs[known].mean() if known.any() else 1.0))
+
+    def per_input(self, accepted: Bools, rows: Bools) -> float:
+        return float((self.always + np.where(accepted, 0.0, self.escalated))[rows].mean())
+
+
+def _choose(certified: Sequence[Step], error_cost: float, n: int) -> int:
+    """The cheapest certified step, errors priced; the laxest of equals."""
+    if error_cost == 0.0:
+        return len(certified) - 1
+
+    def price(place: int) -> tuple[float, int]:
+        step = certified[place]
+        return (step.cost or 0.0) + error_cost * (step.harms - step.gains) / n, -place
+
+    return min(range(len(certified)), key=price)

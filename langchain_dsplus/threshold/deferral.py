@@ -1,0 +1,446 @@
+"""How much of the large model's lead a cascade keeps for how many of its calls: deferral curve, APGR, CPT, parity.
+
+All of it is hindsight on the rows at hand, like every curve: it compares small models and scores, and promises nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from langchain_dsplus.threshold.curves import resampled_weights, row_costs, sweep
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from numpy.typing import NDArray
+
+    from langchain_dsplus.outcomes import Outcomes
+    from langchain_dsplus.threshold.curves import Prompt, Sweep
+
+    Floats: TypeAlias = NDArray[np.float64]
+
+_NEAR = 1e-9
+
+
+class Estimate(float):
+    """A float that may carry its bootstrap interval.
+
+    Attributes:
+        low: Lower end; None where no bootstrap was asked for.
+        high: Upper end.
+        level: Of the interval.
+    """
+
+    low: float | None
+    high: float | None
+    level: float | None
+
+    def __new__(
+        cls, value: float, low: float | None = None, high: float | None = None, level: float | None = None
+    ) -> Self:
+        """Make one from a number and the ends of its interval."""
+        number = super().__new__(cls, value)
+        number.low, number.high, number.level = low, high, level
+        return number
+
+    def __repr__(self) -> str:
+        interval = "" if self.low is None else f", low={self.low!r}, high={self.high!r}, level={self.level!r}"
+        return f"Estimate({float(self)!r}{interval})"
+
+
+@dataclass(frozen=True)
+class DeferralCurve:
+    """Accuracy of the cascade over the share of calls, on an even grid from 0 to 1.
+
+    Between two shares that thresholds can reach, accuracy is a straight line: what it would be if the rows of a tie
+    were deferred at random. At share 0, rows where the small model failed count as wrong.
+
+    Attributes:
+        escalation_rate: Share of inputs that reach the large model, shape (points,), from 0 to 1.
+        accuracy: Of the cascade there.
+        random: Of deferring as many inputs at random, the straight line between the two models.
+        oracle: Of a cascade that knows who is right, with at most as many calls.
+        small_accuracy: Of the small model alone.
+        large_accuracy: Of the large model alone, on the plain prompt.
+        n: Rows that count.
+        left_out: Rows that do not: the large model gave no answer there, or nobody knows who was right.
+        low: Lower ends of the pointwise bootstrap intervals of `accuracy`; None where no bootstrap was asked for.
+        high: Upper ends.
+        level: Of the intervals.
+    """
+
+    escalation_rate: Floats
+    accuracy: Floats
+    random: Floats
+    oracle: Floats
+    small_accuracy: float
+    large_accuracy: float
+    n: int
+    left_out: int
+    low: Floats | None = None
+    high: Floats | None = None
+    level: float | None = None
+
+    @property
+    def pgr(self) -> Floats:
+        """Performance gap recovered at each share: 0 is the small model, 1 the large one; may exceed 1.
+
+        Raises:
+            ValueError: If the large model is no better than the small one.
+        """
+        lead = _lead(self.small_accuracy, self.large_accuracy)
+        result: Floats = (self.accuracy - self.small_accuracy) / lead
+        return result
+
+
+def deferral_curve(
+    outcomes: Outcomes,
+    *,
+    prompt: Prompt = "plain",
+    points: int = 101,
+    bootstrap: int = 0,
+    level: float = 0.95,
+    seed: int = 0,
+) -> DeferralCurve:
+    """Return accuracy over the share of calls, with the random and the oracle cascade beside it.
+
+    `cost_quality_curve` has every threshold; this has even steps, for drawing and for averaging.
+
+    Args:
+        outcomes: The table, of one small model.
+        prompt: What escalated rows are asked: `plain` counts `large`, `pruned` counts `large_pruned`.
+        points: How many steps, at least 2.
+        bootstrap: Resamples of the pointwise intervals; 0 makes none. Rows of one `group` are drawn together.
+        level: Of the intervals.
+        seed: Of the bootstrap.
+
+    Raises:
+        ValueError: If an argument is out of range, or no row tells who was right.
+
+    Example:
+        ```python
+        curve = deferral_curve(outcomes, bootstrap=500)
+        axes.plot(curve.escalation_rate, curve.accuracy)
+        axes.fill_between(curve.escalation_rate, curve.low, curve.high, alpha=0.2)
+        axes.plot(curve.escalation_rate, curve.random, linestyle=":")
+        ```
+    """
+    _check(bootstrap, level)
+    if points < 2:
+        msg = "`points` must be at least 2"
+        raise ValueError(msg)
+    found = sweep(outcomes, prompt=prompt)
+    grid = np.linspace(0.0, 1.0, points)
+
+    def on_grid(weights: Floats) -> Floats:
+        rates, accuracy = _curve(found, weights)
+        result: Floats = np.interp(grid, rates, accuracy)
+        return result
+
+    ones = np.ones(found.n)
+    low = high = None
+    if bootstrap:
+        draws = np.array([on_grid(w) for w in _weights(found, bootstrap, seed)])
+        low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    small, asked = float(found.small.mean()), float(found.escalated.mean())
+    gains = float(np.maximum(found.escalated - found.small, 0.0).mean())
+    return DeferralCurve(
+        escalation_rate=grid,
+        accuracy=on_grid(ones),
+        random=small + grid * (asked - small),
+        oracle=small + np.minimum(grid, gains),
+        small_accuracy=small,
+        large_accuracy=float(found.large.mean()),
+        n=found.n,
+        left_out=found.left_out,
+        low=low,
+        high=high,
+        level=level if bootstrap else None,
+    )
+
+
+def apgr(
+    outcomes: Outcomes, *, prompt: Prompt = "plain", bootstrap: int = 0, level: float = 0.95, seed: int = 0
+) -> Estimate:
+    """Return the average performance gap recovered (RouteLLM, 2406.18665): the mean PGR over all shares of calls.
+
+    PGR = (accuracy - small's) / (large's - small's). Random deferral has 0.5; higher is better. The area is exact, by
+    trapezoids over every threshold that tells rows apart (RouteLLM's own code takes ten points).
+
+    Args:
+        outcomes: The table, of one small model.
+        prompt: What escalated rows are asked; the gap is always to the plain prompt.
+        bootstrap: Resamples of the interval (percentile); 0 makes none. Rows of one `group` are drawn together.
+        level: Of the interval.
+        seed: Of the bootstrap.
+
+    Returns:
+        A float; with `bootstrap` it has `.low` and `.high`.
+
+    Raises:
+        ValueError: If the large model is no better than the small one, since there is no gap to recover then; or in so
+            many of the resamples that the interval has no end.
+
+    Example:
+        >>> from langchain_dsplus import Outcomes
+        >>> rows = [(0.9, True, True), (0.8, True, True), (0.7, False, True), (0.6, False, True)]
+        >>> apgr(Outcomes.from_records({"confidence": c, "small_ok": s, "large_ok": g} for c, s, g in rows))
+        Estimate(0.75)
+    """
+
+    def area(rates: Floats, pgr: Floats) -> float:
+        return float((np.diff(rates) * (pgr[1:] + pgr[:-1]) / 2.0).sum())
+
+    return _estimate(outcomes, area, prompt=prompt, bootstrap=bootstrap, level=level, seed=seed)
+
+
+def cpt(
+    outcomes: Outcomes,
+    x: float,
+    *,
+    prompt: Prompt = "plain",
+    bootstrap: int = 0,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Estimate:
+    """Return the call-performance threshold CPT(x) (RouteLLM, 2406.18665): the smallest share of calls with PGR >= x.
+
+    Only shares that a threshold can reach count; nothing is interpolated. Lower is better; random deferral needs x.
+
+    Args:
+        outcomes: The table, of one small model.
+        x: Share of the gap to recover, in (0, 1]: 0.5 for RouteLLM's CPT(50 %).
+        prompt: What escalated rows are asked; the gap is always to the plain prompt.
+        bootstrap: Resamples of the interval (percentile); 0 makes none. Rows of one `group` are drawn together.
+        level: Of the interval.
+        seed: Of the bootstrap.
+
+    Returns:
+        A float in [0, 1]; with `bootstrap` it has `.low` and `.high`.
+
+    Raises:
+        ValueError: If `x` is out of range, the large model is no better than the small one, no threshold recovers so
+            much (with pruned prompts), or that is so in too many of the resamples.
+
+    Example:
+        >>> from langchain_dsplus import Outcomes
+        >>> rows = [(0.9, True, True), (0.8, True, True), (0.7, False, True), (0.6, False, True)]
+        >>> cpt(Outcomes.from_records({"confidence": c, "small_ok": s, "large_ok": g} for c, s, g in rows), 0.5)
+        Estimate(0.25)
+    """
+    if not 0.0 < x <= 1.0:
+        msg = "`x` is the share of the gap to recover, in (0, 1]: 0.5 for 50 %"
+        raise ValueError(msg)
+
+    def smallest(rates: Floats, pgr: Floats) -> float:
+        enough = np.flatnonzero(pgr >= x - _NEAR)
+        return float(rates[enough[0]]) if len(enough) else math.nan
+
+    value = _estimate(outcomes, smallest, prompt=prompt, bootstrap=bootstrap, level=level, seed=seed)
+    if math.isnan(value):
+        msg = f"no threshold recovers {x:g} of the gap with prompt={prompt!r}"
+        raise ValueError(msg)
+    return value
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The fewest calls at which the cascade is as accurate as the large model, in hindsight.
+
+    Attributes:
+        threshold: Where that is; accept iff confidence > threshold. Infinity: only by asking it everything.
+        escalation_rate: Share of inputs that reach the large model there.
+        accuracy: Of the cascade there.
+        large_accuracy: Of the large model alone, on the plain prompt.
+        cost: Money per 1,000 inputs there, small side included; None where a row's cost is not known.
+        large_cost: The same for the large model alone.
+        cost_share: `cost` / `large_cost`. Above 1 where the small side costs more than it saves.
+        n: Rows that count.
+        left_out: Rows that do not: the large model gave no answer there, or nobody knows who was right.
+        low: Lower end of the bootstrap interval of `escalation_rate`; None where no bootstrap was asked for.
+        high: Upper end.
+        cost_share_low: Lower end of that of `cost_share`.
+        cost_share_high: Upper end.
+        level: Of the intervals.
+    """
+
+    threshold: float
+    escalation_rate: float
+    accuracy: float
+    large_accuracy: float
+    cost: float | None
+    large_cost: float | None
+    cost_share: float | None
+    n: int
+    left_out: int
+    low: float | None = None
+    high: float | None = None
+    cost_share_low: float | None = None
+    cost_share_high: float | None = None
+    level: float | None = None
+
+
+def cost_at_parity(
+    outcomes: Outcomes, *, prompt: Prompt = "plain", bootstrap: int = 0, level: float = 0.95, seed: int = 0
+) -> Parity:
+    """Return the smallest share of calls, and its money, at which the cascade is as accurate as the large model.
+
+    Money needs a column `cost_large` (and `cost_large_pruned` with pruned prompts); the small side's, `cost_small`, is
+    paid for every row, and is free without such a column.
+
+    Args:
+        outcomes: The table, of one small model. It need not be worse than the large one: the share is then about 0.
+        prompt: What escalated rows are asked; parity is always with the plain prompt.
+        bootstrap: Resamples of the intervals (percentile); 0 makes none. Rows of one `group` are drawn together.
+        level: Of the intervals.
+        seed: Of the bootstrap.
+
+    Raises:
+        ValueError: If no threshold reaches parity (possible with pruned prompts only), or not in too many of the
+            resamples, or no row tells who was right.
+
+    Example:
+        >>> from langchain_dsplus import Outcomes
+        >>> rows = [(0.9, True, True), (0.8, True, False), (0.7, False, True), (0.6, False, True)]
+        >>> table = Outcomes.from_records({"confidence": c, "small_ok": s, "large_ok": g} for c, s, g in rows)
+        >>> found = cost_at_parity(table)
+        >>> found.escalation_rate, round(found.threshold, 2)
+        (0.25, 0.65)
+    """
+    _check(bootstrap, level)
+    found = sweep(outcomes, prompt=prompt)
+    place = _laxest_parity(found, np.ones(found.n))
+    if place is None:
+        msg = f"no threshold is as accurate as the large model on the plain prompt, with prompt={prompt!r}"
+        raise ValueError(msg)
+    try:
+        small, asked, alone = row_costs(outcomes, found.rows, prompt)
+    except ValueError:  # not every table knows money
+        small = asked = alone = np.full(found.n, math.nan)
+    priced = bool(alone.sum() > 0.0)
+
+    def spent(weights: Floats, at: int) -> tuple[float, float, float]:
+        """Share of calls, money of the cascade, money of the large model alone."""
+        k = int(found.accepted[at])
+        later = weights[k:]
+        return float(later.sum() / weights.sum()), float(weights @ small + later @ asked[k:]), float(weights @ alone)
+
+    share, cost, large_cost = spent(np.ones(found.n), place)
+    thousand = 1000.0 / found.n
+    parity = Parity(
+        threshold=float(found.thresholds[place]),
+        escalation_rate=share,
+        accuracy=float(found.right[place]) / found.n,
+        large_accuracy=float(found.large.mean()),
+        cost=None if math.isnan(cost) else cost * thousand,
+        large_cost=None if math.isnan(large_cost) else large_cost * thousand,
+        cost_share=cost / large_cost if priced else None,
+        n=found.n,
+        left_out=found.left_out,
+    )
+    if not bootstrap:
+        return parity
+    draws = [
+        (math.nan, math.nan, math.nan) if (at := _laxest_parity(found, weights)) is None else spent(weights, at)
+        for weights in _weights(found, bootstrap, seed)
+    ]
+    why = "no threshold reaches parity"
+    low, high = _interval([share for share, _, _ in draws], level, why)
+    share_low = share_high = None
+    if priced:
+        ratios = [mine / other if other > 0.0 else math.nan for _, mine, other in draws]
+        share_low, share_high = _interval(ratios, level, f"{why}, or the large model costs nothing")
+    return replace(parity, low=low, high=high, cost_share_low=share_low, cost_share_high=share_high, level=level)
+
+
+def _check(bootstrap: int, level: float) -> None:
+    if bootstrap < 0 or not 0.0 < level < 1.0:
+        msg = "`bootstrap` must be at least 0, and `level` lie between 0 and 1"
+        raise ValueError(msg)
+
+
+def _weights(found: Sweep, bootstrap: int, seed: int) -> Iterator[Floats]:
+    return resampled_weights(found.n, found.groups, seed=seed, bootstrap=bootstrap)
+
+
+def _curve(found: Sweep, weights: Floats) -> tuple[Floats, Floats]:
+    """Shares of calls, ascending from 0 to 1, and the cascade's accuracy there, each row counted `weights` times."""
+    total = weights.sum()
+    kept = np.concatenate([[0.0], np.cumsum(weights)])[found.accepted]
+    gained = np.concatenate([[0.0], np.cumsum(weights * (found.small - found.escalated))])[found.accepted]
+    rates, accuracy = 1.0 - kept[::-1] / total, (weights @ found.escalated + gained[::-1]) / total
+    if found.accepted[-1] < found.n:  # where the small model failed nothing is accepted: by itself it is wrong there
+        rates = np.concatenate([[0.0], rates])
+        accuracy = np.concatenate([[weights @ found.small / total], accuracy])
+    return rates, accuracy
+
+
+def _lead(small: float, large: float) -> float:
+    if large - small < _NEAR:
+        msg = (
+            f"the large model (accuracy {large:.4f}) is no better than the small one ({small:.4f}) on these rows: "
+            "there is no gap to recover, so PGR, APGR and CPT are not defined. `cost_at_parity` and "
+            "`cost_quality_curve` are"
+        )
+        raise ValueError(msg)
+    return large - small
+
+
+def _estimate(
+    outcomes: Outcomes,
+    statistic: Callable[[Floats, Floats], float],
+    *,
+    prompt: Prompt,
+    bootstrap: int,
+    level: float,
+    seed: int,
+) -> Estimate:
+    """A statistic of shares and PGR, with its interval where one is asked for; NaN where it does not exist."""
+    _check(bootstrap, level)
+    found = sweep(outcomes, prompt=prompt)
+
+    def value(weights: Floats) -> float:
+        rates, accuracy = _curve(found, weights)
+        small, large = (float(weights @ right / weights.sum()) for right in (found.small, found.large))
+        return statistic(rates, (accuracy - small) / _lead(small, large))
+
+    def or_nan(weights: Floats) -> float:
+        try:
+            return value(weights)
+        except ValueError:  # no gap in this resample
+            return math.nan
+
+    whole = value(np.ones(found.n))
+    if not bootstrap or math.isnan(whole):
+        return Estimate(whole)
+    draws = [or_nan(weights) for weights in _weights(found, bootstrap, seed)]
+    return Estimate(whole, *_interval(draws, level, "the large model is no better, or the gap is not recovered"), level)
+
+
+def _interval(draws: Sequence[float], level: float, why: str) -> tuple[float, float]:
+    """Percentiles of the draws; those without a value count as the worst at either end.
+
+    Raises:
+        ValueError: If they are so many that an end is not known.
+    """
+    values = np.asarray(draws)
+    none = np.isnan(values)
+    tail = (1.0 - level) / 2.0
+    low = float(np.quantile(np.where(none, -math.inf, values), tail, method="lower"))
+    high = float(np.quantile(np.where(none, math.inf, values), 1.0 - tail, method="higher"))
+    if not (math.isfinite(low) and math.isfinite(high)):
+        msg = f"in {none.mean():.0%} of the resamples {why}: the interval has no end. Take more rows, or bootstrap=0"
+        raise ValueError(msg)
+    return low, high
+
+
+def _laxest_parity(found: Sweep, weights: Floats) -> int | None:
+    """The laxest threshold at which the cascade is right as often as the large model; None where there is none."""
+    gained = np.concatenate([[0.0], np.cumsum(weights * (found.small - found.escalated))])[found.accepted]
+    enough = np.flatnonzero(weights @ found.escalated + gained >= weights @ found.large - _NEAR)
+    return int(enough[-1]) if len(enough) else None

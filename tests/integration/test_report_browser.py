@@ -1,0 +1,328 @@
+"""The report in a real browser: the slider is moved, the numbers are read back and compared with the rows."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import re
+import shutil
+import threading
+
+import numpy as np
+import pytest
+
+from langchain_dsplus.outcomes import Outcomes
+from langchain_dsplus.report import write_report
+from langchain_dsplus.threshold.certify import certify
+
+FLAGS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--window-size=1200,1400",
+]
+EVIL = "</script><img src=x onerror=\"document.title='RAN'\"><script>document.title='RAN'</script>"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    from selenium.webdriver.chrome.service import Service
+
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        pytest.skip("no Chromium with chromedriver on this machine (Debian: chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    started = webdriver.Chrome(options=options, service=Service(driver))
+    yield started
+    started.quit()
+
+
+def outcomes_of(n=1500, seed=0):
+    draw = np.random.default_rng(seed)
+    sure = np.round(draw.random(n), 3)  # ties
+    gold = draw.integers(0, 4, n)
+    small = np.where(draw.random(n) < 0.35 + 0.65 * np.sqrt(sure), gold, (gold + 1) % 4)
+    large = np.where(draw.random(n) < 0.88, gold, (gold + 2) % 4)
+    return Outcomes(
+        {
+            "id": [f"row {row}" for row in range(n)],
+            "small": [f"class {x}" for x in small],
+            "confidence": sure.tolist(),
+            "large": [f"class {x}" for x in large],
+            "gold": [f"class {x}" for x in gold],
+            "slices": [{"language": "de" if x < 0.4 else "en"} for x in draw.random(n)],
+            "cost_large": np.round(0.001 + 0.002 * draw.random(n), 5).tolist(),
+            "cost_small": [0.00001] * n,
+        },
+        about={"score": "max_probability", "labels": [f"class {k}" for k in range(4)], "currency": "USD"},
+    )
+
+
+def expected(outcomes, threshold):
+    """The same numbers, row by row."""
+    rows = outcomes.to_records()
+    accepted = [row for row in rows if row["confidence"] > threshold]
+    right = sum((row["small"] if row["confidence"] > threshold else row["large"]) == row["gold"] for row in rows)
+    lost = {row["id"] for row in accepted if row["small"] != row["gold"] and row["large"] == row["gold"]}
+    won = sum(row["small"] == row["gold"] != row["large"] for row in accepted)
+    cost = sum(row["cost_small"] + (0 if row["confidence"] > threshold else row["cost_large"]) for row in rows)
+    return {
+        "n": len(rows),
+        "accepted": len(accepted),
+        "accuracy": right / len(rows),
+        "lost": lost,
+        "won": won,
+        "cost": 1000 * cost / len(rows),
+    }
+
+
+def number(words):
+    return float(re.search(r"[-+]?[\d.,]+", words.replace("\u2212", "-"))[0].replace(",", ""))
+
+
+def read(browser, name):
+    return browser.execute_script("return document.getElementById(arguments[0]).textContent", name)
+
+
+def move(browser, step):
+    browser.execute_script(
+        "const s = document.getElementById('slider'); s.value = arguments[0]; s.dispatchEvent(new Event('input'));",
+        str(step),
+    )
+
+
+def compare(browser, outcomes):
+    shown = read(browser, "threshold")
+    want = expected(outcomes, float("inf") if shown == "accept nothing" else float(shown))
+    n = want["n"]
+    assert read(browser, "coverage-rows") == f"{want['accepted']:,} of {n:,} inputs"
+    assert number(read(browser, "coverage")) == pytest.approx(100 * want["accepted"] / n, abs=0.0501)
+    assert number(read(browser, "escalated")) == pytest.approx(100 - 100 * want["accepted"] / n, abs=0.0501)
+    assert number(read(browser, "accuracy")) == pytest.approx(100 * want["accuracy"], abs=0.0501)
+    assert int(number(read(browser, "harms"))) == len(want["lost"])
+    assert int(number(read(browser, "gains"))) == want["won"]
+    gain = 100 * (want["won"] - len(want["lost"])) / n
+    assert number(read(browser, "gain")) == pytest.approx(gain, abs=0.0501)
+    assert number(read(browser, "cost")) == pytest.approx(want["cost"], rel=1e-3)
+    low, high = (number(part) for part in read(browser, "accuracy-range").split(" to "))
+    assert low <= 100 * want["accuracy"] + 0.06
+    assert high >= 100 * want["accuracy"] - 0.06
+    assert 0.5 < high - low < 8
+    ids = browser.execute_script(
+        "return Array.from(document.querySelectorAll('#lost tbody tr')).filter((r) => r.checkVisibility())"
+        ".map((r) => r.cells[0].textContent)"
+    )
+    assert set(ids) == want["lost"]
+    for table, key in (
+        ("classes", lambda row: row["gold"]),
+        ("slices", lambda row: f"language={row['slices']['language']}"),
+    ):
+        cells = browser.execute_script(
+            "return Array.from(document.querySelectorAll('#' + arguments[0] + ' tbody tr'))"
+            ".map((r) => Array.from(r.cells).map((c) => c.textContent))",
+            table,
+        )
+        assert cells
+        for name, rows, coverage, accuracy, _, harms, gains, _ in cells:
+            inside = Outcomes.from_records([row for row in outcomes.to_records() if key(row) == name])
+            part = expected(inside, float("inf") if shown == "accept nothing" else float(shown))
+            assert int(number(rows)) == part["n"]
+            assert number(coverage) == pytest.approx(100 * part["accepted"] / part["n"], abs=0.0501)
+            assert number(accuracy) == pytest.approx(100 * part["accuracy"], abs=0.0501)
+            assert (int(number(harms)), int(number(gains))) == (len(part["lost"]), part["won"])
+    return want
+
+
+def logs(browser):
+    """Errors of the console, and addresses that were asked for, since the last call."""
+    console = [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+    asked = []
+    for entry in browser.get_log("performance"):
+        message = json.loads(entry["message"])["message"]
+        if message["method"] == "Network.requestWillBeSent":
+            asked.append(message["params"]["request"]["url"])
+    return console, asked
+
+
+def test_the_slider_moves_the_numbers(browser, tmp_path):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    outcomes = outcomes_of()
+    certificate = certify(outcomes, 0.02)
+    assert certificate.certified
+    texts = {name: f"text of {name}" for name in outcomes.values("id")}
+    path = write_report(tmp_path / "report.html", outcomes, certificate, inputs=texts, max_lost=5000)
+    logs(browser)
+    browser.get(path.as_uri())
+
+    # It opens at the certificate's threshold.
+    assert float(read(browser, "threshold")) == certificate.threshold
+    assert read(browser, "state") == "Promise holds"
+    want = compare(browser, outcomes)
+    assert want["accepted"] == round(certificate.coverage * certificate.n)
+    assert len(want["lost"]) == certificate.harms
+
+    # By keyboard: one step to the lax side is beyond the promise.
+    slider = browser.find_element(By.ID, "slider")
+    slider.send_keys(Keys.ARROW_RIGHT)
+    assert read(browser, "state") == "No promise here"
+    assert float(read(browser, "threshold")) < certificate.threshold
+    compare(browser, outcomes)
+    assert "No promise here" in slider.get_attribute("aria-valuetext")
+    slider.send_keys(Keys.HOME)
+    assert read(browser, "state") == "Nothing stays local"
+    assert read(browser, "lost-count") == "Nothing is lost at this threshold."
+    compare(browser, outcomes)
+    slider.send_keys(Keys.END)
+    assert compare(browser, outcomes)["accepted"] == len(outcomes)
+
+    last = int(slider.get_attribute("max"))
+    assert last <= 500 + len(certificate.steps)
+    for step in np.random.default_rng(1).integers(0, last + 1, 8).tolist():
+        move(browser, step)
+        compare(browser, outcomes)
+
+    # A button, a click on the curve, a sorted table.
+    button = next(
+        b for b in browser.find_elements(By.CSS_SELECTOR, "button[data-step]") if b.text == "Certified threshold"
+    )
+    button.click()
+    assert float(read(browser, "threshold")) == certificate.threshold
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    chart = browser.find_element(By.ID, "quality")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", chart)
+    ActionChains(browser).move_to_element(chart).click().perform()
+    assert 40 < number(read(browser, "escalated")) < 60
+    compare(browser, outcomes)
+    browser.execute_script("document.querySelectorAll('#classes th button')[5].click()")
+    lost = browser.execute_script(
+        "return Array.from(document.querySelectorAll('#classes tbody tr')).map((r) => r.cells[5].textContent)"
+    )
+    assert [int(x) for x in lost] == sorted(map(int, lost), reverse=True)
+    compare(browser, outcomes)  # the rows keep their numbers wherever they stand
+
+    console, asked = logs(browser)
+    assert console == []
+    assert asked == [path.as_uri()] or asked == [path.as_uri(), "data:,"]
+    assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0
+
+
+def test_what_others_typed_does_not_run(browser, tmp_path):
+    rows = [
+        {
+            "id": f"{EVIL}{row}",
+            "small": f"{EVIL}a",
+            "confidence": row / 100,
+            "large": f"{EVIL}{'ab'[row % 2]}",
+            "gold": f"{EVIL}{'ab'[row % 3 % 2]}",
+            "slices": {EVIL: EVIL},
+        }
+        for row in range(100)
+    ]
+    outcomes = Outcomes.from_records(rows, about={EVIL: EVIL})
+    certificate = certify(outcomes, 0.4)
+    texts = dict.fromkeys(outcomes.values("id"), EVIL)
+    path = write_report(tmp_path / "evil.html", outcomes, certificate, inputs=texts, title=EVIL)
+    logs(browser)
+    browser.get(path.as_uri())
+    for step in range(0, 101, 20):
+        move(browser, step)
+    assert browser.title == EVIL
+    assert browser.execute_script("return document.images.length") == 0
+    assert browser.execute_script("return document.scripts.length") == 2
+    assert browser.execute_script("return document.querySelector('h1').textContent") == EVIL
+    assert browser.execute_script("return document.querySelector('#lost tbody td.text').textContent") == EVIL
+    assert logs(browser)[0] == []
+
+
+def test_the_policy_stops_what_would_get_in(browser, tmp_path):
+    """Were something not escaped, it could neither run nor call home."""
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    home = f"http://127.0.0.1:{server.server_address[1]}"
+    path = write_report(tmp_path / "broken.html", outcomes_of(100))
+    planted = (
+        f"<img src='{home}/image' onerror=\"document.title='RAN'\"><script>document.title='RAN'</script>"
+        f"<script src='{home}/script'></script><link rel=stylesheet href='{home}/style'><iframe src='{home}/frame'></iframe>"
+    )
+    path.write_text(path.read_text(encoding="utf-8").replace("<main>", "<main>" + planted), encoding="utf-8")
+    browser.get(path.as_uri())
+    move(browser, 3)
+    browser.execute_async_script("const done = arguments[0]; setTimeout(done, 300);")
+    title = browser.title
+    server.shutdown()
+    server.server_close()
+    assert title == "What may stay local"
+    assert asked == []
+    assert logs(browser)[0]  # the browser says what it refused
+
+
+def test_it_works_in_the_dark_on_paper_and_on_a_phone(browser, tmp_path):
+    path = write_report(tmp_path / "report.html", outcomes_of(300))
+    browser.get(path.as_uri())
+
+    def contrast(selector):
+        """WCAG 2 contrast of an element's text against the card it is on."""
+        return browser.execute_script(
+            """
+            const rgb = (text) => text.match(/[0-9.]+/g).slice(0, 3).map(Number);
+            const light = (color) => {
+              const [r, g, b] = rgb(color).map((v) => v / 255).map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+              return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+            };
+            const element = document.querySelector(arguments[0]);
+            let back = element;
+            while (/, 0\\)$/.test(getComputedStyle(back).backgroundColor)) back = back.parentElement;
+            const pair = [light(getComputedStyle(element).color), light(getComputedStyle(back).backgroundColor)];
+            return (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
+            """,
+            selector,
+        )
+
+    for scheme in ("light", "dark"):
+        browser.execute_cdp_cmd(
+            "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        )
+        for selector in (
+            ".soft",
+            ".tile .small",
+            ".tile .big",
+            "th button",
+            "h1",
+            "#classes .bad, #classes .good",
+            "button",
+        ):
+            assert contrast(selector) >= 4.5, (scheme, selector)
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 360, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    )
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    assert browser.execute_script("return getComputedStyle(document.querySelector('.jumps')).display") == "none"
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})

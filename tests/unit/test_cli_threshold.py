@@ -1,0 +1,449 @@
+"""`dsplus plan`, `collect`, `certify`, `report`: what they print, write and refuse, and how they end."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from langchain_dsplus.cli import app
+from langchain_dsplus.outcomes import Outcomes
+from langchain_dsplus.threshold.certificate import Certificate
+from langchain_dsplus.threshold.certify import certify
+from langchain_dsplus.threshold.planning import plan_sample_size
+
+pytest.importorskip("scipy")
+
+
+@pytest.fixture
+def run(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("NO_COLOR", "1")
+    return lambda *arguments, **kwargs: CliRunner().invoke(app, [str(a) for a in arguments], **kwargs)
+
+
+def table(n=1500, *, skill=0.995, seed=0):
+    draw = np.random.default_rng(seed)
+    gold = [f"c{x}" for x in draw.integers(0, 3, n)]
+    return Outcomes(
+        {
+            "id": [f"i{row}" for row in range(n)],
+            "small": [g if draw.random() < skill else "c9" for g in gold],
+            "confidence": draw.random(n).tolist(),
+            "large": gold,
+            "gold": gold,
+            "slices": [{"language": "de" if row % 2 else "en"} for row in range(n)],
+        },
+        about={"score": "max_probability", "labels": ["c0", "c1", "c2", "c9"]},
+    )
+
+
+def says(result):
+    """What was printed, in one line, without frames."""
+    return re.sub(r"[\s│╭╮╰╯─┃━┏┓┗┛┡┩┳╇┴┬└┘]+", " ", result.output)
+
+
+# --- plan -----------------------------------------------------------------------------------------------------------
+
+
+def test_plan_says_what_the_function_says(run):
+    result = run("plan", "--max-loss", "0.01", "--harm-rate", "0.01", "--gain-rate", "0.02")
+    assert result.exit_code == 0, result.output
+    found = plan_sample_size(0.01, harm_rate=0.01, gain_rate=0.02)
+    assert found.note in says(result)
+    assert f"{found.n:,}" in result.output
+    assert "598" in result.output
+
+
+def test_plan_says_so_where_no_number_is_enough(run):
+    result = run("plan", "--harm-rate", "0.02", "--gain-rate", "0")
+    assert result.exit_code == 0
+    assert "no number is enough" in result.output
+
+
+def test_plan_refuses_nonsense_in_one_line(run):
+    result = run("plan", "--level", "2")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+
+
+# --- certify --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
+def test_certify_writes_the_certificate_and_counts_it_in_the_table(run, tmp_path, suffix):
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow")
+    path, output = tmp_path / f"outcomes.{suffix}", tmp_path / "c.json"
+    getattr(table(), f"to_{suffix}")(path)
+    result = run("certify", path, "-o", output, "--max-loss", "0.02")
+    assert result.exit_code == 0, result.output
+    certificate = Certificate.from_json(output)
+    assert certificate == certify(table(), 0.02)
+    assert "CERTIFIED" in result.output
+    assert certificate.verdict in says(result).replace("  ", " ")
+    assert "was used once to certify" in says(result)
+    back = getattr(Outcomes, f"from_{suffix}")(path)
+    assert back.about["certifications"] == 1
+    assert back.to_records() == table().to_records()
+    second = run("certify", path, "-o", output, "--max-loss", "0.02")
+    assert Certificate.from_json(output).alpha == pytest.approx(0.025)
+    assert "was used 2 times to certify" in says(second)
+
+
+def test_a_refusal_ends_with_3_and_says_what_would_help(run, tmp_path):
+    path, output = tmp_path / "outcomes.jsonl", tmp_path / "c.json"
+    table(200).to_jsonl(path)
+    result = run("certify", path, "-o", output)
+    assert result.exit_code == 3
+    assert "NOT_CERTIFIED" in result.output
+    assert "What would help" in result.output
+    assert "Below 598 rows nothing can be shown" in says(result)
+    assert Certificate.from_json(output).threshold == math.inf
+    assert Outcomes.from_jsonl(path).about["certifications"] == 1
+
+
+def test_options_reach_the_function(run, tmp_path):
+    path, output = tmp_path / "outcomes.jsonl", tmp_path / "c.json"
+    table().to_jsonl(path)
+    options = ["--max-loss", "0.05", "--level", "0.9", "--slice", "language", "--never-local", "c1", "--steps", "20"]
+    result = run(
+        "certify", path, "-o", output, *options, "--start", "0.5", "--about", "prompt=v1", "--about", "large=[1]"
+    )
+    assert result.exit_code == 0, result.output
+    found = Certificate.from_json(output)
+    assert (found.max_loss, found.level, found.never_local) == (0.05, 0.9, ("c1",))
+    assert found.slices == ("language=de", "language=en")
+    assert found.steps[0].thresholds == {"small": 0.5}
+    assert (found.about["prompt"], found.about["large"]) == ("v1", [1])
+
+
+def test_a_path_for_several_small_models(run, tmp_path):
+    draw = np.random.default_rng(0)
+    columns = {"large": ["a"] * 900, "gold": ["a"] * 900}
+    for name in ("x", "y"):
+        columns |= {f"small.{name}": ["a"] * 900, f"confidence.{name}": draw.random(900).tolist()}
+    Outcomes(columns).to_jsonl(tmp_path / "o.jsonl")
+    (tmp_path / "path.json").write_text('[{"x": null, "y": 0.9}, {"x": 0.5, "y": 0.5}]')
+    result = run("certify", tmp_path / "o.jsonl", "-o", tmp_path / "c.json", "--path", tmp_path / "path.json")
+    assert result.exit_code == 0, result.output
+    assert Certificate.from_json(tmp_path / "c.json").thresholds == {"x": 0.5, "y": 0.5}
+
+
+def test_where_the_count_cannot_be_written_there_is_no_certificate(run, tmp_path, monkeypatch):
+    path, output = tmp_path / "outcomes.jsonl", tmp_path / "c.json"
+    table().to_jsonl(path)
+
+    def full(self, path):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(Outcomes, "to_jsonl", full)
+    result = run("certify", path, "-o", output)
+    assert result.exit_code == 1
+    assert result.stderr == f"Error: {path}: No space left on device\n"
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["gone.jsonl"], "gone.jsonl: No such file or directory"),
+        (["outcomes.txt"], "must be .jsonl, .csv or .parquet"),
+        (["broken.jsonl"], "line 1 is not JSON"),
+        (["broken.csv"], "row 1, column 'confidence'"),
+        (["fine.jsonl", "--max-loss", "2"], "`max_loss`"),
+        (["fine.jsonl", "--slice", "country"], "no row of `outcomes` is in slice 'country'"),
+        (["fine.jsonl", "--prompt", "pruned"], "large_pruned"),
+        (["fine.jsonl", "--about", "certifications=0"], "--about takes NAME=VALUE"),
+        (["fine.jsonl", "--path", "broken.csv"], "must hold a JSON list"),
+        (["fine.jsonl", "-o", "fine.jsonl"], "--output is the table itself"),
+    ],
+)
+def test_errors_of_certify_are_one_line(run, tmp_path, monkeypatch, arguments, error):
+    monkeypatch.chdir(tmp_path)
+    table(50).to_jsonl("fine.jsonl")
+    before = Path("fine.jsonl").read_bytes()
+    Path("outcomes.txt").write_text("x")
+    Path("broken.jsonl").write_text("secret words\n")
+    Path("broken.csv").write_text("small,confidence,large,gold\na,secret,a,a\n")
+    result = run("certify", *arguments)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+    assert error in result.stderr
+    assert "secret" not in result.stderr
+    assert Path("fine.jsonl").read_bytes() == before
+
+
+def test_an_unknown_option_ends_with_2(run):
+    assert run("certify", "x.jsonl", "--unit", "day").exit_code == 2
+
+
+# --- report ---------------------------------------------------------------------------------------------------------
+
+
+def test_report_writes_one_page(run, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address))
+    path = tmp_path / "outcomes.jsonl"
+    outcomes = table()
+    certificate = certify(outcomes, 0.02)
+    outcomes.to_jsonl(path)
+    certificate.to_json(tmp_path / "c.json")
+    with (tmp_path / "data.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "words"])
+        writer.writerows([name, f"text of {name}"] for name in outcomes.values("id"))
+    page = tmp_path / "page.html"
+    arguments = ["--inputs", tmp_path / "data.csv", "--text", "words", "--title", "Tickets", "--open"]
+    result = run("report", path, "-c", tmp_path / "c.json", "-o", page, *arguments)
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith(f"Written: {page} (")
+    source = page.read_text(encoding="utf-8")
+    assert "<title>Tickets</title>" in source
+    assert certificate.id in source
+    assert "text of i" in source
+    assert opened == [page.as_uri()]
+    assert run("report", path, "-o", page).exit_code == 0
+    assert "text of i" not in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["-c", "gone.json"], "gone.json: No such file or directory"),
+        (["-c", "o.jsonl"], "not a certificate"),
+        (["--inputs", "d.csv"], "has no column 'text': name it with --text"),
+        (["-o", "nowhere/page.html"], "No such file or directory"),
+    ],
+)
+def test_errors_of_report_are_one_line(run, tmp_path, monkeypatch, arguments, error):
+    monkeypatch.chdir(tmp_path)
+    table(50).to_jsonl("o.jsonl")
+    Path("d.csv").write_text("id,words\n1,x\n")
+    result = run("report", "o.jsonl", *arguments)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.count("\n") == 1
+    assert error in result.stderr
+
+
+# --- collect --------------------------------------------------------------------------------------------------------
+
+TEXTS = ["where is my parcel", "parcel lost", "charged twice", "refund my card", "parcel late", "card fee"]
+GOLD = ["ship", "ship", "bill", "bill", "ship", "bill"]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with a data set and a saved small model, as the working directory."""
+    pytest.importorskip("skops")
+    pytest.importorskip("langchain_openai")
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.naive_bayes import MultinomialNB
+    from sklearn.pipeline import make_pipeline
+
+    from langchain_dsplus.small_models.sklearn import SklearnClassifier
+
+    SklearnClassifier(make_pipeline(CountVectorizer(), MultinomialNB()).fit(TEXTS, GOLD)).save(tmp_path / "small")
+    with (tmp_path / "data.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "text", "gold", "language"])
+        writer.writerows(
+            [f"t{row}", words, gold, "en"] for row, (words, gold) in enumerate(zip(TEXTS, GOLD, strict=True))
+        )
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def server(httpserver, unpooled_openai):
+    """A server that answers like a chat model: `ship` where it reads of a parcel."""
+    from werkzeug.wrappers import Response
+
+    asked, lock = [], threading.Lock()
+
+    def reply(request):
+        body = json.loads(request.get_data())
+        words = " ".join(message["content"] for message in body["messages"])
+        with lock:
+            asked.append({"words": words, "key": request.headers["Authorization"], "model": body["model"]})
+        choice = {
+            "index": 0,
+            "finish_reason": "stop",
+            "message": {"role": "assistant", "content": "ship" if "parcel" in words else "bill"},
+        }
+        usage = {"prompt_tokens": 100, "completion_tokens": 1, "total_tokens": 101}
+        answer = {
+            "id": "x",
+            "object": "chat.completion",
+            "created": 0,
+            "model": body["model"],
+            "choices": [choice],
+            "usage": usage,
+        }
+        return Response(json.dumps(answer), content_type="application/json")
+
+    httpserver.expect_request("/v1/chat/completions").respond_with_handler(reply)
+    return {"url": httpserver.url_for("/v1"), "asked": asked}
+
+
+def collected(server, *more):
+    return [
+        "collect",
+        "data.csv",
+        "--small",
+        "small",
+        "--large",
+        "big",
+        "--base-url",
+        server["url"],
+        "-o",
+        "o.jsonl",
+        "--quiet",
+        *more,
+    ]
+
+
+def test_collect_asks_once_and_writes_the_table(run, folder, server, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-the-key")
+    prices = ["--price-input", "1", "--price-output", "2", "--slice", "language"]
+    result = run(*collected(server, *prices), input="y\n")
+    assert result.exit_code == 0, result.output
+    assert "big will be asked about 6 rows" in says(result)
+    assert re.search(r"about [\d,]+ prompt tokens, about [\d.e-]+ USD", says(result))
+    assert "sk-the-key" not in result.output
+    assert len(server["asked"]) == 6
+    assert {call["key"] for call in server["asked"]} == {"Bearer sk-the-key"}
+    outcomes = Outcomes.from_jsonl("o.jsonl")
+    assert outcomes.values("id") == [f"t{row}" for row in range(6)]
+    assert outcomes.values("large") == GOLD
+    assert outcomes.values("gold") == GOLD
+    assert outcomes.values("slices") == [{"language": "en"}] * 6
+    assert outcomes["cost_large"].tolist() == pytest.approx([(100 * 1 + 2) / 1e6] * 6)
+    assert outcomes.about["score"] == "max_probability"
+    assert set(outcomes.about["labels"]) == {"bill", "ship"}
+    assert re.fullmatch("[0-9a-f]{64}", outcomes.about["large"])
+    assert re.fullmatch("[0-9a-f]{64}", outcomes.about["prompt"])
+    for file in folder.glob("o.jsonl*"):
+        assert "sk-the-key" not in file.read_text(encoding="utf-8")
+    # Once more: everything is there, and nobody has to say yes.
+    again = run(*collected(server, *prices))
+    assert again.exit_code == 0, again.output
+    assert "nothing is asked" in again.output
+    assert len(server["asked"]) == 6
+
+
+def test_what_was_collected_fits_a_router_of_the_same_parts(run, folder, server):
+    """The certificate's `about` names the same large model and prompt as the chain that a user builds by hand."""
+    from langchain_openai import ChatOpenAI
+
+    from langchain_dsplus.identity import identify
+    from langchain_dsplus.prompts.parser import LabelParser
+    from langchain_dsplus.prompts.pruner import PromptPruner
+
+    Path("prompt.txt").write_text("Sort this: {text}\nOne of:\n{candidates}")
+    assert run(*collected(server, "--yes", "--prompt", "prompt.txt")).exit_code == 0
+    assert server["asked"][0]["words"].startswith("Sort this: ")
+    labels = Outcomes.from_jsonl("o.jsonl").about["labels"]
+    prompt = PromptPruner.from_messages([("human", Path("prompt.txt").read_text())], labels=labels, pruning="none")
+    model = ChatOpenAI(model="big", base_url=server["url"], api_key="other", temperature=0, max_retries=3, timeout=120)
+    mine = identify(prompt | model | LabelParser(labels))
+    about = Outcomes.from_jsonl("o.jsonl").about
+    assert (about["large"], about["prompt"]) == (mine.large, mine.prompt)
+
+
+def test_collect_asks_before_it_spends(run, folder, server):
+    result = run(*collected(server), input="n\n")
+    assert result.exit_code == 1
+    assert server["asked"] == []
+    assert not Path("o.jsonl").exists()
+    assert "What that costs is not known" in says(result)
+
+
+def test_collect_keeps_to_max_cost(run, folder, server):
+    options = ["--yes", "--price-input", "1000000", "--price-output", "1"]
+    result = run(*collected(server, *options, "--max-cost", "3"))
+    assert result.exit_code == 1
+    assert "above `max_cost`" in result.stderr
+    assert server["asked"] == []
+
+
+def test_a_table_that_was_certified_is_not_written_over(run, folder, server):
+    table(20).to_jsonl("o.jsonl")
+    outcomes = Outcomes.from_jsonl("o.jsonl")
+    outcomes.about["certifications"] = 1
+    outcomes.to_jsonl("o.jsonl")
+    result = run(*collected(server, "--yes"))
+    assert result.exit_code == 1
+    assert "has been used to certify" in result.stderr
+    assert server["asked"] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["--small", "gone"], "gone is no saved small model"),
+        (["--text", "words"], "nothing in column 'words'; which one to read: --text"),
+        (["--prompt", "p.txt"], "the prompt asks for ['subject']"),
+        (["--prompt", "p.json"], "must hold JSON like"),
+        (["--labels", "p.txt"], "at least two labels"),
+        (["--price-input", "1"], "pass both --price-input and --price-output"),
+        (["--max-cost", "1"], "--max-cost needs to know what big costs"),
+        (["--slice", "country"], "no column ['country'] to slice by"),
+        (["-o", "o.txt"], "must be .jsonl, .csv or .parquet"),
+    ],
+)
+def test_errors_of_collect_are_one_line_before_anything_is_asked(run, folder, server, arguments, error):
+    Path("p.txt").write_text("{subject}")
+    Path("p.json").write_text("{}")
+    result = run(*collected(server, "--yes", *arguments))
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert error in result.stderr
+    assert server["asked"] == []
+
+
+def test_without_a_key_and_a_server_nothing_starts(run, folder):
+    result = run("collect", "data.csv", "--small", "small", "--large", "gpt-5-mini", "-o", "o.jsonl", "--yes")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "Error: set OPENAI_API_KEY to your API key, or name a server with --base-url\n"
+
+
+def test_data_sets_of_every_kind_are_read(run, folder, server):
+    pq = pytest.importorskip("pyarrow.parquet")
+    import pyarrow as pa
+
+    rows = [{"id": row, "text": words, "gold": gold} for row, (words, gold) in enumerate(zip(TEXTS, GOLD, strict=True))]
+    Path("data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pq.write_table(pa.Table.from_pylist(rows), "data.parquet")
+    found = []
+    for suffix in ("jsonl", "parquet"):
+        arguments = collected(server, "--yes", "--limit", "3")
+        arguments[1], arguments[arguments.index("o.jsonl")] = f"data.{suffix}", f"{suffix}.csv"
+        result = run(*arguments)
+        assert result.exit_code == 0, result.output
+        found.append(Outcomes.from_csv(f"{suffix}.csv").values("large"))
+    assert found == [GOLD[:3]] * 2
+    Path("bad.jsonl").write_text("[]\n")
+    arguments[1] = "bad.jsonl"
+    assert "line 1 is not a JSON object" in run(*arguments).stderr
+
+
+def test_from_a_data_set_to_a_page(run, folder, server):
+    """The four commands in a row."""
+    with Path("data.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "text", "gold"])
+        writer.writerows([row, f"{TEXTS[row % 6]} {row}", GOLD[row % 6]] for row in range(120))
+    assert run(*collected(server, "--yes")).exit_code == 0
+    assert run("certify", "o.jsonl", "-o", "c.json", "--max-loss", "0.05").exit_code == 0
+    assert run("report", "o.jsonl", "-c", "c.json", "-o", "r.html", "--inputs", "data.csv").exit_code == 0
+    assert "Promise holds" in Path("r.html").read_text(encoding="utf-8")

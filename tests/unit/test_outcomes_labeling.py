@@ -1,0 +1,278 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from langchain_dsplus.outcomes import Outcomes
+
+
+def row(name, small, confidence, large, gold=None, **more):
+    return {"id": name, "small": small, "confidence": confidence, "large": large, "gold": gold, **more}
+
+
+ROWS = [
+    row("agree", "a", 0.99, "a"),
+    row("low", "a", 0.2, "b"),
+    row("high", "b", 0.9, "a"),
+    row("known", "b", 0.95, "a", "a"),
+    row("failed small", None, None, "a"),
+    row("failed large", "a", 0.5, None),
+    row("off", "a", 0.4, "who knows"),
+    row("judged", "b", 0.8, "a", small_ok=True, large_ok=False),
+]
+
+
+def table(rows=ROWS, **about):
+    return Outcomes.from_records(rows, about={"labels": ["a", "b"], "certifications": 1, **about})
+
+
+def cells(path):
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def fill(path, gold, *, to=None, delimiter=","):
+    """As a person with a spreadsheet does."""
+    found = cells(path)
+    to = to or path
+    with to.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, found[0].keys(), delimiter=delimiter)
+        writer.writeheader()
+        writer.writerows({**line, "gold": gold.get(line["id"], line["gold"])} for line in found)
+    return to
+
+
+def test_what_is_worth_a_label(tmp_path):
+    path = tmp_path / "todo.csv"
+    found = table().to_label(path, inputs={"high": "the text", "low": {"title": "x"}})
+    assert [line["id"] for line in found] == ["high", "failed large", "off", "low"]
+    assert [line["confidence"] for line in found] == [0.9, 0.5, 0.4, 0.2]
+    assert [line["gold"] for line in found] == [None] * 4
+    assert "the small model and the large one disagree" in found[0]["reason"]
+    assert "the large model failed" in found[1]["reason"]
+    assert all("counts as lost" in line["reason"] for line in found)
+    assert [line["input"] for line in found] == ["the text", None, None, '{"title": "x"}']
+    written = cells(path)
+    assert list(written[0]) == ["id", "confidence", "small", "large", "reason", "gold", "input"]
+    assert [line["id"] for line in written] == ["high", "failed large", "off", "low"]
+    assert float(written[0]["confidence"]) == 0.9
+    assert all(line["gold"] == "" for line in written)
+    assert [line["id"] for line in table().to_label(max_rows=2)] == ["high", "failed large"]
+    assert table().to_label(max_rows=0) == []
+    assert "input" not in table().to_label()[0]
+
+
+def test_labelling_changes_exactly_what_is_unknown():
+    """The rows are those that count as lost for lack of gold."""
+    differences = pytest.importorskip("langchain_dsplus.threshold.differences")
+    outcomes = table([*ROWS, row("off small", "who knows", 0.3, "a")])
+    (small,) = differences.differences(outcomes).models
+    open_ = small.unlabeled & np.isfinite(small.confidence)
+    assert [line["id"] for line in outcomes.to_label()] == ["high", "failed large", "off", "low"]
+    assert sorted(outcomes.select(open_).values("id")) == sorted(line["id"] for line in outcomes.to_label())
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_there_and_back(tmp_path, suffix):
+    path = tmp_path / f"todo.{suffix}"
+    outcomes = table()
+    outcomes.to_label(path)
+    if suffix == "csv":
+        fill(path, {"high": "b", "low": " a "})
+    else:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        for line in lines:
+            line["gold"] = {"high": "b", "low": "a"}.get(line["id"])
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    done = outcomes.with_gold(path)
+    assert dict(zip(done.values("id"), done.values("gold"), strict=True)) == {
+        **{line["id"]: None for line in ROWS},
+        "known": "a",
+        "high": "b",
+        "low": "a",
+    }
+    assert done.about == outcomes.about
+    assert outcomes.values("gold").count(None) == 7, "the table itself is not changed"
+    assert done.data_hash() != outcomes.data_hash()
+    assert done.with_gold(path) == done, "twice is once"
+    rest = done.to_label()
+    assert [line["id"] for line in rest] == ["failed large", "off"]
+    assert outcomes.with_gold({"high": "b", "low": "a", "off": None}) == done
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", ","])
+def test_spreadsheets_of_other_countries(tmp_path, delimiter):
+    path = tmp_path / "todo.csv"
+    table().to_label(path)
+    done = table().with_gold(fill(path, {"high": "b"}, to=tmp_path / "done.csv", delimiter=delimiter))
+    assert done.values("gold")[2] == "b"
+    (tmp_path / "two.csv").write_text(f"gold{delimiter}id\r\nb{delimiter}high\r\n{delimiter}\r\n", encoding="utf-8")
+    assert table().with_gold(tmp_path / "two.csv").values("gold")[2] == "b"
+
+
+DANGEROUS = ["=1+1", "+a", "-a", "@SUM(A1)", "\t=x", "\r=x", "'=x", "''-x", "\uff1dx"]
+
+
+@pytest.mark.parametrize("text", DANGEROUS)
+def test_no_cell_is_a_formula(tmp_path, text):
+    path = tmp_path / "todo.csv"
+    outcomes = table([row(text, text, 0.9, "b")], labels=[text, "b"])
+    (found,) = outcomes.to_label(path, inputs={text: text})
+    assert found["small"] == text
+    (written,) = cells(path)
+    for name in ("id", "small", "input"):
+        assert written[name].startswith("'")
+        assert written[name][1:] == text
+    fill(path, {written["id"]: written["small"]})
+    assert outcomes.with_gold(path).values("gold") == [text]
+    fill(path, {written["id"]: text})  # typed in as it is
+    expected = [text[1:]] if text.startswith("'") else [text]
+    if expected == [text]:
+        assert outcomes.with_gold(path).values("gold") == expected
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1) | st.sampled_from(DANGEROUS)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+@given(
+    rows=st.lists(st.tuples(texts, texts, st.floats(0, 1), texts), min_size=1, max_size=6, unique_by=lambda r: r[0]),
+    data=st.data(),
+)
+def test_any_text_there_and_back(tmp_path_factory, suffix, rows, data):
+    path = tmp_path_factory.mktemp("labels") / f"todo.{suffix}"
+    labels = sorted({label for r in rows for label in (r[1], r[3])})
+    outcomes = table([row(*r) for r in rows], labels=labels)
+    found = outcomes.to_label(path, inputs={r[0]: r[0] for r in rows})
+    assert {line["id"] for line in found} == {r[0] for r in rows if r[1] != r[3]}
+    assert outcomes.with_gold(path) == outcomes
+    gold = {line["id"]: data.draw(st.sampled_from(labels)) for line in found}
+    if suffix == "csv":
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = list(csv.reader(file))
+        place = lines[0].index("gold")
+        for line, entry in zip(lines[1:], found, strict=True):
+            label = gold[entry["id"]]
+            line[place] = line[2] if label == entry["small"] else line[3] if label == entry["large"] else ""
+        with path.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows(lines)
+        gold = {e["id"]: g for e in found if (g := gold[e["id"]]) in (e["small"], e["large"])}
+    else:
+        with path.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps({"id": name, "gold": label}) + "\n" for name, label in gold.items())
+    done = outcomes.with_gold(path)
+    assert dict(zip(done.values("id"), done.values("gold"), strict=True)) == {r[0]: gold.get(r[0]) for r in rows}
+
+
+def test_several_small_models():
+    rows = [
+        {"id": "1", "small.x": "a", "confidence.x": 0.9, "small.y": "b", "confidence.y": 0.6, "large": "b"},
+        {"id": "2", "small.x": "b", "confidence.x": 0.9, "small.y": "b", "confidence.y": 0.6, "large": "b"},
+        {"id": "3", "small.x": "b", "confidence.x": 0.99, "small.y": "a", "confidence.y": 0.7, "large": "b"},
+        {"id": "4", "small.x": None, "confidence.x": None, "small.y": "a", "confidence.y": 0.8, "large": "b"},
+    ]
+    found = table(rows).to_label()
+    assert [(line["id"], line["confidence"]) for line in found] == [("1", 0.9), ("4", 0.8), ("3", 0.7)]
+    assert [line["small.x"] for line in found] == ["a", None, "b"]
+    assert "the models disagree" in found[0]["reason"]
+
+
+def test_pruned_prompts():
+    rows = [
+        row("1", "a", 0.9, "a", large_pruned="b"),
+        row("2", "a", 0.5, "a", large_pruned="a"),
+        row("3", "a", 0.7, "b", large_pruned="b"),
+        row("4", None, None, "b", large_pruned="a"),
+    ]
+    assert [line["id"] for line in table(rows).to_label()] == ["3"]
+    found = table(rows).to_label(prompt="pruned")
+    assert [(line["id"], line["confidence"]) for line in found] == [("1", 0.9), ("3", 0.7), ("4", None)]
+    assert "pruned prompt" in found[0]["reason"]
+    assert found[0]["large_pruned"] == "b"
+    with pytest.raises(ValueError, match="large_pruned"):
+        table().to_label(prompt="pruned")
+
+
+def test_somebodys_work_is_not_written_over(tmp_path):
+    path = tmp_path / "todo.csv"
+    table().to_label(path)
+    body = path.read_bytes()
+    with pytest.raises(FileExistsError, match=r"todo\.csv is there already"):
+        table().to_label(path)
+    assert path.read_bytes() == body
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"path": "todo.xlsx"}, r"must end in \.csv or \.jsonl"),
+        ({"max_rows": -1}, "max_rows"),
+        ({"prompt": "x"}, "prompt"),
+    ],
+)
+def test_bad_arguments(options, match):
+    with pytest.raises(ValueError, match=match):
+        table().to_label(**options)
+    with pytest.raises(ValueError, match="no column 'small'"):
+        Outcomes.from_records([{"confidence": 0.5, "small_ok": True, "large_ok": True}]).to_label()
+
+
+@pytest.mark.parametrize(
+    ("body", "match"),
+    [
+        ("id,gold\nnobody,a\n", r"done\.csv: row 1, column 'id': the table has no row with this id"),
+        ("id,gold\nlow,a\n,b\n", r"row 2, column 'id'"),
+        ("id,gold\nlow,a\nlow,a\n", r"row 2, column 'id': the same id"),
+        ("id,gold\nlow,c\n", r"row 1, column 'gold': not one of the labels"),
+        ("id,gold\nlow,A\n", r"row 1, column 'gold': not one of the labels"),
+        ("id,gold\nlow,a\nknown,b\n", r"row 2, column 'gold': the table already knows another"),
+        ("id,gold,small\nlow,b,b\n", r"row 1, column 'small': not what the table says"),
+        ("id,gold,large\nfailed large,b,b\n", r"row 1, column 'large': not what the table says"),
+        ("id,gold\nlow\n", r"row 1 has 1 cells, the header has 2"),
+        ("id,label\nlow,a\n", r"the header must name"),
+        ("id,gold,gold\nlow,a,b\n", r"the header must name"),
+        ("", r"the header must name"),
+    ],
+)
+def test_a_bad_file_names_file_row_and_column(tmp_path, body, match):
+    path = tmp_path / "done.csv"
+    path.write_text(body, encoding="utf-8")
+    with pytest.raises(ValueError, match=match) as caught:
+        table().with_gold(path)
+    assert "done.csv" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "match"),
+    [
+        ("[]", "line 1 is no JSON object"),
+        ('{"gold": "a"}', "line 1 is no JSON object"),
+        ('{"id": "low", "gold": 0.5}', "line 1, column 'gold': must be a text"),
+        ("oops", "line 1 is not JSON"),
+    ],
+)
+def test_a_bad_jsonl_names_file_and_line(tmp_path, body, match):
+    path = tmp_path / "done.jsonl"
+    path.write_text(body, encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"done\.jsonl: {match}"):
+        table().with_gold(path)
+
+
+def test_errors_never_carry_a_cell(tmp_path):
+    path = tmp_path / "done.csv"
+    path.write_text("id,gold\nlow,a customer's words\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="labels") as caught:
+        table().with_gold(path)
+    assert "customer" not in str(caught.value)
+    with pytest.raises(ValueError, match="entry 1 of the mapping, column 'id'"):
+        table().with_gold({"a customer": "a"})
+
+
+def test_without_known_labels_anything_goes():
+    outcomes = Outcomes.from_records(ROWS)
+    assert outcomes.with_gold({"low": " new "}).values("gold")[1] == "new"
+    assert outcomes.with_gold({"low": "  "}).values("gold")[1] is None
+    assert table(labels=[" a", "a", "b"]).with_gold({"low": " a"}).values("gold")[1] == " a"
