@@ -127,7 +127,8 @@ def spread(runs: Sequence[Figures]) -> Figures:
     for key in runs[0]:
         values = [run[key] for run in runs]
         low, high = np.percentile(values, [2.5, 97.5])
-        figures |= {key: float(np.mean(values)), f"{key}.low": float(low), f"{key}.high": float(high)}
+        mean = float(np.mean(values))
+        figures |= {key: mean, f"{key}.low": min(float(low), mean), f"{key}.high": max(float(high), mean)}
     return figures
 
 

@@ -558,5 +558,6 @@ def equal_promise(figures: Figures) -> Table:
         "Equal promise: LLM calls, % of new rows / % of all rows",
         ["recorded answers", "", *(f"L = {loss} points" for loss in losses)],
         rows,
-        "Each implies: the cascade loses at most L against the large model, 95 %.",
+        "LLM calls in % of the new rows, behind the slash of all rows, those included that certify. Each implies: the "
+        "cascade loses at most L against the large model, 95 %.",
     )

@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     )
     from langchain_dsplus.graphs import create_dispute_graph
     from langchain_dsplus.operations.collect import acollect_outcomes, collect_outcomes
+    from langchain_dsplus.operations.ledger import CostLedger
     from langchain_dsplus.operations.prices import Price
     from langchain_dsplus.operations.recorder import JSONLRecorder, Recorder
+    from langchain_dsplus.operations.traces import TraceStore
+    from langchain_dsplus.operations.traces_calls import outcomes_from_calls
     from langchain_dsplus.outcomes import Outcomes
     from langchain_dsplus.procedure import certify_cascade
     from langchain_dsplus.prompts.conformal import ConformalCandidates
@@ -56,6 +59,7 @@ _HOME = {
     "ChatClassifier": "small_models.chat",
     "ConfidenceRouter": "router",
     "ConformalCandidates": "prompts.conformal",
+    "CostLedger": "operations.ledger",
     "ExtractiveSummarizer": "prompts.extractive",
     "FakeSmallModel": "small_models.fake",
     "Fidelity": "prompts.fidelity",
@@ -75,6 +79,7 @@ _HOME = {
     "SklearnClassifier": "small_models.sklearn",
     "SmallModel": "small_models.base",
     "TemperatureScaling": "calibration",
+    "TraceStore": "operations.traces",
     "acollect_outcomes": "operations.collect",
     "apgr": "threshold.deferral",
     "aurc": "calibration",
@@ -91,6 +96,7 @@ _HOME = {
     "create_dispute_graph": "graphs",
     "deferral_curve": "threshold.deferral",
     "expected_calibration_error": "calibration",
+    "outcomes_from_calls": "operations.traces_calls",
     "plan_sample_size": "threshold.planning",
     "proficient_classes": "prompts.proficient",
     "render_report": "report",
@@ -104,6 +110,7 @@ __all__ = [
     "ChatClassifier",
     "ConfidenceRouter",
     "ConformalCandidates",
+    "CostLedger",
     "ExtractiveSummarizer",
     "FakeSmallModel",
     "Fidelity",
@@ -123,6 +130,7 @@ __all__ = [
     "SklearnClassifier",
     "SmallModel",
     "TemperatureScaling",
+    "TraceStore",
     "__version__",
     "acollect_outcomes",
     "apgr",
@@ -140,6 +148,7 @@ __all__ = [
     "create_dispute_graph",
     "deferral_curve",
     "expected_calibration_error",
+    "outcomes_from_calls",
     "plan_sample_size",
     "proficient_classes",
     "render_report",

@@ -13,10 +13,12 @@ from typing import Any, Literal, NotRequired
 from typing_extensions import TypedDict
 
 Reason = Literal[
-    "confident", "unsure", "error", "off", "shadow", "audit", "budget", "never_local", "not_certified", "mismatch"
-]
+    "confident", "unsure", "error", "off", "shadow", "audit", "budget", "never_local", "not_certified", "mismatch",
+    "alarm",
+]  # fmt: skip
 """Why an input was accepted or escalated. `not_certified`: the certificate is a refusal. `mismatch`: the router's parts
-are not those of its certificate, which is void so."""
+are not those of its certificate, which is void so. `alarm`: audits say that its evidence no longer fits. `budget`: the
+small model was unsure, and there was no money to ask the large one."""
 
 
 class Answer(TypedDict):
@@ -41,7 +43,7 @@ class Route(TypedDict):
     model: str
     """Who answered: the small model's name, or `large`."""
     accepted: bool
-    """Whether a small model's answer was accepted by its threshold."""
+    """Whether a small model's answer was accepted: by its threshold, or, where `reason` says so, for lack of budget."""
     threshold: float | None
     """Of the last model asked. None accepts nothing."""
     answers: list[Answer]

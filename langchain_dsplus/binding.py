@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.callbacks import BaseCallbackHandler
 
 from langchain_dsplus.identity import identify, reported_by, score_name
+from langchain_dsplus.outcomes.columns import known_labels
 from langchain_dsplus.threshold.certificate import Certificate, CertificateError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class MismatchError(CertificateError):
     """A router's parts are not those that its certificate is about.
 
     Attributes:
-        mismatches: Which: `small`, `large`, `prompt`, `never_local`, ...
+        mismatches: Which: `small`, `small_order`, `large`, `prompt`, `never_local`, ...
     """
 
     def __init__(self, message: str, mismatches: Sequence[str] = ()) -> None:
@@ -73,9 +74,7 @@ def bind(
         MismatchError: If score or labels differ or are not named, or the small models' names are others: then the
             thresholds mean something else, and nothing can be made of them.
     """
-    if set(certificate.thresholds) != set(names) and not (len(names) == 1 == len(certificate.thresholds)):
-        msg = f"the certificate is for small models {sorted(certificate.thresholds)}, the router has {sorted(names)}"
-        raise MismatchError(msg, ["small"])
+    thresholds_of(certificate, names)
     about = certificate.about
     missing = [field for field in ("score", "labels") if about.get(field) is None]
     if missing and certificate.certified:
@@ -85,8 +84,10 @@ def bind(
             "`certificate.bind(score=..., labels=...)`"
         )
         raise MismatchError(msg, missing)
+    # One small model alone may have another name than its table gave it.
+    called = names if len(names) > 1 else list(certificate.thresholds)
     scores = {
-        name: score_name(model.score if score is None else score) for name, model in zip(names, models, strict=True)
+        name: score_name(model.score if score is None else score) for name, model in zip(called, models, strict=True)
     }
     if not missing:
         for name, found in scores.items():
@@ -94,7 +95,7 @@ def bind(
             if wanted != found:
                 msg = f"the certificate is about the score {wanted!r}, the router compares {found!r} with the threshold"
                 raise MismatchError(msg, ["score"])
-        if not _same_labels(about["labels"], models, names):
+        if not _same_labels(about, models, called):
             msg = "the certificate is about other labels than those of the small models"
             raise MismatchError(msg, ["labels"])
     mismatches: list[str] = []
@@ -106,7 +107,7 @@ def bind(
         elif wanted != found:
             mismatches.append(field)
 
-    for name, model in zip(names, models, strict=True):
+    for name, model in zip(called, models, strict=True):
         compare("small" if len(names) == 1 else f"small.{name}", _of(about.get("small"), name), model.version)
     identity = identify(large, version=version)
     seen = version is not None or not hidden
@@ -115,15 +116,20 @@ def bind(
     compare("large", about.get(f"large{end}"), identity.large if seen else None)
     if about.get(f"prompt{end}") is not None or identity.prompt is None:
         compare("prompt", about.get(f"prompt{end}"), identity.prompt if seen else None)
+    if len(names) > 1 and list(certificate.thresholds) != list(names):
+        mismatches.append("small_order")  # another one answers first
     if set(certificate.never_local) != never_local:
         mismatches.append("never_local")
     return Binding(tuple(mismatches), tuple(dict.fromkeys(unverifiable)))
 
 
-def _same_labels(wanted: Any, models: Sequence[SmallModel], names: Sequence[str]) -> bool:
-    if isinstance(wanted, Mapping):
-        return all(set(wanted.get(name) or ()) == set(m.labels) for name, m in zip(names, models, strict=True))
-    return set(wanted) == {label for model in models for label in model.labels}
+def _same_labels(about: Mapping[str, Any], models: Sequence[SmallModel], names: Sequence[str]) -> bool:
+    if isinstance(wanted := about["labels"], Mapping):
+        return all(
+            (known_labels({"labels": wanted.get(name)}) or frozenset()) == set(model.labels)
+            for name, model in zip(names, models, strict=True)
+        )
+    return (known_labels(about) or frozenset()) == {label for model in models for label in model.labels}
 
 
 def _of(value: Any, name: str) -> Any:
@@ -132,9 +138,16 @@ def _of(value: Any, name: str) -> Any:
 
 
 def thresholds_of(certificate: Certificate, names: Sequence[str]) -> dict[str, float]:
-    """The thresholds by the router's names for its small models."""
-    if len(names) == 1:
+    """The thresholds by the router's names for its small models.
+
+    Raises:
+        MismatchError: If the names are others.
+    """
+    if len(names) == 1 == len(certificate.thresholds):
         return {names[0]: next(iter(certificate.thresholds.values()))}
+    if set(certificate.thresholds) != set(names):
+        msg = f"the certificate is for small models {sorted(certificate.thresholds)}, the router has {sorted(names)}"
+        raise MismatchError(msg, ["small"])
     return {name: certificate.thresholds[name] for name in names}
 
 

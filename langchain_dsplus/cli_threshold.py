@@ -1,4 +1,4 @@
-"""`dsplus plan`, `collect`, `certify` and `report`: from a data set to a threshold with a promise."""
+"""`dsplus plan`, `collect`, `label`, `certify` and `report`: from a data set to a threshold with a promise."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
 NOT_CERTIFIED = 3
 """Exit code of `dsplus certify` where nothing could be promised; 0 is certified, 1 an error, 2 a wrong option."""
 
+_ERRORS = {"OutputParserException": "its reply was none of the labels"}
 _ESTIMATE_ROWS = 200
 _CHARACTERS_PER_TOKEN = 4
 _REPLY_TOKENS = 20
+_CHAT: dict[str, Any] = {"temperature": 0, "max_retries": 3, "timeout": 120}
 
 
 @contextlib.contextmanager
@@ -102,7 +105,7 @@ def collect(  # noqa: PLR0917
     prompt: Annotated[
         Path | None,
         typer.Option(
-            help="Prompt with {column} for the row and {candidates} for the labels: text, or JSON [[role, text], ...]."
+            help="Prompt with {column} for the row and {candidates} for the labels: a text, or .json: role-text pairs."
         ),
     ] = None,
     labels: Annotated[
@@ -181,20 +184,28 @@ def collect(  # noqa: PLR0917
             "large_name": large,
             "currency": currency if price else None,
         }
-        outcomes = collect_outcomes(
-            model,
-            chain,
-            data,
-            path=kept,
-            max_concurrency=concurrency,
-            price=price,
-            max_cost=max_cost,
-            progress=not quiet,
-            about={key: value for key, value in about.items() if value is not None},
-        )
+        try:
+            outcomes = collect_outcomes(
+                model,
+                chain,
+                data,
+                path=kept,
+                max_concurrency=concurrency,
+                price=price,
+                max_cost=max_cost,
+                progress=not quiet,
+                about={key: value for key, value in about.items() if value is not None},
+            )
+        except KeyboardInterrupt:
+            typer.echo(f"Stopped. Answers so far are in {kept}: the same command goes on from there.", err=True)
+            raise
         outcomes = _with_slices(outcomes, data, slice_ or ())
         _write(outcomes, output)
-        _show(_summary(outcomes), f"Written to {output}. Next: dsplus certify {output} -o certificate.json")
+        unlabeled = len(outcomes.to_label())
+        _show(_summary(outcomes), f"Written to {output}. A router under its certificate asks the same chain:")
+        _show(*_code(small, large, base_url, api_key_env, prompt, labels, text))
+        certify_it = f"Next: dsplus certify {output} -o certificate.json"
+        _show(_to_be_labeled(unlabeled, output, dataset) if unlabeled else certify_it)
 
 
 def _check_output(path: Path) -> None:
@@ -249,7 +260,7 @@ def _load_small(folder: Path, column: str, rows: Sequence[Mapping[str, Any]]) ->
     from langchain_dsplus.small_models._files import SETTINGS
 
     try:
-        kind = json.loads((folder / SETTINGS).read_text(encoding="utf-8")).get("kind")
+        kind = _kind(folder)
     except (OSError, ValueError, AttributeError):
         msg = f"{folder} is no saved small model: it has no readable {SETTINGS}"
         raise ValueError(msg) from None
@@ -274,6 +285,12 @@ def _load_small(folder: Path, column: str, rows: Sequence[Mapping[str, Any]]) ->
     return model
 
 
+def _kind(folder: Path) -> Any:
+    from langchain_dsplus.small_models._files import SETTINGS
+
+    return json.loads((folder / SETTINGS).read_text(encoding="utf-8")).get("kind")
+
+
 def _read_labels(path: Path) -> list[str]:
     found = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     if len(found) < 2:
@@ -296,7 +313,7 @@ def _chain(  # noqa: PLR0917
     from langchain_dsplus.prompts.parser import LabelParser
     from langchain_dsplus.prompts.pruner import PromptPruner
 
-    messages: list[Any] = [("human", "Classify the text.\n\n{" + column + "}")]
+    messages = _default_messages(column)
     if prompt is not None:
         source = prompt.read_text(encoding="utf-8")
         messages = _messages(prompt, source, column) if prompt.suffix.lower() == ".json" else [("human", source)]
@@ -310,8 +327,37 @@ def _chain(  # noqa: PLR0917
         msg = f"set {api_key_env} to your API key, or name a server with --base-url"
         raise ValueError(msg)
     chat = require("langchain_openai", "openai").ChatOpenAI
-    model = chat(model=large, base_url=base_url, api_key=key or "none", temperature=0, max_retries=3, timeout=120)
+    model = chat(model=large, base_url=base_url, api_key=key or "none", **_CHAT)
     return template | model | LabelParser(labels)
+
+
+def _default_messages(column: str) -> list[Any]:
+    return [("human", "Classify the text.\n\n{" + column + "}")]
+
+
+def _code(  # noqa: PLR0917
+    small: Path,
+    large: str,
+    base_url: str | None,
+    api_key_env: str,
+    prompt: Path | None,
+    labels: Path | None,
+    column: str,
+) -> Iterator[str]:
+    """The chain as a user writes it: one that differs in a setting is refused by the router."""
+    asked = {"model": large, **({} if base_url is None else {"base_url": base_url}), **_CHAT}
+    settings = ", ".join(f"{name}={value!r}" for name, value in asked.items())
+    key = f'os.environ.get({api_key_env!r}, "none")'
+    messages = repr(_default_messages(column)) if prompt is None else f'[("human", Path({str(prompt)!r}).read_text())]'
+    if prompt is not None and prompt.suffix.lower() == ".json":
+        messages = f"[tuple(pair) for pair in json.loads(Path({str(prompt)!r}).read_text())]"
+    names = (
+        "small.labels" if labels is None else f"Path({str(labels)!r}).read_text().split('\\n')  # without empty lines"
+    )
+    yield f"  small = {_kind(small)}.load({str(small)!r})"
+    yield f"  labels = {names}"
+    yield f'  prompt = PromptPruner.from_messages({messages}, labels=labels, pruning="none")'
+    yield f"  large = prompt | ChatOpenAI({settings}, api_key={key}) | LabelParser(labels)"
 
 
 def _messages(path: Path, source: str, column: str) -> list[Any]:
@@ -379,7 +425,12 @@ def _summary(outcomes: Outcomes) -> Table:
     table.add_row("in all", f"{len(outcomes):,}")
     table.add_row("the models agree", f"{sum(a == b and a is not None for a, b in zip(small, large, strict=True)):,}")
     table.add_row("the small model failed", f"{sum(value is None for value in small):,}")
-    table.add_row("the large model failed", f"{sum(value is None for value in large):,}")
+    failed = [row for row, value in enumerate(large) if value is None]
+    table.add_row("the large model failed", f"{len(failed):,}")
+    if "error" in outcomes:
+        errors = outcomes.values("error")
+        for error, rows in Counter(str(errors[row] or "no reply") for row in failed).most_common():
+            table.add_row(f"  {_ERRORS.get(error, error)}", f"{rows:,}")
     table.add_row("gold is known", f"{sum(value is not None for value in outcomes.values('gold')):,}")
     for who in ("small", "large"):
         right = outcomes.correct(who)
@@ -431,6 +482,9 @@ def certify(  # noqa: PLR0917
     ] = None,
     error_cost: Annotated[float, typer.Option(help="Price of one error, in the table's money.")] = 0.0,
     seed: Annotated[int, typer.Option(help="For the draw from each group.")] = 0,
+    labels: Annotated[
+        Path | None, typer.Option(help="Labels, one a line, where the table does not name them: a router wants them.")
+    ] = None,
     about: Annotated[
         list[str] | None,
         typer.Option(
@@ -442,15 +496,18 @@ def certify(  # noqa: PLR0917
 
     Exit code 0: CERTIFIED. 3: NOT_CERTIFIED, and the output says what would help. 1: an error. 2: a wrong option.
 
-    Each use of a table spends error probability, so it is counted in the table: the file is written back.
+    Each use of a table spends error probability, so it is counted in the table: the file is written back. So fill in
+    the labels first (`dsplus label`).
     """
     with _plain_errors():
         from langchain_dsplus.threshold.certify import certify as test
 
-        table = _read(outcomes, _about(about or ()))
-        if output.resolve() == outcomes.resolve():
-            msg = "--output is the table itself: name another file for the certificate"
-            raise ValueError(msg)
+        facts = _about(about or ())
+        if labels is not None:
+            facts["labels"] = _read_labels(labels)
+        table = _read(outcomes, facts)
+        _check_certificate(output, outcomes)
+        _check_labels(table, never_local or ())
         steps_of = None if path is None else _path(path)
         certificate = test(
             table,
@@ -468,17 +525,57 @@ def certify(  # noqa: PLR0917
         )
         _write(table, outcomes)  # first: a promise whose cost was not written down would be cheaper the next time
         certificate.to_json(output)
-    _show(*_promise(certificate, outcomes, output))
+        unknown = len(table.to_label(prompt=prompt))
+    _show(*_promise(certificate, outcomes, output, unknown))
     if not certificate.certified:
         raise typer.Exit(NOT_CERTIFIED)
 
 
+def _check_certificate(output: Path, table: Path) -> None:
+    """Refuse where the certificate could not be written: it would be paid for, and lost."""
+    if output.resolve() == table.resolve():
+        msg = "--output is the table itself: name another file for the certificate"
+        raise ValueError(msg)
+    if output.suffix.lower() in _TABLES:
+        msg = f"{output}: a certificate is JSON: name a file that ends in .json"
+        raise ValueError(msg)
+    if output.exists():
+        msg = f"{output} is there already, and may be a certificate in use: name another --output, or remove it"
+        raise ValueError(msg)
+    if not output.absolute().parent.is_dir():
+        msg = f"{output}: there is no such folder"
+        raise ValueError(msg)
+
+
+def _check_labels(table: Outcomes, never_local: Sequence[str]) -> None:
+    """Refuse labels that are not those of the table: nothing could be certified, and it would count."""
+    known = table.about.get("labels")
+    if known is None:
+        return
+    listed = {str(label) for item in (known.values() if isinstance(known, Mapping) else [known]) for label in item}
+    if unknown := sorted(set(never_local) - listed):
+        msg = f"--never-local {', '.join(unknown)}: not one of the labels that the table is about"
+        raise ValueError(msg)
+    for name in table.small_names or [""]:
+        column = f"small.{name}" if name else "small"
+        if column in table and len(table) and not table.valid(column).any():
+            msg = f"no row's {column!r} is one of the labels that the table is about: are they those of another task?"
+            raise ValueError(msg)
+
+
 def _about(pairs: Sequence[str]) -> dict[str, Any]:
+    from langchain_dsplus.report.words import has_secret
+
     found: dict[str, Any] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name or name in ("certifications", "data"):
             msg = "--about takes NAME=VALUE, and neither `certifications` nor `data`"
+            raise ValueError(msg)
+        if has_secret(name, value):
+            msg = (
+                "--about is written into the table and the certificate, and one of these looks like a key or a password"
+            )
             raise ValueError(msg)
         try:
             found[name] = json.loads(value)
@@ -498,8 +595,8 @@ def _path(path: Path) -> list[dict[str, float]]:
     return [{name: math.inf if value is None else value for name, value in step.items()} for step in found]
 
 
-def _promise(certificate: Certificate, outcomes: Path, output: Path) -> Iterator[Any]:
-    """What is shown of a certificate."""
+def _promise(certificate: Certificate, outcomes: Path, output: Path, unknown: int) -> Iterator[Any]:
+    """What is shown of a certificate; `unknown`: disagreements without gold, in the table."""
     from rich.panel import Panel
     from rich.text import Text
 
@@ -509,8 +606,11 @@ def _promise(certificate: Certificate, outcomes: Path, output: Path) -> Iterator
     yield Panel(Text(certificate.text), title=certificate.status, border_style=style, expand=False)
     table = _table("On the same rows", "way", "calls of the large model", "accuracy", "against the large model, points")
     for item in certificate.baselines:
-        accuracy = f"{item.accuracy:.1%}" if item.accuracy is not None else f"{item.low:.1%} to {item.high:.1%}"
+        accuracy = "needs gold" if item.accuracy is None else f"{item.accuracy:.1%}"
+        guessed = certificate.unlabeled if item.name == "cascade" else 0 if item.name == "always large" else unknown
         gap = f"{-100 * item.loss + 0.0:+.2f}"
+        if guessed:  # each counts as lost
+            gap = "needs gold" if item.name == "oracle" else f"at worst {gap}"
         table.add_row(
             item.name, f"{item.escalation_rate:.1%}", accuracy, gap, style="bold" if item.name == "cascade" else ""
         )
@@ -518,9 +618,71 @@ def _promise(certificate: Certificate, outcomes: Path, output: Path) -> Iterator
     if lines := help_lines(certificate):
         yield "What would help:"
         yield from (f"  - {line}" for line in lines)
+    if unknown:
+        yield _to_be_labeled(unknown, outcomes)
+    if missing := [name for name in ("score", "labels") if certificate.about.get(name) is None]:
+        named = " and ".join(f"`{name}`" for name in missing)
+        bind = ", ".join(f"{name}=..." for name in missing)
+        if certificate.certified:
+            yield (
+                f"The table does not say which {named} it is about, and a router wants to know: "
+                f"Certificate.from_json({str(output)!r}).bind({bind}). The next time: --about score=..., --labels FILE."
+            )
     times = "once" if certificate.certification == 1 else f"{certificate.certification} times"
     yield f"Certificate: {output}. {outcomes} now says that it was used {times} to certify."
     yield f"Look at it: dsplus report {outcomes} --certificate {output} -o report.html"
+
+
+# --- label ----------------------------------------------------------------------------------------------------------
+
+
+def label(  # noqa: PLR0917
+    outcomes: Annotated[Path, typer.Argument(help="Table of outcomes: .jsonl, .csv or .parquet.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="File to write for a person to fill in: .csv or .jsonl.")
+    ] = Path("to_label.csv"),
+    read: Annotated[
+        Path | None,
+        typer.Option(help="The file that was filled in: its labels go into the table; nothing else is done."),
+    ] = None,
+    max_rows: Annotated[int | None, typer.Option(min=1, help="Only so many rows, the most useful first.")] = None,
+    inputs: Annotated[
+        Path | None, typer.Option(help="Data set with the texts, to be shown beside the answers.")
+    ] = None,
+    text: Annotated[str, typer.Option(help="Column of the texts.")] = "text",
+    id_: Annotated[str, typer.Option("--id", help="Column of the ids; without one, the row's place.")] = "id",
+    prompt: Annotated[
+        Literal["plain", "pruned"],
+        typer.Option(help="With pruned, also the rows where that prompt changed the answer."),
+    ] = "plain",
+) -> None:
+    """Write the rows whose truth is worth finding out to a file; with --read, take the labels back into the table.
+
+    These are the rows where the models disagree and gold is missing: until somebody says what is true, they count as
+    lost. Elsewhere the truth changes nothing. The surest mistakes stand first.
+    """
+    with _plain_errors():
+        table = _read(outcomes)
+        if read is not None:
+            labeled = table.with_gold(read)
+            known, before = (sum(value is not None for value in one.values("gold")) for one in (labeled, table))
+            left = len(labeled.to_label(prompt=prompt))
+            _write(labeled, outcomes)
+            typer.echo(f"{known - before:,} labels are new in {outcomes}; {left:,} disagreements are left without one.")
+            typer.echo(f"Next: dsplus certify {outcomes} -o certificate.json")
+            return
+        texts = None if inputs is None else _texts(inputs, text, id_)
+        rows = table.to_label(output, max_rows=max_rows, inputs=texts, prompt=prompt)
+    typer.echo(f"{output}: {len(rows):,} of {len(table):,} rows to look at. Fill in the column `gold`.")
+    typer.echo(f"Then: dsplus label {outcomes} --read {output}")
+
+
+def _to_be_labeled(rows: int, outcomes: Path, inputs: Path | None = None) -> str:
+    more = "" if inputs is None else f" --inputs {inputs}"
+    return (
+        f"{rows:,} rows on which the models disagree have no gold and count as lost: label the surest of them before "
+        f"you certify. They are written by: dsplus label {outcomes} -o to_label.csv{more}"
+    )
 
 
 # --- report ---------------------------------------------------------------------------------------------------------
@@ -554,13 +716,7 @@ def report(  # noqa: PLR0917
         promise = None if certificate is None else Certificate.from_json(certificate)
         texts = None
         if inputs is not None:
-            rows = _read_rows(inputs, None)
-            if not any(text in row for row in rows):
-                msg = f"{inputs} has no column {text!r}: name it with --text"
-                raise ValueError(msg)
-            texts = {
-                str(row[id_] if row.get(id_) is not None else place): row.get(text) for place, row in enumerate(rows)
-            }
+            texts = _texts(inputs, text, id_)
         written = write_report(output, table, promise, inputs=texts, title=title, prompt=prompt)
     typer.echo(f"Written: {written} ({written.stat().st_size / 1e3:,.0f} kB)")
     if open_:
@@ -569,12 +725,23 @@ def report(  # noqa: PLR0917
         webbrowser.open(written.resolve().as_uri())
 
 
+def _texts(path: Path, text: str, id_: str) -> dict[str, Any]:
+    """The texts of a data set by id."""
+    rows = _read_rows(path, None)
+    if not any(text in row for row in rows):
+        msg = f"{path} has no column {text!r}: name it with --text"
+        raise ValueError(msg)
+    return {str(row[id_] if row.get(id_) is not None else place): row.get(text) for place, row in enumerate(rows)}
+
+
 # --- tables on disk -------------------------------------------------------------------------------------------------
+
+_TABLES = (".csv", ".jsonl", ".ndjson", ".parquet")
 
 
 def _suffix(path: Path) -> str:
     suffix = path.suffix.lower()
-    if suffix not in (".csv", ".jsonl", ".ndjson", ".parquet"):
+    if suffix not in _TABLES:
         msg = f"{path}: a table of outcomes must be .jsonl, .csv or .parquet"
         raise ValueError(msg)
     return suffix
@@ -584,9 +751,35 @@ def _read(path: Path, about: Mapping[str, Any] | None = None) -> Outcomes:
     from langchain_dsplus.outcomes import Outcomes
 
     suffix = _suffix(path)
-    if suffix == ".csv":
-        return Outcomes.from_csv(path, about=about)
-    return Outcomes.from_parquet(path, about=about) if suffix == ".parquet" else Outcomes.from_jsonl(path, about=about)
+    try:
+        if suffix == ".csv":
+            return Outcomes.from_csv(path, about=about)
+        if suffix == ".parquet":
+            return Outcomes.from_parquet(path, about=about)
+        return Outcomes.from_jsonl(path, about=about)
+    except ValueError as error:
+        hint = _what_instead(path, suffix, "outcomes need a column" in str(error))
+        if hint is None:
+            raise
+        msg = f"{error}. {hint}"
+        raise ValueError(msg) from None
+
+
+def _what_instead(path: Path, suffix: str, lacks: bool) -> str | None:
+    """What a file may be that is no table; `lacks`: since a column is not there."""
+    if suffix != ".parquet":
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            first = file.readline(1 << 16)
+        if suffix == ".csv" and "," not in first and (";" in first or "\t" in first):
+            return "Its cells are not separated by commas: save it as CSV with commas, and a point in numbers"
+        row: Any = None
+        with contextlib.suppress(ValueError, RecursionError):
+            row = json.loads(first)
+        if isinstance(row, dict) and "route_id" in row and "kind" in row:
+            return "A recorder wrote this: Outcomes.from_traces(JSONLRecorder.read(...)) makes a table of it"
+    if not lacks:
+        return None
+    return "A table has the columns small, confidence, large, and, where known, id and gold: rename those of the file"
 
 
 def _write(outcomes: Outcomes, path: Path) -> None:
@@ -596,6 +789,6 @@ def _write(outcomes: Outcomes, path: Path) -> None:
 
 
 def add_to(app: typer.Typer) -> None:
-    """Add the four commands."""
-    for command in (plan, collect, certify, report):
+    """Add the commands."""
+    for command in (plan, collect, label, certify, report):
         app.command()(command)

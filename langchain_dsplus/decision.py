@@ -195,9 +195,25 @@ def call_settings(
         thresholds=thresholds,
         mode=mode,
         audit_rate=rate,
+        # A pruned prompt was certified at the certificate's thresholds: at stricter ones more inputs would see it.
+        plain=base.plain or (certified is not None and not same),
         refused=base.refused if same else None,
         certificate=base.certificate if same else None,
     )
+
+
+def limited(settings: Settings, thresholds: Mapping[str, float] | None, names: Sequence[str]) -> Settings:
+    """Hold settings to what a monitor still allows: at least these thresholds by name; None accepts nothing."""
+    if thresholds is not None and len(names) == 1 == len(thresholds):
+        thresholds = {names[0]: next(iter(thresholds.values()))}
+    if thresholds is None or not thresholds.keys() >= set(names):
+        nothing = (math.inf,) * len(names)
+        return replace(settings, thresholds=nothing, plain=True, refused="alarm", certificate=None)
+    least = tuple(thresholds[name] for name in names)
+    tighter = tuple(max(pair) for pair in zip(settings.thresholds, least, strict=True))
+    if tighter == settings.thresholds:
+        return settings
+    return replace(settings, thresholds=tighter, certificate=None)
 
 
 def _lookup(setting: str, configurable: Mapping[str, Any], context: Any, router: str | None) -> Any:
@@ -273,7 +289,7 @@ class Item:
             answers=list(self.answers),
             reason=self.reason,
         )
-        if self.settings.certificate is not None:
+        if self.settings.certificate is not None and self.reason != "budget":
             route["certificate"] = self.settings.certificate
         if self.error is not None:
             route["error"] = self.error

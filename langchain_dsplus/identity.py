@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import hashlib
 import json
 import re
@@ -41,9 +42,9 @@ def identify(runnable: Any, *, version: str | None = None) -> Identity:
     of LangChain may see a chain differently; then the hash differs too, which is the safe side.
 
     Left out, so that it may change: API keys, secrets in parameters and URLs, the values of HTTP headers, names, tags,
-    metadata, callbacks, caches, rate limiters. Of a server on this machine (`localhost`, `127.0.0.1`, `[::1]`) the port
-    is left out, since it is often a random one; so what tells one local model from another is the model's name: name
-    it after its file's hash, or pass `version=`. Any other address counts.
+    metadata, callbacks, caches, rate limiters, timeouts, retries, streaming. Of a server on this machine (`localhost`,
+    `127.0.0.1`, `[::1]`) the port is left out, since it is often a random one; so what tells one local model from
+    another is the model's name: name it after its file's hash, or pass `version=`. Any other address counts.
 
     Args:
         runnable: The chain, prompt and parser included.
@@ -81,13 +82,28 @@ def identify(runnable: Any, *, version: str | None = None) -> Identity:
 
 
 def score_name(score: Any) -> str:
-    """Return what a score is called in `about`: its name, a callable's `version`, or module and name of a function."""
+    """Return what a score is called in `about`: its name, a callable's `version`, or module and name of a function.
+
+    Lambdas of one module share a name: a hash of the code tells them apart (another release of Python may give another
+    one, which is the safe side). Of `functools.partial` the arguments count. An object without `version` is its class.
+    """
     if isinstance(score, str):
         return score
     version = getattr(score, "version", None)
     if isinstance(version, str) and version:
         return version
-    return f"{getattr(score, '__module__', '?')}.{getattr(score, '__qualname__', type(score).__qualname__)}"
+    if isinstance(score, functools.partial):
+        return f"{score_name(score.func)} {_sha256([repr(score.args), repr(sorted(score.keywords.items()))])[:12]}"
+    name = f"{getattr(score, '__module__', '?')}.{getattr(score, '__qualname__', type(score).__qualname__)}"
+    if getattr(score, "__name__", "") == "<lambda>":
+        name += f" {_sha256(_code(score.__code__))[:12]}"
+    return name
+
+
+def _code(code: Any) -> list[Any]:
+    """What a function does, without where it stands."""
+    constants = [_code(item) if hasattr(item, "co_code") else repr(item) for item in code.co_consts]
+    return [code.co_code.hex(), constants, list(code.co_names)]
 
 
 def reported_by(message: Any) -> tuple[str | None, str | None]:
@@ -115,8 +131,12 @@ def _sha256(value: Any) -> str:
 
 
 _OBJECT = "__object__"
-_MUTE = frozenset({"name", "tags", "metadata", "callbacks", "callback_manager", "verbose", "cache", "rate_limiter"})
-"""Fields of a Runnable that change no answer."""
+_MUTE = frozenset(
+    {"name", "tags", "metadata", "callbacks", "callback_manager", "verbose", "cache", "rate_limiter"}
+    | {"max_retries", "request_timeout", "timeout", "streaming", "disable_streaming", "stream_usage"}
+    | {"stream_chunk_timeout", "http_socket_options"}
+)
+"""Fields of a Runnable that change no answer, only how and when it comes."""
 _SETTINGS = frozenset({"tags", "metadata", "callbacks", "run_name", "run_id", "max_concurrency", "recursion_limit"})
 """Keys of a `RunnableConfig` that change no answer."""
 _HEADERS = re.compile(r"headers?$", re.IGNORECASE)

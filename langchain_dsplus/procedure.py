@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from langchain_dsplus.threshold.choose import ThresholdChoice
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CertifiedCascade:
     """What `certify_cascade` found.
 
@@ -49,6 +49,13 @@ class CertifiedCascade:
     large: Runnable[Any, Any]
     fit: Outcomes
     outcomes: Outcomes
+
+    def __str__(self) -> str:
+        return str(self.certificate)
+
+    def __repr__(self) -> str:
+        found = self.certificate
+        return f"CertifiedCascade({found.status}, coverage {found.coverage:.3f}, {len(self.outcomes)} rows)"
 
     def router(self, **settings: Any) -> ConfidenceRouter:
         """Return a router under the certificate.

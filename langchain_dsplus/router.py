@@ -52,12 +52,14 @@ from langchain_dsplus.decision import (
     call_settings,
     decide,
     judge,
+    limited,
     read_mode,
     read_rate,
     read_thresholds,
     sampled,
 )
 from langchain_dsplus.operations.background import Background
+from langchain_dsplus.operations.ledger import CostLedger
 from langchain_dsplus.operations.recorder import Recorder, Row
 from langchain_dsplus.outputs import ToOutput, check_labels, default_to_output, is_blank, to_chunk, with_route
 from langchain_dsplus.small_models.asking import Asker, SmallModelTimeoutError
@@ -110,6 +112,8 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
         to_large: Maps `(input, answer or None)` to what the large chain gets.
         context_key: The extra key in a dict input.
         recorder: Writes down every decision (see `JSONLRecorder`).
+        monitor: An `AuditMonitor`: sees every decision and audit; while it has a `limit`, less or nothing is accepted.
+        pacer: A `BudgetPacer`: sees every decision, and may keep an unsure input local for lack of budget.
         on_mismatch: What happens when small model, large chain, prompt or `never_local` are not those of the
             certificate: `raise` at construction; `warn` and go on; or `escalate_all`: everything goes to the large
             chain with the plain prompt. Score and labels always raise. A large model that calls itself by a new name
@@ -164,6 +168,8 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
     to_large: Callable[[Any, Answer | None], Any] | None = None
     context_key: str = "dsplus"
     recorder: Any = None
+    monitor: Any = None
+    pacer: Any = None
     on_mismatch: Literal["raise", "warn", "escalate_all"] = "raise"
     version: str | None = None
     allow_override: bool = False
@@ -885,6 +891,8 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
         if self._state.void:  # whatever the call asks for
             nothing = (math.inf,) * len(self._state.names)
             settings = replace(settings, thresholds=nothing, plain=True, refused="mismatch", certificate=None)
+        elif self.monitor is not None and self.monitor.limit is not None:
+            settings = limited(settings, self.monitor.limit.thresholds, self._state.names)
         if isinstance(value, Mapping) and self.context_key in value and not is_context(value[self.context_key]):
             msg = (
                 f"the input already has a key {self.context_key!r} with something else in it: rename it, or choose "
@@ -922,6 +930,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
                     [i.input for i in pending], *self._small_configs(model, pending)
                 )
                 _add_time(pending, time.perf_counter() - started)
+                self._tell_time(pending, model, time.perf_counter() - started)
         self._localize(items)
 
     async def _adecide(self, items: Sequence[Item]) -> None:
@@ -935,6 +944,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
                     [i.input for i in pending], *self._small_configs(model, pending)
                 )
                 _add_time(pending, time.perf_counter() - started)
+                self._tell_time(pending, model, time.perf_counter() - started)
         self._localize(items)
 
     def _small_configs(
@@ -953,8 +963,20 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             return [child(item) for item in items], None
         return None, child(items[0]) if items[0].run.handlers else None
 
+    def _pace(self, items: Sequence[Item]) -> None:
+        """Tell the pacer what escalates; where it says so, an unsure small answer has to do."""
+        for item in items:
+            unsure = item.reason == "unsure" and bool(item.answers)
+            if unsure and item.answers[-1]["choice"] not in self._state.never_local:
+                if not self.pacer.escalate(item.answers[-1]):
+                    item.accepted, item.reason = len(item.answers) - 1, "budget"
+            else:
+                self.pacer.count(escalated=item.accepted is None)
+
     def _localize(self, items: Sequence[Item]) -> None:
         """Turn accepted answers into the large chain's type; one that cannot be turned escalates."""
+        if self.pacer is not None:
+            self._pace(items)
         for item in items:
             if item.accepted is None:
                 continue
@@ -967,7 +989,10 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
                 item.reason = "error"
                 item.error = f"to_output: {describe_error(error)}"
             else:
-                item.audited = sampled(item.route_id, self._state.salt, item.settings.audit_rate)
+                rate = item.settings.audit_rate if item.reason == "confident" else 0.0
+                item.audited = sampled(item.route_id, self._state.salt, rate)
+                if item.audited and self.pacer is not None:
+                    self.pacer.charge()
 
     def _large_config(self, item: Item) -> RunnableConfig:
         callbacks = item.run.get_child(LARGE_TAG)
@@ -1071,23 +1096,45 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
     def _announce(self, run: CallbackManagerForChainRun, route: Route) -> None:
         if any(_listens(handler) for handler in run.handlers):
             run.get_child().on_custom_event(EVENT, route, run_id=run.run_id)
+            for name, body in self._events():
+                run.get_child().on_custom_event(name, body, run_id=run.run_id)
 
     async def _aannounce(self, run: AsyncCallbackManagerForChainRun, route: Route) -> None:
         if any(_listens(handler) for handler in run.handlers):
             await run.get_child().on_custom_event(EVENT, route, run_id=run.run_id)
+            for name, body in self._events():
+                await run.get_child().on_custom_event(name, body, run_id=run.run_id)
+
+    def _events(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """What monitor and pacer have to say that no run was there to hear."""
+        for part in (self.monitor, self.pacer):
+            if part is not None:
+                yield from part.events()
+
+    def _tell_time(self, items: Sequence[Item], model: int, seconds: float) -> None:
+        """Tell a ledger among the handlers how long an embedded small model took: it has no run. Inputs share it."""
+        if self._state.models[model].traces_calls:
+            return
+        for item in items:
+            for handler in dict.fromkeys(item.run.handlers):
+                if isinstance(handler, CostLedger):
+                    handler.on_small_model(self._state.names[model], seconds / len(items))
 
     def _record(self, row: Row) -> None:
-        try:
-            self.recorder.record(row)
-        except Exception as error:  # noqa: BLE001 - a broken recorder never breaks an answer
-            with self._state.lock:
-                self._state.recorder_errors += 1
-                first = self._state.recorder_errors == 1
-            if first:
-                logger.warning("the recorder failed with %s; later failures are only counted", type(error).__name__)
+        for recorder in self._state.recorders:
+            try:
+                recorder.record(row)
+            except Exception as error:  # noqa: BLE001 - a broken recorder never breaks an answer
+                with self._state.lock:
+                    self._state.recorder_errors += 1
+                    first = self._state.recorder_errors == 1
+                if first:
+                    logger.warning("the recorder failed with %s; later failures are only counted", type(error).__name__)
 
-    def _record_route(self, item: Item, route: Route, output: Any, error: Exception | None) -> None:
-        if self.recorder is None:
+    def _record_route(
+        self, item: Item, route: Route, output: Any, error: Exception | None, *, cut: bool = False
+    ) -> None:
+        if not self._state.recorders:
             return
         row = Row(
             kind="route",
@@ -1101,13 +1148,15 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
         )
         if error is not None:
             row["error"] = f"large: {describe_error(error)}"
+        if cut:
+            row["cut"] = True
         usage = getattr(output, "usage_metadata", None)
         if usage:
             row["usage"] = dict(usage)
         self._record(row)
 
     def _record_stream(self, item: Item, route: Route, chunks: Sequence[Any], *, whole: bool = True) -> None:
-        if self.recorder is None:
+        if not self._state.recorders:
             return
         output: Any = None
         for chunk in chunks:
@@ -1116,7 +1165,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
         if whole and output is not None:
             route = route.copy()  # the consumer has the other one already
             item.note_output(route, output)
-        self._record_route(item, route, output, None)
+        self._record_route(item, route, output, None, cut=not whole)
 
     def _without_context(self, value: Any) -> Any:
         if isinstance(value, Mapping) and self.context_key in value:
@@ -1167,9 +1216,11 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
         """Ask every small model, whatever the first says: a certificate wants all of them."""
         configs = [self._background_config(i) for i in items]
         values = [i.input for i in items]
-        asked = [
-            asker.ask(values, *self._shadow_configs(model, configs)) for model, asker in enumerate(self._state.askers)
-        ]
+        asked = []
+        for model, asker in enumerate(self._state.askers):
+            started = time.perf_counter()
+            asked.append(asker.ask(values, *self._shadow_configs(model, configs)))
+            self._tell_time(items, model, time.perf_counter() - started)
         self._record_shadow(items, asked)
 
     async def _ashadow(self, items: Sequence[Item]) -> None:
@@ -1177,20 +1228,22 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
         values = [i.input for i in items]
         asked = []
         for model, asker in enumerate(self._state.askers):
+            started = time.perf_counter()
             asked.append(await asker.aask(values, *self._shadow_configs(model, configs)))
+            self._tell_time(items, model, time.perf_counter() - started)
         self._record_shadow(items, asked)
 
     def _shadow_configs(
         self, model: int, configs: list[RunnableConfig]
     ) -> tuple[list[RunnableConfig] | None, RunnableConfig | None]:
         name = self._state.names[model]
-        named = [RunnableConfig(**{**c, "tags": [*(c.get("tags") or []), name]}) for c in configs]
+        named = [RunnableConfig(**{**c, "tags": [*(c.get("tags") or []), name, "nostream"]}) for c in configs]
         if self._state.models[model].traces_calls:
             return named, None
         return None, named[0] if named[0]["callbacks"] else None
 
     def _record_shadow(self, items: Sequence[Item], asked: Sequence[Sequence[Answer | Exception]]) -> None:
-        if self.recorder is None:
+        if not self._state.recorders:
             return
         state = self._state
         for place, item in enumerate(items):
@@ -1232,7 +1285,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
         self._record_audits(items, outputs)
 
     def _record_audits(self, items: Sequence[Item], outputs: Sequence[Any]) -> None:
-        if self.recorder is None:
+        if not self._state.recorders:
             return
         for item, output in zip(items, outputs, strict=True):
             row = Row(kind="audit", route_id=item.route_id, router=self.get_name(), answers=item.answers)
@@ -1316,6 +1369,20 @@ class _State:
         ):
             msg = "`recorder` needs a plain method `record(row)`; for a file: `JSONLRecorder(path)`"
             raise TypeError(msg)
+        if router.monitor is not None and not all(hasattr(router.monitor, name) for name in ("record", "limit")):
+            msg = "`monitor` must be an `AuditMonitor`"
+            raise TypeError(msg)
+        watched = getattr(router.monitor, "certificate", None)
+        if watched is not None:
+            wanted = thresholds_of(watched, self.names)
+            if certificate is not None and wanted != threshold:
+                msg = "`monitor` watches another certificate than `threshold`: pass the same to both"
+                raise ValueError(msg)
+        if router.pacer is not None and not all(hasattr(router.pacer, name) for name in ("escalate", "count")):
+            msg = "`pacer` must be a `BudgetPacer`"
+            raise TypeError(msg)
+        parts = [router.recorder, *([] if router.monitor is router.recorder else [router.monitor])]
+        self.recorders = [part for part in parts if part is not None]
         self.askers = [
             Asker(
                 model,
@@ -1354,7 +1421,11 @@ class _State:
         self.unverifiable = binding.unverifiable
         if binding.unverifiable:
             shown = ", ".join(binding.unverifiable)
-            logger.warning("the certificate cannot be checked against: %s. `version=` names what is hidden", shown)
+            logger.warning(
+                "nobody can tell whether these are the parts that the certificate is about: %s. Collect with "
+                "`collect_outcomes`, or name them in `about=`; `version=` names what cannot be seen into",
+                shown,
+            )
         if binding.mismatches:
             self._mismatch(router.on_mismatch, binding.mismatches)
         names = certificate.about.get("large_reported")

@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.messages import BaseMessage
+from langchain_core.exceptions import OutputParserException
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import merge_configs
 
 from langchain_dsplus.identity import Identity, identify, reported_by, score_name
+from langchain_dsplus.operations.prices import is_cache_hit
+from langchain_dsplus.operations.savings import count_characters
 from langchain_dsplus.outcomes import Outcomes, default_label
 from langchain_dsplus.outcomes.columns import to_text
 from langchain_dsplus.small_models.runnable import as_small_model
@@ -69,6 +71,7 @@ def collect_outcomes(
     version: str | None = None,
     verbose_errors: bool = False,
     pruned_for: Callable[[Answer], bool] | None = None,
+    retry_unparsed: bool = False,
 ) -> Outcomes:
     """Ask the small models and the large one about every row, and return the outcomes.
 
@@ -114,6 +117,8 @@ def collect_outcomes(
         version: Your own text for what the large chains are, where `identify` cannot see into them (closures, graphs).
         verbose_errors: Where every call of a chunk fails in the same way, quote the first error, which may carry texts
             of yours, instead of only naming its type.
+        retry_unparsed: Ask again, at a second call with the same `path`, about rows whose reply the chain's parser
+            could not read; by default they were asked, and stay without an answer.
         pruned_for: On which answers of the small model to ask `large_pruned` at all, where some inputs are never
             escalated; by default on all.
 
@@ -162,6 +167,7 @@ def collect_outcomes(
             version=version,
             verbose_errors=verbose_errors,
             pruned_for=pruned_for,
+            retry_unparsed=retry_unparsed,
         )
     )
     done = None
@@ -242,6 +248,7 @@ class _Job:
     version: str | None
     verbose_errors: bool
     pruned_for: Callable[[Answer], bool] | None
+    retry_unparsed: bool
 
     def check(self) -> None:
         if self.max_cost is not None and self.price is None:
@@ -311,6 +318,7 @@ def _plan(job: _Job) -> Generator[_Work, Any, Outcomes]:
         identities["large_pruned"] = identify(job.large_pruned, version=job.version)
     chains = {side: identities[side].large if side in identities else None for side in ("large", "large_pruned")}
     store = _Store(None if job.path is None else Path(job.path), chains, {row["id"]: row["hash"] for row in rows})
+    store.retry_unparsed = job.retry_unparsed
     estimate = _Estimate(job, [row for row in rows if not store.has(row["id"], "large")])
     estimate.check()
     asker = _Asker(job, store)
@@ -507,7 +515,7 @@ class _Estimate:
         self.job = job
         self.rows = len(missing)
         calls = 1 if job.large_pruned is None else 2
-        tokens = sum(math.ceil(_characters(row["input"]) / _CHARACTERS_PER_TOKEN) for row in missing)
+        tokens = sum(math.ceil(count_characters(row["input"]) / _CHARACTERS_PER_TOKEN) for row in missing)
         self.input, self.output = calls * tokens, calls * _REPLY_TOKENS * self.rows
         usage = {"input_tokens": self.input, "output_tokens": self.output}
         self.cost = None if job.price is None else job.price.cost(usage)
@@ -532,18 +540,6 @@ class _Estimate:
             if self.cost is not None and self.job.price is not None:
                 text += f", or {self.cost:.2g} {self.job.price.currency}"
         Console(stderr=True).print(text, markup=False, highlight=False)
-
-
-def _characters(value: Any) -> int:
-    if isinstance(value, str):
-        return len(value)
-    if isinstance(value, BaseMessage):
-        return len(str(value.text))
-    if isinstance(value, Mapping):
-        return sum(_characters(item) for item in value.values())
-    if isinstance(value, Sequence) and not isinstance(value, bytes):
-        return sum(_characters(item) for item in value)
-    return 0
 
 
 # --- asking ---------------------------------------------------------------------------------------------------------
@@ -620,7 +616,7 @@ class _Meter(BaseCallbackHandler):
             total["output_tokens"] += int(usage.get("output_tokens") or 0)
             total["cached_tokens"] += cached
             self.usage = total
-            if usage.get("total_cost") != 0:  # LangChain's mark of a hit in its own cache, which costs nothing
+            if not is_cache_hit(usage):
                 self.paid.append(dict(usage))
 
     def row(self, price: Price | None) -> dict[str, Any]:
@@ -747,6 +743,8 @@ class _Asker:
                 failed = error
         if failed is not None:
             entry["error"] = type(failed).__name__
+            # It was paid for and would say the same again: a chain that ends in a parser raises on it.
+            entry["unparsed"] = isinstance(failed, OutputParserException)
         entry.update(meter.row(self.price))
         cost = entry.get("cost")
         if cost is not None:
@@ -797,6 +795,7 @@ class _Store:
 
     def __init__(self, path: Path | None, chains: Mapping[str, str | None], hashes: Mapping[str, str]) -> None:
         self._path = path
+        self.retry_unparsed = False
         self._replies: dict[tuple[str, str], dict[str, Any]] = {}
         self._file: Any = None
         self._chains = dict(chains)
@@ -870,7 +869,8 @@ class _Store:
     def has(self, name: str, side: str, asked: str | None = None) -> bool:
         """Whether there is an answer (to this very question, where `asked` says which)."""
         reply = self.get(name, side)
-        return reply.get("label") is not None and (asked is None or reply["asked"] == asked)
+        answered = reply.get("label") is not None or (bool(reply.get("unparsed")) and not self.retry_unparsed)
+        return answered and (asked is None or reply["asked"] == asked)
 
     def reported(self) -> list[str]:
         """What the large models called themselves in the replies that count."""

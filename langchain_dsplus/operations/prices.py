@@ -3,14 +3,84 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 PRICES_DATE = "2025-08"
 """When the prices in `PRICES` were published. Providers change them: check before you rely on a sum."""
 
 _MILLION = 1_000_000
+_DATED = re.compile(r"-(?:\d{4}-\d{2}-\d{2}|\d{8}|\d{4}|latest)")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The tokens of one call or of several: the one place that reads a message's `usage_metadata`.
+
+    Args:
+        input: Prompt tokens, all of them.
+        output: Completion tokens.
+        cached: Prompt tokens that the provider took from its own cache.
+        written: Prompt tokens that the provider wrote into its cache, for the usual time.
+        written_1h: Those that it wrote for an hour.
+
+    Example:
+        >>> Usage.read({"input_tokens": 9, "output_tokens": 1, "input_token_details": {"cache_read": 4}})
+        Usage(input=9, output=1, cached=4, written=0, written_1h=0)
+    """
+
+    input: int = 0
+    output: int = 0
+    cached: int = 0
+    written: int = 0
+    written_1h: int = 0
+
+    @classmethod
+    def read(cls, usage: Mapping[str, Any]) -> Self:
+        """Read a `usage_metadata`; the details never exceed the prompt that they are part of.
+
+        Raises:
+            ValueError: If a count is missing or negative.
+        """
+        try:
+            tokens_in, tokens_out = int(usage["input_tokens"]), int(usage["output_tokens"])
+        except (KeyError, TypeError):
+            msg = "`usage` needs `input_tokens` and `output_tokens`"
+            raise ValueError(msg) from None
+        details: dict[str, int] = {}
+        for name, count in (usage.get("input_token_details") or {}).items():
+            details[name] = int(count or 0)
+        # Some services put the name of their tier in front: `flex_cache_read`.
+        cached = sum(count for name, count in details.items() if name.endswith("cache_read"))
+        written = details.get("cache_creation", 0) + details.get("ephemeral_5m_input_tokens", 0)
+        hour = details.get("ephemeral_1h_input_tokens", 0)
+        if min(tokens_in, tokens_out, cached, written, hour) < 0:
+            msg = "`usage` holds a negative number of tokens"
+            raise ValueError(msg)
+        cached = min(cached, tokens_in)
+        hour = min(hour, tokens_in - cached)
+        return cls(tokens_in, tokens_out, cached, min(written, tokens_in - cached - hour), hour)
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.input + other.input,
+            self.output + other.output,
+            self.cached + other.cached,
+            self.written + other.written,
+            self.written_1h + other.written_1h,
+        )
+
+
+def is_cache_hit(usage: object) -> bool:
+    """Whether a message came out of LangChain's own cache: it marks such a `usage_metadata` with a cost of 0.
+
+    Example:
+        >>> is_cache_hit({"input_tokens": 9, "output_tokens": 1, "total_cost": 0})
+        True
+    """
+    return isinstance(usage, Mapping) and usage.get("total_cost") == 0
 
 
 @dataclass(frozen=True)
@@ -23,6 +93,8 @@ class Price:
         cached_input: Per million prompt tokens that the provider took from its own cache; by default as `input`.
         currency: ISO code.
         source: Where the price is from, and when.
+        cache_write: Per million prompt tokens that the provider wrote into its cache; by default as `input`.
+        cache_write_1h: The same where it keeps them for an hour; by default as `cache_write`.
 
     Raises:
         ValueError: If a price is negative or not finite.
@@ -37,43 +109,61 @@ class Price:
     cached_input: float | None = None
     currency: str = "USD"
     source: str = ""
+    cache_write: float | None = None
+    cache_write_1h: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("input", "output", "cached_input"):
+        for name in ("input", "output", "cached_input", "cache_write", "cache_write_1h"):
             value = getattr(self, name)
             if value is not None and not 0.0 <= value < math.inf:
                 msg = f"`{name}` must be a finite price per million tokens, at least 0"
                 raise ValueError(msg)
 
-    def cost(self, usage: Mapping[str, Any]) -> float:
+    def cost(self, usage: Mapping[str, Any] | Usage) -> float:
         """Return what a call cost, in `currency`.
 
         Args:
             usage: A message's `usage_metadata`: `input_tokens` and `output_tokens`, and where the provider says so
-                `input_token_details.cache_read`.
+                `input_token_details` about its cache; or a `Usage`.
 
         Raises:
             ValueError: If a count is missing or negative.
         """
-        try:
-            tokens_in, tokens_out = int(usage["input_tokens"]), int(usage["output_tokens"])
-        except (KeyError, TypeError):
-            msg = "`usage` needs `input_tokens` and `output_tokens`"
-            raise ValueError(msg) from None
-        cached = int((usage.get("input_token_details") or {}).get("cache_read") or 0)
-        if tokens_in < 0 or tokens_out < 0 or cached < 0:
-            msg = "`usage` holds a negative number of tokens"
-            raise ValueError(msg)
-        cached = min(cached, tokens_in)
-        rate = self.input if self.cached_input is None else self.cached_input
-        return ((tokens_in - cached) * self.input + cached * rate + tokens_out * self.output) / _MILLION
+        if not isinstance(usage, Usage):
+            usage = Usage.read(usage if isinstance(usage, Mapping) else {})
+        read = self.input if self.cached_input is None else self.cached_input
+        write = self.input if self.cache_write is None else self.cache_write
+        hour = write if self.cache_write_1h is None else self.cache_write_1h
+        plain = usage.input - usage.cached - usage.written - usage.written_1h
+        return (
+            plain * self.input
+            + usage.cached * read
+            + usage.written * write
+            + usage.written_1h * hour
+            + usage.output * self.output
+        ) / _MILLION
 
 
 def _openai(input_: float, output: float, cached: float | None) -> Price:
     return Price(input_, output, cached, source=f"openai.com/api/pricing, {PRICES_DATE}")
 
 
+def _anthropic(input_: float, output: float) -> Price:
+    return Price(
+        input_,
+        output,
+        cached_input=input_ / 10,
+        source=f"anthropic.com/pricing, {PRICES_DATE}",
+        cache_write=input_ * 1.25,
+        cache_write_1h=input_ * 2,
+    )
+
+
 PRICES: dict[str, Price] = {
+    "claude-3-5-haiku": _anthropic(0.80, 4.00),
+    "claude-opus-4": _anthropic(15.00, 75.00),
+    "claude-opus-4-1": _anthropic(15.00, 75.00),
+    "claude-sonnet-4": _anthropic(3.00, 15.00),
     "gpt-3.5-turbo": _openai(0.50, 1.50, None),
     "gpt-4-turbo": _openai(10.00, 30.00, None),
     "gpt-4.1": _openai(2.00, 8.00, 0.50),
@@ -88,17 +178,21 @@ PRICES: dict[str, Price] = {
 """List prices of some models, as published in `PRICES_DATE`. Pass your own `Price` for your contract."""
 
 
-def find_price(model: str) -> Price | None:
-    """Return the list price of a model by the name that its replies carry; dated names (`gpt-4o-2024-08-06`) count.
+def find_price(model: str, prices: Mapping[str, Price] | None = None) -> Price | None:
+    """Return the price of a model by the name that its replies carry; dated names (`gpt-4o-2024-08-06`) count.
+
+    Args:
+        model: The name.
+        prices: Prices by name; by default the list prices `PRICES`.
 
     Example:
         >>> find_price("gpt-4o-mini-2024-07-18") is PRICES["gpt-4o-mini"]
         True
     """
-    if model in PRICES:
-        return PRICES[model]
-    for name, price in PRICES.items():
-        rest = model.removeprefix(name + "-")
-        if rest != model and rest.replace("-", "").isdigit():
+    prices = PRICES if prices is None else prices
+    if model in prices:
+        return prices[model]
+    for name, price in prices.items():
+        if model.startswith(name) and _DATED.fullmatch(model[len(name) :]):
             return price
     return None

@@ -23,14 +23,18 @@ class Row(TypedDict):
     """What a recorder gets. Rows with one `route_id` belong together.
 
     `kind` is `route` (a decision and what was returned), `shadow` (what the small models say, and under `route` what
-    live mode would have decided), or `audit` (what the large model says about an input that was answered locally).
+    live mode would have decided), `audit` (what the large model says about an input that was answered locally), or
+    `gold` (what was true, told later: `gold`). `cut` marks a stream whose reader stopped before its end: `output` is
+    only what had come.
     """
 
-    kind: Literal["route", "shadow", "audit"]
+    kind: Literal["route", "shadow", "audit", "gold"]
     route_id: str
     router: str
     input: NotRequired[Any]
     output: NotRequired[Any]
+    cut: NotRequired[bool]
+    gold: NotRequired[str | None]
     route: NotRequired[Route]
     answers: NotRequired[list[Answer]]
     errors: NotRequired[dict[str, str]]
@@ -83,11 +87,7 @@ class JSONLRecorder:
         body: dict[str, Any] = {"time": datetime.now(UTC).isoformat()}
         body.update((key, plain(value)) for key, value in row.items())
         if not self.texts:
-            body.pop("input", None)
-            body.pop("output", None)
-            for answer in [*body.get("answers", ()), *body.get("route", {}).get("answers", ())]:
-                if not answer["probabilities"]:
-                    answer["choice"] = ""  # free text, not a label
+            drop_texts(body)
         if self.redact is not None:
             redacted = self.redact(body)
             if redacted is None:
@@ -137,6 +137,15 @@ class JSONLRecorder:
                     continue
                 if isinstance(row, dict):
                     yield row
+
+
+def drop_texts(body: dict[str, Any]) -> None:
+    """Take input and output, and answers that are free text, out of a row of plain values."""
+    body.pop("input", None)
+    body.pop("output", None)
+    for answer in [*body.get("answers", ()), *body.get("route", {}).get("answers", ())]:
+        if not answer["probabilities"]:
+            answer["choice"] = ""  # free text, not a label
 
 
 def plain(value: Any) -> Any:

@@ -18,6 +18,22 @@ if TYPE_CHECKING:
 
 Kind: TypeAlias = Literal["float", "int", "bool", "dict", "id", "label", "any"]
 
+
+def known_labels(about: Mapping[str, Any], who: str = "large") -> frozenset[str] | None:
+    """Return the labels that an answer may be, by `about["labels"]`; None where it names none.
+
+    Args:
+        about: Of a table. Its labels are a list, or lists by the names of several small models.
+        who: Whose answer: `small.<name>` has its own list where there is one; anybody else may say any of them.
+    """
+    labels = about.get("labels")
+    if isinstance(labels, Mapping):
+        own = labels.get(who.partition(".")[2]) if who.startswith("small.") else None
+        labels = own or [label for part in labels.values() for label in part or ()]
+    # Whole numbers are kept as texts in the columns, too.
+    return frozenset(label if isinstance(label, str) else str(label) for label in labels or ()) or None
+
+
 CHUNK = 8192
 """Rows that are looked at together."""
 _HASHED = 4096

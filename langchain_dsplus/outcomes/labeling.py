@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from langchain_dsplus.outcomes.columns import to_text
+from langchain_dsplus.outcomes.columns import known_labels, to_text
 from langchain_dsplus.outcomes.files import csv_rows, dump, json_lines, replacing
 
 if TYPE_CHECKING:
@@ -144,8 +144,7 @@ def _freed(cell: str) -> str:
 
 def read_gold(outcomes: Outcomes, labels: str | Path | Mapping[str, Any]) -> dict[int, str]:
     """Gold by place in the table; see `Outcomes.with_gold`."""
-    known = outcomes.about.get("labels")
-    allowed = None if not known else frozenset(known)
+    allowed = known_labels(outcomes.about)
     places = {name: place for place, name in enumerate(outcomes.values("id"))}
     before = outcomes.values("gold")
     said = {name: outcomes.values(name) for name in outcomes.columns if name == "large" or name.startswith("small")}
@@ -169,7 +168,7 @@ def read_gold(outcomes: Outcomes, labels: str | Path | Mapping[str, Any]) -> dic
         if label is None:
             continue
         if allowed is not None and label not in allowed:
-            msg = f"{where}, column 'gold': not one of the labels in `about`"
+            msg = f"{where}, column 'gold': not one of the labels in `about` (spelled exactly so, capitals too)"
             raise ValueError(msg)
         if before[place] is not None and before[place] != label:
             msg = f"{where}, column 'gold': the table already knows another label for this id"

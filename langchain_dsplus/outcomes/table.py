@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 
-from langchain_dsplus.outcomes.columns import CHUNK, Builder, Column, Labels, Numbers, Plain, build, kind_of
+from langchain_dsplus.outcomes.columns import (
+    CHUNK,
+    Builder,
+    Column,
+    Labels,
+    Numbers,
+    Plain,
+    build,
+    kind_of,
+    known_labels,
+)
 from langchain_dsplus.outcomes.files import (
     Header,
     read_csv,
@@ -66,7 +76,7 @@ class Outcomes:
         self._set(*_complete({name: build(name, values) for name, values in columns.items()}, ""), about or {})
 
     def _set(self, columns: dict[str, Column], length: int, about: Mapping[str, Any]) -> None:
-        self.about: dict[str, Any] = dict(about)
+        self.about: dict[str, Any] = {str(key): _json(value, str(key)) for key, value in about.items()}
         self._columns = columns
         self._length = length
 
@@ -174,7 +184,7 @@ class Outcomes:
         answers, judged = self._answers(who)
         if answers is None or (judged is not None and answers.empty()):
             return ~np.isnan(judged) if judged is not None else np.zeros(self._length, dtype=bool)
-        labels = self.about.get("labels")
+        labels = known_labels(self.about, who)
         return answers.within(labels) if labels else answers.known()
 
     def agree(self, one: str, other: str) -> Bools:
@@ -455,6 +465,21 @@ class Outcomes:
         write_parquet(Path(path), self._columns, self.about)
 
 
+def _json(value: Any, key: str) -> Any:
+    """A fact in `about` as plain JSON of its own: arrays, tuples and NumPy's scalars become what they stand for."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(name): _json(item, key) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_json(item, key) for item in value]
+    if not (value is None or isinstance(value, (str, bool, int, float))) or value in _INFINITE or value != value:  # noqa: PLR0124
+        msg = f"`about[{key!r}]` must be plain JSON (texts, finite numbers, lists, dicts), not {type(value).__name__}"
+        raise ValueError(msg)
+    return value
+
+
+_INFINITE = (float("inf"), float("-inf"))
 _LEAST = ("id", "small", "confidence", "large", "gold")
 
 

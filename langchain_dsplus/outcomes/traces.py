@@ -56,7 +56,7 @@ def _content(content: str | list[Any]) -> str:
     return "".join(part for part in parts if isinstance(part, str))
 
 
-_PLAIN = frozenset({"error", "not_certified", "mismatch"})
+_PLAIN = frozenset({"error", "not_certified", "mismatch", "alarm"})
 """Reasons for which a router asks with the plain prompt."""
 
 
@@ -177,7 +177,7 @@ class _Reader:
         error = row.get("error")
         if error is not None:
             said.error = _error_type(str(error))
-        elif row.get("output") is None:
+        elif row.get("output") is None or row.get("cut"):  # nobody heard the end of a stream that was cut short
             said.silent = True
         else:
             try:

@@ -20,6 +20,7 @@ from langchain_dsplus.labels import list_labels
 from langchain_dsplus.outcomes import Outcomes
 from langchain_dsplus.prompts.parser import named_label
 from langchain_dsplus.threshold.certificate import Certificate
+from langchain_dsplus.threshold.choose import ThresholdChoice
 
 _MOST_BANDS = 10
 _MISSES_PER_BAND = 5
@@ -163,7 +164,7 @@ class ConformalCandidates:
         alpha: float = 0.05,
         *,
         bands: int | Sequence[float] | None = None,
-        threshold: float | Sequence[float] | Certificate | None = None,
+        threshold: float | Sequence[float] | Certificate | ThresholdChoice | None = None,
         labels: Sequence[str] | None = None,
         model: str | None = None,
     ) -> Self:
@@ -178,8 +179,9 @@ class ConformalCandidates:
                 those that the small model was fitted on.
             alpha: Largest share of misses, in (0, 1).
             bands: How many, or their inner edges (fixed before these rows were seen), ascending.
-            threshold: Of the router, or several, or a certificate: each becomes an edge, so that the promise holds for
-                what it escalates. Chosen on other rows. None and infinity (nothing accepted) add no edge.
+            threshold: Of the router, or several, or a certificate, or what `choose_threshold` returned: each becomes an
+                edge, so that the promise holds for what it escalates. Chosen on other rows. None and infinity (nothing
+                accepted) add no edge.
             labels: All labels, in the order to return; by default `about["labels"]` of the outcomes, else those of the
                 rows' probabilities. Name those that the large model may answer and the small one lacks, too.
             model: With several small models, the name in `probabilities.<name>` and `confidence.<name>`.
@@ -194,6 +196,8 @@ class ConformalCandidates:
         about = {key: rows.about[key] for key in _ABOUT if rows.about.get(key) is not None}
         if isinstance(outcomes, Outcomes):
             about["data"] = outcomes.data_hash()
+        if isinstance(about.get("labels"), Mapping):  # by small model
+            about["labels"] = about["labels"].get(model)
         named = labels if labels is not None else about.get("labels")
         known = list_labels(named) if named is not None else rows.labels()
         if len(known) < 2:
@@ -203,8 +207,11 @@ class ConformalCandidates:
         if not any(gold is not None for gold in rows.gold):
             msg = "no row has a confidence, `probabilities` and a known `gold`: there is nothing to calibrate on"
             raise ValueError(msg)
-        if isinstance(threshold, Certificate):
-            of_model = threshold.thresholds.get(model) if model is not None else None
+        if isinstance(threshold, (Certificate, ThresholdChoice)):
+            if threshold.threshold is None and model not in threshold.thresholds:
+                msg = f"`threshold` is for several small models: name one of {list(threshold.thresholds)} as `model`"
+                raise ValueError(msg)
+            of_model = threshold.thresholds.get(model or "")
             threshold = of_model if threshold.threshold is None else threshold.threshold
         about = {**about, "labels": list(known), "rows": len(rows.gold)}
         if model is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ class ProficientClasses(list[str]):
 
 def proficient_classes(
     outcomes: Any,
-    threshold: float | None,
+    threshold: Any,
     *,
     labels: Sequence[str] | None = None,
     max_risk: float | None = 0.01,
@@ -87,7 +88,8 @@ def proficient_classes(
         outcomes: Rows with `small` (the small model's choice), `confidence` and `gold`; an iterable of mappings, or an
             object with `to_records()` that returns such rows. A row whose confidence is None (the small model failed)
             was escalated.
-        threshold: Of the small model. None and infinity accept nothing, and then no class is proficient.
+        threshold: Of the small model: a number, or what `choose_threshold` or `certify` found for one small model. None
+            and infinity accept nothing, and then no class is proficient.
         labels: The classes, in the order to return; by default those of the rows' `probabilities`, else by name.
         max_risk: Largest share of the escalated inputs that may be of a class left out, in (0, 1). None asks for no
             bound: the rule of step 1 on all rows, a rule of thumb.
@@ -102,7 +104,7 @@ def proficient_classes(
         The classes in label order, with the bound (`risk_upper`, `leaked` of `escalated`, `text`).
 
     Raises:
-        TypeError: If a row is not a mapping.
+        TypeError: If a row is not a mapping, or `threshold` no number.
         ValueError: If a row lacks a field, or an argument is out of range.
 
     Example:
@@ -118,7 +120,11 @@ def proficient_classes(
     if not 0.0 < level < 1.0 or not (max_risk is None or 0.0 < max_risk < 1.0):
         msg = "`max_risk` and `level` must lie between 0 and 1"
         raise ValueError(msg)
-    accepted, escalated, seen = _read(outcomes, threshold)
+    threshold = getattr(threshold, "threshold", threshold)
+    if not (threshold is None or (isinstance(threshold, Real) and not isinstance(threshold, bool))):
+        msg = f"`threshold` must be a number or None, not {type(threshold).__name__}"
+        raise TypeError(msg)
+    accepted, escalated, seen = _read(outcomes, None if threshold is None else float(threshold))
     if labels is not None:
         names = list(labels)
     else:

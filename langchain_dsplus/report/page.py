@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from langchain_dsplus.report.numbers import local_errors
-from langchain_dsplus.report.sections import body
+from langchain_dsplus.report.sections import WORST, body
 from langchain_dsplus.report.view import View
-from langchain_dsplus.report.words import text
+from langchain_dsplus.report.words import SPACE, text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -164,6 +164,8 @@ def _data(view: View) -> dict[str, Any]:
         "harms": count.harms.tolist(),
         "gains": count.gains.tolist(),
         "guessed": count.guessed.tolist(),
+        "worst": WORST,
+        "level": f"{100 * view.level:g}{SPACE}%",
         "loss_low": _round(view.loss_low),
         "loss_high": _round(view.loss_high),
         "quality": _round(quality, 4),

@@ -65,7 +65,8 @@
       put("accuracy-range", percent(data.accuracy_low[step]) + " to " + percent(data.accuracy_high[step]));
     }
     put("gain", points((gains - harms) / data.n));
-    put("gain-range", points(-data.loss_high[step]) + " to " + points(-data.loss_low[step]) + " points");
+    put("gain-range", data.guessed[step] ? data.worst
+      : data.level + ": " + points(-data.loss_high[step]) + " to " + points(-data.loss_low[step]) + " points");
     put("harms", whole(harms));
     put("gains", whole(gains));
     put("guessed", data.guessed[step] ? whole(data.guessed[step]) + " of the lost only for lack of gold" : "");

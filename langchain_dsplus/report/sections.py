@@ -37,6 +37,8 @@ _ANSWER_LENGTH = 200
 _INPUT_LENGTH = 1000
 _STRICT_END = 95.0  # percent of inputs that escalate at the first step of a sequence that was not started later
 _PRUNED = "always large, pruned prompt"
+WORST = "at worst: gold is missing"
+"""Stands in place of an interval where rows count as lost only since nobody knows who is right."""
 _BOOTSTRAP_ROWS = 20_000  # beyond, a bootstrap takes seconds and its intervals are thin
 
 
@@ -192,12 +194,12 @@ def _tiles(view: View, currency: Any) -> str:
             )
         )
     gap = points((gains - harms) / count.n)
-    between = f"{points(-view.loss_high[at])} to {points(-view.loss_low[at])} points"
+    between = f"{named}: {points(-view.loss_high[at])} to {points(-view.loss_low[at])} points"
     tiles.append(
         _tile(
             "Against the large model",
             _span("gain", gap) + '<span class="unit"> points</span>',
-            [f"{named}: " + _span("gain-range", between)],
+            [_span("gain-range", WORST if guessed else between)],
         )
     )
     note = f"{whole(guessed)} of the lost only for lack of gold" if guessed else ""
@@ -288,6 +290,12 @@ def _quality(view: View) -> str:
             f'<p class="soft">Gold is missing for {whole(missing)} rows, so there is no accuracy to show; the '
             "difference from the large model needs gold only where the models differ.</p>"
         )
+        if guessed := int(count.guessed.max()):
+            note += (
+                f'<p class="warn">On up to {whole(guessed)} rows the models differ and gold is missing: they count as '
+                "lost, so this curve is the worst case. Labels for the surest of them lift it (<code>dsplus label"
+                "</code>).</p>"
+            )
     elif count.known < count.n:
         note = f'<p class="soft">Accuracy over the {whole(count.known)} rows whose gold is known.</p>'
     return (
@@ -309,10 +317,13 @@ def _reliability(view: View) -> str:
     found = reliability(view.outcomes, view.rows)
     head = '<section class="card"><h2>Does confidence mean what it says?</h2>'
     if found is None:
-        return (
-            f'{head}<p class="soft">The score is no probability, and the table holds no probabilities (or no gold): '
-            "there is nothing to compare with accuracy. Thresholds work with any score.</p></section>"
+        reason = (
+            "Nobody knows yet where the small model was right: that needs gold."
+            if np.isnan(view.rows.right[0]).all()
+            else "The score is no probability, and the table holds no probabilities: there is nothing to compare with "
+            "accuracy. Thresholds work with any score."
         )
+        return f'{head}<p class="soft">{reason}</p></section>'
     plot = Plot(
         "reliability",
         "Accuracy of the small model against its confidence",
@@ -377,6 +388,8 @@ def _baselines(view: View) -> str:
                 between += f" (bounds: {whole(item.needs_gold)} rows lack gold)"
             accuracy = NONE if item.accuracy is None else percent(item.accuracy)
             gap = _gap(item.loss, item.loss_low, item.loss_high) if item.name != "always large" else NONE
+            if _guessed(view, item.name):
+                gap = NONE if item.name == "oracle" else f"at worst {points(-item.loss)}"
             lines.append((item.name, item.escalation_rate, accuracy, between, gap))
         source = "On the rows that the certificate was made on."
     else:
@@ -412,6 +425,17 @@ def _baselines(view: View) -> str:
         f'<section class="card"><h2>Is a cascade worth it?</h2><p class="soft">{source}</p><div class="scroll"><table>'
         f"{_table_head(heads)}<tbody>{body}</tbody></table></div>{_deferral(view)}</section>"
     )
+
+
+def _guessed(view: View, way: str) -> int:
+    """Rows that count as lost in a baseline of the certificate only for lack of gold, as far as the page knows."""
+    certificate, count = view.certificate, view.tally
+    if certificate is None or way == "always large":
+        return 0
+    if way == "cascade":
+        return certificate.unlabeled
+    same = certificate.about.get("data") == view.outcomes.data_hash()
+    return int(count.guessed[-1]) if same else 0
 
 
 def _gap(loss: float, low: float, high: float) -> str:

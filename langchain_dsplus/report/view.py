@@ -185,7 +185,7 @@ _STATES: dict[str, tuple[str, str, str]] = {
     "refused": (
         "beyond",
         "No promise here",
-        "The certificate is NOTCERTIFIED: nothing may stay local, and the numbers are hindsight on these rows.",
+        "The certificate is NOT_CERTIFIED: nothing may stay local, and the numbers are hindsight on these rows.",
     ),
 }
 

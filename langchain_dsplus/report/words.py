@@ -43,6 +43,16 @@ def fact(name: str, value: Any) -> str:
     return text(_without_secrets(name, value), 300)
 
 
+def has_secret(name: str, value: str) -> bool:
+    """Whether a name and its text look like those of a key or a password.
+
+    Example:
+        >>> has_secret("api_key", "x"), has_secret("large", "gpt-5-mini")
+        (True, False)
+    """
+    return bool(_HIDDEN.search(name) or _KEY_LIKE.search(value))
+
+
 def _without_secrets(name: str, value: Any) -> Any:
     if _HIDDEN.search(name):
         return "(hidden)"
@@ -115,26 +125,34 @@ def help_lines(certificate: Certificate) -> list[str]:
     lines: list[str] = []
     if reason := found.get("reason"):
         lines.append(f"Nothing was tested: {reason}.")
+    unit = "rows" if certificate.unit == "input" else "groups"
     least = found.get("least_n")
     if least is not None:
+        groups = found.get("least_groups")
+        like = "" if groups is None else f" in groups like these (about {whole(int(groups))} groups)"
         lines.append(
-            f"Below {whole(least)} rows nothing can be shown at a loss of {loss_words(certificate.max_loss)}, even if "
-            "nothing at all is lost."
+            f"Below {whole(least)} {unit}{like} nothing can be shown at a loss of {loss_words(certificate.max_loss)}, "
+            "even if nothing at all is lost."
         )
-    for share, rows in (found.get("planned_n") or {}).items():
-        if rows is None:
-            lines.append(f"{share} % local: no number of rows would show it, if losses come as they did here.")
-        else:
+    for name, part in (found.get("slices") or {}).items():
+        if part["n"] < part["least_n"]:
             lines.append(
-                f"{share} % local: about {whole(int(rows))} rows would show it, if losses come as they did here."
+                f"The slice {name} has {whole(part['n'])} {unit}, and below {whole(part['least_n'])} nothing can be "
+                "shown there."
             )
+    for share, rows in (found.get("planned_n") or {}).items():
+        planned = f"no number of {unit}" if rows is None else f"about {whole(int(rows))} {unit}"
+        lines.append(f"{share} % local: {planned} would show it, if losses come as they did here.")
     smallest = found.get("smallest_loss")
     if smallest is not None:
         at = ", ".join(
-            f"{100 * loss:.3g} at {share} % local" for share, loss in (found.get("smallest_loss_at") or {}).items()
+            f"{100 * loss:.3g} at {share} % local"
+            for share, loss in (found.get("smallest_loss_at") or {}).items()
+            if loss is not None and loss > smallest
         )
         lines.append(
-            f"The smallest loss that these rows would have shown is {100 * smallest:.3g} percentage points"
+            f"The smallest loss that these rows would have shown is {100 * smallest:.3g} percentage points, at the "
+            "strictest threshold"
             + (f" ({at})" if at else "")
             + ". That was found in sight of the rows: it is no certificate."
         )
@@ -142,6 +160,6 @@ def help_lines(certificate: Certificate) -> list[str]:
         count = int(found["labels_needed"])
         lines.append(
             f"Gold for up to {whole(count)} inputs on which the models differ: without it they count as lost. "
-            "`Outcomes.to_label` writes them to a file, the most useful first."
+            "`dsplus label` (or `Outcomes.to_label`) writes them to a file, the most useful first."
         )
     return lines

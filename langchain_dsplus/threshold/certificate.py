@@ -56,6 +56,8 @@ class Step:
         passed: Whether this and every earlier step passed all tests.
         tests: Of the named slices.
         cost: Per input: money where the table knows costs, calls of the large model otherwise.
+        disagreements: Accepted rows on which small and large model say different things, a large model that failed
+            included; None where the table has not both answers. Audits are held against it.
     """
 
     thresholds: dict[str, float]
@@ -67,6 +69,7 @@ class Step:
     passed: bool
     tests: dict[str, TestResult] = field(default_factory=dict)
     cost: float | None = None
+    disagreements: int | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,8 @@ class Certificate:
         slices: Named slices in each of which the promise holds too.
         never_local: Labels that were always escalated.
         loss: (harms - gains) / n of that step: the estimate.
-        loss_upper: Upper confidence bound of the loss, at `level`; None where the test has none.
+        loss_upper: Upper confidence bound of the loss at 1 - alpha, for this threshold as if it had been fixed
+            beforehand (the promise is `max_loss`); None where the test has none.
         steps: The whole sequence, from strict to lax.
         baselines: Other ways on the same rows.
         by_class: By the small model's choice, without a promise.
@@ -175,7 +179,7 @@ class Certificate:
     @property
     def unverifiable(self) -> tuple[str, ...]:
         """Which of `small`, `large` and `prompt` nobody can compare later, since `about` does not name them."""
-        return tuple(name for name in ("small", "large", "prompt") if self.about.get(name) is None)
+        return tuple(name for name in ("small", "large", "prompt") if _hidden(self.about.get(name)))
 
     @property
     def text(self) -> str:
@@ -190,6 +194,8 @@ class Certificate:
                 f"large model alone with its plain prompt. A procedure that says so is wrong in at most "
                 f"{self.alpha:.2%} of all cases."
             )
+            if self.unit == "group":
+                promise += " The promise is per group, one input drawn from each: large groups count as small ones do."
             if self.slices:
                 promise += f" The same holds within {', '.join(self.slices)}."
             seen = (
@@ -227,10 +233,14 @@ class Certificate:
             CertificateError: If a value differs from the one that is there.
         """
         for name, value in about.items():
-            if self.about.get(name) is not None and self.about[name] != value:
+            if not _hidden(self.about.get(name)) and self.about[name] != value:
                 msg = f"the certificate already says something else about {name!r}"
                 raise CertificateError(msg)
-        return replace(self, about={**self.about, **about})
+        bound = replace(self, about={**self.about, **about})
+        before = unnamed(self.unverifiable)
+        if before and self.verdict.endswith(before):
+            bound = replace(bound, verdict=self.verdict.removesuffix(before) + unnamed(bound.unverifiable))
+        return bound
 
     # --- JSON -------------------------------------------------------------------------------------------------------
 
@@ -278,7 +288,7 @@ class Certificate:
         Raises:
             CertificateError: If it is no certificate.
         """
-        if isinstance(source, Path) or not source.lstrip().startswith("{"):
+        if isinstance(source, Path) or source.lstrip()[:1] not in ("", "{", "["):
             source = Path(source).read_text(encoding="utf-8")
         try:
             body = json.loads(source)
@@ -292,6 +302,18 @@ _REQUIRED = (
     "status", "threshold", "thresholds", "max_loss", "level", "alpha", "p_value", "harms", "gains", "coverage", "n",
     "unit", "prompt", "about",
 )  # fmt: skip
+
+
+def _hidden(value: Any) -> bool:
+    """Whether a part is not named, or cannot be seen into; of several small models, one of them."""
+    if isinstance(value, Mapping):
+        return any(_hidden(one) for one in value.values())
+    return value is None or value == "unverifiable"
+
+
+def unnamed(parts: Sequence[str]) -> str:
+    """What a verdict says of parts that nobody can compare later."""
+    return f" Unverifiable, since `about` does not name them: {', '.join(parts)}." if parts else ""
 
 
 def _points(share: float) -> str:
@@ -347,7 +369,14 @@ def _read(values: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(msg)
     for name in ("slices", "never_local", "by_class", "by_slice"):
         if name in read:
+            kind = str if name in ("slices", "never_local") else Mapping
+            if not isinstance(read[name], list | tuple) or not all(isinstance(item, kind) for item in read[name]):
+                msg = f"`{name}` must be a list of {'texts' if kind is str else 'JSON objects'}"
+                raise TypeError(msg)
             read[name] = tuple(read[name])
+    if not isinstance(read.get("verdict", ""), str):
+        msg = "`verdict` must be a text"
+        raise TypeError(msg)
     if "baselines" in read:
         read["baselines"] = tuple(Baseline(**item) for item in read["baselines"])
     if "steps" in read:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from langchain_dsplus.threshold.certificate import Certificate, Step, TestResult
+from langchain_dsplus.threshold.choose import ThresholdChoice
 from langchain_dsplus.threshold.clusters import check_groups, clustered_p_value, clustered_upper_bound
 from langchain_dsplus.threshold.differences import Differences, coverage_grid, differences
 from langchain_dsplus.threshold.exact import count_significant, loss_upper_bound, paired_p_value
@@ -35,7 +38,7 @@ def certify(
     thresholds: Sequence[float] | None = None,
     path: Sequence[Mapping[str, float]] | None = None,
     steps: int = 50,
-    start: float | Mapping[str, float] | None = None,
+    start: float | Mapping[str, float] | ThresholdChoice | None = None,
     prompt: Literal["plain", "pruned"] = "plain",
     unit: Literal["input", "group"] = "input",
     slices: Sequence[str] = (),
@@ -66,7 +69,7 @@ def certify(
             (`coverage_path`).
         steps: Length of the default sequence.
         start: Where to start; stricter steps are not tested. With the pruned prompt it is needed: the threshold that
-            `choose_threshold` found on other rows.
+            `choose_threshold` found on other rows, or what it returned.
         prompt: What escalated rows are asked. `pruned` counts what the other prompt loses or wins there too, from the
             column `large_pruned`.
         unit: With `input` (default) the promise is per input; where the table has groups (threads, customers), a
@@ -105,7 +108,8 @@ def certify(
     }
     whole = hypotheses[_OVERALL]
 
-    records = _walk(found, sequence, hypotheses, _Costs.of(outcomes, prompt))
+    costs, disagreeing = _Costs.of(outcomes, found, prompt), _disagreeing(outcomes, found)
+    records = _walk(found, sequence, hypotheses, costs, disagreeing)
     passed = min(hypothesis.leading(max_loss, alpha) for hypothesis in hypotheses.values())
     for place in range(min(passed + 1, len(records))):  # one more is shown: the step that failed
         results = {name: hypothesis.result(place, max_loss) for name, hypothesis in hypotheses.items()}
@@ -118,8 +122,13 @@ def certify(
     outcomes.about["certifications"] = earlier + 1
     outcomes.about["data"] = outcomes.data_hash()
 
-    certified = passed > 0
-    chosen = _choose(records[:passed], error_cost, whole.n) if certified else 0
+    # A first step at infinity (pruned prompt) accepts nothing: that it passes shows no threshold.
+    idle = sum(not _accepts(record.thresholds) for record in records)
+    certified = passed > idle
+    if certified:
+        chosen = idle + _choose(records[idle:passed], error_cost, whole.n)
+    else:
+        chosen = min(idle, len(records) - 1) if passed == idle else 0
     shown = records[chosen] if records else None
     nothing = dict.fromkeys((model.name for model in found.models), math.inf)
     final = shown.thresholds if certified and shown is not None else nothing
@@ -138,7 +147,7 @@ def certify(
         n=whole.n,
         unit=unit,
         prompt=prompt,
-        about=dict(outcomes.about),
+        about=copy.deepcopy(outcomes.about),
         certification=earlier + 1,
         slices=tuple(name for name in hypotheses if name != _OVERALL),
         never_local=tuple([never_local] if isinstance(never_local, str) else never_local),
@@ -154,7 +163,7 @@ def certify(
     certificate = replace(certificate, baselines=baselines(outcomes, found, certificate, whole.rows))
     if not certified:
         refused = next((hypothesis.refused for hypothesis in hypotheses.values() if hypothesis.refused), None)
-        certificate = replace(certificate, help=what_would_help(found, certificate, whole.rows, refused))
+        certificate = replace(certificate, help=what_would_help(found, certificate, hypotheses, refused))
     return replace(certificate, verdict=give_verdict(certificate))
 
 
@@ -168,8 +177,8 @@ def _check(max_loss: float, level: float, steps: int, error_cost: float, unit: s
     if not 0.5 <= level < 1.0:
         msg = f"`level` must lie in [0.5, 1), not {level}"
         raise ValueError(msg)
-    if steps < 1:
-        msg = "`steps` must be at least 1"
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        msg = "`steps` must be a whole number, at least 1"
         raise ValueError(msg)
     if not (error_cost >= 0.0 and math.isfinite(error_cost)):
         msg = "`error_cost` must be a number, at least 0"
@@ -206,7 +215,7 @@ def _sequence(  # noqa: PLR0917
     thresholds: Sequence[float] | None,
     path: Sequence[Mapping[str, float]] | None,
     steps: int,
-    start: float | Mapping[str, float] | None,
+    start: float | Mapping[str, float] | ThresholdChoice | None,
     prompt: str,
 ) -> list[dict[str, float]]:
     """The thresholds to test, strict to lax, fixed without the labels."""
@@ -228,18 +237,30 @@ def _sequence(  # noqa: PLR0917
         sequence = [{names[0]: _number(value)} for value in thresholds]
     else:
         sequence = [{names[0]: value} for value in coverage_grid(found.models[0].confidence, steps)]
+    if not sequence and (thresholds is not None or path is not None):
+        msg = f"`{'path' if thresholds is None else 'thresholds'}` is empty: it needs at least one step"
+        raise ValueError(msg)
     for name in names:
         values = [step[name] for step in sequence]
         if any(later > earlier for earlier, later in pairwise(values)):
             msg = f"the thresholds of {name!r} must go from strict to lax: none may be higher than the one before"
             raise ValueError(msg)
+    if isinstance(start, ThresholdChoice):
+        start = start.thresholds if start.threshold is None else start.threshold
     if start is not None:
         first = _place(start, names) if isinstance(start, Mapping) else {names[0]: _number(start)}
         if set(first) != set(names):
             msg = f"`start` must be a dict from {names} to thresholds"
             raise ValueError(msg)
         sequence = [first, *(step for step in sequence if step != first and _laxer(step, first))]
+    if prompt == "plain":  # where nothing is accepted nothing can be lost: no test is needed, and none shows anything
+        sequence = [step for step in sequence if _accepts(step)]
     return sequence
+
+
+def _accepts(step: Mapping[str, float]) -> bool:
+    """Whether a step's thresholds accept anything at all."""
+    return any(value < math.inf for value in step.values())
 
 
 def _laxer(step: Mapping[str, float], than: Mapping[str, float]) -> bool:
@@ -254,10 +275,11 @@ def _place(step: Any, names: Sequence[str]) -> dict[str, float]:
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.floating)) or math.isnan(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)) or math.isnan(value):
         msg = "a threshold must be a number"
         raise ValueError(msg)
-    return float(value)
+    # As the router reads it: minus infinity is no JSON, and accepts no more.
+    return max(float(value), -sys.float_info.max)
 
 
 def _masks(outcomes: Outcomes, slices: Sequence[str]) -> dict[str, Bools]:
@@ -371,10 +393,25 @@ class _Hypothesis:
         return loss_upper_bound(self.harms[place], self.gains[place], self.n, 1.0 - alpha)
 
 
+def _disagreeing(outcomes: Outcomes, found: Differences) -> list[Bools] | None:
+    """By small model, the rows that it answers otherwise than the large one; None where an answer is no column."""
+    several = len(found.models) > 1 or f"confidence.{found.models[0].name}" in outcomes
+    columns = [f"small.{model.name}" if several else "small" for model in found.models]
+    if "large" not in outcomes or any(column not in outcomes for column in columns):
+        return None
+    large = outcomes["large"]
+    failed = np.fromiter((value is None for value in large), dtype=bool, count=len(large))
+    return [np.asarray(outcomes[column] != large, dtype=bool) | failed for column in columns]
+
+
 def _walk(
-    found: Differences, sequence: Sequence[dict[str, float]], hypotheses: Mapping[str, _Hypothesis], costs: _Costs
+    found: Differences,
+    sequence: Sequence[dict[str, float]],
+    hypotheses: Mapping[str, _Hypothesis],
+    costs: _Costs,
+    disagreeing: Sequence[Bools] | None,
 ) -> list[Step]:
-    """Count harms, gains and costs at every step."""
+    """Count harms, gains, disagreements and costs at every step."""
     whole = hypotheses[_OVERALL]
     records = []
     for thresholds in sequence:
@@ -382,6 +419,10 @@ def _walk(
         for hypothesis in hypotheses.values():
             hypothesis.add(loss)
         mine = accepted[whole.rows]
+        differing = None
+        if disagreeing is not None:
+            who = found.who(thresholds)[0] if len(found.models) > 1 else np.where(accepted, 0, -1)
+            differing = sum(int((other & (who == place) & whole.rows).sum()) for place, other in enumerate(disagreeing))
         records.append(
             Step(
                 thresholds=dict(thresholds),
@@ -391,7 +432,8 @@ def _walk(
                 gains=whole.gains[-1],
                 p_value=None,
                 passed=False,
-                cost=costs.per_input(accepted, whole.rows),
+                cost=costs.per_input(found, thresholds, whole.rows),
+                disagreements=differing,
             )
         )
     return records
@@ -407,21 +449,36 @@ class _Costs:
     always: Any
     escalated: Any
 
+    each: tuple[Any, ...]
+    """What each of several small models costs where a row reaches it."""
+
     @classmethod
-    def of(cls, outcomes: Outcomes, prompt: str) -> _Costs:
+    def of(cls, outcomes: Outcomes, found: Differences, prompt: str) -> _Costs:
         column = "cost_large_pruned" if prompt == "pruned" and "cost_large_pruned" in outcomes else "cost_large"
         n = len(outcomes)
-        always = np.zeros(n)
-        if "cost_small" in outcomes:
-            always = np.nan_to_num(outcomes["cost_small"])
         if column not in outcomes:
-            return cls(np.zeros(n), np.ones(n))
+            return cls(np.zeros(n), np.ones(n), ())
+
+        def small(name: str) -> Any:
+            return np.nan_to_num(outcomes[name]) if name in outcomes else np.zeros(n)
+
+        names = [model.name for model in found.models]
+        each = tuple(small(f"cost_small.{name}") for name in names) if names != ["small"] else ()
         costs = np.asarray(outcomes[column], dtype=np.float64)
         known = ~np.isnan(costs)
-        return cls(always, np.where(known, costs, costs[known].mean() if known.any() else 1.0))
+        escalated = np.where(known, costs, costs[known].mean() if known.any() else 1.0)
+        return cls(small("cost_small"), escalated, each)
 
-    def per_input(self, accepted: Bools, rows: Bools) -> float:
-        return float((self.always + np.where(accepted, 0.0, self.escalated))[rows].mean())
+    def per_input(self, found: Differences, thresholds: Mapping[str, float], rows: Bools) -> float:
+        who, _ = found.who(thresholds)
+        costs = self.always + np.where(who >= 0, 0.0, self.escalated)
+        reached = np.ones(len(who), dtype=bool)
+        for place, paid in enumerate(self.each):
+            costs = costs + np.where(reached & ((who < 0) | (who >= place)), paid, 0.0)
+            model = found.models[place]
+            reached &= ~np.isneginf(model.confidence)
+            reached &= ~(model.barred & (model.confidence > thresholds[model.name]))
+        return float(costs[rows].mean())
 
 
 def _choose(certified: Sequence[Step], error_cost: float, n: int) -> int:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
+from langchain_dsplus.outcomes.columns import known_labels
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -133,20 +135,23 @@ def differences(
     if not len(outcomes):
         msg = "`outcomes` has no rows"
         raise ValueError(msg)
-    labels = outcomes.about.get("labels")
-    known = None if not labels else frozenset(labels)
     barred = frozenset([never_local] if isinstance(never_local, str) else never_local)
+    if (known := known_labels(outcomes.about)) is not None and not barred <= known:
+        msg = f"`never_local` names labels that are not in `about['labels']`: {sorted(barred - known)}"
+        raise ValueError(msg)
     names = model_names(outcomes)
     models = []
     for name in names:
         suffix = "" if names == ["small"] else f".{name}"
         column = f"small{suffix}"
         said = outcomes[column] if column in outcomes else None  # noqa: SIM401 - no dict
+        if said is not None and f"{column}_ok" in outcomes and all(answer is None for answer in said):
+            said = None  # no answers were kept, only who was right
         confidence = np.asarray(outcomes[f"confidence{suffix}"], dtype=np.float64)
         usable = np.isfinite(confidence)
         if said is not None:
             usable &= np.fromiter((answer is not None for answer in said), dtype=bool, count=len(said))
-            if known is not None:
+            if (known := known_labels(outcomes.about, column)) is not None:
                 usable &= np.fromiter((answer in known for answer in said), dtype=bool, count=len(said))
         blocked = np.zeros(len(confidence), dtype=bool)
         if barred:
@@ -178,13 +183,21 @@ def _losses(outcomes: Outcomes, who: str) -> tuple[Losses, Bools]:
         agree = np.asarray(mine == other, dtype=bool) & present
     valid = outcomes.valid("large") if "large" in outcomes else ~np.isnan(large)
     worst = np.where(agree, 0.0, np.where(valid, worst, np.maximum(worst, 0.0)))
-    unlabeled = ~agree & (worst > 0.0) & (np.isnan(answer) | np.isnan(large))
+    # Gold helps where it is missing; where only verdicts are kept, one of those.
+    missing = np.fromiter((gold is None for gold in outcomes["gold"]), dtype=bool, count=len(worst))
+    open_ = np.zeros(len(worst), dtype=bool)
+    for name, right in ((who, answer), ("large", large)):
+        open_ |= np.isnan(right) & (missing | (name not in outcomes))
+    unlabeled = ~agree & (worst > 0.0) & open_
     return worst.astype(np.int8), unlabeled
 
 
 def _correct(outcomes: Any, who: str) -> Floats:
     """Who was right: an answer outside the labels was wrong, whatever gold says."""
-    return np.asarray(outcomes.correct(who), dtype=np.float64)
+    try:
+        return np.asarray(outcomes.correct(who), dtype=np.float64)
+    except KeyError as error:
+        raise ValueError(error.args[0]) from None
 
 
 def coverage_grid(confidence: Any, steps: int = 50) -> list[float]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from langchain_dsplus.threshold.certificate import Baseline
+from langchain_dsplus.threshold.certificate import Baseline, unnamed
+from langchain_dsplus.threshold.clusters import clustered_upper_bound, least_groups
 from langchain_dsplus.threshold.curves import accuracy_interval
 from langchain_dsplus.threshold.exact import least_rows, loss_interval, loss_upper_bound
 from langchain_dsplus.threshold.planning import plan_sample_size
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from langchain_dsplus.outcomes import Outcomes
-    from langchain_dsplus.threshold.certificate import Certificate, Step
+    from langchain_dsplus.threshold.certificate import Certificate
     from langchain_dsplus.threshold.differences import Differences
 
     Bools: TypeAlias = NDArray[np.bool_]
@@ -40,49 +41,88 @@ def baselines(outcomes: Outcomes, found: Differences, certificate: Certificate, 
         certificate: What was certified.
         rows: Which rows count, shape (n,).
     """
-    large = outcomes.correct("large")[rows]
-    nothing = {model.name: math.inf for model in found.models}
     everything = {model.name: -math.inf for model in found.models}
+    nothing = {model.name: math.inf for model in found.models}
+    large = outcomes.correct("large")
     local, inside, _ = found.at(everything)
-    cascade, accepted, _ = found.at(certificate.thresholds if certificate.certified else nothing)
-    if not certificate.certified:  # then the large model gets the plain prompt
-        cascade = np.zeros_like(cascade)
-    inside, accepted = inside[rows], accepted[rows]
-    coverage = float(accepted.mean())
-    best = np.minimum(local, 0)
-    # The oracle keeps local what it may: all but the harms.
-    asked = 1.0 - float((inside & (local[rows] <= 0)).mean())
-    plain = np.zeros_like(local)
-    cascade_, local_, best_ = cascade[rows], local[rows], best[rows]
-    return (
-        _baseline("always large", 1.0, large, plain[rows]),
-        _baseline("always small", 1.0 - float(inside.mean()), large, local_),
-        _baseline("random at equal budget", 1.0 - coverage, large, local_, share=coverage),
-        _baseline("oracle", asked, large, best_),
-        _baseline("cascade", 1.0 - coverage, large, cascade_),
+    small = _right(outcomes, found, everything, large)
+    if certificate.certified:
+        lost, accepted, _ = found.at(certificate.thresholds)
+        cascade = _right(outcomes, found, certificate.thresholds, large)
+    else:  # then the large model gets the plain prompt
+        accepted, cascade = found.who(nothing)[0] >= 0, large
+        lost = np.zeros_like(local)
+    if found.prompt == "pruned":  # these ways know no other prompt
+        small = np.where(inside, small, large)
+        local = np.where(inside, local, 0).astype(np.int8)
+    either = np.where((large == 1.0) | (small == 1.0), 1.0, np.where(np.isnan(large + small), np.nan, 0.0))
+    counts = rows & _answered(outcomes, large)
+    coverage = float(accepted[rows].mean())
+    ways = (
+        ("always large", 1.0, large, np.zeros_like(local), 1.0),
+        ("always small", 1.0 - float(inside[rows].mean()), small, local, 1.0),
+        ("random at equal budget", 1.0 - coverage, small, local, coverage),
+        # The oracle keeps local what it may: all but the harms.
+        ("oracle", 1.0 - float((inside & (local <= 0))[rows].mean()), either, np.minimum(local, 0), 1.0),
+        ("cascade", 1.0 - coverage, cascade, lost, 1.0),
+    )
+    return tuple(
+        _baseline(name, asked, right[counts], large[counts], loss[rows], share=share)
+        for name, asked, right, loss, share in ways
     )
 
 
-def _baseline(name: str, asked: float, large: Floats, loss: NDArray[np.int8], *, share: float = 1.0) -> Baseline:
-    """One way: right where the large model is, less the loss; of which only a share counts for a random choice."""
-    n = len(loss)
+def _right(outcomes: Outcomes, found: Differences, thresholds: Mapping[str, float], large: Floats) -> Floats:
+    """Whether the cascade is right, shape (n,); NaN where nobody knows."""
+    who, failed = found.who(thresholds)
+    right = np.where(failed, large, outcomes.correct("large_pruned") if found.prompt == "pruned" else large)
+    for place, model in enumerate(found.models):
+        mine = who == place
+        right[mine] = outcomes.correct(_column(found, model.name))[mine]
+    return right
+
+
+def _column(found: Differences, name: str) -> str:
+    """Where the answers of a small model stand; one of several may be named `small`, too."""
+    return "small" if [model.name for model in found.models] == ["small"] else f"small.{name}"
+
+
+def _answered(outcomes: Outcomes, large: Floats) -> Bools:
+    """Where the large model gave an answer: an outage tells nothing about its accuracy, and no label mends that."""
+    if "large" not in outcomes:
+        return np.ones(len(large), dtype=bool)
+    said = np.fromiter((value is not None for value in outcomes["large"]), dtype=bool, count=len(large))
+    return said | ~np.isnan(large)
+
+
+def _baseline(
+    name: str, asked: float, right: Floats, large: Floats, loss: NDArray[np.int8], *, share: float
+) -> Baseline:
+    """One way: who is right in a share of the rows, drawn at random, and the large model in the others."""
+    n, counted = len(loss), len(right)
     harms, gains = int((loss > 0).sum()), int((loss < 0).sum())
     low, high = loss_interval(harms, gains, n, _INTERVAL)
-    right = large - loss
-    unknown = int(np.isnan(large).sum())
-    known = np.clip(np.nan_to_num(large), 0, 1)
-    mean = float(known.mean()) - share * (harms - gains) / n
-    if unknown:
-        bounds = max(mean, 0.0), min(mean + unknown / n, 1.0)
-    elif share < 1.0:
-        half = 1.96 * math.sqrt(float(known.var() + share * loss.astype(np.float64).var()) / n)
+    unknown = int(np.isnan((right if share else 0.0) + (large if share < 1.0 else 0.0)).sum())
+    ends = (
+        [0.0, 1.0]
+        if not counted
+        else [
+            float((share * np.nan_to_num(right, nan=worst) + (1.0 - share) * np.nan_to_num(large, nan=worst)).mean())
+            for worst in (0.0, 1.0)
+        ]
+    )
+    mean = ends[0]
+    if unknown or not counted:
+        bounds = ends[0], ends[1]
+    elif 0.0 < share < 1.0:
+        half = 1.96 * math.sqrt(mean * (1.0 - mean) / counted)
         bounds = max(mean - half, 0.0), min(mean + half, 1.0)
     else:
-        bounds = accuracy_interval(round(float(np.clip(right, 0, 1).sum())), n, level=_INTERVAL)
+        bounds = accuracy_interval(round(mean * counted), counted, level=_INTERVAL)
     return Baseline(
         name=name,
         escalation_rate=asked,
-        accuracy=None if unknown else mean,
+        accuracy=None if unknown or not counted else mean,
         low=bounds[0],
         high=bounds[1],
         loss=share * (harms - gains) / n,
@@ -94,7 +134,7 @@ def _baseline(name: str, asked: float, large: Floats, loss: NDArray[np.int8], *,
 
 def by_class(outcomes: Outcomes, found: Differences, thresholds: Mapping[str, float]) -> tuple[dict[str, Any], ...]:
     """Return coverage, harms and gains by the (first) small model's choice; a table without a promise."""
-    column = "small" if found.models[0].name == "small" else f"small.{found.models[0].name}"
+    column = _column(found, found.models[0].name)
     if column not in outcomes:
         return ()
     return _table("class", outcomes.values(column), found, thresholds)
@@ -137,56 +177,104 @@ def _table(
 
 
 def what_would_help(
-    found: Differences, certificate: Certificate, rows: Bools, refused: str | None = None
+    found: Differences, certificate: Certificate, parts: Mapping[str, Any], refused: str | None = None
 ) -> dict[str, Any]:
     """Return what would help: rows, labels, another loss. All of it is exploratory: it was read off these rows.
 
+    Args:
+        found: The table's losses.
+        certificate: The refusal.
+        parts: What was tested, by name (the whole is ""): rows, counts and sums of each step, sizes of groups.
+        refused: Why a test refused, where one did.
+
     Returns:
-        `least_n`: rows below which nothing can be shown. `planned_n`: by coverage in percent, rows that would show it
-        with probability .8 at the rates seen here; None where the loss seen is too large. `smallest_loss`: the smallest
-        `max_loss` that these rows would have shown, and `smallest_loss_at` the same by coverage. `labels_needed`:
-        disagreements without gold. `reason`: why nothing was tested, where that is so.
+        `least_n`: rows (groups with `unit="group"`) below which nothing can be shown. `planned_n`: by coverage in
+        percent, rows that would show it with probability .8 at the rates seen here; None where the loss seen is too
+        large. `smallest_loss`: the smallest `max_loss` that these rows would have shown, and `smallest_loss_at` the
+        same by coverage. `labels_needed`: disagreements without gold. With groups `least_groups`, with named slices
+        `slices`: the rows of each, and the fewest that it needs. `reason`: why nothing was tested, where that is so.
     """
-    n, alpha = certificate.n, certificate.alpha
-    least = least_rows(certificate.max_loss, 1.0 - alpha)
+    level = 1.0 - certificate.alpha
+    whole = parts[""]
     planned: dict[str, int | None] = {}
-    smallest: dict[str, float] = {}
-    worst = 0.0
+    smallest: dict[str, float | None] = {}
+    worst = dict.fromkeys(parts, 0.0)
     remaining = [25, 50, 75]
     for place, step in enumerate(certificate.steps):
+        for name, part in parts.items():
+            if part.sizes is None and place:  # the asymptotic bound: the exact one takes long, and these are many
+                interval = loss_interval(part.harms[place], part.gains[place], part.n, 2.0 * level - 1.0)
+                worst[name] = max(worst[name], interval[1])
         if place == 0:
-            smallest["any"] = worst = _shown(step, n, 1.0 - alpha)
-        else:  # the asymptotic bound: the exact one takes a tenth of a second, and these are many
-            worst = max(worst, loss_interval(step.harms, step.gains, n, 1.0 - 2.0 * alpha)[1])
+            worst = {name: _shown(part, 0, level) for name, part in parts.items()}
+            smallest["any"] = None if refused else max(worst.values())
         while remaining and step.coverage >= remaining[0] / 100.0 - 0.01:
-            plan = plan_sample_size(
-                certificate.max_loss, 1.0 - alpha, harm_rate=step.harms / n, gain_rate=step.gains / n
-            )
-            planned[str(remaining[0])] = plan.n
-            smallest[str(remaining[0])] = worst
-            remaining.pop(0)
-    unlabeled = np.zeros(len(rows), dtype=bool)
-    for model in found.models:
-        unlabeled |= model.unlabeled
+            coverage = str(remaining.pop(0))
+            plans = [_planned(part, place, certificate.max_loss, level, whole.n) for part in parts.values()]
+            planned[coverage] = None if None in plans else max(plan for plan in plans if plan is not None)
+            at = [_shown(part, place, level) for part in parts.values() if part.sizes is not None]
+            smallest[coverage] = None if refused else max([*worst.values(), *at])
+    least = {name: _least(part, certificate.max_loss, level) for name, part in parts.items()}
+    unlabeled = np.zeros(found.n, dtype=bool)
+    if any(model.unlabeled.any() for model in found.models) or found.escalated_unlabeled.any():
+        for step in certificate.steps:
+            unlabeled |= found.at(step.thresholds)[2]
     help_: dict[str, Any] = {
-        "least_n": least,
+        "least_n": least[""],
         "planned_n": planned,
         "smallest_loss": smallest.pop("any", None),
         "smallest_loss_at": smallest,
-        "labels_needed": int((unlabeled & rows).sum()),
+        "labels_needed": int((unlabeled & whole.rows).sum()),
         "note": "Read off these rows, so exploratory: it is a plan for new rows, not a result.",
     }
+    if whole.sizes is not None:
+        help_["least_groups"] = least_groups(whole.sizes, certificate.max_loss, level)
+    if len(parts) > 1:
+        help_["slices"] = {name: {"n": part.n, "least_n": least[name]} for name, part in parts.items() if name}
     if refused:
         help_["reason"] = refused
     elif not certificate.steps:
-        help_["reason"] = "no row has a small model's answer to accept"
+        usable = any(bool(np.isfinite(model.confidence).any()) for model in found.models)
+        help_["reason"] = (
+            "the thresholds accept nothing, so there is nothing to test"
+            if usable
+            else "no row has a small model's answer to accept"
+        )
     return help_
 
 
-def _shown(step: Step, n: int, level: float) -> float:
-    if n > 20_000:  # the exact bound takes seconds there, and differs in the fifth digit
-        return max(loss_interval(step.harms, step.gains, n, 2.0 * level - 1.0)[1], 0.0)
-    return loss_upper_bound(step.harms, step.gains, n, level)
+def _least(part: Any, max_loss: float, level: float) -> int:
+    """Fewest rows of a part at which anything can be shown."""
+    if part.sizes is None:
+        return least_rows(max_loss, level)
+    return math.ceil(least_groups(part.sizes, max_loss, level) * float(np.mean(part.sizes)))
+
+
+def _planned(part: Any, place: int, max_loss: float, level: float, n: int) -> int | None:
+    """Rows of the whole table at which a part would pass at this step, at the rates seen; None where none would do."""
+    harms, gains = part.harms[place], part.gains[place]
+    rows = plan_sample_size(max_loss, level, harm_rate=harms / part.n, gain_rate=gains / part.n).n
+    if rows is None:
+        return None
+    if part.sizes is not None:
+        # Rows of a group resemble each other: as many more are needed as the sums of groups vary more than rows would.
+        loss = (harms - gains) / part.n
+        single = harms + gains - part.n * loss * loss
+        if single > 0.0:
+            spread = float(((part.sums[place] - loss * part.sizes) ** 2).sum())
+            rows = math.ceil(rows * max(spread / single, 1.0))
+        rows = max(rows, _least(part, max_loss, level))
+    return rows if part.n == n else math.ceil(rows * n / part.n)
+
+
+def _shown(part: Any, place: int, level: float) -> float:
+    if part.refused:
+        return 1.0
+    if part.sizes is not None:
+        return clustered_upper_bound(part.sums[place], part.sizes, level)
+    if part.n > 20_000:  # the exact bound takes seconds there, and differs in the fifth digit
+        return max(loss_interval(part.harms[place], part.gains[place], part.n, 2.0 * level - 1.0)[1], 0.0)
+    return loss_upper_bound(part.harms[place], part.gains[place], part.n, level)
 
 
 # --- words ----------------------------------------------------------------------------------------------------------
@@ -196,28 +284,41 @@ def give_verdict(certificate: Certificate) -> str:
     """Return the verdict: `CASCADE: ...`, `DO NOT CASCADE: ...` or `NOT ENOUGH DATA: ...`, with the reason."""
     rows = {baseline.name: baseline for baseline in certificate.baselines}
     small, random, cascade = rows["always small"], rows["random at equal budget"], rows["cascade"]
+    if certificate.certified and certificate.coverage == 0.0:
+        return "NOT ENOUGH DATA: the threshold passes, but it lies above all scores seen here, so nothing stays local."
     if certificate.certified:
-        if cascade.escalation_rate <= small.escalation_rate + 1e-9:
-            return (
-                "DO NOT CASCADE: the small model alone passes the same test, so nothing needs to be escalated. It "
+        # Of several small models the first alone was not tested.
+        if len(certificate.thresholds) == 1 and cascade.escalation_rate <= small.escalation_rate + 1e-9:
+            rest = "nothing"
+            if small.escalation_rate > 0.0:
+                rest = f"nothing but the {small.escalation_rate:.1%} of inputs that may not stay local"
+            words = (
+                f"DO NOT CASCADE: the small model alone passes the same test, so {rest} needs to be escalated. It "
                 f"loses {_loss(small)}. {_accuracies(rows)} To buy accuracy with calls, certify with `error_cost`."
             )
-        words = (
-            f"CASCADE: {certificate.coverage:.1%} of inputs need no call of the large model, at a loss of "
-            f"{_loss(cascade)}. Always small would lose {_loss(small)}, and as many inputs kept local at random "
-            f"{_loss(random)}. {_accuracies(rows)}"
-        )
-        if certificate.unverifiable:
-            words += f" Unverifiable, since `about` does not name them: {', '.join(certificate.unverifiable)}."
-        return words
+        else:
+            words = (
+                f"CASCADE: {certificate.coverage:.1%} of inputs need no call of the large model, at a loss of "
+                f"{_loss(cascade)}. Always small would lose {_loss(small)}, and as many inputs kept local at random "
+                f"{_loss(random)}. {_accuracies(rows)}"
+            )
+        return words + unnamed(certificate.unverifiable)
     help_ = certificate.help or {}
     if reason := help_.get("reason"):
         return f"NOT ENOUGH DATA: {reason}."
+    unit = "rows" if certificate.unit == "input" else "groups"
+    groups = "" if "least_groups" not in help_ else f" in groups like these (about {help_['least_groups']:,} groups)"
     if certificate.n < help_["least_n"]:
         return (
-            f"NOT ENOUGH DATA: {certificate.n:,} rows, and below {help_['least_n']:,} nothing can be shown at a loss "
-            f"of {certificate.max_loss:.2%}."
+            f"NOT ENOUGH DATA: {certificate.n:,} {unit}, and below {help_['least_n']:,}{groups} nothing can be shown "
+            f"at a loss of {certificate.max_loss:.2%}."
         )
+    for name, part in help_.get("slices", {}).items():
+        if part["n"] < part["least_n"]:
+            return (
+                f"NOT ENOUGH DATA: {part['n']:,} {unit} in slice {name}, and below {part['least_n']:,} nothing can be "
+                f"shown there at a loss of {certificate.max_loss:.2%}."
+            )
     if certificate.unlabeled and help_["labels_needed"]:
         return (
             f"NOT ENOUGH DATA: {help_['labels_needed']:,} disagreements have no gold and count as lost. Fill in those "
@@ -225,6 +326,8 @@ def give_verdict(certificate: Certificate) -> str:
         )
     useful = [step for step in certificate.steps if step.coverage >= _USEFUL]
     lows = [loss_interval(step.harms, step.gains, certificate.n, _INTERVAL)[0] for step in useful]
+    if certificate.groups is not None and certificate.unit == "input":
+        lows = []  # these intervals are for rows that count singly
     if lows and min(lows) > certificate.max_loss:
         return (
             f"DO NOT CASCADE: wherever {_USEFUL:.0%} of inputs or more stay local, the loss is above "
@@ -232,13 +335,14 @@ def give_verdict(certificate: Certificate) -> str:
         )
     planned = [n for n in help_["planned_n"].values() if n is not None]
     more = (
-        f"About {min(planned):,} rows would do at the rates seen here"
+        f"About {min(planned):,} {unit} would do at the rates seen here"
         if planned
         else "At the rates seen here no number would do"
     )
+    also = " over all and in each named slice" if certificate.slices else ""
     return (
-        f"NOT ENOUGH DATA: on {certificate.n:,} rows no share could be shown to lose less than "
-        f"{certificate.max_loss:.2%}. {more}."
+        f"NOT ENOUGH DATA: on {certificate.n:,} {unit} no share could be shown to lose less than "
+        f"{certificate.max_loss:.2%}{also}. {more}."
     )
 
 
@@ -249,6 +353,8 @@ def _loss(baseline: Baseline) -> str:
 
 def _accuracies(rows: Mapping[str, Baseline]) -> str:
     large = rows["always large"]
+    if large.accuracy is None and not large.needs_gold:
+        return "The large model answered none of the rows."
     if large.accuracy is None:
         return f"How accurate each is needs {large.needs_gold:,} more labels."
     shown = ", ".join(

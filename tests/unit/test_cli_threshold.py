@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import re
 import threading
 from pathlib import Path
@@ -94,8 +95,8 @@ def test_certify_writes_the_certificate_and_counts_it_in_the_table(run, tmp_path
     back = getattr(Outcomes, f"from_{suffix}")(path)
     assert back.about["certifications"] == 1
     assert back.to_records() == table().to_records()
-    second = run("certify", path, "-o", output, "--max-loss", "0.02")
-    assert Certificate.from_json(output).alpha == pytest.approx(0.025)
+    second = run("certify", path, "-o", tmp_path / "d.json", "--max-loss", "0.02")
+    assert Certificate.from_json(tmp_path / "d.json").alpha == pytest.approx(0.025)
     assert "was used 2 times to certify" in says(second)
 
 
@@ -165,6 +166,17 @@ def test_where_the_count_cannot_be_written_there_is_no_certificate(run, tmp_path
         (["fine.jsonl", "--about", "certifications=0"], "--about takes NAME=VALUE"),
         (["fine.jsonl", "--path", "broken.csv"], "must hold a JSON list"),
         (["fine.jsonl", "-o", "fine.jsonl"], "--output is the table itself"),
+        (["fine.jsonl", "-o", "other.csv"], "a certificate is JSON"),
+        (["fine.jsonl", "-o", "used.json"], "used.json is there already"),
+        (["fine.jsonl", "-o", "nowhere/c.json"], "there is no such folder"),
+        (["fine.jsonl", "--never-local", "c7"], "--never-local c7: not one of the labels"),
+        (["foreign.jsonl"], "no row's 'small' is one of the labels"),
+        (["plain.csv", "--labels", "foreign.txt"], "no row's 'small' is one of the labels"),
+        (["fine.jsonl", "--about", "api_key=secret"], "looks like a key"),
+        (["fine.jsonl", "--about", "note=sk-secretsecretsecretsecret"], "looks like a key"),
+        (["semicolons.csv"], "Its cells are not separated by commas"),
+        (["named.csv"], "has the columns small, confidence, large"),
+        (["routes.jsonl"], "A recorder wrote this"),
     ],
 )
 def test_errors_of_certify_are_one_line(run, tmp_path, monkeypatch, arguments, error):
@@ -174,6 +186,13 @@ def test_errors_of_certify_are_one_line(run, tmp_path, monkeypatch, arguments, e
     Path("outcomes.txt").write_text("x")
     Path("broken.jsonl").write_text("secret words\n")
     Path("broken.csv").write_text("small,confidence,large,gold\na,secret,a,a\n")
+    Path("used.json").write_text("{}")
+    Path("plain.csv").write_text("small,confidence,large,gold\na,0.5,a,a\n")
+    Path("foreign.txt").write_text("x\ny\n")
+    Outcomes.from_csv("plain.csv", about={"labels": ["x", "y"]}).to_jsonl("foreign.jsonl")
+    Path("semicolons.csv").write_text("small;confidence;large;gold\na;0,5;a;secret\n")
+    Path("named.csv").write_text("prediction,score,gpt,label\na,0.5,a,secret\n")
+    Path("routes.jsonl").write_text('{"kind": "route", "route_id": "1", "input": "secret"}\n')
     result = run("certify", *arguments)
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith("Error: ")
@@ -183,8 +202,100 @@ def test_errors_of_certify_are_one_line(run, tmp_path, monkeypatch, arguments, e
     assert Path("fine.jsonl").read_bytes() == before
 
 
+def test_a_certificate_that_no_router_takes_yet_says_so(run, tmp_path):
+    path, names = tmp_path / "o.jsonl", tmp_path / "labels.txt"
+    Outcomes({name: table()[name].tolist() for name in ("small", "confidence", "large", "gold")}).to_jsonl(path)
+    result = run("certify", path, "-o", tmp_path / "c.json", "--max-loss", "0.02")
+    assert result.exit_code == 0, result.output
+    assert "does not say which `score` and `labels` it is about" in says(result)
+    assert ".bind(score=..., labels=...)" in says(result)
+    names.write_text("c0\nc1\n\nc2\nc9\n")
+    more = ["--labels", names, "--about", "score=max_probability", "--max-loss", "0.02"]
+    result = run("certify", path, "-o", tmp_path / "d.json", *more)
+    assert "does not say which" not in says(result)
+    about = Certificate.from_json(tmp_path / "d.json").about
+    assert (about["labels"], about["score"]) == (["c0", "c1", "c2", "c9"], "max_probability")
+
+
+def test_what_only_gold_tells_is_not_shown_as_a_number(run, tmp_path):
+    path, known = tmp_path / "o.jsonl", table()
+    unknown = [
+        None if small != large else gold
+        for small, large, gold in zip(known.values("small"), known.values("large"), known.values("gold"), strict=True)
+    ]
+    columns = {name: known.values(name) for name in ("id", "small", "confidence", "large")}
+    Outcomes({**columns, "gold": unknown}, about=known.about).to_jsonl(path)
+    result = run("certify", path, "-o", tmp_path / "c.json", "--max-loss", "0.02")
+    assert result.exit_code == 0, result.output
+    rows = {line.split("│")[1].strip(): line for line in result.output.splitlines() if line.count("│") > 3}
+    assert "needs gold" in rows["always small"]
+    assert "at worst -" in rows["always small"]
+    assert "at worst" not in rows["always large"]
+    count = len(Outcomes.from_jsonl(path).to_label())
+    assert count > 0
+    assert f"{count} rows on which the models disagree have no gold" in says(result)
+
+
 def test_an_unknown_option_ends_with_2(run):
     assert run("certify", "x.jsonl", "--unit", "day").exit_code == 2
+
+
+# --- label ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_labels_go_out_and_come_back(run, tmp_path, suffix):
+    known, path, file = table(), tmp_path / f"o.{suffix}", tmp_path / "to_label.csv"
+    truth = dict(zip(known.values("id"), known.values("gold"), strict=True))
+    columns = {name: known.values(name) for name in ("id", "small", "confidence", "large")}
+    empty = Outcomes({**columns, "gold": [None] * len(known)}, about=known.about)
+    getattr(empty, f"to_{suffix}")(path)
+    with (tmp_path / "texts.csv").open("w", newline="") as out:
+        csv.writer(out).writerows([["id", "words"], *([name, f"text of {name}"] for name in truth)])
+    open_ = len(empty.to_label())
+    assert open_ > 3
+    result = run("label", path, "-o", file, "--max-rows", "3", "--inputs", tmp_path / "texts.csv", "--text", "words")
+    assert result.exit_code == 0, result.output
+    assert "3 of 1,500 rows to look at" in says(result)
+    rows = list(csv.DictReader(file.read_text(encoding="utf-8-sig").splitlines()))
+    assert [row["input"] for row in rows] == [f"text of {row['id']}" for row in rows]
+    with file.open("w", newline="") as out:  # as a spreadsheet writes it in many a country
+        writer = csv.DictWriter(out, list(rows[0]), delimiter=";")
+        writer.writeheader()
+        writer.writerows({**row, "gold": truth[row["id"]]} for row in rows)
+    result = run("label", path, "--read", file)
+    assert result.exit_code == 0, result.output
+    assert f"3 labels are new in {path}; {open_ - 3} disagreements are left" in says(result)
+    back = getattr(Outcomes, f"from_{suffix}")(path)
+    found = dict(zip(back.values("id"), back.values("gold"), strict=True))
+    assert {name: gold for name, gold in found.items() if gold is not None} == {
+        row["id"]: truth[row["id"]] for row in rows
+    }
+    assert back.about == empty.about
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["-o", "mine.csv"], "may hold somebody's labels"),
+        (["-o", "x.xlsx"], "must end in .csv or .jsonl"),
+        (["--read", "gone.csv"], "gone.csv: No such file or directory"),
+        (["--read", "mine.csv"], "the table has no row with this id"),
+        (["--inputs", "mine.csv"], "has no column 'text': name it with --text"),
+    ],
+)
+def test_errors_of_label_are_one_line(run, tmp_path, monkeypatch, arguments, error):
+    monkeypatch.chdir(tmp_path)
+    table(50).to_jsonl("o.jsonl")
+    Path("mine.csv").write_text("id,gold\nsecret,a\n")
+    before = Path("o.jsonl").read_bytes()
+    result = run("label", "o.jsonl", *arguments)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.count("\n") == 1
+    assert error in result.stderr
+    assert "secret" not in result.stderr
+    assert Path("o.jsonl").read_bytes() == before
+    assert Path("mine.csv").read_text() == "id,gold\nsecret,a\n"
 
 
 # --- report ---------------------------------------------------------------------------------------------------------
@@ -358,6 +469,57 @@ def test_what_was_collected_fits_a_router_of_the_same_parts(run, folder, server)
     mine = identify(prompt | model | LabelParser(labels))
     about = Outcomes.from_jsonl("o.jsonl").about
     assert (about["large"], about["prompt"]) == (mine.large, mine.prompt)
+
+
+@pytest.mark.parametrize("kind", [None, "txt", "json"])
+def test_the_code_that_collect_prints_is_the_chain_that_was_asked(run, folder, server, kind):
+    from langchain_openai import ChatOpenAI
+
+    from langchain_dsplus import LabelParser, PromptPruner, SklearnClassifier
+    from langchain_dsplus.identity import identify
+
+    Path("prompt.txt").write_text("Sort this: {text}\nOne of:\n{candidates}")
+    Path("prompt.json").write_text('[["system", "You sort."], ["human", "{text}"]]')
+    result = run(*collected(server, "--yes", *([] if kind is None else ["--prompt", f"prompt.{kind}"])))
+    assert result.exit_code == 0, result.output
+    code = "\n".join(
+        line.strip() for line in result.output.splitlines() if re.match(r"  (small|labels|prompt|large) = ", line)
+    )
+    names = {"ChatOpenAI": ChatOpenAI, "LabelParser": LabelParser, "PromptPruner": PromptPruner, "Path": Path}
+    names |= {"SklearnClassifier": SklearnClassifier, "json": json, "os": os}
+    exec(code, names)
+    about = Outcomes.from_jsonl("o.jsonl").about
+    mine = identify(names["large"])
+    assert (about["large"], about["prompt"], about["small"]) == (mine.large, mine.prompt, names["small"].version)
+
+
+def test_collect_says_why_rows_failed_and_what_to_label(run, folder, server, httpserver):
+    httpserver.clear_all_handlers()
+    httpserver.expect_request("/v1/chat/completions").respond_with_json(
+        {
+            "id": "x",
+            "object": "chat.completion",
+            "created": 0,
+            "model": "big",
+            "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "no idea"}}],
+        }
+    )
+    Path("data.csv").write_text("id,text\n1,parcel lost\n2,card fee\n")
+    result = run(*collected(server, "--yes"))
+    assert result.exit_code == 0, result.output
+    assert re.search(r"its reply was none of the labels\W+2", result.output)
+    assert "2 rows on which the models disagree have no gold" in says(result)
+    assert "dsplus label o.jsonl -o to_label.csv --inputs data.csv" in says(result)
+
+
+def test_a_stop_says_how_to_go_on(run, folder, server, monkeypatch):
+    def stopped(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("langchain_dsplus.operations.collect.collect_outcomes", stopped)
+    result = run(*collected(server, "--yes"))
+    assert result.exit_code == 130
+    assert "o.jsonl.answers.jsonl: the same command goes on from there" in says(result)
 
 
 def test_collect_asks_before_it_spends(run, folder, server):

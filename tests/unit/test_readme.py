@@ -23,6 +23,12 @@ def test_the_whole_program_and_the_steps_run(tmp_path, monkeypatch, capsys):
     names = {}
     exec(compile(program, "README.md", "exec"), names)
     assert capsys.readouterr().out.splitlines() == ["shipping by small", "billing by large"]
+    certify = next(b for b in found if "Outcomes.from_csv" in b)
+    rows = [f"{i},shipping,{0.5 + i / 2000},shipping," for i in range(700)]
+    (tmp_path / "outcomes.csv").write_text("\n".join(["id,small,confidence,large,gold", *rows]) + "\n")
+    exec(compile(certify, "README.md", "exec"), names)
+    assert capsys.readouterr().out.startswith("CERTIFIED")
+    assert names["router"].threshold is names["certificate"]
     steps = [b for b in found if "JSONLRecorder" in b or "collect_outcomes" in b]
     assert len(steps) == 2
     for step in steps:

@@ -305,3 +305,21 @@ def test_usage_is_recorded_where_the_message_has_it():
     ConfidenceRouter(small=FakeSmallModel(TABLE, LABELS), large=chat, threshold=0.9, recorder=rows).invoke("hm")
     assert rows.rows[0]["usage"] == usage
     assert json.dumps(rows.rows[0]["route"], allow_nan=False)
+
+
+def test_a_stream_that_was_left_early_is_marked_cut():
+    rows = []
+
+    class Rows:
+        def record(self, row):
+            rows.append(row)
+
+    small = FakeSmallModel({"x": {"a": 0.6, "b": 0.4}})
+    large = GenericFakeChatModel(messages=iter([AIMessage("one two three"), AIMessage("one two three")]))
+    router = ConfidenceRouter(small=small, large=large, threshold=0.9, recorder=Rows())
+    stream = router.stream("x")
+    next(stream)
+    stream.close()
+    assert rows[-1]["cut"] is True
+    assert list(router.stream("x"))
+    assert "cut" not in rows[-1]

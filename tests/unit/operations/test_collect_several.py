@@ -18,6 +18,7 @@ from langchain_dsplus.identity import identify
 from langchain_dsplus.operations.collect import CostLimitError, acollect_outcomes, collect_outcomes
 from langchain_dsplus.operations.prices import Price
 from langchain_dsplus.outcomes import Outcomes
+from langchain_dsplus.prompts.parser import LabelParser
 from langchain_dsplus.small_models.fake import FakeSmallModel
 
 FIRST = {"great": {"pos": 0.9, "neg": 0.1}, "bad": {"pos": 0.3, "neg": 0.7}}
@@ -309,3 +310,22 @@ def test_a_kill_costs_no_second_answer(tmp_path):
     assert outcomes.values("large") == [f"plain {n}" for n in range(40)]
     assert outcomes.values("large_pruned") == [f"pruned {n}" for n in range(40)]
     assert path.read_bytes().startswith(kept[: kept.rfind(b"\n") + 1])
+
+
+def test_a_reply_that_is_no_label_is_not_paid_for_twice(tmp_path):
+    asked = []
+
+    def reply(value):
+        asked.append(value.to_string())
+        return AIMessage("I would rather not say")
+
+    chain = ChatPromptTemplate.from_messages([("human", "{text}")]) | RunnableLambda(reply) | LabelParser(["a", "b"])
+    small = FakeSmallModel({"x": {"a": 0.9, "b": 0.1}}, ["a", "b"], input_key="text")
+    dataset = [{"input": {"text": "x"}, "gold": "a"}]
+    for again, wanted in ((False, 1), (False, 1), (True, 2)):
+        table = collect_outcomes(
+            small, chain, dataset, path=tmp_path / "answers.jsonl", version="1", progress=False, retry_unparsed=again
+        )
+        assert len(asked) == wanted
+        assert table.to_records()[0]["error"] == "OutputParserException"
+        assert table.to_records()[0]["large"] is None

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import time
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -17,7 +18,7 @@ from langchain_dsplus.outcomes import Outcomes
 from langchain_dsplus.report import render_report, write_report
 from langchain_dsplus.report.charts import nice_ticks
 from langchain_dsplus.report.page import embed
-from langchain_dsplus.report.words import MINUS, SPACE, fact, money, percent, points, text
+from langchain_dsplus.report.words import MINUS, SPACE, fact, help_lines, money, percent, points, text
 from langchain_dsplus.threshold.certify import certify
 
 EVIL = "</script><img src=x onerror=alert(1)>\u2028\"'&<b>"
@@ -275,6 +276,58 @@ def test_without_gold_there_is_a_difference_and_no_accuracy():
     assert sum(data["guessed"]) == 0
     none = json.loads(Page(render_report(table(gold=[None] * 800))).data)
     assert none["guessed"] == none["harms"] != [0] * len(none["harms"])
+
+
+def test_what_counts_as_lost_for_lack_of_gold_has_no_interval():
+    """An interval around a number that is only a worst case would say something false."""
+    outcomes = table(3000, gold=[None] * 3000)
+    outcomes.about["score"] = "max_probability"
+    certificate = certify(outcomes, 0.3)
+    assert certificate.certified
+    assert certificate.unlabeled
+    source = render_report(outcomes, certificate)
+    page, data = Page(source), json.loads(Page(source).data)
+    assert re.search(r'<span id="gain-range">([^<]*)', source)[1] == data["worst"] == "at worst: gold is missing"
+    unknown = len(outcomes.to_label())
+    assert f"On up to {unknown:,} rows the models differ and gold is missing" in page.text
+    ways = dict(re.findall(r'<th scope="row">(always small|cascade|always large)</th>.*?<td>([^<]*)</td></tr>', source))
+    assert set(ways) == {"always small", "cascade", "always large"}
+    for way in ("always small", "cascade"):
+        assert re.fullmatch(f"at worst {MINUS}[0-9.]+", ways[way])
+    assert "Nobody knows yet where the small model was right" in page.text
+    known = render_report(table(), None)
+    assert json.loads(Page(known).data)["level"] == f"95{SPACE}%"
+    assert re.search(r'<span id="gain-range">95.% *: ', known)
+    assert "at worst" not in Page(known).text
+
+
+def test_help_in_words_names_groups_slices_and_units():
+    certificate = certify(table(150), 0.001)
+    found = {
+        "least_n": 4784,
+        "least_groups": 598,
+        "slices": {"language=de": {"n": 45, "least_n": 598}, "language=en": {"n": 700, "least_n": 598}},
+        "planned_n": {"25": 6000, "50": None},
+        "smallest_loss": 0.02,
+        "smallest_loss_at": {"25": 0.02, "50": 0.03},
+        "labels_needed": 7,
+    }
+    lines = help_lines(replace(certificate, help=found))
+    assert lines[0].startswith("Below 4,784 rows in groups like these (about 598 groups) nothing can be shown")
+    assert lines[1] == "The slice language=de has 45 rows, and below 598 nothing can be shown there."
+    assert lines[2:4] == [
+        "25 % local: about 6,000 rows would show it, if losses come as they did here.",
+        "50 % local: no number of rows would show it, if losses come as they did here.",
+    ]
+    assert "is 2 percentage points, at the strictest threshold (3 at 50 % local)" in lines[4]
+    assert "dsplus label" in lines[5]
+    assert help_lines(replace(certificate, help={**found, "least_groups": None}, unit="group"))[0].startswith(
+        "Below 4,784 groups nothing"
+    )
+
+
+def test_the_status_is_spelled_as_it_is():
+    assert "NOT_CERTIFIED" in Page(render_report(table(150), certify(table(150), 0.001))).text
 
 
 def test_slices_say_where_the_promise_holds():

@@ -1,0 +1,105 @@
+"""What certifying costs: 50 thresholds on 10,000, 100,000 and 1,000,000 rows, seconds and memory.
+
+Time is that of one call of `certify` on a table that is in memory and was never seen before, median of several tables,
+with the sizes in turn; growth is that of processor time. Memory is the most that Python and NumPy held at once beyond
+the table itself.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import statistics
+import time
+import tracemalloc
+from typing import Any
+
+from benchmarks import streams
+from benchmarks.harness import Context, Figures, Table, number
+
+SIZES = (10_000, 100_000, 1_000_000)
+QUICK = (1_000, 10_000, 100_000)
+
+
+def table_of(n: int, seed: int) -> Any:
+    """A table of the synthetic stream."""
+    import numpy as np
+
+    from langchain_dsplus.outcomes import Outcomes
+
+    sample = streams.SYNTHETIC.draw(np.random.default_rng(seed), n)
+    loss = sample.loss
+    answers = np.array(["a", "b"], dtype=object)
+    return Outcomes(
+        {
+            "small": ["a"] * n,
+            "large": answers[(loss != 0).astype(int)].tolist(),
+            "gold": answers[(loss > 0).astype(int)].tolist(),
+            "confidence": sample.scores.tolist(),
+        }
+    )
+
+
+def run(context: Context) -> Figures:
+    from langchain_dsplus.threshold.certify import certify
+
+    sizes, rounds = context.pick(SIZES, QUICK), context.pick(3, 2)
+    figures: Figures = {}
+    seconds: dict[int, list[float]] = {n: [] for n in sizes}
+    busy: dict[int, list[float]] = {n: [] for n in sizes}
+    certify(table_of(1000, 0))  # imports
+    with context.progress("certify", rounds * len(sizes)) as advance:
+        for turn in range(rounds):
+            for n in sizes:
+                # Another table and another number of rows each time: the exact test remembers what it has worked out.
+                table = table_of(n - turn, context.random(f"{n}.{turn}").getrandbits(32))
+                gc.collect()
+                start, start_busy = time.perf_counter(), time.process_time()
+                certificate = certify(table)
+                seconds[n].append(time.perf_counter() - start)
+                busy[n].append(time.process_time() - start_busy)
+                figures[f"{n}.steps"] = len(certificate.steps)
+                figures[f"{n}.coverage"] = certificate.coverage
+                advance(1)
+    for n in sizes:
+        figures[f"{n}.seconds"] = statistics.median(seconds[n])
+        figures[f"{n}.seconds.low"], figures[f"{n}.seconds.high"] = min(seconds[n]), max(seconds[n])
+        figures[f"{n}.cpu_seconds"] = statistics.median(busy[n])
+        table = table_of(n, context.random(f"{n}.memory").getrandbits(32))
+        gc.collect()
+        tracemalloc.start()
+        certify(table)
+        figures[f"{n}.megabytes"] = tracemalloc.get_traced_memory()[1] / 1e6
+        tracemalloc.stop()
+    # Growth per tenfold rows: 10 is linear.
+    for before, after in itertools.pairwise(sizes):
+        figures[f"{after}.growth"] = figures[f"{after}.cpu_seconds"] / figures[f"{before}.cpu_seconds"]
+        figures[f"{after}.memory_growth"] = figures[f"{after}.megabytes"] / figures[f"{before}.megabytes"]
+    return figures
+
+
+def tables(figures: Figures) -> list[Table]:
+    sizes = [n for n in sorted({*SIZES, *QUICK}) if f"{n}.seconds" in figures]
+    rows = [
+        [
+            f"{n:,}",
+            number(figures, f"{n}.steps", 0),
+            number(figures, f"{n}.seconds"),
+            f"{number(figures, f'{n}.seconds.low')} to {number(figures, f'{n}.seconds.high')}",
+            number(figures, f"{n}.cpu_seconds"),
+            number(figures, f"{n}.growth", 1),
+            number(figures, f"{n}.megabytes", 0),
+            number(figures, f"{n}.memory_growth", 1),
+        ]
+        for n in sizes
+    ]
+    return [
+        Table(
+            "certify_scale",
+            "Certifying 50 thresholds",
+            ["rows", "steps", "seconds", "least to most", "processor seconds", "growth", "MB", "growth"],
+            rows,
+            "Growth is the ratio to the row above, 10 if linear: of processor seconds, since others may use the "
+            "machine. MB: the most held at once beyond the table.",
+        )
+    ]

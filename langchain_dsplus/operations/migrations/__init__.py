@@ -1,0 +1,1 @@
+"""The trace store's tables, one step per version; Alembic runs them."""

@@ -1,0 +1,1 @@
+"""Forward steps only, and never changed once released."""

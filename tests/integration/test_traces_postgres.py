@@ -1,0 +1,257 @@
+"""The trace store on a real PostgreSQL, started for these tests on a free port."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from langchain_dsplus.operations.traces import TraceStore
+from langchain_dsplus.outcomes import Outcomes
+
+psycopg = pytest.importorskip("psycopg", reason="psycopg 3 is not installed (extra `postgres`)")
+
+
+def find_binaries():
+    """The folder with `initdb` and `pg_ctl`: Debian keeps it off the path."""
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: p.parts[-2].zfill(4), reverse=True)
+    on_path = shutil.which("initdb")
+    if on_path is not None:
+        folders.append(Path(on_path).resolve().parent)
+    return next((f for f in folders if (f / "initdb").exists() and (f / "pg_ctl").exists()), None)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Server:
+    """A PostgreSQL of one's own, in a temporary folder; it refuses to run as root."""
+
+    def __init__(self, binaries, folder):
+        self.binaries, self.folder, self.port = binaries, folder, free_port()
+        self.user = "postgres" if os.geteuid() == 0 else None
+
+    def run(self, name, *arguments):
+        command = [str(self.binaries / name), *arguments]
+        return subprocess.run(
+            command, user=self.user, cwd=self.folder, capture_output=True, text=True, timeout=120, check=True
+        )
+
+    def make(self):
+        self.run(
+            "initdb", "-D", str(self.folder / "data"), "-U", "tester", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"
+        )
+
+    def start(self):
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
+        # Its output goes to a file: the server would keep the pipe of `run` open.
+        self.run(
+            "pg_ctl", "-D", str(self.folder / "data"), "-o", options, "-l", str(self.folder / "log"), "-w", "start"
+        )
+
+    def stop(self, mode="fast"):
+        self.run("pg_ctl", "-D", str(self.folder / "data"), "-m", mode, "-w", "stop")
+
+    def execute(self, sql):
+        with psycopg.connect(f"postgresql://tester@127.0.0.1:{self.port}/postgres", autocommit=True) as connection:
+            cursor = connection.execute(sql)
+            return cursor.fetchall() if cursor.description else None
+
+
+@pytest.fixture(scope="module")
+def server():
+    binaries = find_binaries()
+    if binaries is None:
+        pytest.skip("no PostgreSQL is installed (Debian: apt-get install postgresql)")
+    folder = Path(tempfile.mkdtemp(prefix="dsplus-pg-"))  # short, and readable for the server's user
+    try:
+        if os.geteuid() == 0:
+            shutil.chown(folder, "postgres")
+        server = Server(binaries, folder)
+        server.make()
+        server.start()
+        yield server
+        server.stop("immediate")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def url(server):
+    server.execute("DROP DATABASE IF EXISTS traces WITH (FORCE)")
+    server.execute("CREATE DATABASE traces")
+    return f"postgresql://tester@127.0.0.1:{server.port}/traces"
+
+
+def row(number, **more):
+    return {"kind": "route", "route_id": str(number), "router": "r", "input": "text", "output": "label", **more}
+
+
+def ids(store, **where):
+    return [r["route_id"] for r in store.rows(**where)]
+
+
+def test_rows_come_back(url):
+    odd = {"text": "\ud800 half, \x00 nothing, ü, 中", "big": 2**70}
+    with TraceStore(url) as store:
+        store.record(row(1, input=odd, router="r\x00\ud800"))
+        store.record(row("n\x00m"))
+        found = list(store.rows())
+        assert found[0]["input"] == odd
+        assert [r["route_id"] for r in found] == ["1", "n\x00m"]
+        assert ids(store, route_id="n\x00m") == ["n\x00m"]
+        assert ids(store, router="r\x00\ud800") == ["1"]
+        assert (store.written, store.errors, store.failures) == (2, 0, 0)
+
+
+def test_decisions_with_gold_become_outcomes(url):
+    answer = {"choice": "pos", "probabilities": {"pos": 0.9, "neg": 0.1}, "confidence": 0.9}
+    route = {"route_id": "1", "model": "large", "accepted": False, "threshold": None, "answers": [], "reason": "shadow"}
+    with TraceStore(url) as store:
+        assert store.add_gold({"1": "pos"}) == 1, "gold may come first"
+        store.record(row(1, route=route, output="neg"))
+        store.record({"kind": "shadow", "route_id": "1", "router": "r", "answers": [answer]})
+        (found,) = store.to_outcomes().to_records()
+        assert (found["small"], found["large"], found["gold"]) == ("pos", "neg", "pos")
+        assert len(Outcomes.from_traces(store.rows())) == 1
+
+
+def test_import_adds_nothing_twice(url, tmp_path):
+    path = tmp_path / "calls.jsonl"
+    path.write_text('{"input": "a", "output": "b"}\n' * 700)
+    with TraceStore(url) as store:
+        assert store.import_calls(path) == 700
+        assert store.import_calls(path) == 0
+        assert len(ids(store, kind="call")) == 700
+
+
+def test_retention(url):
+    with TraceStore(url) as store:
+        for number in range(600):
+            store.record(row(number, time=(datetime.now(UTC) - timedelta(days=9)).isoformat()))
+        store.record(row("new"))
+        store.flush()
+        assert store.prune(3) == 600
+        assert ids(store) == ["new"]
+
+
+WRITER = """
+import sys
+from langchain_dsplus.operations.traces import TraceStore
+store, who = TraceStore(sys.argv[1]), sys.argv[2]
+for number in range(int(sys.argv[3])):
+    store.record({"kind": "route", "route_id": f"{who}-{number}", "router": "r", "input": "x" * 500})
+    if number % 20 == 19:
+        assert store.flush(60)
+        print(number, flush=True)
+assert not (store.errors or store.dropped or store.failures), (store.errors, store.dropped, store.failures)
+"""
+
+
+def test_processes_start_at_once_and_one_is_killed(url):
+    def start(who, rows):
+        return subprocess.Popen([sys.executable, "-c", WRITER, url, who, str(rows)], stdout=subprocess.PIPE, text=True)
+
+    victim, others = start("victim", 10**6), [start(who, 100) for who in "ab"]
+    last = -1
+    while last < 60:
+        last = int(victim.stdout.readline())
+    victim.send_signal(signal.SIGKILL)
+    last = max([last, *(int(n) for n in victim.stdout.read().split())])
+    victim.wait()
+    victim.stdout.close()
+    for process in others:
+        process.stdout.read()
+        process.stdout.close()
+        assert process.wait(60) == 0
+    with TraceStore(url) as store:
+        found = ids(store)
+    assert len(found) == len(set(found))
+    assert {f"victim-{n}" for n in range(last + 1)} | {f"{who}-{n}" for who in "ab" for n in range(100)} <= set(found)
+
+
+def test_a_connection_that_is_cut_costs_no_row(server, url):
+    with TraceStore(url) as store:
+        store.record(row(1))
+        assert store.flush()
+        server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'traces'")
+        store.record(row(2))
+        assert store.flush()
+        assert ids(store) == ["1", "2"]
+        assert store.failures >= 1
+
+
+def test_a_restart_costs_no_row_and_no_answer_waits(server, url):
+    with TraceStore(url, busy_seconds=2) as store:
+        store.record(row(0))
+        assert store.flush()
+        server.stop()
+        started = time.perf_counter()
+        for number in range(1, 50):
+            store.record(row(number))
+        assert time.perf_counter() - started < 0.5
+        assert store.flush(0.3) is False
+        server.start()
+        assert store.flush(30)
+        assert ids(store) == [str(n) for n in range(50)]
+        assert (store.written, store.dropped, store.errors) == (50, 0, 0)
+
+
+def test_a_row_that_the_database_refuses_takes_no_other_with_it(server, url):
+    with TraceStore(url) as store:
+        store.check()
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("ALTER TABLE dsplus_traces ADD CHECK (route_id <> '7')")
+        for number in range(20):
+            store.record(row(number))
+        assert store.flush()
+        assert ids(store) == [str(n) for n in range(20) if n != 7]
+        assert (store.written, store.errors) == (19, 1)
+
+
+FORK = """
+import os, sys
+from langchain_dsplus.operations.traces import TraceStore
+store = TraceStore(sys.argv[1])
+
+def row(name):
+    return {"kind": "route", "route_id": name, "router": "r"}
+
+store.record(row("before"))
+store.flush()
+pid = os.fork()
+if pid == 0:
+    store.record(row("child"))
+    sys.exit(0)  # it ends as a program does: the connection of the parent must live on
+assert os.waitpid(pid, 0)[1] == 0
+store.record(row("after"))
+assert store.flush() and store.failures == 0, store.failures
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_fork_has_a_connection_of_its_own(url):
+    subprocess.run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK, url], check=True, timeout=60)
+    with TraceStore(url) as store:
+        assert ids(store) == ["before", "child", "after"]
+
+
+def test_a_server_that_is_not_there_stops_no_start():
+    store = TraceStore(f"postgresql://tester:hunter2@127.0.0.1:{free_port()}/x", busy_seconds=1)
+    store.record(row(1))
+    assert store.flush(0.5) is False
+    with pytest.raises(Exception, match=r"(?i)connection") as caught:
+        store.check()
+    assert "hunter2" not in str(caught.value)
+    store.close(0.1)
+    assert (store.dropped, store.pending) == (1, 0)
