@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from langchain_dsplus.operations.traces import TraceStore
     from langchain_dsplus.operations.traces_calls import outcomes_from_calls
     from langchain_dsplus.outcomes import Outcomes
+    from langchain_dsplus.persistence import load_router, save_router
     from langchain_dsplus.procedure import certify_cascade
     from langchain_dsplus.prompts.conformal import ConformalCandidates
     from langchain_dsplus.prompts.extractive import ExtractiveSummarizer
@@ -42,8 +43,10 @@ if TYPE_CHECKING:
     from langchain_dsplus.small_models.base import SmallModel
     from langchain_dsplus.small_models.chat import ChatClassifier
     from langchain_dsplus.small_models.fake import FakeSmallModel
+    from langchain_dsplus.small_models.image import ImageClassifier
     from langchain_dsplus.small_models.sentence import SentenceClassifier
     from langchain_dsplus.small_models.sklearn import SklearnClassifier
+    from langchain_dsplus.small_models.transformers import TransformersClassifier
     from langchain_dsplus.threshold.certificate import Certificate
     from langchain_dsplus.threshold.certify import certify
     from langchain_dsplus.threshold.choose import choose_threshold
@@ -64,6 +67,7 @@ _HOME = {
     "FakeSmallModel": "small_models.fake",
     "Fidelity": "prompts.fidelity",
     "GainModel": "threshold.gain",
+    "ImageClassifier": "small_models.image",
     "IsotonicCalibration": "calibration",
     "JSONLRecorder": "operations.recorder",
     "LabelParser": "prompts.parser",
@@ -80,6 +84,7 @@ _HOME = {
     "SmallModel": "small_models.base",
     "TemperatureScaling": "calibration",
     "TraceStore": "operations.traces",
+    "TransformersClassifier": "small_models.transformers",
     "acollect_outcomes": "operations.collect",
     "apgr": "threshold.deferral",
     "aurc": "calibration",
@@ -96,11 +101,13 @@ _HOME = {
     "create_dispute_graph": "graphs",
     "deferral_curve": "threshold.deferral",
     "expected_calibration_error": "calibration",
+    "load_router": "persistence",
     "outcomes_from_calls": "operations.traces_calls",
     "plan_sample_size": "threshold.planning",
     "proficient_classes": "prompts.proficient",
     "render_report": "report",
     "risk_coverage_curve": "threshold.curves",
+    "save_router": "persistence",
     "write_report": "report",
 }
 
@@ -115,6 +122,7 @@ __all__ = [
     "FakeSmallModel",
     "Fidelity",
     "GainModel",
+    "ImageClassifier",
     "IsotonicCalibration",
     "JSONLRecorder",
     "LabelParser",
@@ -131,6 +139,7 @@ __all__ = [
     "SmallModel",
     "TemperatureScaling",
     "TraceStore",
+    "TransformersClassifier",
     "__version__",
     "acollect_outcomes",
     "apgr",
@@ -148,11 +157,13 @@ __all__ = [
     "create_dispute_graph",
     "deferral_curve",
     "expected_calibration_error",
+    "load_router",
     "outcomes_from_calls",
     "plan_sample_size",
     "proficient_classes",
     "render_report",
     "risk_coverage_curve",
+    "save_router",
     "write_report",
 ]
 

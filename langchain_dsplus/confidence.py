@@ -115,7 +115,7 @@ def token_quantile(tokens: Sequence[Mapping[str, Any]], quantile: float = 0.0) -
 
 
 OWN_SCORES: dict[str, str] = {
-    "energy": "SentenceClassifier, ChatClassifier",
+    "energy": "SentenceClassifier, ChatClassifier, TransformersClassifier, ImageClassifier",
     "mean_token_probability": "ChatClassifier",
     "token_quantile": "ChatClassifier",
     "vote_share": "ChatClassifier",

@@ -86,6 +86,7 @@ class Baseline:
         loss_low: Lower end of its interval.
         loss_high: Upper end.
         needs_gold: Rows whose gold is missing for the accuracy.
+        unlabeled: Rows that count as lost for lack of gold: with any, `loss` is the worst that can be.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Baseline:
     loss_low: float
     loss_high: float
     needs_gold: int
+    unlabeled: int = 0
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -44,14 +45,14 @@ def baselines(outcomes: Outcomes, found: Differences, certificate: Certificate, 
     everything = {model.name: -math.inf for model in found.models}
     nothing = {model.name: math.inf for model in found.models}
     large = outcomes.correct("large")
-    local, inside, _ = found.at(everything)
+    local, inside, local_unlabeled = found.at(everything)
     small = _right(outcomes, found, everything, large)
     if certificate.certified:
-        lost, accepted, _ = found.at(certificate.thresholds)
+        lost, accepted, unlabeled = found.at(certificate.thresholds)
         cascade = _right(outcomes, found, certificate.thresholds, large)
     else:  # then the large model gets the plain prompt
         accepted, cascade = found.who(nothing)[0] >= 0, large
-        lost = np.zeros_like(local)
+        lost, unlabeled = np.zeros_like(local), np.zeros_like(inside)
     if found.prompt == "pruned":  # these ways know no other prompt
         small = np.where(inside, small, large)
         local = np.where(inside, local, 0).astype(np.int8)
@@ -59,16 +60,26 @@ def baselines(outcomes: Outcomes, found: Differences, certificate: Certificate, 
     counts = rows & _answered(outcomes, large)
     coverage = float(accepted[rows].mean())
     ways = (
-        ("always large", 1.0, large, np.zeros_like(local), 1.0),
-        ("always small", 1.0 - float(inside[rows].mean()), small, local, 1.0),
-        ("random at equal budget", 1.0 - coverage, small, local, coverage),
+        ("always large", 1.0, large, np.zeros_like(local), 1.0, np.zeros_like(inside)),
+        ("always small", 1.0 - float(inside[rows].mean()), small, local, 1.0, local_unlabeled & (local > 0)),
+        ("random at equal budget", 1.0 - coverage, small, local, coverage, local_unlabeled & (local > 0)),
         # The oracle keeps local what it may: all but the harms.
-        ("oracle", 1.0 - float((inside & (local <= 0))[rows].mean()), either, np.minimum(local, 0), 1.0),
-        ("cascade", 1.0 - coverage, cascade, lost, 1.0),
+        (
+            "oracle",
+            1.0 - float((inside & (local <= 0))[rows].mean()),
+            either,
+            np.minimum(local, 0),
+            1.0,
+            np.zeros_like(inside),
+        ),
+        ("cascade", 1.0 - coverage, cascade, lost, 1.0, unlabeled & (lost > 0)),
     )
     return tuple(
-        _baseline(name, asked, right[counts], large[counts], loss[rows], share=share)
-        for name, asked, right, loss, share in ways
+        replace(
+            _baseline(name, asked, right[counts], large[counts], loss[rows], share=share),
+            unlabeled=int(unknown[rows].sum()),
+        )
+        for name, asked, right, loss, share, unknown in ways
     )
 
 
@@ -293,14 +304,15 @@ def give_verdict(certificate: Certificate) -> str:
             if small.escalation_rate > 0.0:
                 rest = f"nothing but the {small.escalation_rate:.1%} of inputs that may not stay local"
             words = (
-                f"DO NOT CASCADE: the small model alone passes the same test, so {rest} needs to be escalated. It "
-                f"loses {_loss(small)}. {_accuracies(rows)} To buy accuracy with calls, certify with `error_cost`."
+                f"DO NOT CASCADE: the small model alone passes the same test, so {rest} needs to be escalated. "
+                f"Against the large model alone it changes accuracy by {_change(small)}. {_accuracies(rows)} To buy "
+                "accuracy with calls, certify with `error_cost`."
             )
         else:
             words = (
-                f"CASCADE: {certificate.coverage:.1%} of inputs need no call of the large model, at a loss of "
-                f"{_loss(cascade)}. Always small would lose {_loss(small)}, and as many inputs kept local at random "
-                f"{_loss(random)}. {_accuracies(rows)}"
+                f"CASCADE: {certificate.coverage:.1%} of inputs need no call of the large model; accuracy changes by "
+                f"{_change(cascade)}. Always small would change it by {_change(small)}, as many inputs kept local at "
+                f"random by {_change(random)}. {_accuracies(rows)}"
             )
         return words + unnamed(certificate.unverifiable)
     help_ = certificate.help or {}
@@ -331,7 +343,7 @@ def give_verdict(certificate: Certificate) -> str:
     if lows and min(lows) > certificate.max_loss:
         return (
             f"DO NOT CASCADE: wherever {_USEFUL:.0%} of inputs or more stay local, the loss is above "
-            f"{certificate.max_loss:.2%}. Always small loses {_loss(small)}."
+            f"{certificate.max_loss:.2%}. Always small changes accuracy by {_change(small)}."
         )
     planned = [n for n in help_["planned_n"].values() if n is not None]
     more = (
@@ -346,9 +358,15 @@ def give_verdict(certificate: Certificate) -> str:
     )
 
 
-def _loss(baseline: Baseline) -> str:
-    low, high = 100 * baseline.loss_low, 100 * baseline.loss_high
-    return f"{100 * baseline.loss:.2f} points ({low:.2f} to {high:.2f})"
+def _change(baseline: Baseline) -> str:
+    """What a way wins (+) or loses (-) against the large model alone, in points."""
+    if baseline.unlabeled:
+        return (
+            f"{-100 * baseline.loss:+.2f} points at worst ({baseline.unlabeled:,} disagreements have no gold and count "
+            "as lost)"
+        )
+    low, high = -100 * baseline.loss_high, -100 * baseline.loss_low
+    return f"{-100 * baseline.loss:+.2f} points (95 %: {low:+.2f} to {high:+.2f})"
 
 
 def _accuracies(rows: Mapping[str, Baseline]) -> str:
