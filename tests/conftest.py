@@ -9,9 +9,14 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import settings
 
 from langchain_dsplus import weights
 from langchain_dsplus.server import serve_model
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("dsplus", deadline=None)
+settings.load_profile("dsplus")
 
 _PREFIXES = ("OPENAI_", "LANGSMITH_", "LANGCHAIN_", "LANGGRAPH_", "ANTHROPIC_")
 
