@@ -22,7 +22,13 @@ if TYPE_CHECKING:
         expected_calibration_error,
     )
     from langchain_dsplus.graphs import create_dispute_graph
+    from langchain_dsplus.learning.distiller import Distiller
+    from langchain_dsplus.learning.promotion import promotion
+    from langchain_dsplus.learning.two_stage import TwoStageConfidenceDistillation
+    from langchain_dsplus.operations.audit import AuditMonitor, plan_audits
+    from langchain_dsplus.operations.budget import BudgetPacer
     from langchain_dsplus.operations.collect import acollect_outcomes, collect_outcomes
+    from langchain_dsplus.operations.drift import DriftMonitor
     from langchain_dsplus.operations.ledger import CostLedger
     from langchain_dsplus.operations.prices import Price
     from langchain_dsplus.operations.recorder import JSONLRecorder, Recorder
@@ -58,11 +64,15 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Answer": "answer",
+    "AuditMonitor": "operations.audit",
+    "BudgetPacer": "operations.budget",
     "Certificate": "threshold.certificate",
     "ChatClassifier": "small_models.chat",
     "ConfidenceRouter": "router",
     "ConformalCandidates": "prompts.conformal",
     "CostLedger": "operations.ledger",
+    "Distiller": "learning.distiller",
+    "DriftMonitor": "operations.drift",
     "ExtractiveSummarizer": "prompts.extractive",
     "FakeSmallModel": "small_models.fake",
     "Fidelity": "prompts.fidelity",
@@ -85,6 +95,7 @@ _HOME = {
     "TemperatureScaling": "calibration",
     "TraceStore": "operations.traces",
     "TransformersClassifier": "small_models.transformers",
+    "TwoStageConfidenceDistillation": "learning.two_stage",
     "acollect_outcomes": "operations.collect",
     "apgr": "threshold.deferral",
     "aurc": "calibration",
@@ -103,8 +114,10 @@ _HOME = {
     "expected_calibration_error": "calibration",
     "load_router": "persistence",
     "outcomes_from_calls": "operations.traces_calls",
+    "plan_audits": "operations.audit",
     "plan_sample_size": "threshold.planning",
     "proficient_classes": "prompts.proficient",
+    "promotion": "learning.promotion",
     "render_report": "report",
     "risk_coverage_curve": "threshold.curves",
     "save_router": "persistence",
@@ -113,11 +126,15 @@ _HOME = {
 
 __all__ = [
     "Answer",
+    "AuditMonitor",
+    "BudgetPacer",
     "Certificate",
     "ChatClassifier",
     "ConfidenceRouter",
     "ConformalCandidates",
     "CostLedger",
+    "Distiller",
+    "DriftMonitor",
     "ExtractiveSummarizer",
     "FakeSmallModel",
     "Fidelity",
@@ -140,6 +157,7 @@ __all__ = [
     "TemperatureScaling",
     "TraceStore",
     "TransformersClassifier",
+    "TwoStageConfidenceDistillation",
     "__version__",
     "acollect_outcomes",
     "apgr",
@@ -159,8 +177,10 @@ __all__ = [
     "expected_calibration_error",
     "load_router",
     "outcomes_from_calls",
+    "plan_audits",
     "plan_sample_size",
     "proficient_classes",
+    "promotion",
     "render_report",
     "risk_coverage_curve",
     "save_router",

@@ -1,0 +1,1 @@
+"""What the large model teaches flows back into a small one."""

@@ -1,0 +1,468 @@
+"""`Distiller`: train a small model on what the large one said, without forgetting what it knew."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from langchain_dsplus.calibration import TemperatureScaling, softmax
+from langchain_dsplus.learning.acquisition import Acquired, acquire
+from langchain_dsplus.learning.heads import HeadKind, find_head
+from langchain_dsplus.learning.promotion import read_gold
+from langchain_dsplus.learning.students import DistillableModel, refit
+from langchain_dsplus.learning.targets import ask, ask_large, read_targets, soften
+from langchain_dsplus.small_models.sklearn import SklearnClassifier
+from langchain_dsplus.small_models.softmax import assign_folds, fit_softmax
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from langchain_dsplus.small_models.base import SmallModel
+
+    Floats: TypeAlias = NDArray[np.float64]
+    Bools: TypeAlias = NDArray[np.bool_]
+
+_PENALTIES = (1.0, 0.1, 0.01)
+_FOLDS_USED = 3
+_QUICK = 50_000_000
+_LEAST_HELD_OUT = 20
+_HELD_OUT_SHARE = 5
+
+
+@dataclass(frozen=True)
+class DistillerResult:
+    """What the distiller made.
+
+    Attributes:
+        model: The new small model. The one it came from is as it was. Its threshold must be chosen or certified anew.
+        n_gold: Gold rows learned from.
+        n_large: Rows learned from with the large model's answer, audits included.
+        n_anchors: Rows learned from with the old model's own answer.
+        unusable: The large model's answers that taught nothing: none, or a label that the model lacks.
+        overruled: Rows where a gold label stands against the large model's answer, which was dropped.
+        contradicted: The old model's answers that were dropped, since the new one contradicts them.
+        n_calibration: Rows on which the temperature was fitted, none of which its model had seen.
+        temperature: What was found there, by which the model's logits are divided; None where nothing was fitted.
+    """
+
+    model: Any
+    n_gold: int
+    n_large: int
+    n_anchors: int
+    unusable: int
+    overruled: int
+    contradicted: int
+    n_calibration: int
+    temperature: float | None
+
+
+@dataclass
+class _Rows:
+    """The training rows: gold, then the large model's."""
+
+    inputs: list[Any]
+    targets: Floats
+    weights: Floats
+    unbiased: Bools
+    """Gold and audits: rows that were not chosen for being hard."""
+    audit: Bools
+
+    def extend(self, anchors: _Anchors, weight: float) -> _Rows:
+        """The same rows with anchors behind them."""
+        n = len(anchors.inputs)
+        return _Rows(
+            [*self.inputs, *anchors.inputs],
+            np.vstack([self.targets, anchors.targets]),
+            np.concatenate([self.weights, np.full(n, weight)]),
+            np.concatenate([self.unbiased, np.zeros(n, dtype=bool)]),
+            np.concatenate([self.audit, np.zeros(n, dtype=bool)]),
+        )
+
+
+@dataclass(frozen=True)
+class _Anchors:
+    """Inputs with a distribution each, and which of the candidates they are."""
+
+    inputs: list[Any]
+    targets: Floats
+    places: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
+
+
+class Distiller:
+    """Train a small model on the large model's answers together with the gold rows it was made from.
+
+    What differs from the paper's two-stage distillation, each for a measured reason (`benchmarks/distil.py`):
+
+    - Gold rows are replayed, so what was learned from people is not unlearned from a model.
+    - `acquire` picks what to ask by margin, spread over the classes, plus a random share.
+    - The large model's answer is mixed with a little of what the old model says (`caution`) and weighs less than gold
+      (`large_weight`): its answers are wrong most often on just these inputs.
+    - The old model's answers on other inputs are kept as soft targets (`anchor_weight`), but only where nothing
+      contradicts them: no gold row and no answer of the large model for that input, and a first new model, trained
+      without anchors, that chooses the same class.
+    - The model is fitted anew, vocabulary included, and calibrated on rows that were not chosen for being hard, held
+      out in folds.
+
+    Nothing is put in place: see `promotion`.
+
+    Args:
+        model: The small model that is live, fitted: a `SentenceClassifier`, a `SklearnClassifier` around scikit-learn
+            (pipelines that end in logistic regression are calibrated; others are only fitted anew), or any
+            `DistillableModel`, which is trained further from where it is.
+        large_weight: Weight of a row with the large model's answer; gold weighs 1.
+        caution: Share of the old model's own distribution in such a target, in [0, 1).
+        anchor_weight: Weight of a row with the old model's own answer; 0 uses none. There are at most as many such rows
+            as others.
+        anchor_threshold: Confidence that such an answer must exceed; by default any.
+        keep: Share of the old head's weights in the new head, in [0, 1), where both read the same features
+            (`SentenceClassifier`): the average forgets less than either change of the training (Wortsman et al. 2022,
+            2109.01903). It is calibrated on audits, or, with fewer than 20 held out, part by part.
+        epochs: Passes over the rows, for models with `train_steps`.
+        lr: Their learning rate.
+        seed: Of folds and orders.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+        ```python
+        distiller = Distiller(small)
+        chosen = distiller.acquire(texts, budget=400)
+        said = {place: llm_chain.invoke(texts[place]) for place in chosen.places}
+        result = distiller.distil(
+            gold=train_rows,  # (text, label)
+            large=[(texts[p], said[p]) for p in chosen.uncertain],
+            audits=[(texts[p], said[p]) for p in chosen.random],
+            unlabeled=texts,
+        )
+        report = promotion(small, result.model, held_out_rows)
+        ```
+    """
+
+    def __init__(
+        self,
+        model: SmallModel,
+        *,
+        large_weight: float = 0.5,
+        caution: float = 0.15,
+        anchor_weight: float = 0.5,
+        anchor_threshold: float | None = None,
+        keep: float = 0.25,
+        epochs: int = 3,
+        lr: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        if not (math.isfinite(large_weight) and large_weight > 0.0):
+            msg = "`large_weight` must be a finite number, greater than 0"
+            raise ValueError(msg)
+        if not 0.0 <= caution < 1.0:
+            msg = "`caution` must lie in [0, 1)"
+            raise ValueError(msg)
+        if not (math.isfinite(anchor_weight) and anchor_weight >= 0.0):
+            msg = "`anchor_weight` must be a finite number, at least 0"
+            raise ValueError(msg)
+        if not 0.0 <= keep < 1.0:
+            msg = "`keep` must lie in [0, 1)"
+            raise ValueError(msg)
+        if anchor_threshold is not None and not math.isfinite(anchor_threshold):
+            msg = "`anchor_threshold` must be finite; to use no anchors set `anchor_weight=0`"
+            raise ValueError(msg)
+        if epochs < 1:
+            msg = "`epochs` must be at least 1"
+            raise ValueError(msg)
+        self.model = model
+        self.large_weight, self.caution = large_weight, caution
+        self.anchor_weight, self.anchor_threshold = anchor_weight, anchor_threshold
+        self.keep, self.epochs, self.lr, self.seed = keep, epochs, lr, seed
+
+    def acquire(
+        self, inputs: Sequence[Any], budget: int, *, random_share: float = 0.1, exclude: Sequence[int] = ()
+    ) -> Acquired:
+        """Choose which unlabeled inputs to ask the large model about: `acquisition.acquire` with the model at hand."""
+        return acquire(self.model, inputs, budget, random_share=random_share, exclude=exclude, seed=self.seed)
+
+    def distil(
+        self,
+        gold: Sequence[tuple[Any, str] | Mapping[str, Any]],
+        large: Sequence[tuple[Any, Any]],
+        *,
+        audits: Sequence[tuple[Any, Any]] = (),
+        unlabeled: Sequence[Any] = (),
+    ) -> DistillerResult:
+        """Train a new model.
+
+        Args:
+            gold: Rows with their true label: pairs (input, label), or mappings with `input` and `gold`. At best those
+                that the model was made from, and all that came since.
+            large: Pairs (input, the large model's answer): escalations. An answer is a label, a mapping from label to
+                probability, an `Answer`, a text or message that names a label, or None.
+            audits: The same for inputs that were chosen at random: audits of local answers, the random share of
+                `acquire`. They teach as `large` does, and calibrate.
+            unlabeled: Further inputs, for the old model's own answers.
+
+        Returns:
+            The new model, and what it was made from.
+
+        Raises:
+            ValueError: If there is nothing to learn from, or a gold label is not one of the model's.
+            TypeError: If the kind of small model cannot be trained.
+        """
+        labels = list(self.model.labels)
+        gold_inputs, gold_labels = read_gold(gold)
+        unknown = sorted(set(gold_labels) - set(labels))
+        if unknown:
+            msg = f"`gold` holds labels that the small model lacks: {unknown[:10]}"
+            raise ValueError(msg)
+        wanted, _ = read_targets(gold_labels, labels)
+        known = {_identity(value): label for value, label in zip(gold_inputs, gold_labels, strict=True)}
+
+        asked = [*large, *audits]
+        taught, usable = read_targets([answer for _, answer in asked], labels)
+        overruled = np.array([_identity(value) in known for value, _ in asked], dtype=bool)
+        kept = np.flatnonzero(usable & ~overruled)
+        large_inputs = [asked[place][0] for place in kept]
+        said = taught[kept]
+        own, _, answered = ask(self.model, large_inputs)
+        mixed = np.where(answered[:, None], (1.0 - self.caution) * said + self.caution * own, said)
+
+        rows = _Rows(
+            inputs=[*gold_inputs, *large_inputs],
+            targets=np.vstack([wanted, mixed]),
+            weights=np.repeat([1.0, self.large_weight], [len(gold_inputs), len(kept)]),
+            unbiased=np.concatenate([np.ones(len(gold_inputs), dtype=bool), kept >= len(large)]),
+            audit=np.concatenate([np.zeros(len(gold_inputs), dtype=bool), kept >= len(large)]),
+        )
+        # The large model's own answer is the reference when calibrating; caution is for training.
+        truth = np.vstack([wanted, said])
+        if not len(rows.inputs):
+            msg = "there is nothing to learn from: no gold row, no usable answer"
+            raise ValueError(msg)
+        anchors = self._anchors(unlabeled, {_identity(value) for value in rows.inputs})
+        model, temperature, held_out, n_anchors, contradicted = self._train(rows, truth, anchors)
+        return DistillerResult(
+            model=model,
+            n_gold=len(gold_inputs),
+            n_large=len(kept),
+            n_anchors=n_anchors,
+            unusable=int((~usable).sum()),
+            overruled=int((usable & overruled).sum()),
+            contradicted=contradicted,
+            n_calibration=held_out,
+            temperature=temperature,
+        )
+
+    def learn(
+        self,
+        inputs: Sequence[Any],
+        large: Any,
+        gold: Sequence[tuple[Any, str] | Mapping[str, Any]],
+        *,
+        budget: int,
+        rounds: int = 1,
+        random_share: float = 0.1,
+    ) -> DistillerResult:
+        """Choose inputs, ask the large model, train; in several rounds, each choosing with the model of the last.
+
+        Args:
+            inputs: Unlabeled inputs.
+            large: The large model: a Runnable (one batch each round), a callable from one input to an answer, or
+                recorded answers, one per input.
+            gold: As in `distil`.
+            budget: Calls of the large model, over all rounds.
+            rounds: How often to choose anew.
+            random_share: Part of the budget that goes to inputs drawn at random; their answers serve as audits.
+
+        Raises:
+            ValueError: If an argument is out of range.
+        """
+        if rounds < 1:
+            msg = "`rounds` must be at least 1"
+            raise ValueError(msg)
+        values = list(inputs)
+        current: Any = self.model
+        said: dict[int, Any] = {}
+        drawn: set[int] = set()
+        result = None
+        for number in range(rounds):
+            share = (budget * (number + 1)) // rounds - len(said)
+            chosen = acquire(
+                current, values, share, random_share=random_share, exclude=said, seed=self.seed * rounds + number
+            )
+            said |= dict(zip(chosen.places, ask_large(large, values, chosen.places), strict=True))
+            drawn |= set(chosen.random)
+            result = self.distil(
+                gold,
+                [(values[place], answer) for place, answer in said.items() if place not in drawn],
+                audits=[(values[place], answer) for place, answer in said.items() if place in drawn],
+                unlabeled=values,
+            )
+            current = result.model
+        assert result is not None
+        return result
+
+    # --- anchors ------------------------------------------------------------------------------------------------
+
+    def _anchors(self, unlabeled: Sequence[Any], taken: Collection[Any]) -> _Anchors:
+        """Unlabeled inputs that nobody answered, with the old model's distribution; at most as many as are taken."""
+        nothing = _Anchors([], np.zeros((0, len(self.model.labels))))
+        if not self.anchor_weight or not len(unlabeled):
+            return nothing
+        free = {_identity(value): value for value in unlabeled}
+        values = [value for same, value in free.items() if same not in taken]
+        drawn = np.random.default_rng(self.seed).permutation(len(values))[: len(taken)]
+        values = [values[place] for place in sorted(drawn)]
+        rows, confidence, answered = ask(self.model, values)
+        bar = -math.inf if self.anchor_threshold is None else self.anchor_threshold
+        kept = np.flatnonzero(answered & (confidence > bar))
+        return _Anchors([values[place] for place in kept], rows[kept])
+
+    # --- training -----------------------------------------------------------------------------------------------
+
+    def _train(self, rows: _Rows, truth: Floats, anchors: _Anchors) -> tuple[Any, float | None, int, int, int]:
+        """Train without anchors, then with those that the first result bears out.
+
+        Returns the model, its temperature, how many rows that was fitted on, the anchors and the contradicted ones.
+        """
+        head = find_head(self.model, rows.inputs, rows.targets, anchors.inputs)
+        if head is None and isinstance(self.model, SklearnClassifier):
+            first: Any = refit(self.model, rows.inputs, rows.targets, rows.weights)
+            agreed = self._agree(anchors, ask(first, anchors.inputs)[0])
+            whole = rows.extend(agreed, self.anchor_weight)
+            if agreed.inputs:
+                first = refit(self.model, whole.inputs, whole.targets, whole.weights)
+            return first, None, 0, len(agreed.inputs), len(anchors.inputs) - len(agreed.inputs)
+        if head is None:
+            if not isinstance(self.model, DistillableModel):
+                msg = (
+                    f"{type(self.model).__name__} cannot be trained: use a SentenceClassifier, a SklearnClassifier, or "
+                    "a model with `clone` and `train_steps` (DistillableModel)"
+                )
+                raise TypeError(msg)
+            # Training goes on from the old model, so a first result of its own would cost as much again.
+            whole = rows.extend(anchors, self.anchor_weight)
+            return *self._train_steps(whole, np.vstack([truth, anchors.targets])), len(anchors.inputs), 0
+        n = len(rows.inputs)
+        contradicted = 0
+        if anchors.inputs:
+            l2 = min(_PENALTIES) if head.l2 is None else head.l2
+            weight, bias = fit_softmax(head.features[:n], rows.targets, rows.weights, l2=l2)
+            agreed = self._agree(anchors, softmax(head.features[n:] @ weight + bias))
+            contradicted = len(anchors.inputs) - len(agreed.inputs)
+            used = np.concatenate([np.arange(n), n + agreed.places])
+            head = replace(head, features=head.features[used])
+            rows, truth = rows.extend(agreed, self.anchor_weight), np.vstack([truth, agreed.targets])
+        return *self._train_head(head, rows, truth), len(rows.inputs) - n, contradicted
+
+    def _agree(self, anchors: _Anchors, said: Floats) -> _Anchors:
+        """Where the new model chooses as the old one does: its distribution times the root of the old one's."""
+        places = np.flatnonzero(said.argmax(axis=1) == anchors.targets.argmax(axis=1))
+        both = said[places] * np.sqrt(anchors.targets[places])
+        both /= np.maximum(both.sum(axis=1, keepdims=True), 1e-300)
+        return _Anchors([anchors.inputs[place] for place in places], both, places)
+
+    def _train_head(self, head: HeadKind, rows: _Rows, truth: Floats) -> tuple[Any, float, int]:
+        choices = _PENALTIES if head.l2 is None else (head.l2,)
+        names: dict[Any, int] = {}
+        groups = np.array([names.setdefault(_identity(value), len(names)) for value in rows.inputs], dtype=np.intp)
+        folds = assign_folds(truth.argmax(axis=1), groups, seed=self.seed)
+        held: list[list[Floats]] = [[] for _ in choices]
+        used: list[NDArray[np.intp]] = []
+        size = head.features.shape[0] * head.features.shape[1] * truth.shape[1]
+        for fold in range(_FOLDS_USED if size <= _QUICK else 1):
+            out = np.flatnonzero((folds == fold) & rows.unbiased)
+            inside = folds != fold
+            if not len(out) or not rows.weights[inside].any():
+                continue
+            start = None
+            for place, choice in enumerate(choices):
+                start = fit_softmax(
+                    head.features[inside], rows.targets[inside], rows.weights[inside], l2=choice, start=start
+                )
+                held[place].append((head.features[out] @ start[0]).astype(np.float64) + start[1])
+            used.append(out)
+        count = sum(map(len, used))
+        l2, temperature = choices[min(1, len(choices) - 1)], 1.0
+        if count >= _LEAST_HELD_OUT:
+            wanted = truth[np.concatenate(used)]
+            found = []
+            for place, choice in enumerate(choices):
+                logits = np.vstack(held[place])
+                scaling = TemperatureScaling(bounds=(0.2, 10.0)).fit(logits, wanted)
+                loss = -(wanted * np.log(np.maximum(scaling.transform(logits), 1e-300))).sum()
+                found.append((float(loss), choice, scaling.temperature))
+            _, l2, temperature = min(found)
+        weight, bias = fit_softmax(head.features, rows.targets, rows.weights, l2=l2)
+        if head.old is not None and self.keep:
+            out = np.concatenate(used) if used else np.zeros(0, dtype=np.intp)
+            new = np.vstack(held[choices.index(l2)]) if used else np.zeros((0, truth.shape[1]))
+            return *self._mix(head, (weight, bias, temperature), (out, new), rows, truth), count
+        return head.put(weight, bias, temperature), temperature, count
+
+    def _mix(
+        self,
+        head: HeadKind,
+        found: tuple[Any, Any, float],
+        held_out: tuple[NDArray[np.intp], Floats],
+        rows: _Rows,
+        truth: Floats,
+    ) -> tuple[Any, float]:
+        """Average the new head with the old one; the average is calibrated on held-out audits, if there are enough.
+
+        The old head has seen the gold rows, so those would find it better than it is.
+        """
+        assert head.old is not None
+        weight, bias, temperature = found
+        out, logits = held_out
+        k = self.keep
+        old_weight, old_bias = head.old
+        parts = (1.0 - k) * weight / temperature + k * old_weight, (1.0 - k) * bias / temperature + k * old_bias
+        fresh = rows.audit[out]
+        scale = 1.0
+        if int(fresh.sum()) >= _LEAST_HELD_OUT:
+            old = (head.features[out[fresh]] @ old_weight).astype(np.float64) + old_bias
+            both = (1.0 - k) * logits[fresh] / temperature + k * old
+            scale = TemperatureScaling(bounds=(0.2, 10.0)).fit(both, truth[out[fresh]]).temperature
+        return head.put(parts[0], parts[1], scale), temperature * scale
+
+    def _train_steps(self, rows: _Rows, truth: Floats) -> tuple[Any, float | None, int]:
+        labels = list(self.model.labels)
+        model: Any = self.model.clone()
+        candidates = np.random.default_rng(self.seed).permutation(np.flatnonzero(rows.unbiased)).tolist()
+        out: list[int] = candidates[: len(candidates) // _HELD_OUT_SHARE]
+        if len(out) < _LEAST_HELD_OUT or not callable(getattr(model, "calibrate", None)):
+            out = []
+        inside: list[int] = np.setdiff1d(np.arange(len(rows.inputs)), out).tolist()
+        model.train_steps(
+            [rows.inputs[place] for place in inside],
+            [soften(rows.targets[place], labels) for place in inside],
+            epochs=self.epochs,
+            lr=self.lr,
+            seed=self.seed,
+            weights=rows.weights[inside].tolist(),
+        )
+        if not out:
+            return model, None, 0
+        temperature = model.calibrate(
+            [rows.inputs[place] for place in out], [soften(truth[place], labels) for place in out]
+        )
+        return model, float(temperature), len(out)
+
+
+def _identity(value: Any) -> Any:
+    """What makes two inputs the same: their value where it can be told, else the object."""
+    if isinstance(value, Mapping):
+        return tuple(sorted(((str(key), _identity(part)) for key, part in value.items()), key=lambda pair: pair[0]))
+    if isinstance(value, (list, tuple)):
+        return tuple(_identity(part) for part in value)
+    content = getattr(value, "content", None)
+    if isinstance(content, str):
+        return content
+    try:
+        hash(value)
+    except TypeError:
+        return id(value)
+    return value

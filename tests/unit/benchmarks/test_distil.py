@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+
+from benchmarks import distil
+from benchmarks.distil import Rows, judge, local_share, mean_interval
+
+
+def test_local_share_stops_where_the_loss_is_too_large():
+    confidence = np.linspace(1, 0, 1000)
+    small = np.ones(1000, dtype=bool)
+    small[100:105] = False  # five losses are half a point; the sixth is too much
+    small[300] = False
+    large = np.ones(1000, dtype=bool)
+    assert local_share(confidence, small, large) == pytest.approx(0.3)
+    # Later gains make up for it.
+    large[400:402] = False
+    assert local_share(confidence, small, large) == 1.0
+
+
+def test_equal_scores_stand_or_fall_together():
+    small = np.array([True, False])
+    assert local_share(np.ones(2), small, np.ones(2, dtype=bool)) == 0.0
+    assert local_share(np.array([0.9, 0.8]), small, np.ones(2, dtype=bool)) == 0.5
+
+
+def test_measures():
+    hold = Rows(["x"] * 4, ["a", "a", "b", "b"], ["a", "b", "b", "b"])
+    eye = np.eye(2)
+    old, new = eye[[0, 0, 0, 1]], eye[[0, 1, 1, 1]]
+    found = judge(old, new, ["a", "b"], hold)
+    assert found["accuracy"] == 0.75
+    assert found["negative_flips"] == 0.25
+    assert found["local_share"] == 1.0  # as right as the large model: wrong together
+
+
+def test_intervals_allow_for_splits_that_overlap():
+    values = [0.1, 0.2, 0.3]
+    figures = mean_interval("k", values, 0.5)
+    assert figures["k"] == pytest.approx(0.2)
+    half = 4.302653 * 0.1 * np.sqrt(1 / 3 + 0.5)
+    assert (figures["k.low"], figures["k.high"]) == pytest.approx((0.2 - half, 0.2 + half))
+    assert mean_interval("k", [0.1], 0.5) == {"k": 0.1}
+
+
+def test_tables():
+    figures = {"seeds": 2, "calls": 400}
+    for method in distil.METHODS:
+        for measure in distil.MEASURES:
+            figures[f"tfidf.{method}.{measure}"] = 0.5
+            figures[f"tfidf.{method}.{measure}_over_2cd"] = 0.1
+    first, second = distil.tables(figures)
+    assert [row[0] for row in first.rows] == list(distil.METHODS)
+    assert all(len(row) == len(first.columns) for row in first.rows)
+    assert second.rows == []
+
+
+def test_every_method_keeps_to_the_calls(monkeypatch):
+    rng = np.random.default_rng(0)
+    words = {"a": ["apple", "arm", "ant"], "b": ["bee", "boat", "bar"], "c": ["cat", "cow", "cup"]}
+
+    def draw(n):
+        labels = [("a", "b", "c")[i] for i in rng.integers(0, 3, n)]
+        texts = [f"{words[label][rng.integers(3)]} word{i}" for i, label in enumerate(labels)]
+        return Rows(texts, labels, labels)
+
+    gold, pool, hold = draw(30), draw(200), draw(60)
+    monkeypatch.setattr(distil, "INVERSE_PENALTY", 10.0)
+    small = distil.make_small("tfidf", gold, ["a", "b", "c"], None)
+    from langchain_dsplus.learning import distiller, two_stage
+    from langchain_dsplus.learning.targets import ask_large
+
+    asked = []
+
+    def counting(large, values, chosen):
+        asked.append(len(chosen))
+        return ask_large(large, values, chosen)
+
+    monkeypatch.setattr(distiller, "ask_large", counting)
+    monkeypatch.setattr(two_stage, "ask_large", counting)
+    found = distil.trial(small, gold, pool, hold, calls=40, seed=0, methods=distil.METHOD)
+    assert set(found) == set(distil.METHODS)
+    assert found["none"]["negative_flips"] == 0
+    assert found["distiller"]["accuracy"] >= found["none"]["accuracy"]
+    assert all(count <= 40 for count in asked)
+    assert len(asked) == 2

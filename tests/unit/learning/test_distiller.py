@@ -1,0 +1,302 @@
+import numpy as np
+import pytest
+
+from langchain_dsplus.learning.distiller import Distiller
+from langchain_dsplus.small_models.fake import FakeSmallModel
+from langchain_dsplus.small_models.sentence import SentenceClassifier
+from langchain_dsplus.small_models.sklearn import SklearnClassifier
+
+pytest.importorskip("sklearn")
+pytest.importorskip("threadpoolctl")
+
+LABELS = ["a", "b", "c"]
+CENTERS = {"a": (1.0, 0.0, 0.0), "b": (0.0, 1.0, 0.0), "c": (0.0, 0.0, 1.0)}
+
+
+class Points:
+    version = "points-1"
+
+    def encode(self, texts):
+        return np.array([[float(x) for x in text.split()] for text in texts]).reshape(len(texts), 3)
+
+
+def points(n, seed, spread=0.4):
+    rng = np.random.default_rng(seed)
+    labels = [LABELS[i] for i in rng.integers(0, 3, n)]
+    texts = [" ".join(f"{x:.4f}" for x in np.array(CENTERS[c]) + rng.normal(0, spread, 3)) for c in labels]
+    return texts, labels
+
+
+def parse(rows):
+    return np.array([[float(x) for x in row.split()] for row in rows])
+
+
+def sentence(gold):
+    return SentenceClassifier(Points(), labels=LABELS).fit([t for t, _ in gold], [g for _, g in gold])
+
+
+def linear(gold):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer
+
+    pipeline = make_pipeline(FunctionTransformer(parse), LogisticRegression(C=10.0))
+    return SklearnClassifier(pipeline.fit([t for t, _ in gold], [g for _, g in gold]))
+
+
+def trees(gold):
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer
+    from sklearn.tree import DecisionTreeClassifier
+
+    pipeline = make_pipeline(FunctionTransformer(parse), DecisionTreeClassifier(max_depth=4, random_state=0))
+    return SklearnClassifier(pipeline.fit([t for t, _ in gold], [g for _, g in gold]))
+
+
+class Kind:
+    labels = LABELS
+
+    def __init__(self, log, temperature=1.0):
+        self.log, self.temperature = log, temperature
+        self.model = FakeSmallModel(lambda text: {"a": 1.0}, labels=LABELS)
+
+    def clone(self):
+        return Kind(self.log)
+
+    def answers(self, inputs):
+        return self.model.answers(inputs)
+
+    def train_steps(self, inputs, soft_targets, *, epochs=1, lr=None, seed=0, weights=None):
+        self.log.append((list(inputs), list(soft_targets), epochs, lr, weights))
+        return [0.0] * epochs
+
+    def calibrate(self, inputs, targets):
+        self.log.append((list(inputs), list(targets)))
+        return 1.5
+
+
+def gold_rows(n=12, seed=0):
+    return list(zip(*points(n, seed), strict=True))
+
+
+def accuracy(model, seed=99):
+    texts, labels = points(600, seed)
+    return np.mean([a["choice"] == label for a, label in zip(model.batch(texts), labels, strict=True)])
+
+
+@pytest.mark.parametrize("make", [sentence, linear, trees])
+def test_it_learns_from_the_large_model_and_leaves_the_old_one_alone(make):
+    gold = gold_rows()
+    small = make(gold)
+    before, version = accuracy(small), small.version
+    texts, said = points(200, 1)
+    result = Distiller(small).distil(gold, list(zip(texts, said, strict=True)))
+    assert small.version == version
+    assert accuracy(small) == before
+    assert accuracy(result.model) >= before + 0.02
+    assert (result.n_gold, result.n_large, result.n_anchors) == (12, 200, 0)
+    assert result.model.labels == small.labels
+
+
+def test_confidence_is_honest_after_training():
+    gold = gold_rows(60)
+    small = sentence(gold)
+    texts, labels = points(300, 1, spread=0.7)
+    audits = list(zip(texts, labels, strict=True))
+    result = Distiller(small).distil(gold, [], audits=audits)
+    assert result.n_calibration >= 150
+    assert result.temperature > 0
+    new, truth = points(800, 5, spread=0.7)
+    answers = result.model.batch(new)
+    right = np.mean([a["choice"] == t for a, t in zip(answers, truth, strict=True)])
+    assert np.mean([a["confidence"] for a in answers]) == pytest.approx(right, abs=0.06)
+
+
+def test_part_of_the_old_head_is_kept():
+    gold = gold_rows(30)
+    small = sentence(gold)
+    texts, labels = points(200, 1, spread=0.2)
+    rows = list(zip(texts, labels, strict=True))
+    old = np.log(small.predict_proba(texts))
+    new = np.log(Distiller(small, keep=0.0).distil(gold, rows).model.predict_proba(texts))
+    both = np.log(Distiller(small, keep=0.25).distil(gold, rows).model.predict_proba(texts))
+
+    def gaps(logs):
+        return logs[:, 1:] - logs[:, :1]
+
+    np.testing.assert_allclose(gaps(both), 0.75 * gaps(new) + 0.25 * gaps(old), atol=1e-4)
+
+
+def test_hard_rows_do_not_calibrate():
+    gold = gold_rows(60)
+    texts, labels = points(100, 1)
+    result = Distiller(sentence(gold)).distil(gold, list(zip(texts, labels, strict=True)))
+    assert result.n_calibration <= 60
+
+
+def test_a_pipelines_vocabulary_grows():
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    gold = [("card lost", "lost"), ("lost my card", "lost"), ("pin forgotten", "pin"), ("new pin", "pin")]
+    pipeline = make_pipeline(TfidfVectorizer(), LogisticRegression(C=10.0))
+    small = SklearnClassifier(pipeline.fit([t for t, _ in gold], [g for _, g in gold]))
+    result = Distiller(small).distil(gold, [("it vanished", "lost"), ("code unknown", "pin")])
+    assert result.model.invoke("vanished")["probabilities"]["lost"] > 0.6
+    assert "vanished" not in small.estimator[0].vocabulary_
+    assert result.temperature == 1.0  # too few rows to fit one
+
+
+def test_the_model_can_be_saved_and_loaded(tmp_path):
+    pytest.importorskip("skops")
+    gold = gold_rows(30)
+    texts, said = points(60, 1)
+    result = Distiller(linear_plain(gold)).distil(
+        [(parse([t])[0].tolist(), g) for t, g in gold],
+        [(parse([t])[0].tolist(), s) for t, s in zip(texts, said, strict=True)],
+    )
+    result.model.save(tmp_path / "m")
+    loaded = SklearnClassifier.load(tmp_path / "m")
+    rows = parse(texts).tolist()
+    np.testing.assert_allclose(loaded.predict_proba(rows), result.model.predict_proba(rows))
+    assert loaded.version == result.model.version
+
+
+def linear_plain(gold):
+    from sklearn.linear_model import LogisticRegression
+
+    return SklearnClassifier(LogisticRegression(C=10.0).fit(parse([t for t, _ in gold]), [g for _, g in gold]))
+
+
+def test_gold_overrules_and_slips_are_counted():
+    gold = gold_rows()
+    texts, _ = points(3, 1)
+    large = [(gold[0][0], "b"), (texts[0], "nonsense"), (texts[1], None), (texts[2], "a")]
+    result = Distiller(sentence(gold)).distil(gold, large)
+    assert (result.n_large, result.unusable, result.overruled) == (1, 2, 1)
+
+
+def test_anchors_are_what_the_new_model_does_not_contradict():
+    gold = gold_rows(60)
+    small = sentence(gold)
+    unlabeled, _ = points(40, 2, spread=0.2)
+    texts, labels = points(200, 3, spread=0.2)
+    agreeing = list(zip(texts, labels, strict=True))
+    kept = Distiller(small).distil(gold, agreeing, unlabeled=unlabeled)
+    assert kept.n_anchors >= 36
+    assert kept.n_anchors + kept.contradicted == 40
+    # A large model that calls every "a" a "b": what the old model calls "a" is no anchor.
+    choices = [answer["choice"] for answer in small.batch(unlabeled)]
+    turned = [(text, "b" if label == "a" else label) for text, label in agreeing]
+    against = Distiller(small, large_weight=5.0).distil(gold, turned, unlabeled=unlabeled)
+    assert against.contradicted >= choices.count("a") - 2 > 0
+    assert Distiller(small, anchor_weight=0.0).distil(gold, agreeing, unlabeled=unlabeled).n_anchors == 0
+    few = Distiller(small, anchor_threshold=0.9).distil(gold, agreeing, unlabeled=unlabeled)
+    sure = sum(answer["confidence"] > 0.9 for answer in small.batch(unlabeled))
+    assert few.n_anchors + few.contradicted == sure < 40
+
+
+@pytest.mark.parametrize("make", [linear, trees])
+def test_anchors_of_other_kinds(make):
+    gold = gold_rows(60)
+    texts, labels = points(100, 3, spread=0.2)
+    unlabeled, _ = points(40, 2, spread=0.2)
+    result = Distiller(make(gold)).distil(gold, list(zip(texts, labels, strict=True)), unlabeled=unlabeled)
+    assert 30 <= result.n_anchors <= 40
+    assert result.n_anchors + result.contradicted == 40
+
+
+def test_there_are_no_more_anchors_than_other_rows():
+    gold = gold_rows(20)
+    unlabeled, _ = points(300, 2)
+    result = Distiller(sentence(gold)).distil(gold, [], unlabeled=unlabeled)
+    assert result.n_anchors + result.contradicted == 20
+
+
+def test_an_input_that_was_answered_is_no_anchor():
+    gold = gold_rows(20)
+    asked, said = points(5, 2)
+    result = Distiller(sentence(gold)).distil(
+        gold, list(zip(asked, said, strict=True)), unlabeled=[*asked, gold[0][0], {"no": "text"}]
+    )
+    assert result.n_anchors == 0
+
+
+def test_dict_inputs_and_mappings_of_gold():
+    gold = gold_rows(30)
+    small = SentenceClassifier(Points(), labels=LABELS, input_key="q").fit([t for t, _ in gold], [g for _, g in gold])
+    texts, said = points(20, 1)
+    rows = [{"input": {"q": text}, "gold": label} for text, label in gold]
+    result = Distiller(small).distil(rows, [({"q": t}, s) for t, s in [*zip(texts, said, strict=True), gold[0]]])
+    assert (result.n_large, result.overruled) == (20, 1)
+
+
+def test_models_with_train_steps_go_on_from_where_they_are():
+    log = []
+    gold = [(str(i), "a") for i in range(100)]
+    distiller = Distiller(Kind(log), epochs=4, lr=0.1, large_weight=0.25)
+    result = distiller.distil(gold, [("x", {"b": 1.0})], audits=[("y", "c")])
+    (inputs, targets, epochs, lr, weights), (held, _) = log
+    assert (epochs, lr) == (4, 0.1)
+    assert len(held) == 20
+    assert not set(held) & set(inputs)
+    assert targets[inputs.index("x")] == pytest.approx({"a": 0.15, "b": 0.85})
+    assert weights[inputs.index("x")] == 0.25
+    assert (result.temperature, result.n_calibration) == (1.5, 20)
+    few = Distiller(Kind([])).distil(gold[:5], [])
+    assert (few.temperature, few.n_calibration) == (None, 0)
+
+
+def test_learn_keeps_to_the_budget_and_never_asks_twice():
+    gold = gold_rows()
+    small = sentence(gold)
+    texts, truth = points(300, 4)
+    asked = []
+
+    def large(text):
+        asked.append(text)
+        return truth[texts.index(text)]
+
+    result = Distiller(small).learn(texts, large, gold, budget=61, rounds=3)
+    assert len(asked) == len(set(asked)) == 61
+    assert result.n_large == 61
+    assert accuracy(result.model) > accuracy(small)
+    again = Distiller(small).learn(texts, truth, gold, budget=61, rounds=3)
+    assert again.model.version == result.model.version
+
+
+def test_acquire_uses_the_model_at_hand():
+    texts, _ = points(50, 4)
+    chosen = Distiller(sentence(gold_rows())).acquire(texts, 10, exclude=[0])
+    assert len(chosen.places) == 10
+    assert 0 not in chosen.places
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"large_weight": 0.0},
+        {"caution": 1.0},
+        {"anchor_weight": -1.0},
+        {"anchor_threshold": float("inf")},
+        {"epochs": 0},
+        {"keep": 1.0},
+    ],
+)
+def test_bad_arguments(options):
+    (name,) = options
+    with pytest.raises(ValueError, match=f"`{name}`"):
+        Distiller(sentence(gold_rows()), **options)
+
+
+def test_bad_rows():
+    small = sentence(gold_rows())
+    with pytest.raises(ValueError, match="nothing to learn"):
+        Distiller(small).distil([], [])
+    with pytest.raises(ValueError, match="lacks"):
+        Distiller(small).distil([("1 0 0", "zzz")], [])
+    with pytest.raises(ValueError, match="`rounds`"):
+        Distiller(small).learn([], [], gold_rows(), budget=1, rounds=0)
+    with pytest.raises(TypeError, match="DistillableModel"):
+        Distiller(FakeSmallModel({"x": {"a": 1.0}})).distil([("x", "a")], [])
