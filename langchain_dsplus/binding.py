@@ -137,6 +137,23 @@ def _of(value: Any, name: str) -> Any:
     return value.get(name) if isinstance(value, Mapping) else value
 
 
+def facts(
+    models: Sequence[SmallModel], names: Sequence[str], *, score: Any, large: Any, version: str | None
+) -> dict[str, Any]:
+    """Return what a router's outcomes are about, for `Outcomes.from_traces(about=)`; what is unknown is missing."""
+    scores = {n: score_name(model.score if score is None else score) for n, model in zip(names, models, strict=True)}
+    one = len(names) == 1
+    identity = identify(large, version=version)
+    found = {
+        "score": next(iter(scores.values())) if len(set(scores.values())) == 1 else scores,
+        "labels": list(dict.fromkeys(label for model in models for label in model.labels)),
+        "small": models[0].version if one else {n: model.version for n, model in zip(names, models, strict=True)},
+        "large": identity.large,
+        "prompt": identity.prompt,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
 def thresholds_of(certificate: Certificate, names: Sequence[str]) -> dict[str, float]:
     """The thresholds by the router's names for its small models.
 

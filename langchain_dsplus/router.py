@@ -43,7 +43,7 @@ from langchain_dsplus.answer import (
     is_context,
     is_interrupt,
 )
-from langchain_dsplus.binding import MismatchError, ReportedNames, bind, thresholds_of
+from langchain_dsplus.binding import MismatchError, ReportedNames, bind, facts, thresholds_of
 from langchain_dsplus.confidence import ScoreFunction, resolve_score
 from langchain_dsplus.decision import (
     Item,
@@ -259,6 +259,14 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
     def small_names(self) -> list[str]:
         """Their names, as routes and thresholds use them."""
         return list(self._state.names)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What outcomes recorded by this router are about: `Outcomes.from_traces(rows, about=router.about)`."""
+        state = self._state
+        hidden = self.to_large is not None and self.version is None
+        found = facts(state.models, state.names, score=self.score, large=self.large, version=self.version)
+        return {name: value for name, value in found.items() if not (hidden and name in {"large", "prompt"})}
 
     @property
     def certificate(self) -> Certificate | None:

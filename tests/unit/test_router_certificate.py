@@ -249,3 +249,31 @@ def test_from_collecting_to_routing() -> None:
     assert accepted == [bool(c > (certificate.threshold or 0)) for c in table["confidence"][:20]]
     with pytest.raises(MismatchError, match="large"):
         ConfidenceRouter(small=model, large=large, threshold=certificate, version="2026-12")
+
+
+def test_from_shadow_to_a_certificate_that_fits() -> None:
+    """What a router in shadow mode records, and says it is about, certifies a router with the same parts."""
+    rows: list[Any] = []
+
+    class Rows:
+        def record(self, row: Any) -> None:
+            rows.append(row)
+
+    model = FakeSmallModel(
+        lambda value: {"a": 0.5 + value["i"] / 2000, "b": 0.5 - value["i"] / 2000}, labels=["a", "b"], version="1"
+    )
+    large = RunnableLambda(lambda _: "a").with_types(output_type=str)
+    parts = {"small": model, "large": large, "version": "v1"}
+    shadow = ConfidenceRouter(**parts, mode="shadow", recorder=Rows(), background=False)
+    shadow.batch([{"i": i} for i in range(650)])
+    table = Outcomes.from_traces(rows, about=shadow.about)
+    assert table.about == {
+        "score": "max_probability", "labels": ["a", "b"], "small": model.version, "large": "v1", "prompt": "v1",
+    }  # fmt: skip
+    certificate = certify(table)
+    assert certificate.certified
+    live = ConfidenceRouter(**parts, threshold=certificate)
+    assert live.unverifiable == ()
+    assert live.invoke({"i": 500}) == "a"
+    hidden = ConfidenceRouter(small=model, large=large, to_large=lambda value, _: value)
+    assert set(hidden.about) == {"score", "labels", "small"}
