@@ -118,16 +118,19 @@ def provider(server):
 
 def same(ledger, provider):
     total = ledger.total()
-    assert total["calls"] == provider.served
+    # In-process small models are counted by inputs, without a token: the server never hears of them.
+    rows = {(row["side"], row["model"]): row for row in ledger.table() if row["input_tokens"] or row["side"] != "small"}
+    assert sum(row["calls"] for row in rows.values()) == provider.served
     assert total["input_tokens"] == provider.input
     assert total["cached_tokens"] == provider.cached
     assert total["output_tokens"] == provider.output
     assert total["unmetered"] == 0
-    assert total["complete"]
+    assert total["complete"] or not {row["model"] for row in rows.values()} & set(total["unpriced"])
+    assert not total["open"]
     assert total["cost"] == pytest.approx(provider.cost, rel=1e-12)
     assert ledger.cost == pytest.approx(provider.cost, rel=1e-12)
     assert not ledger._runs
-    return {(row["side"], row["model"]): row for row in ledger.table()}
+    return rows
 
 
 def chain(model):

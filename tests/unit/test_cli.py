@@ -141,7 +141,7 @@ def test_serve_model_prints_how_to_use_it_and_stops_at_ctrl_c(smollm_path):
         try:
             lines = [process.stdout.readline() for _ in range(3)]
             process.send_signal(signal.SIGINT)
-            rest, errors = process.communicate(timeout=30)
+            rest, errors = process.communicate(timeout=120)
         finally:
             process.kill()
     name = smollm_path.stem
