@@ -63,7 +63,7 @@ from langchain_dsplus.operations.ledger import CostLedger
 from langchain_dsplus.operations.recorder import Recorder, Row
 from langchain_dsplus.outputs import ToOutput, check_labels, default_to_output, is_blank, to_chunk, with_route
 from langchain_dsplus.small_models.asking import Asker, SmallModelTimeoutError
-from langchain_dsplus.small_models.runnable import as_small_model
+from langchain_dsplus.small_models.runnable import as_small_model, distinct_names
 from langchain_dsplus.threshold.certificate import Certificate
 
 if TYPE_CHECKING:
@@ -1342,7 +1342,7 @@ class _State:
             msg = "`small` needs at least one small model"
             raise ValueError(msg)
         self.models = [as_small_model(part) for part in parts]
-        self.names = _distinct_names(self.models)
+        self.names = distinct_names(self.models)
         if LARGE_TAG in self.names:
             msg = f"a small model must not be named {LARGE_TAG!r}: routes could not tell who answered"
             raise ValueError(msg)
@@ -1477,18 +1477,6 @@ def _output_type(large: Runnable[Any, Any]) -> Any:
         except (NameError, TypeError):
             return Any
     return output_type
-
-
-def _distinct_names(models: Sequence[SmallModel]) -> list[str]:
-    names: list[str] = []
-    for model in models:
-        base = name = model.name or "small"
-        number = 1
-        while name in names:
-            number += 1
-            name = f"{base}_{number}"
-        names.append(name)
-    return names
 
 
 def _listens(handler: Any) -> bool:

@@ -26,7 +26,7 @@ from langchain_dsplus.operations.prices import is_cache_hit
 from langchain_dsplus.operations.savings import count_characters
 from langchain_dsplus.outcomes import Outcomes, default_label
 from langchain_dsplus.outcomes.columns import to_text
-from langchain_dsplus.small_models.runnable import as_small_model
+from langchain_dsplus.small_models.runnable import as_small_model, distinct_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -383,15 +383,7 @@ def _models(small: Any) -> dict[str, SmallModel]:
     models = [as_small_model(part) for part in parts]
     if len(models) == 1:
         return {"": models[0]}
-    named: dict[str, SmallModel] = {}
-    for model in models:
-        base = name = model.name or "small"
-        number = 1
-        while name in named:
-            number += 1
-            name = f"{base}_{number}"
-        named[name] = model
-    return named
+    return dict(zip(distinct_names(models), models, strict=True))
 
 
 def _facts(models: Mapping[str, SmallModel], identities: Mapping[str, Identity], store: _Store) -> dict[str, Any]:

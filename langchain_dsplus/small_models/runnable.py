@@ -91,3 +91,16 @@ def as_small_model(value: Any) -> SmallModel:
         f"an Answer, not {type(value).__name__}"
     )
     raise TypeError(msg)
+
+
+def distinct_names(models: Sequence[SmallModel]) -> list[str]:
+    """Return the models' names as routes, thresholds and outcomes use them: a repeated one gets a number."""
+    names: list[str] = []
+    for model in models:
+        base = name = model.name or "small"
+        number = 1
+        while name in names:
+            number += 1
+            name = f"{base}_{number}"
+        names.append(name)
+    return names
