@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from langchain_dsplus.learning.distiller import Distiller
     from langchain_dsplus.learning.promotion import promotion
     from langchain_dsplus.learning.two_stage import TwoStageConfidenceDistillation
+    from langchain_dsplus.middleware import ConfidenceShuntMiddleware
     from langchain_dsplus.operations.audit import AuditMonitor, plan_audits
     from langchain_dsplus.operations.budget import BudgetPacer
     from langchain_dsplus.operations.collect import acollect_outcomes, collect_outcomes
@@ -69,6 +70,7 @@ _HOME = {
     "Certificate": "threshold.certificate",
     "ChatClassifier": "small_models.chat",
     "ConfidenceRouter": "router",
+    "ConfidenceShuntMiddleware": "middleware",
     "ConformalCandidates": "prompts.conformal",
     "CostLedger": "operations.ledger",
     "Distiller": "learning.distiller",
@@ -124,6 +126,7 @@ _HOME = {
     "write_report": "report",
 }
 
+# Not in `__all__`: a star import must work without the extra `middleware`, which its base class comes from.
 __all__ = [
     "Answer",
     "AuditMonitor",
@@ -199,4 +202,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted({*_HOME, "__version__"})

@@ -31,10 +31,11 @@ LAYERS: list[set[str]] = [
     {"decision", "outputs"},
     {"router"},
     {"procedure", "persistence"},
-    {"learning", "graphs", "middleware"},
+    {"learning", "graphs", "middleware", "chat_dsplus"},
+    {"evaluation"},
     {"report"},
     {"demo"},
-    {"cli_threshold"},
+    {"cli_threshold", "cli_learning"},
     {"cli"},
 ]
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
