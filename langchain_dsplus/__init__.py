@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from langchain_dsplus.learning.distiller import Distiller
     from langchain_dsplus.learning.promotion import promotion
     from langchain_dsplus.learning.two_stage import TwoStageConfidenceDistillation
-    from langchain_dsplus.middleware import ConfidenceShuntMiddleware
+    from langchain_dsplus.middleware import ConfidenceShuntMiddleware as ConfidenceShuntMiddleware
     from langchain_dsplus.operations.audit import AuditMonitor, plan_audits
     from langchain_dsplus.operations.budget import BudgetPacer
     from langchain_dsplus.operations.collect import acollect_outcomes, collect_outcomes

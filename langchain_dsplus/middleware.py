@@ -30,7 +30,6 @@ from langchain.agents.middleware.types import (  # noqa: E402 - only after the m
     ModelResponse,
 )
 from langchain.agents.structured_output import AutoStrategy, ProviderStrategy, ToolStrategy  # noqa: E402
-from langgraph.types import Command  # noqa: E402
 
 logger = logging.getLogger(__name__)
 
@@ -392,7 +391,7 @@ def _fill(response_format: Any, text: str) -> Any:
 
 def _passed(response: Any) -> ExtendedModelResponse[Any]:
     """A turn that was not looked at: the state must not keep the route of an earlier one."""
-    return ExtendedModelResponse(_normal(response), Command(update={"dsplus_route": None}))
+    return _with_state(_normal(response), None)
 
 
 def _extended(decided: Mapping[str, Any]) -> ExtendedModelResponse[Any]:
@@ -402,7 +401,13 @@ def _extended(decided: Mapping[str, Any]) -> ExtendedModelResponse[Any]:
     last = _last(response)
     result = [with_route(message, route) if place == last else message for place, message in enumerate(response.result)]
     shown = ModelResponse(result=result, structured_response=response.structured_response)
-    return ExtendedModelResponse(shown, Command(update={"dsplus_route": dict(route)}))
+    return _with_state(shown, dict(route))
+
+
+def _with_state(response: ModelResponse[Any], route: dict[str, Any] | None) -> ExtendedModelResponse[Any]:
+    from langgraph.types import Command  # noqa: PLC0415
+
+    return ExtendedModelResponse(response, Command(update={"dsplus_route": route}))
 
 
 def _reply(response: Any) -> _Reply:

@@ -35,7 +35,8 @@ LAYERS: list[set[str]] = [
     {"evaluation"},
     {"report"},
     {"demo"},
-    {"cli_threshold", "cli_learning"},
+    {"cli_threshold"},
+    {"cli_learning"},
     {"cli"},
 ]
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
