@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     )
     from langchain_dsplus.graphs import create_dispute_graph
     from langchain_dsplus.learning.distiller import Distiller
+    from langchain_dsplus.learning.live import LiveRouter
     from langchain_dsplus.learning.promotion import promotion
+    from langchain_dsplus.learning.registry import ModelRegistry, NotPromotedError, RegistryError
     from langchain_dsplus.learning.two_stage import TwoStageConfidenceDistillation
     from langchain_dsplus.middleware import ConfidenceShuntMiddleware as ConfidenceShuntMiddleware
     from langchain_dsplus.operations.audit import AuditMonitor, plan_audits
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from langchain_dsplus.operations.traces import TraceStore
     from langchain_dsplus.operations.traces_calls import outcomes_from_calls
     from langchain_dsplus.outcomes import Outcomes
-    from langchain_dsplus.persistence import load_router, save_router
+    from langchain_dsplus.persistence import load_router, load_small_models, save_router
     from langchain_dsplus.procedure import certify_cascade
     from langchain_dsplus.prompts.conformal import ConformalCandidates
     from langchain_dsplus.prompts.extractive import ExtractiveSummarizer
@@ -84,12 +86,16 @@ _HOME = {
     "JSONLRecorder": "operations.recorder",
     "LabelParser": "prompts.parser",
     "LearnedGain": "threshold.gain",
+    "LiveRouter": "learning.live",
+    "ModelRegistry": "learning.registry",
+    "NotPromotedError": "learning.registry",
     "Outcomes": "outcomes",
     "PlattScaling": "calibration",
     "Price": "operations.prices",
     "PromptPruner": "prompts.pruner",
     "PromptTransfer": "prompts.transfer",
     "Recorder": "operations.recorder",
+    "RegistryError": "learning.registry",
     "Route": "answer",
     "SentenceClassifier": "small_models.sentence",
     "SklearnClassifier": "small_models.sklearn",
@@ -115,6 +121,7 @@ _HOME = {
     "deferral_curve": "threshold.deferral",
     "expected_calibration_error": "calibration",
     "load_router": "persistence",
+    "load_small_models": "persistence",
     "outcomes_from_calls": "operations.traces_calls",
     "plan_audits": "operations.audit",
     "plan_sample_size": "threshold.planning",
@@ -147,12 +154,16 @@ __all__ = [
     "JSONLRecorder",
     "LabelParser",
     "LearnedGain",
+    "LiveRouter",
+    "ModelRegistry",
+    "NotPromotedError",
     "Outcomes",
     "PlattScaling",
     "Price",
     "PromptPruner",
     "PromptTransfer",
     "Recorder",
+    "RegistryError",
     "Route",
     "SentenceClassifier",
     "SklearnClassifier",
@@ -179,6 +190,7 @@ __all__ = [
     "deferral_curve",
     "expected_calibration_error",
     "load_router",
+    "load_small_models",
     "outcomes_from_calls",
     "plan_audits",
     "plan_sample_size",

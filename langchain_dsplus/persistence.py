@@ -15,7 +15,7 @@ import secrets
 import shutil
 import stat
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -25,6 +25,7 @@ from pydantic import BaseModel
 from langchain_dsplus.decision import read_thresholds
 from langchain_dsplus.prompts.pruner import PromptPruner
 from langchain_dsplus.router import ConfidenceRouter
+from langchain_dsplus.small_models._files import SETTINGS
 from langchain_dsplus.small_models.base import UNVERIFIABLE
 from langchain_dsplus.small_models.image import ImageClassifier
 from langchain_dsplus.small_models.sentence import Encoder, SentenceClassifier
@@ -103,17 +104,7 @@ def save_router(
             msg = f"the large chain has {len(found)} different pruners: name the one to save with `pruner=`"
             raise ValueError(msg)
         pruner = found[0] if found else None
-    place.parent.mkdir(parents=True, exist_ok=True)
-    scratch = place.with_name(f".{place.name}.tmp-{secrets.token_hex(6)}")
-    scratch.mkdir()
-    try:
-        _write_parts(router, scratch, pruner, encoders=encoders)
-        digest = _write_manifest(scratch)
-        _put_in_place(scratch, place)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
-    return digest
+    return write_folder(place, _KIND, lambda folder: _write_parts(router, folder, pruner, encoders=encoders))
 
 
 def load_router(
@@ -151,34 +142,102 @@ def load_router(
     if wrong:
         msg = f"{wrong} cannot be set when loading: they come from the folder"
         raise TypeError(msg)
-    _verify(folder, sha256)
-    body = _read_json(folder, _ROUTER)
+    check_folder(folder, _KIND, _ROUTER, sha256)
+    body = read_json(folder, _ROUTER)
+    records = _records(folder, body)
     try:
-        records = [_Record(**record) for record in body["small"]]
         missing = sorted(name for name in body["given"] if settings.get(name) is None)
         chosen = {**{name: body["settings"][name] for name in _SAVED if name != "score"}, **settings}
         chosen.setdefault("score", body["settings"]["score"])
         threshold = body["threshold"]
         has_pruner = body["pruner"] is True
     except (KeyError, TypeError, AttributeError) as error:
-        msg = f"{folder / _ROUTER} is damaged: a part is missing or of the wrong kind. Save the router again"
-        raise SavedRouterError(msg) from error
+        raise SavedRouterError(_DAMAGED.format(folder / _ROUTER)) from error
     if missing:
         msg = f"{folder} was saved with {missing} set: pass them, since functions and what names `large` are not saved"
         raise SavedRouterError(msg)
-    names = [record.name for record in records]
-    strange = sorted({*(small or {}), *(options or {})} - set(names))
-    if strange:
-        msg = f"`small` or `options` name {strange}; the small models in {folder} are {names}"
-        raise SavedRouterError(msg)
+    _check_names(folder, records, small, options)
     if has_pruner:
         _check_pruner(large, _read_pruner(folder), folder)
-    models = [
-        _read_small(folder, number, record, (small or {}).get(record.name), (options or {}).get(record.name) or {})
-        for number, record in enumerate(records)
-    ]
+    models = _read_all(folder, records, small, options)
     held: Any = Certificate.from_json(folder / _CERTIFICATE) if threshold == "certificate" else threshold
     return ConfidenceRouter(small=models, large=large, threshold=held, **chosen)
+
+
+def load_small_models(
+    path: str | Path,
+    *,
+    small: Mapping[str, SmallModel] | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    sha256: str | None = None,
+) -> tuple[list[SmallModel], Certificate | None]:
+    """Read only the small models of a saved router, and its certificate where it has one; no large chain is needed.
+
+    Args:
+        path: The folder.
+        small: As in `load_router`.
+        options: As in `load_router`.
+        sha256: What `save_router` returned.
+
+    Raises:
+        SavedRouterError: As `load_router`.
+
+    Example:
+        ```python
+        models, certificate = load_small_models("routers/intents")
+        ```
+    """
+    folder = Path(path).expanduser()
+    held = _CERTIFICATE in check_folder(folder, _KIND, _ROUTER, sha256)
+    records = _records(folder, read_json(folder, _ROUTER))
+    _check_names(folder, records, small, options)
+    models = _read_all(folder, records, small, options)
+    return models, Certificate.from_json(folder / _CERTIFICATE) if held else None
+
+
+def load_any_small_model(
+    path: str | Path, options: Mapping[str, Any] | None = None
+) -> tuple[SmallModel, Certificate | None]:
+    """Read a small model from the folder of its `save`, or of a saved router with only one; code is never run.
+
+    Args:
+        path: The folder.
+        options: Of the small model's `load`.
+
+    Returns:
+        The small model, and the router's certificate where there is one.
+
+    Raises:
+        SavedRouterError: If the folder is neither, or of a router with several small models.
+        ValueError: As `load`.
+
+    Example:
+        ```python
+        model, certificate = load_any_small_model("models/intents")
+        ```
+    """
+    folder = Path(path).expanduser()
+    if (folder / _MANIFEST).exists():
+        check_folder(folder, _KIND, _ROUTER, None)
+        records = _records(folder, read_json(folder, _ROUTER))
+        if len(records) != 1:
+            names = [record.name for record in records]
+            msg = f"{folder} is a router with several small models, {names}: save the one to take on its own"
+            raise SavedRouterError(msg)
+        chosen = {records[0].name: options} if options else None
+        models, certificate = load_small_models(folder, options=chosen)
+        return models[0], certificate
+    if not folder.is_dir():
+        _refuse(folder, "there is no such folder")
+    if not (folder / SETTINGS).is_file():
+        _refuse(
+            folder, f"it holds neither a saved router nor a saved small model: {_MANIFEST} or {SETTINGS} is missing"
+        )
+    kind = read_json(folder, SETTINGS).get("kind")
+    if kind not in _KINDS:
+        _refuse(folder, f"it names a kind of small model that this version does not know: {kind!r}")
+    model: SmallModel = _KINDS[kind].load(folder, **(options or {}))
+    return model, None
 
 
 def load_pruner(path: str | Path, *, sha256: str | None = None) -> PromptPruner:
@@ -198,7 +257,7 @@ def load_pruner(path: str | Path, *, sha256: str | None = None) -> PromptPruner:
         ```
     """
     folder = Path(path).expanduser()
-    if _PRUNER not in _verify(folder, sha256):
+    if _PRUNER not in check_folder(folder, _KIND, _ROUTER, sha256):
         msg = f"{folder} holds no pruner"
         raise SavedRouterError(msg)
     return _read_pruner(folder)
@@ -207,8 +266,8 @@ def load_pruner(path: str | Path, *, sha256: str | None = None) -> PromptPruner:
 # --- writing --------------------------------------------------------------------------------------------------------
 
 
-class _Record(NamedTuple):
-    """What `router.json` says about one small model."""
+class SmallRecord(NamedTuple):
+    """What is said in JSON about one small model in a folder."""
 
     name: str
     kind: str | None
@@ -226,7 +285,7 @@ def _check_place(place: Path) -> None:
         if not any(place.iterdir()):
             return
         try:
-            known = _read_json(place, _MANIFEST).get("kind") == _KIND
+            known = read_json(place, _MANIFEST).get("kind") == _KIND
         except SavedRouterError:
             known = False
         if known:
@@ -238,13 +297,7 @@ def _check_place(place: Path) -> None:
 def _write_parts(router: ConfidenceRouter, folder: Path, pruner: PromptPruner | None, *, encoders: bool | None) -> None:
     records = []
     for number, (name, model) in enumerate(zip(router.small_names, router.small_models, strict=True)):
-        kind = type(model).__name__ if type(model) in _KINDS.values() else None
-        if kind is not None:
-            where = _folder_of(folder, number)
-            (model if model.name == name else model.model_copy(update={"name": name})).save(where)
-            if isinstance(model, SentenceClassifier):
-                _copy_encoder(model.encoder, where / _ENCODER, wanted=encoders)
-        records.append(_Record(name, kind, model.version, _own(model), model.labels)._asdict())
+        records.append(write_small(model, name, _folder_of(folder, number), encoders=encoders)._asdict())
     given = [name for name in (*_FUNCTIONS, "score") if callable(getattr(router, name))]
     if router.version is not None:  # says what the large chain is, so it comes with that
         given.append("version")
@@ -260,9 +313,9 @@ def _write_parts(router: ConfidenceRouter, folder: Path, pruner: PromptPruner | 
             for name, number in zip(router.small_names, numbers, strict=True)
         }
     else:
-        _write(folder / _CERTIFICATE, router.certificate.to_json())
+        write_text(folder / _CERTIFICATE, router.certificate.to_json())
     if pruner is not None:
-        _write(folder / _PRUNER, _pruner_text(pruner))
+        write_text(folder / _PRUNER, _pruner_text(pruner))
     body = {
         "format": _FORMAT,
         "settings": settings,
@@ -271,7 +324,17 @@ def _write_parts(router: ConfidenceRouter, folder: Path, pruner: PromptPruner | 
         "small": records,
         "pruner": pruner is not None,
     }
-    _write(folder / _ROUTER, _json(body))
+    write_text(folder / _ROUTER, to_json(body))
+
+
+def write_small(model: SmallModel, name: str, where: Path, *, encoders: bool | None) -> SmallRecord:
+    """Save a small model, where its kind has files, and return what is to be remembered about it."""
+    kind = type(model).__name__ if type(model) in _KINDS.values() else None
+    if kind is not None:
+        (model if model.name == name else model.model_copy(update={"name": name})).save(where)
+        if isinstance(model, SentenceClassifier):
+            _copy_encoder(model.encoder, where / _ENCODER, wanted=encoders)
+    return SmallRecord(name, kind, model.version, _own(model), model.labels)
 
 
 def _folder_of(folder: Path, number: int) -> Path:
@@ -300,14 +363,35 @@ def _copy_encoder(encoder: Any, goal: Path, *, wanted: bool | None) -> None:
             shutil.copyfile(file, target)  # also where it is a link, as in the hub's cache
 
 
-def _write_manifest(folder: Path) -> str:
+def write_folder(place: Path, kind: str, write: Callable[[Path], None]) -> str:
+    """Write a folder as a whole or not at all, with a manifest; return the manifest's SHA-256.
+
+    Args:
+        place: Where it is put; what is there goes once the new one stands.
+        kind: What the manifest says it is.
+        write: Fills the folder that it is given.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    scratch = place.with_name(f".{place.name}.tmp-{secrets.token_hex(6)}")
+    scratch.mkdir()
+    try:
+        write(scratch)
+        digest = _write_manifest(scratch, kind)
+        _put_in_place(scratch, place)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    return digest
+
+
+def _write_manifest(folder: Path, kind: str) -> str:
     files = {name: _entry(folder / name) for name in sorted(_list(folder))}
     for name in files:
-        _sync(folder / name)
-    text = _json({"format": _FORMAT, "kind": _KIND, "files": files})
-    _write(folder / _MANIFEST, text)
+        sync(folder / name)
+    text = to_json({"format": _FORMAT, "kind": kind, "files": files})
+    write_text(folder / _MANIFEST, text)
     for directory in [folder, *(d for d in folder.rglob("*") if d.is_dir())]:
-        _sync(directory)
+        sync(directory)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -328,12 +412,12 @@ def _put_in_place(scratch: Path, place: Path) -> None:
         if before is not None:
             before.rename(place)
         raise
-    _sync(place.parent)
+    sync(place.parent)
     if before is not None:
         shutil.rmtree(before, ignore_errors=True)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Make a file, or the names in a folder, durable where the system can."""
     with contextlib.suppress(OSError):
         handle = os.open(path, os.O_RDONLY)
@@ -343,11 +427,11 @@ def _sync(path: Path) -> None:
             os.close(handle)
 
 
-def _json(body: Any) -> str:
+def to_json(body: Any) -> str:
     return json.dumps(body, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
 
-def _write(file: Path, text: str) -> None:
+def write_text(file: Path, text: str) -> None:
     with file.open("wb") as opened:
         opened.write(text.encode())
         opened.flush()
@@ -376,22 +460,32 @@ def _refuse(folder: Path, why: str) -> NoReturn:
     raise SavedRouterError(msg)
 
 
-def _verify(folder: Path, sha256: str | None) -> frozenset[str]:
-    """Compare every file with the manifest; return their names."""
+def check_folder(folder: Path, kind: str, needs: str, sha256: str | None) -> frozenset[str]:
+    """Compare every file of a folder with its manifest; return their names.
+
+    Args:
+        folder: What `write_folder` wrote.
+        kind: What the manifest must say it is.
+        needs: A file that must be listed.
+        sha256: What `write_folder` returned, if known.
+
+    Raises:
+        SavedRouterError: If one is missing, changed, cut off or not listed, or it is another kind of folder.
+    """
     if not folder.is_dir():
         _refuse(folder, "there is no such folder")
     manifest = folder / _MANIFEST
     if not manifest.is_file() or manifest.is_symlink():
-        _refuse(folder, f"it has no {_MANIFEST}: it is no saved router, or was only half written")
-    body = _read_json(folder, _MANIFEST)
-    if body.get("kind") != _KIND:
-        _refuse(folder, f"{_MANIFEST} is not that of a router")
+        _refuse(folder, f"it has no {_MANIFEST}: it is no {_word(kind)}, or was only half written")
+    body = read_json(folder, _MANIFEST)
+    if body.get("kind") != kind:
+        _refuse(folder, f"{_MANIFEST} is not that of a {_word(kind)}")
     if body.get("format") != _FORMAT:
         _refuse(folder, f"it has format {body.get('format')!r}; this version reads {_FORMAT}")
     if sha256 is not None and hashlib.sha256(manifest.read_bytes()).hexdigest() != sha256.lower():
         _refuse(folder, f"{_MANIFEST} is not the one with this `sha256`")
     wanted = body.get("files")
-    if not isinstance(wanted, dict) or _ROUTER not in wanted:
+    if not isinstance(wanted, dict) or needs not in wanted:
         _refuse(folder, f"{_MANIFEST} is damaged")
     found = set(_list(folder)) - {_MANIFEST}
     if missing := sorted(wanted.keys() - found):
@@ -404,7 +498,7 @@ def _verify(folder: Path, sha256: str | None) -> frozenset[str]:
     return frozenset(wanted)
 
 
-def _read_json(folder: Path, name: str) -> dict[str, Any]:
+def read_json(folder: Path, name: str) -> dict[str, Any]:
     try:
         with (folder / name).open("rb") as file:
             text = file.read(_LARGEST_MANIFEST + 1)
@@ -416,9 +510,66 @@ def _read_json(folder: Path, name: str) -> dict[str, Any]:
     return body
 
 
-def _read_small(
-    folder: Path, number: int, record: _Record, given: SmallModel | None, options: Mapping[str, Any]
+_DAMAGED = "{} is damaged: a part is missing or of the wrong kind. Save the router again"
+
+
+def _word(kind: str) -> str:
+    return f"saved {kind.removeprefix('langchain-dsplus ')}"
+
+
+def _records(folder: Path, body: Mapping[str, Any]) -> list[SmallRecord]:
+    try:
+        return [SmallRecord(**record) for record in body["small"]]
+    except (KeyError, TypeError) as error:
+        raise SavedRouterError(_DAMAGED.format(folder / _ROUTER)) from error
+
+
+def _check_names(
+    folder: Path,
+    records: list[SmallRecord],
+    small: Mapping[str, SmallModel] | None,
+    options: Mapping[str, Mapping[str, Any]] | None,
+) -> None:
+    names = [record.name for record in records]
+    strange = sorted({*(small or {}), *(options or {})} - set(names))
+    if strange:
+        msg = f"`small` or `options` name {strange}; the small models in {folder} are {names}"
+        raise SavedRouterError(msg)
+
+
+def _read_all(
+    folder: Path,
+    records: list[SmallRecord],
+    small: Mapping[str, SmallModel] | None,
+    options: Mapping[str, Mapping[str, Any]] | None,
+) -> list[SmallModel]:
+    return [
+        read_small(
+            folder,
+            _folder_of(folder, number),
+            record,
+            (small or {}).get(record.name),
+            (options or {}).get(record.name) or {},
+        )
+        for number, record in enumerate(records)
+    ]
+
+
+def read_small(
+    folder: Path, where: Path, record: SmallRecord, given: SmallModel | None, options: Mapping[str, Any]
 ) -> SmallModel:
+    """Read what `write_small` wrote, or check what is given in its place.
+
+    Args:
+        folder: The whole, for messages.
+        where: The small model's own folder.
+        record: What `write_small` returned.
+        given: The model itself, where it has no files.
+        options: Of the model's `load`.
+
+    Raises:
+        SavedRouterError: If something does not fit.
+    """
     if given is not None or record.kind is None:
         if given is None:
             msg = f"small model {record.name!r} has no files of its own: pass it as `small={{{record.name!r}: ...}}`"
@@ -429,26 +580,25 @@ def _read_small(
         return _checked(given, record)
     if record.kind not in _KINDS:
         _refuse(folder, f"it names a kind of small model that this version does not know: {record.kind!r}")
-    where = _folder_of(folder, number)
     chosen = dict(options)
     if (where / _ENCODER).is_dir():
         chosen.setdefault("encoder", Encoder(where / _ENCODER))
     model: SmallModel = _KINDS[record.kind].load(where, **chosen)
     if model.labels != record.labels or model.name != record.name:
-        _refuse(folder, f"{_ROUTER} and the files of small model {record.name!r} do not belong together")
+        _refuse(folder, f"the record and the files of small model {record.name!r} do not belong together")
     own = model.version
     if record.own != own and UNVERIFIABLE not in (record.own, own):
         warnings.warn(
             f"small model {record.name!r} is not quite the one that was saved: other code, or another version of a "
             "library. Measure again before you rely on its threshold",
-            stacklevel=3,
+            stacklevel=4,
         )
     elif record.version not in (own, UNVERIFIABLE):
         model._version = record.version  # noqa: SLF001 - a version of the user's own
     return model
 
 
-def _checked(given: SmallModel, record: _Record) -> SmallModel:
+def _checked(given: SmallModel, record: SmallRecord) -> SmallModel:
     """Compare a small model that is given with the one that was saved."""
     if list(given.labels) != list(record.labels):
         msg = f"small model {record.name!r} has other labels than when the router was saved"
@@ -477,12 +627,12 @@ def _pruner_text(pruner: PromptPruner) -> str:
             "messages and placeholders, without functions"
         )
         raise ValueError(msg)
-    return _json(body)
+    return to_json(body)
 
 
 def _read_pruner(folder: Path) -> PromptPruner:
     try:
-        pruner = _revive(_read_json(folder, _PRUNER))
+        pruner = _revive(read_json(folder, _PRUNER))
     except Exception as error:
         msg = f"{folder / _PRUNER} is damaged, or of another version: it is no pruner"
         raise SavedRouterError(msg) from error
@@ -552,4 +702,4 @@ def _pruners(value: Any, seen: set[int], depth: int) -> Iterator[PromptPruner]:
             yield from _pruners(getattr(value, name, None), seen, depth + 1)
 
 
-__all__ = ["SavedRouterError", "load_pruner", "load_router", "save_router"]
+__all__ = ["SavedRouterError", "load_any_small_model", "load_pruner", "load_router", "load_small_models", "save_router"]

@@ -46,7 +46,7 @@ def as_anything(_: str) -> dict[str, Any]:
         (Annotated[AIMessage | AIMessageChunk, "x"], AIMessage("pos")),
         (Aliased, Aliased(Label="pos")),
     ],
-    ids=str,
+    ids=["str", "AIMessage", "BaseMessage", "AnyMessage", "Annotated", "Aliased"],
 )
 def test_by_output_type(output_type, expected):
     assert default_to_output(output_type)(ANSWER, "x") == expected

@@ -541,7 +541,7 @@ def test_a_killed_save_leaves_nothing_that_loads(tmp_path):
         "from langchain_dsplus.router import ConfidenceRouter; from langchain_core.runnables import RunnableLambda\n"
         "from langchain_dsplus.small_models.fake import FakeSmallModel\n"
         "def ask(x) -> str: return 'x'\n"
-        "p._write_manifest = lambda folder: os._exit(9)\n"
+        "p._write_manifest = lambda *_: os._exit(9)\n"
         "p.save_router(ConfidenceRouter(small=FakeSmallModel({}, ['a', 'b']), large=ask), sys.argv[1])"
     )
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "r")], check=False).returncode == 9
