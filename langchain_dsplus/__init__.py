@@ -21,7 +21,9 @@ if TYPE_CHECKING:
         brier_score,
         expected_calibration_error,
     )
-    from langchain_dsplus.graphs import create_dispute_graph
+    from langchain_dsplus.chat_dsplus.model import ChatDSPlus
+    from langchain_dsplus.chat_dsplus.outcomes import acollect_chat_outcomes, collect_chat_outcomes
+    from langchain_dsplus.graphs import GraphContext, GraphRouter, create_dispute_graph, create_dsplus_graph
     from langchain_dsplus.learning.distiller import Distiller
     from langchain_dsplus.learning.live import LiveRouter
     from langchain_dsplus.learning.promotion import promotion
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from langchain_dsplus.small_models.chat import ChatClassifier
     from langchain_dsplus.small_models.fake import FakeSmallModel
     from langchain_dsplus.small_models.image import ImageClassifier
+    from langchain_dsplus.small_models.local import ChatLocal
     from langchain_dsplus.small_models.sentence import SentenceClassifier
     from langchain_dsplus.small_models.sklearn import SklearnClassifier
     from langchain_dsplus.small_models.transformers import TransformersClassifier
@@ -71,6 +74,8 @@ _HOME = {
     "BudgetPacer": "operations.budget",
     "Certificate": "threshold.certificate",
     "ChatClassifier": "small_models.chat",
+    "ChatDSPlus": "chat_dsplus.model",
+    "ChatLocal": "small_models.local",
     "ConfidenceRouter": "router",
     "ConfidenceShuntMiddleware": "middleware",
     "ConformalCandidates": "prompts.conformal",
@@ -81,6 +86,8 @@ _HOME = {
     "FakeSmallModel": "small_models.fake",
     "Fidelity": "prompts.fidelity",
     "GainModel": "threshold.gain",
+    "GraphContext": "graphs",
+    "GraphRouter": "graphs",
     "ImageClassifier": "small_models.image",
     "IsotonicCalibration": "calibration",
     "JSONLRecorder": "operations.recorder",
@@ -104,6 +111,7 @@ _HOME = {
     "TraceStore": "operations.traces",
     "TransformersClassifier": "small_models.transformers",
     "TwoStageConfidenceDistillation": "learning.two_stage",
+    "acollect_chat_outcomes": "chat_dsplus.outcomes",
     "acollect_outcomes": "operations.collect",
     "apgr": "threshold.deferral",
     "aurc": "calibration",
@@ -112,12 +120,14 @@ _HOME = {
     "certify": "threshold.certify",
     "certify_cascade": "procedure",
     "choose_threshold": "threshold.choose",
+    "collect_chat_outcomes": "chat_dsplus.outcomes",
     "collect_outcomes": "operations.collect",
     "cost_at_parity": "threshold.deferral",
     "cost_quality_curve": "threshold.curves",
     "coverage_path": "threshold.path",
     "cpt": "threshold.deferral",
     "create_dispute_graph": "graphs",
+    "create_dsplus_graph": "graphs",
     "deferral_curve": "threshold.deferral",
     "expected_calibration_error": "calibration",
     "load_router": "persistence",
@@ -140,6 +150,8 @@ __all__ = [
     "BudgetPacer",
     "Certificate",
     "ChatClassifier",
+    "ChatDSPlus",
+    "ChatLocal",
     "ConfidenceRouter",
     "ConformalCandidates",
     "CostLedger",
@@ -149,6 +161,8 @@ __all__ = [
     "FakeSmallModel",
     "Fidelity",
     "GainModel",
+    "GraphContext",
+    "GraphRouter",
     "ImageClassifier",
     "IsotonicCalibration",
     "JSONLRecorder",
@@ -173,6 +187,7 @@ __all__ = [
     "TransformersClassifier",
     "TwoStageConfidenceDistillation",
     "__version__",
+    "acollect_chat_outcomes",
     "acollect_outcomes",
     "apgr",
     "aurc",
@@ -181,12 +196,14 @@ __all__ = [
     "certify",
     "certify_cascade",
     "choose_threshold",
+    "collect_chat_outcomes",
     "collect_outcomes",
     "cost_at_parity",
     "cost_quality_curve",
     "coverage_path",
     "cpt",
     "create_dispute_graph",
+    "create_dsplus_graph",
     "deferral_curve",
     "expected_calibration_error",
     "load_router",

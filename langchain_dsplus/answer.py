@@ -68,6 +68,10 @@ class Route(TypedDict):
     """Whether the large model named a label outside `conformal_set`; missing where it was not compared.
 
     In a stream the route goes first, without it: then it is in the recorder's row."""
+    usage: NotRequired[dict[str, Any]]
+    """Tokens by model, of a cascade of chat models."""
+    model_name: NotRequired[str]
+    """What the model that answered calls itself, in a cascade of chat models."""
     transfer: NotRequired[dict[str, Any]]
     """What prompt transfer did, where it ran: tokens before and after, faithful or not, why."""
 

@@ -207,6 +207,7 @@ class _Seen:
         from pydantic import SecretBytes, SecretStr  # noqa: PLC0415
 
         from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel  # noqa: PLC0415
+        from langchain_dsplus.small_models.local import ChatLocal  # noqa: PLC0415
 
         if isinstance(value, (SecretStr, SecretBytes)):
             return None
@@ -214,6 +215,9 @@ class _Seen:
             if value.version == UNVERIFIABLE:
                 return self._hide()
             return {_OBJECT: _class_id(type(value)), "version": value.version}
+        if isinstance(value, ChatLocal):  # where its files lie says nothing: its version is a hash of them
+            settings = {k: v for k, v in value._identifying_params.items() if k not in {"files", "model"}}  # noqa: SLF001
+            return {_OBJECT: _class_id(type(value)), "version": value.version, "kwargs": self.form(settings)}
         if isinstance(value, BasePromptTemplate):
             return self._prompt(value)
         if isinstance(value, BaseMessagePromptTemplate) and not value.is_lc_serializable():

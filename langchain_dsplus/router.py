@@ -15,7 +15,7 @@ import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, cast
 
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
 from langchain_core.runnables.base import coerce_to_runnable
@@ -26,6 +26,7 @@ from langchain_core.runnables.config import (
     get_config_list,
     merge_configs,
     patch_config,
+    var_child_runnable_config,
 )
 from langchain_core.runnables.utils import (
     AddableDict,
@@ -414,7 +415,8 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
                 asked = self._large_input(item)
                 started = time.perf_counter()
                 try:
-                    result = self.large.invoke(asked, self._large_config(item), **kwargs)
+                    with _apart(config):
+                        result = self.large.invoke(asked, self._large_config(item), **kwargs)
                 except Exception as error:  # noqa: BLE001 - judged in `_finish`
                     result = error
                 item.large_seconds = time.perf_counter() - started
@@ -443,7 +445,8 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
                 asked = self._large_input(item)
                 started = time.perf_counter()
                 try:
-                    result = await self.large.ainvoke(asked, self._large_config(item), **kwargs)
+                    with _apart(config):
+                        result = await self.large.ainvoke(asked, self._large_config(item), **kwargs)
                 except Exception as error:  # noqa: BLE001 - judged in `_finish`
                     result = error
                 item.large_seconds = time.perf_counter() - started
@@ -488,9 +491,10 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             answers: list[Any] = []
             if hard:
                 started = time.perf_counter()
-                answers = self.large.batch(
-                    asked, [self._large_config(i) for i in hard], return_exceptions=True, **kwargs
-                )
+                with _apart(hard[0].config):
+                    answers = self.large.batch(
+                        asked, [self._large_config(i) for i in hard], return_exceptions=True, **kwargs
+                    )
                 self._share_time(hard, time.perf_counter() - started)
             results = self._gather(items, hard, answers)
         except BaseException as error:
@@ -526,9 +530,10 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             answers: list[Any] = []
             if hard:
                 started = time.perf_counter()
-                answers = await self.large.abatch(
-                    asked, [self._large_config(i) for i in hard], return_exceptions=True, **kwargs
-                )
+                with _apart(hard[0].config):
+                    answers = await self.large.abatch(
+                        asked, [self._large_config(i) for i in hard], return_exceptions=True, **kwargs
+                    )
                 self._share_time(hard, time.perf_counter() - started)
             results = self._gather(items, hard, answers)
         except BaseException as error:
@@ -583,9 +588,10 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
                 yield place, close(place, items[place])
             if hard:
                 started = time.perf_counter()
-                for number, answer in self.large.batch_as_completed(
+                source = self.large.batch_as_completed(
                     asked, [self._large_config(i) for i in hard], return_exceptions=True, **kwargs
-                ):
+                )
+                for number, answer in _each_apart(hard[0].config, source):
                     item = hard[number]
                     item.large_seconds = time.perf_counter() - started
                     yield places[id(item)], close(places[id(item)], self._try_finish(item, answer))
@@ -636,9 +642,10 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
                 yield place, await close(place, items[place])
             if hard:
                 started = time.perf_counter()
-                async for number, answer in self.large.abatch_as_completed(
+                source = self.large.abatch_as_completed(
                     asked, [self._large_config(i) for i in hard], return_exceptions=True, **kwargs
-                ):
+                )
+                async for number, answer in _aeach_apart(hard[0].config, source):
                     item = hard[number]
                     item.large_seconds = time.perf_counter() - started
                     yield places[id(item)], await close(places[id(item)], self._try_finish(item, answer))
@@ -875,6 +882,52 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
 
         return RunnableLambda(node, afunc=anode, name=self.get_name())
 
+    # --- the decision alone -------------------------------------------------------------------------------------
+
+    def triage(self, input: Any, config: RunnableConfig | None = None) -> tuple[Any, Route]:  # noqa: A002
+        """Decide without asking the large chain: for graphs whose next nodes are the large side.
+
+        Thresholds, modes, certificate, monitor, pacer and audits hold as in `invoke`. What is accepted is recorded;
+        what escalates is left to whoever answers it.
+
+        Returns:
+            The local answer, as the large chain's type, and its route. Where nothing is accepted, None and the route.
+        """
+        config = ensure_config(config)
+        run = self._start(input, config)
+        try:
+            item = self._item(input, config, run)
+            self._decide([item])
+            output, route = self._sorted(item)
+            self._after([item], {})
+            if route["accepted"]:
+                self._announce(run, route)
+        except BaseException as error:
+            run.on_chain_error(error)
+            raise
+        run.on_chain_end(route)
+        return output, route
+
+    async def atriage(self, input: Any, config: RunnableConfig | None = None) -> tuple[Any, Route]:  # noqa: A002
+        """Async twin of `triage`."""
+        config = ensure_config(config)
+        run = await self._astart(input, config)
+        try:
+            item = self._item(input, config, run)
+            await self._adecide([item])
+            output, route = self._sorted(item)
+            await self._aafter([item], {})
+            if route["accepted"]:
+                await self._aannounce(run, route)
+        except BaseException as error:
+            await run.on_chain_error(error)
+            raise
+        await run.on_chain_end(route)
+        return output, route
+
+    def _sorted(self, item: Item) -> tuple[Any, Route]:
+        return (None, item.route(self._state.names)) if item.accepted is None else self._finish(item, item.output)
+
     # --- the steps, each once -----------------------------------------------------------------------------------
 
     def _start(self, value: Any, config: RunnableConfig) -> CallbackManagerForChainRun:
@@ -934,9 +987,10 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             while True:
                 model, pending = next(steps) if results is None else steps.send(results)
                 started = time.perf_counter()
-                results = self._state.askers[model].ask(
-                    [i.input for i in pending], *self._small_configs(model, pending)
-                )
+                with _apart(pending[0].config):
+                    results = self._state.askers[model].ask(
+                        [i.input for i in pending], *self._small_configs(model, pending)
+                    )
                 _add_time(pending, time.perf_counter() - started)
                 self._tell_time(pending, model, time.perf_counter() - started)
         self._localize(items)
@@ -948,9 +1002,10 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             while True:
                 model, pending = next(steps) if results is None else steps.send(results)
                 started = time.perf_counter()
-                results = await self._state.askers[model].aask(
-                    [i.input for i in pending], *self._small_configs(model, pending)
-                )
+                with _apart(pending[0].config):
+                    results = await self._state.askers[model].aask(
+                        [i.input for i in pending], *self._small_configs(model, pending)
+                    )
                 _add_time(pending, time.perf_counter() - started)
                 self._tell_time(pending, model, time.perf_counter() - started)
         self._localize(items)
@@ -1227,7 +1282,8 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
         asked = []
         for model, asker in enumerate(self._state.askers):
             started = time.perf_counter()
-            asked.append(asker.ask(values, *self._shadow_configs(model, configs)))
+            with _apart(items[0].config):
+                asked.append(asker.ask(values, *self._shadow_configs(model, configs)))
             self._tell_time(items, model, time.perf_counter() - started)
         self._record_shadow(items, asked)
 
@@ -1237,7 +1293,8 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
         asked = []
         for model, asker in enumerate(self._state.askers):
             started = time.perf_counter()
-            asked.append(await asker.aask(values, *self._shadow_configs(model, configs)))
+            with _apart(items[0].config):
+                asked.append(await asker.aask(values, *self._shadow_configs(model, configs)))
             self._tell_time(items, model, time.perf_counter() - started)
         self._record_shadow(items, asked)
 
@@ -1275,21 +1332,23 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
 
     def _audit(self, items: Sequence[Item], kwargs: dict[str, Any]) -> None:
         """Ask the large chain, with the plain prompt, about inputs that were answered locally."""
-        outputs = self.large.batch(
-            [self._for_large(i.input, EscalationContext(None, {})) for i in items],
-            [self._background_config(i) for i in items],
-            return_exceptions=True,
-            **kwargs,
-        )
+        with _apart(items[0].config):
+            outputs = self.large.batch(
+                [self._for_large(i.input, EscalationContext(None, {})) for i in items],
+                [self._background_config(i) for i in items],
+                return_exceptions=True,
+                **kwargs,
+            )
         self._record_audits(items, outputs)
 
     async def _aaudit(self, items: Sequence[Item], kwargs: dict[str, Any]) -> None:
-        outputs = await self.large.abatch(
-            [self._for_large(i.input, EscalationContext(None, {})) for i in items],
-            [self._background_config(i) for i in items],
-            return_exceptions=True,
-            **kwargs,
-        )
+        with _apart(items[0].config):
+            outputs = await self.large.abatch(
+                [self._for_large(i.input, EscalationContext(None, {})) for i in items],
+                [self._background_config(i) for i in items],
+                return_exceptions=True,
+                **kwargs,
+            )
         self._record_audits(items, outputs)
 
     def _record_audits(self, items: Sequence[Item], outputs: Sequence[Any]) -> None:
@@ -1331,6 +1390,41 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
 
 
 _NOTHING: Any = object()
+
+
+@contextlib.contextmanager
+def _apart(config: RunnableConfig) -> Iterator[None]:
+    """Hold off what LangChain keeps in the context about the runs around the router.
+
+    A Runnable with something bound to it (`bind`, `with_retry`) takes its parent run from there before it looks at the
+    config that it is given, and so would hang beside the router in a trace, not below it.
+    """
+    own = {"callbacks", "run_name", "run_id"}
+    token = var_child_runnable_config.set(cast("RunnableConfig", {k: v for k, v in config.items() if k not in own}))
+    try:
+        yield
+    finally:
+        var_child_runnable_config.reset(token)
+
+
+def _each_apart(config: RunnableConfig, source: Iterator[Any]) -> Iterator[Any]:
+    """The same for every step of an iterator, and never while its consumer works."""
+    while True:
+        with _apart(config):
+            item = next(source, _NOTHING)
+        if item is _NOTHING:
+            return
+        yield item
+
+
+async def _aeach_apart(config: RunnableConfig, source: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    """Async twin of `_each_apart`."""
+    while True:
+        with _apart(config):
+            item = await anext(source, _NOTHING)
+        if item is _NOTHING:
+            return
+        yield item
 
 
 class _State:

@@ -21,6 +21,7 @@ from langchain_dsplus._imports import require
 from langchain_dsplus.answer import InputError
 from langchain_dsplus.labels import list_labels
 from langchain_dsplus.small_models._files import SETTINGS, load_folder, pick, pick_score, plain_errors, save_folder
+from langchain_dsplus.small_models._refuse import refuse_code
 from langchain_dsplus.small_models._torch import (
     FORMAT,
     WEIGHTS,
@@ -41,7 +42,6 @@ from langchain_dsplus.small_models.transformers import (
     has_head,
     plain_config,
     quiet,
-    refuse_kernels,
     told,
 )
 
@@ -500,7 +500,7 @@ def _read_folder(folder: Path, labels: list[str], preprocess: Any) -> tuple[Any,
             msg = f"{folder} has no preprocessor_config.json: pass `preprocess=`"
             raise ValueError(msg)
         preprocess = ImagePreprocess.from_config(json.loads(file.read_text(encoding="utf-8")))
-    refuse_kernels(folder)
+    refuse_code(folder)
     config = library.AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
     trained = has_head(config, "ForImageClassification", labels)
     if not trained:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import math
 import os
 import sys
@@ -24,6 +23,7 @@ from langchain_dsplus.calibration import softmax
 from langchain_dsplus.confidence import energy
 from langchain_dsplus.labels import list_labels
 from langchain_dsplus.small_models._files import load_folder, pick, pick_score, plain_errors, save_folder
+from langchain_dsplus.small_models._refuse import refuse_code
 from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel, read_text
 from langchain_dsplus.small_models.softmax import calibrate, fit_softmax
 
@@ -58,7 +58,7 @@ class _Loaded:
     """A loaded sentence-transformers model; shared by every `Encoder` of the same folder and device."""
 
     def __init__(self, path: Path, device: str | None) -> None:
-        _refuse_code(path)
+        refuse_code(path)
         if "torch" not in sys.modules:
             # torch's threads spin while they wait for each other. Where another process wants the same cores (a local
             # LLM server, say) that makes a text cost 500 ms instead of 20; sleeping costs next to nothing.
@@ -578,18 +578,6 @@ def _resolve(name: str) -> Path:
         return resolve(name)
     hub: Any = require("huggingface_hub", "local")
     return Path(hub.snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.model", "*.safetensors"]))
-
-
-def _refuse_code(path: Path) -> None:
-    """Raise where a folder names Python classes that are not the library's own."""
-    modules = path / "modules.json"
-    if not modules.is_file():
-        return
-    for module in json.loads(modules.read_text(encoding="utf-8")):
-        kind = str(module.get("type", ""))
-        if not kind.startswith("sentence_transformers."):
-            msg = f"{modules} asks for a class outside sentence-transformers: refused, since that could run code"
-            raise ValueError(msg)
 
 
 def _hash_folder(path: Path) -> str:

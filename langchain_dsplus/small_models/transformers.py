@@ -18,6 +18,7 @@ from langchain_dsplus._imports import require
 from langchain_dsplus.answer import InputError
 from langchain_dsplus.labels import list_labels
 from langchain_dsplus.small_models._files import SETTINGS, load_folder, pick, pick_score, plain_errors, save_folder
+from langchain_dsplus.small_models._refuse import refuse_code, refuse_kernels_in
 from langchain_dsplus.small_models._torch import (
     FORMAT,
     WEIGHTS,
@@ -42,8 +43,6 @@ _TOKENIZER = "tokenizer"
 _CHARACTERS_PER_TOKEN = 32
 _USUAL_LENGTH = 512
 _SPELLED_OUT = 1_000_000  # a tokenizer without a limit says 10^30
-
-_BUILT_IN = frozenset({"eager", "sdpa", "flex_attention"})
 
 UNTOLD = frozenset(
     {"transformers_version", "_name_or_path", "architectures", "dtype", "torch_dtype", "id2label", "label2id"}
@@ -118,7 +117,7 @@ class TransformersClassifier(TorchClassifier):
         library = require("transformers", "local")
         if isinstance(model, (str, Path)):
             self._folder = folder = _checked_folder(str(model))
-            refuse_kernels(folder)
+            refuse_code(folder)
             self._config = library.AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
             tokenizer = folder if tokenizer is None else tokenizer
         else:
@@ -366,7 +365,7 @@ def build_module(config: Mapping[str, Any], auto: str, folder: Path) -> Any:
     library = require("transformers", "local")
     kinds: Any = require("transformers.models.auto.configuration_auto", "local").CONFIG_MAPPING
     kind = config.get("model_type")
-    _check_kernels(config, folder / SETTINGS)
+    refuse_kernels_in(config, folder / SETTINGS)
     try:
         known = kinds[kind].from_dict({key: value for key, value in config.items() if key != "auto_map"})
         with quiet(), torch.random.fork_rng():
@@ -380,39 +379,6 @@ def build_module(config: Mapping[str, Any], auto: str, folder: Path) -> Any:
 def has_tokenizer(folder: Path) -> bool:
     """Whether a folder has the words of a tokenizer."""
     return any(next(folder.glob(form), None) for form in ("tokenizer.json", "vocab.*", "*.model"))
-
-
-def refuse_kernels(folder: Path) -> None:
-    """Refuse a transformers folder whose config asks for kernels of its own: the library would fetch and run them.
-
-    Raises:
-        ValueError: If it does, or the config is no JSON.
-    """
-    file = folder / "config.json"
-    if not file.is_file():
-        return
-    try:
-        body = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        msg = f"{file} is damaged: it is not JSON"
-        raise ValueError(msg) from error
-    _check_kernels(body, file)
-
-
-def _check_kernels(body: Any, file: Path) -> None:
-    """Look for `attn_implementation` and its like, at any depth."""
-    if isinstance(body, list):
-        for item in body:
-            _check_kernels(item, file)
-    if not isinstance(body, Mapping):
-        return
-    for key, value in body.items():
-        if str(key).endswith("_implementation"):
-            named = value.values() if isinstance(value, Mapping) else (value,)
-            if not all(name is None or name in _BUILT_IN for name in named):
-                msg = f"{file} asks for another `{key}` than transformers' own: refused, since that could run code"
-                raise ValueError(msg)
-        _check_kernels(value, file)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from langchain_core.messages import HumanMessage
 from langchain_openai import ChatOpenAI
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.types import Command
 
 from langchain_dsplus.graphs import VERDICTS, create_dispute_graph
 from langchain_dsplus.prompts._sentences import split_sentences
@@ -76,13 +77,15 @@ def chat(server, **kwargs):
 @pytest.mark.llm
 @pytest.mark.parametrize("async_", [False, True], ids=["sync", "async"])
 async def test_a_dispute_goes_through_the_graph(qwen_server, async_):
-    small, large = chat(qwen_server, max_tokens=70), chat(qwen_server, max_tokens=160)
+    small = chat(qwen_server, max_tokens=70)
+    large = chat(qwen_server, max_tokens=160, logprobs=True, top_logprobs=5)
     saver = InMemorySaver(serde=JsonPlusSerializer(allowed_msgpack_modules=None))
-    graph = create_dispute_graph(small, large, checkpointer=saver)
+    graph = create_dispute_graph(small, large, review=True, checkpointer=saver)
     config = {"configurable": {"thread_id": "1"}}
     value = {"statement": SHORT}
     state = await graph.ainvoke(value, config) if async_ else graph.invoke(value, config)
 
+    asked = state.pop("__interrupt__", ())
     record = state["transfer"]
     assert record["calls"] == 1
     assert record["usage"] is None or record["usage"]["input_tokens"] > 100
@@ -96,16 +99,25 @@ async def test_a_dispute_goes_through_the_graph(qwen_server, async_):
     else:
         assert record["used"] == "original"
         assert state["rewrite"] == SHORT
-    (prompt,) = large.prompts
-    assert state["rewrite"] in prompt[-1].content
+    assert all(state["rewrite"] in prompt[-1].content for prompt in large.prompts)
 
-    verdict = state["verdict"]
+    verdict, check = state["verdict"], state["check"]
     assert verdict["verdict"] in VERDICTS
     assert verdict["method"] == "structured"
-    assert verdict["error"] is None or verdict["verdict"] == "unclear"
+    assert verdict["error"] is None or check["reason"] == "unreadable"
     assert verdict["usage"]["input_tokens"] > 100
+    if verdict["error"] is None:
+        assert 0.0 < verdict["confidence"] <= 1.0
+    assert len(large.prompts) == (1 if check["second"] is None else 2)
+    assert check["agree"] == (not asked) == (not verdict.get("needs_review"))
     assert json.loads(json.dumps(state, allow_nan=False)) == state
     assert graph.get_state(config).values == state
+    if asked:  # a person settles it, and the models are asked nothing again
+        calls = len(large.prompts)
+        resume = Command(resume={"verdict": "narrator"})
+        state = await graph.ainvoke(resume, config) if async_ else graph.invoke(resume, config)
+        assert (state["verdict"]["verdict"], state["verdict"]["method"]) == ("narrator", "person")
+        assert len(large.prompts) == calls
 
 
 @pytest.mark.llm

@@ -1,0 +1,1 @@
+"""A chat model that is a cascade of chat models."""

@@ -1,0 +1,133 @@
+"""What is inside a `ChatDSPlus`: drafts of small chat models in front of a large one, in a `ConfidenceRouter`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.messages import AIMessage
+
+from langchain_dsplus.chat_dsplus.draft import ACCEPTS, DraftModel, inner_model, make_verifier
+from langchain_dsplus.chat_dsplus.tools import Bound
+from langchain_dsplus.outputs import to_message
+from langchain_dsplus.router import ConfidenceRouter
+from langchain_dsplus.small_models.runnable import distinct_names
+
+if TYPE_CHECKING:
+    from langchain_dsplus.answer import Answer
+    from langchain_dsplus.chat_dsplus.model import ChatDSPlus
+
+ROUTED = (
+    "threshold",
+    "accept",
+    "sequence",
+    "samples",
+    "sample_temperature",
+    "equal",
+    "verifier",
+    "verifier_prompt",
+    "mode",
+    "audit_rate",
+    "small_timeout",
+    "on_large_error",
+    "recorder",
+    "on_mismatch",
+    "version",
+    "allow_override",
+    "background",
+    "background_workers",
+    "background_limit",
+    "temperature",
+    "max_tokens",
+    "stop",
+    "name",
+)
+"""Fields that the router is made of."""
+
+
+def build_router(model: ChatDSPlus, bound: Bound | None) -> ConfidenceRouter:
+    """Build the router out of a cascade's fields.
+
+    Args:
+        model: The cascade.
+        bound: Its models with tools bound to them, if any.
+
+    Raises:
+        TypeError: If `models` holds something else than chat models.
+        ValueError: If a setting is malformed.
+    """
+    models = list(model.models)
+    if len(models) < 2:
+        msg = "`models` needs at least two chat models, the large one last"
+        raise ValueError(msg)
+    if not callable(model.accept) and model.accept not in ACCEPTS:
+        msg = f"`accept` must be one of {list(ACCEPTS)} or a function of messages and draft, not {model.accept!r}"
+        raise ValueError(msg)
+    inner = [inner_model(one) for one in models]
+    bound = bound or Bound.plain(models)
+    drafts = []
+    for place, one in enumerate(bound.models[:-1]):
+        name = inner[place].name or "small"
+        drafts.append(
+            DraftModel(
+                model=one,
+                name=name,
+                accept=model.accept,
+                sequence=model.sequence,
+                samples=model.samples,
+                temperature=model.sample_temperature,
+                equal=model.equal,
+                verifier=make_verifier(model.verifier or models[place], model.verifier_prompt, name)
+                if model.accept == "verifier"
+                else None,
+                settings=settings_of(model),
+                checks=bound.checks[place],
+            )
+        )
+    for draft, name in zip(drafts, distinct_names(drafts), strict=True):
+        draft.name = name
+        if draft.verifier is not None and draft.verifier is not model.verifier:
+            draft.verifier.name = name
+    settings = settings_of(model)
+    return _Router(
+        small=drafts,
+        large=bound.models[-1].bind(**settings) if settings else bound.models[-1],
+        threshold=model.threshold,
+        mode=model.mode,
+        audit_rate=model.audit_rate,
+        small_timeout=model.small_timeout,
+        on_large_error=model.on_large_error,
+        to_output=_to_message,
+        recorder=model.recorder,
+        on_mismatch=model.on_mismatch,
+        version=model.version,
+        allow_override=model.allow_override,
+        background=model.background,
+        background_workers=model.background_workers,
+        background_limit=model.background_limit,
+        name=model.name,
+    )
+
+
+def settings_of(model: ChatDSPlus) -> dict[str, Any]:
+    """What is sent to every model with every call."""
+    given = {"temperature": model.temperature, "max_tokens": model.max_tokens, "stop": model.stop or None}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+class _Router(ConfidenceRouter):
+    """The router inside, under the name of what is around it."""
+
+    def get_name(self, suffix: str | None = None, *, name: str | None = None) -> str:
+        return super().get_name(suffix, name=name or self.name or "ChatDSPlus")
+
+
+def _to_message(answer: Answer, value: Any) -> AIMessage:
+    message: AIMessage = getattr(answer, "message", None) or to_message(answer, value)
+    return message
+
+
+def model_name(model: Any) -> str:
+    """What a provider calls a model."""
+    inner = inner_model(model)
+    name: Any = inner._get_ls_params().get("ls_model_name")  # noqa: SLF001 - LangChain's own hook for it
+    return name if isinstance(name, str) and name else type(inner).__name__

@@ -1,0 +1,164 @@
+"""Who hears what of the models inside a chat model: streams and watchers one run, tracers and counters all of them."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
+from langchain_core.messages.ai import UsageMetadata, add_usage
+from langchain_core.tracers.base import BaseTracer
+from langchain_core.tracers.context import _configure_hooks
+
+from langchain_dsplus.operations.prices import is_cache_hit
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from langchain_core.outputs import LLMResult
+
+_BACKGROUND = "dsplus:background"
+_NOTHING = UsageMetadata(input_tokens=0, output_tokens=0, total_tokens=0)
+_TOKENS = ("on_llm_new_token", "on_stream_event")
+
+
+def has_own(handler: Any, event: str) -> bool:
+    """Whether a handler does something at an event."""
+    own = getattr(type(handler), event, None)
+    return own is not None and own not in (
+        getattr(BaseCallbackHandler, event, None),
+        getattr(AsyncCallbackHandler, event, None),
+    )
+
+
+class Muted:
+    """A handler that hears everything of an inner run but its tokens: the outer run has sent it those already."""
+
+    def __init__(self, handler: Any) -> None:
+        self._handler = handler
+        # In async code a handler's plain method may cost a thread.
+        event = _anothing if inspect.iscoroutinefunction(handler.on_llm_new_token) else _nothing
+        self.on_llm_new_token = event
+        self.on_stream_event = event
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._handler, name)
+
+
+def _nothing(*args: Any, **kwargs: Any) -> None:
+    del args, kwargs
+
+
+async def _anothing(*args: Any, **kwargs: Any) -> None:
+    del args, kwargs
+
+
+def inner_handlers(handlers: Iterable[Any]) -> list[Any]:
+    """Those of a run's handlers that hear the models inside it.
+
+    Handlers of streams (LangGraph's messages, `astream_events`) are left out: a stream shows one answer, and the outer
+    run is it. So are handlers without an `on_llm_end`: they watch one call of one chat model, as they would with any
+    other. Tracers stay, and whoever counts at `on_llm_end`; they do not hear the tokens a second time.
+    """
+    from langchain_core.tracers._streaming import _StreamingCallbackHandler, _V2StreamingCallbackHandler  # noqa: PLC0415
+
+    found: list[Any] = []
+    for handler in handlers:
+        if isinstance(handler, (_StreamingCallbackHandler, _V2StreamingCallbackHandler)):
+            continue
+        # LangChain would add a handler of a `with` again, and a stand-in beside it would count twice.
+        if isinstance(handler, (BaseTracer, Muted)) or _is_hooked(handler):
+            found.append(handler)
+        elif has_own(handler, "on_llm_end"):
+            found.append(Muted(handler) if any(has_own(handler, event) for event in _TOKENS) else handler)
+    return found
+
+
+def _is_hooked(handler: Any) -> bool:
+    return any(hook[0].get() is handler for hook in _configure_hooks)
+
+
+class Meter(BaseCallbackHandler):
+    """Adds up the tokens of the models inside one call, by who used them.
+
+    Every call of a model counts, drafts that were thrown away and votes included. An answer out of LangChain's cache
+    costs nothing; background work (shadow answers, audits) is not what this answer costs.
+
+    Args:
+        names: Of the small models, and `large`: they are tags of the child runs.
+    """
+
+    run_inline = True
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        self._lock = threading.Lock()
+        self._runs: dict[UUID, tuple[str | None, frozenset[str]]] = {}
+        self._usage: dict[str, UsageMetadata] = {}
+
+    def usage(self) -> dict[str, UsageMetadata]:
+        """Tokens so far by name, in the order of the names; whoever used none is missing."""
+        with self._lock:
+            return {name: self._usage[name] for name in self.names if name in self._usage}
+
+    def _begin(self, run_id: UUID, parent_run_id: UUID | None, tags: Sequence[str] | None) -> None:
+        own = frozenset(tags or ())
+        with self._lock:
+            above, theirs = self._runs.get(parent_run_id, (None, frozenset())) if parent_run_id else (None, frozenset())
+            new = own - theirs
+            who = next((name for name in reversed(self.names) if name in new), above)
+            self._runs[run_id] = (None if _BACKGROUND in own else who, own)
+
+    def on_chain_start(
+        self,
+        serialized: Any,
+        inputs: Any,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Note whose run it is."""
+        del serialized, inputs, kwargs
+        self._begin(run_id, parent_run_id, tags)
+
+    def on_chat_model_start(
+        self,
+        serialized: Any,
+        messages: Any,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Note whose run it is."""
+        del serialized, messages, kwargs
+        self._begin(run_id, parent_run_id, tags)
+
+    def on_llm_start(self, serialized: Any, prompts: Any, **kwargs: Any) -> None:
+        """Note whose run it is."""
+        self.on_chat_model_start(serialized, prompts, **kwargs)
+
+    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
+        """Add the tokens of a call."""
+        del kwargs
+        generations = response.generations
+        message = getattr(generations[0][0], "message", None) if generations and generations[0] else None
+        usage = getattr(message, "usage_metadata", None)
+        with self._lock:
+            who, _ = self._runs.pop(run_id, (None, frozenset()))
+            if who is not None and isinstance(usage, Mapping) and usage:
+                paid = _NOTHING if is_cache_hit(usage) else UsageMetadata(**usage)  # type: ignore[typeddict-item]
+                self._usage[who] = add_usage(self._usage.get(who), paid)
+
+
+def total(usage: Mapping[str, UsageMetadata]) -> UsageMetadata | None:
+    """All tokens together; None where nobody reported any."""
+    result: UsageMetadata | None = None
+    for one in usage.values():
+        result = add_usage(result, one)
+    return result

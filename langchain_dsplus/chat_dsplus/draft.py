@@ -1,0 +1,419 @@
+"""A chat model as a small model: it writes a draft, and says how sure it is of it."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import math
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeAlias, cast
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, convert_to_messages
+from langchain_core.prompt_values import PromptValue
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.base import RunnableBindingBase
+from pydantic import Field
+
+from langchain_dsplus.answer import Answer, InputError
+from langchain_dsplus.chat_dsplus.checks import Checks, DraftError, answer_text
+from langchain_dsplus.chat_dsplus.scores import (
+    NO,
+    VERIFIER_PROMPT,
+    YES,
+    Equal,
+    Sequence_,
+    agreement,
+    conversation_text,
+    sequence_confidence,
+)
+from langchain_dsplus.identity import identify, score_name
+from langchain_dsplus.labels import token_logprobs
+from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel
+from langchain_dsplus.small_models.chat import ChatClassifier, _copied, _is_cached
+
+Accept: TypeAlias = Literal["sequence", "consistency", "verifier"] | Callable[[list[BaseMessage], AIMessage], Any]
+"""How a small model's draft is judged."""
+ACCEPTS = ("sequence", "consistency", "verifier")
+NOSTREAM = "nostream"
+"""LangGraph shows nothing of a run with this tag in its message stream."""
+
+
+class Asked(list[BaseMessage]):
+    """The messages of a call, on their way through the cascade.
+
+    An ordinary list, which the large model gets as it is. `kwargs` are the call's other arguments (`stop`, ...), which
+    the small models need too.
+    """
+
+    __slots__ = ("kwargs",)
+
+    def __init__(self, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any] | None = None) -> None:
+        super().__init__(messages)
+        self.kwargs: dict[str, Any] = dict(kwargs or {})
+
+
+class DraftAnswer(dict[str, Any]):
+    """An `Answer` that also carries the draft itself, with its tool calls. The message is no part of the value."""
+
+    __slots__ = ("message",)
+
+    def __init__(self, message: AIMessage, confidence: float) -> None:
+        super().__init__(choice=answer_text(message), probabilities={}, confidence=confidence)
+        self.message = message
+
+
+def inner_model(model: Any) -> BaseChatModel:
+    """The chat model inside `bind`, `with_config` and `with_retry`.
+
+    Raises:
+        TypeError: If there is none.
+    """
+    inner = model
+    while isinstance(inner, RunnableBindingBase):
+        inner = inner.bound
+    if not isinstance(inner, BaseChatModel):
+        msg = (
+            "`models` must be chat models, or chat models with `bind`, `with_config` or `with_retry` around them, not "
+            f"{type(inner).__name__}"
+        )
+        raise TypeError(msg)
+    return inner
+
+
+def rebind(model: Any, function: Callable[[BaseChatModel], Any]) -> Any:
+    """Put a function's result in the place of the chat model; what is bound around it stays."""
+    if isinstance(model, RunnableBindingBase):
+        return model.model_copy(update={"bound": rebind(model.bound, function)})
+    return function(model)
+
+
+def read_messages(value: Any) -> list[BaseMessage]:
+    """The messages of whatever a chat model takes.
+
+    Raises:
+        InputError: If it takes no such thing.
+    """
+    if isinstance(value, str):
+        return [HumanMessage(value)]
+    if isinstance(value, PromptValue):
+        return value.to_messages()
+    if isinstance(value, Sequence):
+        return convert_to_messages(list(value))
+    msg = f"a chat model takes a text, a prompt or messages, not {type(value).__name__}"
+    raise InputError(msg)
+
+
+# --- what is asked, sync or async -------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Send:
+    """Ask the chat model; gives a reply or an exception for each prompt."""
+
+    model: Any
+    prompts: list[Any]
+    configs: list[RunnableConfig]
+    kwargs: list[dict[str, Any]]
+
+    def _parts(self) -> list[list[int]]:
+        """Places of prompts with the same arguments: one batch each."""
+        parts: list[list[int]] = []
+        for place, kwargs in enumerate(self.kwargs):
+            part = next((part for part in parts if self.kwargs[part[0]] == kwargs), None)
+            if part is None:
+                parts.append([place])
+            else:
+                part.append(place)
+        return parts
+
+    def run(self) -> list[Any]:
+        found: list[Any] = [None] * len(self.prompts)
+        for part in self._parts():
+            prompts, configs = [self.prompts[i] for i in part], [self.configs[i] for i in part]
+            replies = self.model.batch(prompts, configs, return_exceptions=True, **self.kwargs[part[0]])
+            for place, reply in zip(part, replies, strict=True):
+                found[place] = reply
+        return found
+
+    async def arun(self) -> list[Any]:
+        found: list[Any] = [None] * len(self.prompts)
+        for part in self._parts():
+            prompts, configs = [self.prompts[i] for i in part], [self.configs[i] for i in part]
+            replies = await self.model.abatch(prompts, configs, return_exceptions=True, **self.kwargs[part[0]])
+            for place, reply in zip(part, replies, strict=True):
+                found[place] = reply
+        return found
+
+
+@dataclass
+class _Verify:
+    """Ask the verifier; gives an `Answer` or an exception for each draft."""
+
+    verifier: ChatClassifier
+    inputs: list[Any]
+    configs: list[RunnableConfig]
+
+    def run(self) -> list[Any]:
+        return list(self.verifier.answers(self.inputs, self.configs))
+
+    async def arun(self) -> list[Any]:
+        return list(await self.verifier.aanswers(self.inputs, self.configs))
+
+
+@dataclass
+class _Judge:
+    """Ask the user's function; gives a number or an exception for each draft."""
+
+    function: Callable[[list[BaseMessage], AIMessage], Any]
+    pairs: list[tuple[list[BaseMessage], AIMessage]]
+
+    def run(self) -> list[Any]:
+        found: list[Any] = []
+        for messages, draft in self.pairs:
+            try:
+                score = self.function(messages, draft)
+                if inspect.isawaitable(score):
+                    if inspect.iscoroutine(score):
+                        score.close()
+                    msg = "`accept` is async: call the model by `ainvoke`, `astream` or `abatch`"
+                    score = DraftError(msg)
+            except Exception as error:  # noqa: BLE001 - accepting needs proof
+                score = error
+            found.append(score)
+        return found
+
+    async def arun(self) -> list[Any]:
+        found: list[Any] = []
+        for messages, draft in self.pairs:
+            try:
+                score = self.function(messages, draft)
+                found.append(await score if inspect.isawaitable(score) else score)
+            except Exception as error:  # noqa: BLE001 - accepting needs proof
+                found.append(error)
+        return found
+
+
+_Work: TypeAlias = _Send | _Verify | _Judge
+_Plan: TypeAlias = Generator[_Work, list[Any], list[Answer | Exception]]
+
+
+class DraftModel(SmallModel):
+    """A chat model that writes drafts for a cascade; `Answer.choice` is the draft's text, without probabilities.
+
+    A draft that is cut off, empty, malformed (tool calls, structured output), or of which nobody can say how sure the
+    model is, is an exception in the place of an answer: that input escalates.
+
+    Args:
+        model: The chat model, tools bound.
+        accept: How a draft is judged.
+        sequence: What `accept="sequence"` makes of the tokens' probabilities.
+        samples: Drafts for each input with `accept="consistency"`.
+        temperature: Of those.
+        equal: Whether two of them say the same.
+        verifier: With `accept="verifier"`: who says yes or no.
+        settings: Sent with every call: `temperature` and so on.
+        checks: What must hold of a draft.
+    """
+
+    model: Any = Field(repr=False)
+    accept: Any = "sequence"
+    sequence: Sequence_ = "mean"
+    samples: int = 5
+    temperature: float = 0.7
+    equal: Equal | None = None
+    verifier: ChatClassifier | None = None
+    settings: Mapping[str, Any] = Field(default_factory=dict)
+    checks: Any = Field(default_factory=Checks)
+
+    own_scores: ClassVar[frozenset[str]] = frozenset(
+        {"sequence_mean", "sequence_min", "sequence_product", "consistency", "verifier"}
+    )
+    traces_calls: ClassVar[bool] = True
+
+    def __init__(self, **kwargs: Any) -> None:
+        accept = kwargs.get("accept", "sequence")
+        name = f"sequence_{kwargs.get('sequence', 'mean')}" if accept == "sequence" else accept
+        super().__init__(score=name, **kwargs)
+
+    def predict_proba(self, inputs: list[Any]) -> Any:
+        """A generator of texts has no classes.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        del inputs
+        msg = "a draft has no class probabilities: use `answers`"
+        raise NotImplementedError(msg)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the chat model without its secrets, and of all that shapes drafts and scores."""
+        models = [identify(self.model)]
+        if self.verifier is not None:
+            if self.verifier.version == UNVERIFIABLE:
+                return UNVERIFIABLE
+            models.append(identify(self.verifier, version=self.verifier.version))
+        parts = [identity.large for identity in models]
+        if None in parts:
+            return UNVERIFIABLE
+        details: list[Any] = [self.sequence] if self.accept == "sequence" else []
+        if self.accept == "consistency":
+            details = [self.samples, self.temperature, None if self.equal is None else score_name(self.equal)]
+        text = json.dumps([parts, score_name(self.accept), details, dict(self.settings)], sort_keys=True, default=repr)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    # --- answers ------------------------------------------------------------------------------------------------
+
+    def answers(
+        self, inputs: Sequence[Any], configs: Sequence[RunnableConfig] | None = None
+    ) -> list[Answer | Exception]:
+        """Write a draft for each input, and say how sure it is; an exception where there is none to be used."""
+        plan = self._plan(inputs, configs)
+        found: list[Any] | None = None
+        while True:
+            try:
+                work = next(plan) if found is None else plan.send(found)
+            except StopIteration as stop:
+                result: list[Answer | Exception] = stop.value
+                return result
+            found = work.run()
+
+    async def aanswers(
+        self, inputs: Sequence[Any], configs: Sequence[RunnableConfig] | None = None
+    ) -> list[Answer | Exception]:
+        """Async twin of `answers`."""
+        plan = self._plan(inputs, configs)
+        found: list[Any] | None = None
+        while True:
+            try:
+                work = next(plan) if found is None else plan.send(found)
+            except StopIteration as stop:
+                result: list[Answer | Exception] = stop.value
+                return result
+            found = await work.arun()
+
+    # The plan knows nothing of sync and async: it yields what to ask and gets what came of it.
+
+    def _plan(self, inputs: Sequence[Any], configs: Sequence[RunnableConfig] | None) -> _Plan:
+        results: list[Answer | Exception | None] = [None] * len(inputs)
+        asked: dict[int, Asked] = {}
+        for place, value in enumerate(inputs):
+            try:
+                kwargs = value.kwargs if isinstance(value, Asked) else {}
+                asked[place] = Asked(read_messages(value), kwargs)
+            except Exception as error:  # noqa: BLE001
+                results[place] = error
+        tagged = [self._tagged(config) for config in configs or [RunnableConfig()] * len(inputs)]
+        if asked:
+            k = self.samples if self.accept == "consistency" else 1
+            places = [place for place in asked for _ in range(k)]
+            replies = yield _Send(
+                self._sender(),
+                [list(asked[place]) for place in places],
+                [tagged[place] for place in places],
+                [self._arguments(asked[place]) for place in places],
+            )
+            drafts: dict[int, AIMessage] = {}
+            for number, (place, request) in enumerate(asked.items()):
+                found = self._read(request, replies[number * k : (number + 1) * k])
+                if isinstance(found, AIMessage):
+                    drafts[place] = found
+                else:
+                    results[place] = found
+            if drafts:  # still without a number
+                chosen = {place: asked[place] for place in drafts}
+                scores = yield self._ask(chosen, drafts, [tagged[place] for place in drafts])
+                for (place, draft), score in zip(drafts.items(), scores, strict=True):
+                    results[place] = self._scored(draft, score)
+        return [DraftError("not asked") if result is None else result for result in results]
+
+    def _ask(self, asked: Mapping[int, Asked], drafts: Mapping[int, AIMessage], configs: list[RunnableConfig]) -> _Work:
+        """Who says how sure a draft is."""
+        if self.verifier is None:
+            return _Judge(self.accept, [(list(asked[place]), draft) for place, draft in drafts.items()])
+        questions = [
+            {"conversation": conversation_text(asked[place]), "answer": answer_text(draft)}
+            for place, draft in drafts.items()
+        ]
+        return _Verify(self.verifier, questions, configs)
+
+    def _sender(self) -> Any:
+        model = _copied(self.model, {"disable_streaming": True})  # a streamed draft would leak
+        if self.accept == "consistency" and _is_cached(model):
+            model = _copied(model, {"cache": False})  # one cached reply would agree with itself
+        return model
+
+    def _arguments(self, request: Asked) -> dict[str, Any]:
+        own: dict[str, Any] = {}
+        if self.accept == "sequence":
+            own = {"logprobs": True}
+        elif self.accept == "consistency":
+            own = {"temperature": self.temperature}
+        return {**self.settings, **request.kwargs, **own}
+
+    def _tagged(self, config: RunnableConfig) -> RunnableConfig:
+        own = [self.name, NOSTREAM] if self.name else [NOSTREAM]
+        return {**config, "tags": [*(config.get("tags") or []), *own]}
+
+    def _read(self, request: Asked, replies: Sequence[Any]) -> Answer | Exception | AIMessage:
+        """An answer, what is wrong, or a draft whose number somebody else must say."""
+        try:
+            if self.accept == "consistency":
+                checked = [self._checked(request, reply) for reply in replies]
+                texts = [answer_text(reply) if isinstance(reply, AIMessage) else None for reply in checked]
+                if not any(text is not None for text in texts):
+                    return next(error for error in checked if isinstance(error, Exception))
+                place, share = agreement(texts, self.equal)
+                return self._scored(cast("AIMessage", checked[place]), share)
+            draft = self._checked(request, replies[0])
+            if isinstance(draft, Exception) or self.accept != "sequence":
+                return draft
+            tokens = token_logprobs(draft)
+            if "logprobs" not in request.kwargs:  # asked for by us, and long
+                kept = {key: value for key, value in draft.response_metadata.items() if key != "logprobs"}
+                draft = draft.model_copy(update={"response_metadata": kept})
+            return self._scored(draft, sequence_confidence(tokens, self.sequence))
+        except Exception as error:  # noqa: BLE001 - whatever it is, accepting needs proof
+            return error
+
+    def _checked(self, request: Asked, reply: Any) -> AIMessage | Exception:
+        if isinstance(reply, Exception):
+            return reply
+        try:
+            checked: AIMessage = self.checks.check(reply, request.kwargs)
+        except DraftError as error:
+            return error
+        return checked
+
+    def _scored(self, draft: AIMessage, score: Any) -> Answer | Exception:
+        if isinstance(score, Exception):
+            return score
+        if isinstance(score, Mapping):  # a verifier's answer
+            score = score["probabilities"][YES]
+        try:
+            confidence = float(score)
+        except (TypeError, ValueError):
+            return DraftError(f"`accept` must return a number, not {type(score).__name__}")
+        if not math.isfinite(confidence):
+            return DraftError("the confidence is not finite")
+        return cast("Answer", DraftAnswer(draft, confidence))
+
+
+def make_verifier(model: Any, prompt: str | None, name: str) -> ChatClassifier:
+    """Make the one who says whether a draft is right: a chat model, or a `ChatClassifier` as it is.
+
+    Raises:
+        ValueError: If the classifier's labels are others than yes and no, or the prompt lacks a variable.
+    """
+    if isinstance(model, ChatClassifier):
+        if model.label_set != {YES, NO}:
+            msg = f"`verifier` must have the labels {[YES, NO]}, not {model.labels}"
+            raise ValueError(msg)
+        return model
+    text = VERIFIER_PROMPT if prompt is None else prompt
+    if "{answer}" not in text or "{conversation}" not in text:
+        msg = "`verifier_prompt` must have places for {conversation} and {answer}"
+        raise ValueError(msg)
+    return ChatClassifier(model, [YES, NO], text, name=name)

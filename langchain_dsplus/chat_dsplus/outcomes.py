@@ -1,0 +1,177 @@
+"""Outcomes of a cascade of chat models, judged by the user: what `certify` needs for texts that nobody can compare."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from langchain_core.runnables import Runnable
+from langchain_core.runnables.base import RunnableBindingBase
+
+from langchain_dsplus.chat_dsplus.checks import answer_text
+from langchain_dsplus.chat_dsplus.draft import read_messages
+from langchain_dsplus.chat_dsplus.model import ChatDSPlus
+from langchain_dsplus.operations.collect import acollect_outcomes, collect_outcomes
+from langchain_dsplus.outcomes import Outcomes
+
+if TYPE_CHECKING:
+    from langchain_core.messages import BaseMessage
+
+Judge: TypeAlias = Callable[[Any, str, Any], bool | Awaitable[bool]]
+"""From input, output and gold to whether the output is right."""
+
+
+def collect_chat_outcomes(
+    cascade: Any,
+    dataset: Iterable[Any],
+    ok: Judge,
+    *,
+    prompt: Runnable[Any, Any] | None = None,
+    input_key: str | None = "input",
+    gold_key: str = "gold",
+    id_key: str = "id",
+    group_key: str = "group",
+    **options: Any,
+) -> Outcomes:
+    """Ask all models of a cascade about every row, judge what they say, and return the outcomes.
+
+    `certify` compares who is right. Two texts that say the same in other words are both right, so right and wrong come
+    from `ok`: an equality after cleaning, a test that runs, a judge model. It is asked about every output, also about
+    the large model's, so a lenient judge does not favor either side.
+
+    Args:
+        cascade: A `ChatDSPlus`, or what its `bind_tools` returned.
+        dataset: Mappings, or (input, gold) pairs.
+        ok: Gets the input as it stands in the dataset, the output's text (tool calls as JSON, see `answer_text`) and
+            gold, and says whether the output is right.
+        prompt: Makes the messages of an input, where it is none itself.
+        input_key: Where a mapping holds the input; None takes the whole mapping without id, gold and group.
+        gold_key: Where it holds the truth, if there is one.
+        id_key: Where it holds an id; by default its place.
+        group_key: Where it holds a group.
+        **options: As in `collect_outcomes`: `path` to resume from, `price`, `max_cost`, `progress`, `version`, ...
+
+    Returns:
+        As `collect_outcomes`, with `small_ok` (of several small models `small.<name>_ok`) and `large_ok`; None where a
+        model failed. Its `about` fits a `ChatDSPlus` of the same models.
+
+    Raises:
+        TypeError: If `cascade` is none.
+        ValueError: As `collect_outcomes`.
+
+    Example:
+        ```python
+        def ok(question, answer, gold):
+            return gold.lower() in answer.lower()
+
+
+        outcomes = collect_chat_outcomes(cascade, rows, ok, path="answers.jsonl")
+        certificate = certify(outcomes, max_loss=0.02)
+        live = ChatDSPlus(models=cascade.models, threshold=certificate)
+        ```
+    """
+    model, rows, inputs = _prepared(cascade, dataset, prompt, (input_key, gold_key, id_key, group_key))
+    router = model.router
+    outcomes = collect_outcomes(
+        router.small_models,
+        router.large,
+        rows,
+        to_label=options.pop("to_label", answer_text),
+        **_defaults(model, options),
+    )
+    marks: dict[str, list[bool | None]] = {}
+    for column, output, place in _outputs(outcomes):
+        verdict = None if output is None else ok(inputs[place][0], output, inputs[place][1])
+        if inspect.isawaitable(verdict):
+            if inspect.iscoroutine(verdict):
+                verdict.close()
+            msg = "`ok` is async: use `acollect_chat_outcomes`"
+            raise TypeError(msg)
+        marks.setdefault(column, []).append(None if verdict is None else bool(verdict))
+    return _with(outcomes, marks)
+
+
+async def acollect_chat_outcomes(
+    cascade: Any,
+    dataset: Iterable[Any],
+    ok: Judge,
+    *,
+    prompt: Runnable[Any, Any] | None = None,
+    input_key: str | None = "input",
+    gold_key: str = "gold",
+    id_key: str = "id",
+    group_key: str = "group",
+    **options: Any,
+) -> Outcomes:
+    """Async twin of `collect_chat_outcomes`; `ok` may be async too."""
+    model, rows, inputs = _prepared(cascade, dataset, prompt, (input_key, gold_key, id_key, group_key))
+    router = model.router
+    outcomes = await acollect_outcomes(
+        router.small_models,
+        router.large,
+        rows,
+        to_label=options.pop("to_label", answer_text),
+        **_defaults(model, options),
+    )
+    marks: dict[str, list[bool | None]] = {}
+    for column, output, place in _outputs(outcomes):
+        verdict = None if output is None else ok(inputs[place][0], output, inputs[place][1])
+        if inspect.isawaitable(verdict):
+            verdict = await verdict
+        marks.setdefault(column, []).append(None if verdict is None else bool(verdict))
+    return _with(outcomes, marks)
+
+
+def _defaults(model: ChatDSPlus, options: Mapping[str, Any]) -> dict[str, Any]:
+    return {"version": model.version, **options}
+
+
+def _prepared(
+    cascade: Any, dataset: Iterable[Any], prompt: Runnable[Any, Any] | None, keys: tuple[str | None, str, str, str]
+) -> tuple[ChatDSPlus, list[dict[str, Any]], dict[str, tuple[Any, Any]]]:
+    """The cascade itself, rows whose input is messages, and input and gold by id."""
+    model = cascade
+    while isinstance(model, RunnableBindingBase):
+        model = model.bound
+    if not isinstance(model, ChatDSPlus):
+        msg = f"`cascade` must be a ChatDSPlus, or what its `bind_tools` returned, not {type(model).__name__}"
+        raise TypeError(msg)
+    input_key, gold_key, id_key, group_key = keys
+    rows: list[dict[str, Any]] = []
+    inputs: dict[str, tuple[Any, Any]] = {}
+    for place, item in enumerate(dataset):
+        if isinstance(item, Mapping):
+            if input_key is not None and input_key not in item:
+                msg = f"row {place + 1} of `dataset` has no key {input_key!r}: name it with `input_key=`"
+                raise ValueError(msg)
+            apart = {gold_key, id_key, group_key}
+            value: Any = {k: v for k, v in item.items() if k not in apart} if input_key is None else item[input_key]
+            row = {"id": item.get(id_key, place), "gold": item.get(gold_key), "group": item.get(group_key)}
+        elif isinstance(item, Sequence) and not isinstance(item, str) and len(item) == 2:
+            value, row = item[0], {"id": place, "gold": item[1], "group": None}
+        else:
+            msg = f"row {place + 1} of `dataset` must be a mapping or an (input, gold) pair, not {type(item).__name__}"
+            raise ValueError(msg)
+        asked = value if prompt is None else prompt.invoke(value, {"callbacks": []})
+        messages: list[BaseMessage] = read_messages(asked)
+        rows.append({**row, "input": [message.model_copy(update={"id": None}) for message in messages]})
+        inputs[str(row["id"])] = (value, row["gold"])
+    return model, rows, inputs
+
+
+def _outputs(outcomes: Outcomes) -> list[tuple[str, str | None, str]]:
+    """What is to be judged: column, output and id."""
+    names = outcomes.small_names
+    columns = [*([f"small.{name}" for name in names] or ["small"]), "large"]
+    ids = outcomes.values("id")
+    return [
+        (f"{column}_ok", output, place)
+        for column in columns
+        for output, place in zip(outcomes.values(column), ids, strict=True)
+    ]
+
+
+def _with(outcomes: Outcomes, marks: Mapping[str, list[bool | None]]) -> Outcomes:
+    columns = {name: outcomes.values(name) for name in outcomes.columns}
+    return Outcomes({**columns, **marks}, about=outcomes.about)

@@ -1,0 +1,34 @@
+"""Ready-made LangGraph graphs, and their nodes."""
+
+from langchain_dsplus.graphs.adjudicator import (
+    ADJUDICATE_PROMPT,
+    SWAPPED_PROMPT,
+    VERDICTS,
+    Adjudicator,
+    Verdict,
+    VerdictRecord,
+)
+from langchain_dsplus.graphs.classification import ClassificationState, GraphRouter, create_dsplus_graph
+from langchain_dsplus.graphs.dispute import DisputeState, create_dispute_graph
+from langchain_dsplus.graphs.review import CheckRecord, Review, SwapCheck
+from langchain_dsplus.graphs.settings import GraphContext
+from langchain_dsplus.graphs.triage import Triage
+
+__all__ = [
+    "ADJUDICATE_PROMPT",
+    "SWAPPED_PROMPT",
+    "VERDICTS",
+    "Adjudicator",
+    "CheckRecord",
+    "ClassificationState",
+    "DisputeState",
+    "GraphContext",
+    "GraphRouter",
+    "Review",
+    "SwapCheck",
+    "Triage",
+    "Verdict",
+    "VerdictRecord",
+    "create_dispute_graph",
+    "create_dsplus_graph",
+]

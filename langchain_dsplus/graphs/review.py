@@ -1,0 +1,252 @@
+"""Checking a verdict: a second one with the parties swapped, and a person where the two disagree."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from langchain_core.runnables import RunnableSerializable
+from langchain_core.runnables.config import patch_config
+from pydantic import ConfigDict, Field
+from typing_extensions import TypedDict
+
+from langchain_dsplus.graphs.adjudicator import VERDICTS, Adjudicator, VerdictRecord
+from langchain_dsplus.graphs.settings import emit, read_setting
+
+if TYPE_CHECKING:
+    from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
+    from langchain_core.runnables import RunnableConfig
+
+
+Doubt: TypeAlias = Literal["unreadable", "low_confidence", "disagreement"]
+
+
+class CheckRecord(TypedDict):
+    """What the check found, in plain Python types."""
+
+    agree: bool
+    """Whether the verdict stands."""
+    reason: Doubt | None
+    """Why it does not."""
+    first: str
+    """The first verdict."""
+    second: VerdictRecord | None
+    """The verdict with the parties swapped; None where it was not asked for, since the first did not stand anyway."""
+
+
+class SwapCheck(RunnableSerializable[dict[str, Any], dict[str, Any]]):
+    """A node that holds a verdict to a second one, asked with the parties swapped.
+
+    A judge that decides by who tells the story, or by what is named first, contradicts itself when the other party
+    asks. The verdict stands if both are readable and the same, and neither is less sure than `min_confidence`, where
+    confidences are known. Else `state[verdict_key]` becomes `unclear` with `needs_review`; the check's record keeps
+    both. The second verdict is not paid for where the first does not stand alone, or where there was no statement.
+
+    Args:
+        judge: Asks for the second verdict: an `Adjudicator` with `swapped=True`. None only looks at the first.
+        verdict_key: Where the first verdict is, and where it is marked.
+        output_key: Where the `CheckRecord` goes.
+        min_confidence: In [0, 1]. None asks for none; a run may set `dsplus_min_confidence`.
+
+    Example:
+        ```python
+        graph.add_node("check", SwapCheck(judge=Adjudicator(model=large, input_key="statement", swapped=True)))
+        ```
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True)
+
+    judge: Adjudicator | None = None
+    name: str | None = "check"
+    verdict_key: str = "verdict"
+    output_key: str = "check"
+    min_confidence: float | None = Field(default=None, ge=0.0, le=1.0)
+
+    def invoke(
+        self,
+        input: dict[str, Any],  # noqa: A002
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Check one verdict, as one traced run.
+
+        Raises:
+            TypeError: If the state has no verdict.
+            ValueError: If the run's `dsplus_min_confidence` is no number in [0, 1].
+        """
+        return self._call_with_config(self._check, input, config, **kwargs)
+
+    async def ainvoke(
+        self,
+        input: dict[str, Any],  # noqa: A002
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Async twin of `invoke`."""
+        return await self._acall_with_config(self._acheck, input, config, **kwargs)
+
+    def _check(
+        self, value: dict[str, Any], run_manager: CallbackManagerForChainRun, config: RunnableConfig, **kwargs: Any
+    ) -> dict[str, Any]:
+        first, least, judge = self._begin(value, config)
+        second = None
+        if judge is not None:
+            child = patch_config(config, callbacks=run_manager.get_child())
+            second = judge.invoke(value, child, **kwargs)[judge.output_key]
+        return self._end(first, second, least, config)
+
+    async def _acheck(
+        self, value: dict[str, Any], run_manager: AsyncCallbackManagerForChainRun, config: RunnableConfig, **kwargs: Any
+    ) -> dict[str, Any]:
+        first, least, judge = self._begin(value, config)
+        second = None
+        if judge is not None:
+            child = patch_config(config, callbacks=run_manager.get_child())
+            second = (await judge.ainvoke(value, child, **kwargs))[judge.output_key]
+        return self._end(first, second, least, config)
+
+    def _begin(self, value: Any, config: RunnableConfig) -> tuple[VerdictRecord, float, Adjudicator | None]:
+        first = value.get(self.verdict_key) if isinstance(value, Mapping) else None
+        if not isinstance(first, Mapping) or "verdict" not in first:
+            msg = f"the check needs a dict with a verdict under {self.verdict_key!r} (`verdict_key`)"
+            raise TypeError(msg)
+        least = _read_least(read_setting(config, "dsplus_min_confidence"), self.min_confidence)
+        stands = _doubt(first, least) is None and first.get("error") is None  # type: ignore[arg-type]
+        return first, least, self.judge if stands else None  # type: ignore[return-value]
+
+    def _end(
+        self, first: VerdictRecord, second: VerdictRecord | None, least: float, config: RunnableConfig
+    ) -> dict[str, Any]:
+        reason = _doubt(first, least)
+        if reason is None and second is not None:
+            reason = _doubt(second, least)
+            # Two verdicts that differ are a disagreement, however sure the second is.
+            if reason != "unreadable" and second["verdict"] != first["verdict"]:
+                reason = "disagreement"
+        record: CheckRecord = {
+            "agree": reason is None,
+            "reason": reason,
+            "first": first["verdict"],
+            "second": second,
+        }
+        emit(config, {"type": "dsplus_check", "node": self.name, "agree": reason is None, "reason": reason})
+        update: dict[str, Any] = {self.output_key: record}
+        if reason is not None:
+            update[self.verdict_key] = {**first, "verdict": "unclear", "needs_review": True}
+        return update
+
+
+def _read_least(setting: Any, default: float | None) -> float:
+    least = default if setting is None else setting
+    if least is None:
+        return 0.0
+    if isinstance(least, bool) or not isinstance(least, (int, float)) or not 0.0 <= least <= 1.0:
+        msg = "`dsplus_min_confidence` must be a number from 0 to 1"
+        raise ValueError(msg)
+    return float(least)
+
+
+def _doubt(verdict: VerdictRecord, least: float) -> Doubt | None:
+    """Why one verdict alone does not stand. No statement at all leaves nothing to look at: that stands."""
+    error = verdict.get("error")
+    if error is not None:
+        return None if error == "EmptyStatement" else "unreadable"
+    sure = verdict.get("confidence")
+    known = isinstance(sure, (int, float)) and math.isfinite(sure)
+    return "low_confidence" if known and sure < least else None  # type: ignore[operator]
+
+
+class Review(RunnableSerializable[dict[str, Any], dict[str, Any]]):
+    """A node that asks a person for the verdict, by LangGraph's `interrupt`.
+
+    The graph stops; `graph.invoke(Command(resume={"verdict": "both", "reasons": [...]}), config)` goes on. An answer
+    that is no verdict is asked for again. The node makes no paid call, so running it again from its start repeats none.
+
+    The interrupt's value has `question`, `options` (the verdicts to choose from), `statement`, `read` (what the judge
+    read), `verdict` (the judge's record) and `check` (the `CheckRecord`), as far as the state has them.
+
+    Args:
+        verdicts: What a person may answer; empty allows any text.
+        verdict_key: Where the verdict is, and where the person's goes.
+        shown: What of the state the person sees: names in the interrupt's value, with the state's keys.
+
+    Example:
+        ```python
+        from langgraph.types import Command
+
+        state = graph.invoke({"statement": statement}, config)
+        if "__interrupt__" in state:
+            state = graph.invoke(Command(resume={"verdict": "narrator"}), config)
+        ```
+    """
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    name: str | None = "review"
+    verdicts: tuple[str, ...] = VERDICTS
+    verdict_key: str = "verdict"
+    shown: dict[str, str] = Field(
+        default_factory=lambda: {"statement": "statement", "read": "rewrite", "verdict": "verdict", "check": "check"}
+    )
+
+    def invoke(
+        self,
+        input: dict[str, Any],  # noqa: A002
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Ask the person, or take the answer that the graph is resumed with."""
+        del kwargs
+        return self._call_with_config(self._review, input, config)
+
+    async def ainvoke(
+        self,
+        input: dict[str, Any],  # noqa: A002
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Async twin of `invoke`."""
+        del kwargs
+
+        async def review(
+            value: dict[str, Any], run_manager: AsyncCallbackManagerForChainRun, config: RunnableConfig
+        ) -> dict[str, Any]:
+            return self._review(value, run_manager, config)
+
+        return await self._acall_with_config(review, input, config)
+
+    def _review(self, value: dict[str, Any], run_manager: Any, config: RunnableConfig) -> dict[str, Any]:
+        from langgraph.types import interrupt  # noqa: PLC0415 - heavy
+
+        del run_manager
+        question: dict[str, Any] = {
+            "question": "Who is more at fault?",
+            "options": list(self.verdicts),
+            **{name: value[key] for name, key in self.shown.items() if value.get(key) is not None},
+        }
+        answer = interrupt(question)
+        while True:
+            found = _read_answer(answer, self.verdicts)
+            if isinstance(found, dict):
+                break
+            answer = interrupt({**question, "error": found})
+        before = value.get(self.verdict_key) or {}
+        record = {**before, "needs_review": False, "confidence": None, "error": None, "method": "person", **found}
+        told = {"verdict": record["verdict"], "confidence": None, "error": None}
+        emit(config, {"type": "dsplus_verdict", "node": self.name, **told})
+        return {self.verdict_key: record}
+
+
+def _read_answer(answer: Any, verdicts: Sequence[str]) -> dict[str, Any] | str:
+    """The person's verdict and reasons, or what is wrong with the answer, in words that do not repeat it."""
+    body = {"verdict": answer} if isinstance(answer, str) else answer
+    if not isinstance(body, Mapping) or not isinstance(body.get("verdict"), str):
+        return 'answer with {"verdict": ...}, and "reasons": [...] if you like'
+    if verdicts and body["verdict"] not in verdicts:
+        return f"`verdict` must be one of {list(verdicts)}"
+    reasons = body.get("reasons", [])
+    reasons = [reasons] if isinstance(reasons, str) else reasons
+    if not isinstance(reasons, Sequence) or not all(isinstance(reason, str) for reason in reasons):
+        return "`reasons` must be a list of texts"
+    return {"verdict": body["verdict"], "reasons": list(reasons)}
