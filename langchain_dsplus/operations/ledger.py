@@ -45,6 +45,7 @@ Side: TypeAlias = Literal["small", "transfer", "large", "audit", "other"]
 SIDES: tuple[Side, ...] = get_args(Side)
 
 ROUTE_EVENT = "dsplus_route"
+TRANSFER_EVENT = "dsplus_transfer"
 _BACKGROUND = "dsplus:background"
 _LARGE = "large"
 _TAGS: dict[str, Side] = {"transfer": "transfer", _LARGE: "large", "nostream": "small"}
@@ -72,6 +73,18 @@ class LedgerRow(TypedDict):
     """Wall time of the calls, added up: calls at the same time count each."""
     cost: float | None
     """None where the price is unknown."""
+
+
+class Transfers(TypedDict):
+    """What `PromptTransfer` did to the texts: tokens of the texts alone, as its records count them."""
+
+    texts: int
+    rewritten: int
+    """Those of which a rewrite went on, at least in part."""
+    tokens_before: int
+    tokens_after: int
+    seconds: float
+    """Wall time of rewriting and checking, calls of models included."""
 
 
 @dataclass(slots=True)
@@ -119,6 +132,8 @@ class _Run:
     route: Mapping[str, Any] | None = None
     audit_of: str | None = None
     """The decision that this audit is about."""
+    models: int = 0
+    """Calls of models that have ended below it."""
 
 
 class CostLedger(BaseCallbackHandler):
@@ -200,6 +215,7 @@ class CostLedger(BaseCallbackHandler):
         self._routers: dict[tuple[str, int], Decisions] = {}
         self._left.clear()
         self._audits: OrderedDict[str, tuple[str, int] | tuple[int, tuple[PaidCall, ...]]] = OrderedDict()
+        self._transfers = Transfers(texts=0, rewritten=0, tokens_before=0, tokens_after=0, seconds=0.0)
 
     def reset(self) -> None:
         """Forget what was counted. Calls that are under way count when they end."""
@@ -378,13 +394,28 @@ class CostLedger(BaseCallbackHandler):
         self._end(run_id, {}, failed=True)
 
     def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        """Hear what a router decided."""
+        """Hear what a router decided, and what a prompt transfer did."""
         del kwargs
-        if name == ROUTE_EVENT and isinstance(data, Mapping):
-            with self._lock:
-                run = self._runs.get(run_id)
-                if run is not None:
-                    run.route = data
+        if not isinstance(data, Mapping):
+            return
+        with self._lock:
+            run = self._runs.get(run_id)
+            if name == ROUTE_EVENT and run is not None:
+                run.route = data
+            elif name == TRANSFER_EVENT:
+                self._transferred(run, data)
+
+    def _transferred(self, run: _Run | None, record: Mapping[str, Any]) -> None:
+        """Count a rewritten text. A rewriter that is no chat model has no run of its own: its seconds are here."""
+        done = self._transfers
+        done["texts"] += 1
+        done["rewritten"] += record["used"] in {"rewrite", "mixed"}
+        for column in ("tokens_before", "tokens_after", "seconds"):
+            done[column] += record[column]
+        if record["calls"] and (run is None or not run.models):
+            count = self._counts.setdefault(("transfer", "local"), _Count(local=True))
+            count.calls += record["calls"]
+            count.seconds += record["seconds"]
 
     def on_small_model(self, model: str, seconds: float) -> None:
         """Count one input of an in-process small model, and its share of the seconds of the batch that it was in.
@@ -399,6 +430,10 @@ class CostLedger(BaseCallbackHandler):
     # --- counting -----------------------------------------------------------------------------------------------
 
     def _count(self, run: _Run, model: str, usage: Usage | None, *, hit: bool) -> None:
+        up = run.parent
+        while up is not None:
+            up.models += 1
+            up = up.parent
         count = self._counts.setdefault((run.side, model), _Count())
         if hit:
             count.cache_hits += 1
@@ -661,8 +696,18 @@ class CostLedger(BaseCallbackHandler):
         }
 
     def to_dict(self, level: float = 0.95) -> dict[str, Any]:
-        """Return all of it as strict JSON: `rows`, `total`, `saved`."""
-        return {"rows": self.table(), "total": self.total(), "saved": self.saved(level)}
+        """Return all of it as strict JSON: `rows`, `total`, `saved`, `transfers`."""
+        return {
+            "rows": self.table(),
+            "total": self.total(),
+            "saved": self.saved(level),
+            "transfers": self.transfers(),
+        }
+
+    def transfers(self) -> Transfers:
+        """Return what prompt transfer did to the texts. Its calls are rows of the side `transfer`."""
+        with self._lock:
+            return self._transfers.copy()
 
     def summary(self, level: float = 0.95, *, width: int = 110) -> str:
         """Return a table and two sentences, as plain text of at most `width` columns."""
@@ -699,7 +744,14 @@ class CostLedger(BaseCallbackHandler):
             table.add_row(row["side"], Text(row["model"]), *cells(row), _money(row["cost"], least=row["unmetered"] > 0))
         table.add_section()
         table.add_row("all", "", *cells(total), _money(total["cost"], least=not total["complete"]))
-        return Group(table, Text(_sentences(total, saved)))
+        told = _sentences(total, saved)
+        done = self.transfers()
+        if done["texts"]:
+            told += (
+                f"\nPrompt transfer: {done['rewritten']:,} of {done['texts']:,} texts rewritten, "
+                f"{done['tokens_before']:,} -> {done['tokens_after']:,} tokens."
+            )
+        return Group(table, Text(told))
 
     def __repr__(self) -> str:
         total = self.total()

@@ -6,26 +6,34 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import NamedTuple
 
-from langchain_dsplus.prompts._names import read_names
+from langchain_dsplus.prompts._names import TITLES, read_names
 from langchain_dsplus.prompts._numbers import NOT_CONTENT, read_numbers
 from langchain_dsplus.prompts._sentences import HAN, TOKEN, WORD, clauses, normalize, split_sentences
+from langchain_dsplus.prompts._synonyms import GROUPS_HAN, SYNONYMS, is_synonym
 from langchain_dsplus.prompts._words import (
     ACTS_ZH,
     FUNCTION,
+    FUNCTION_HAN,
     IRREGULAR,
     JUDGEMENT,
     KINDS_BY_STEM,
     LIGHT,
+    MENTAL,
+    MENTAL_HAN,
     MOVING,
     NARRATOR_HAN,
     NARRATOR_WORDS,
     NEGATION_HAN,
+    NOT_GRAVE,
     NOT_NEGATION,
     NOT_NEGATION_HAN,
+    NOT_STRIKE_HAN,
     OTHER_HAN,
     OTHERS,
     REPORTED,
+    SAYING,
     SKIP_HAN,
     STRONG,
     SUPPORTED_BY,
@@ -34,6 +42,31 @@ from langchain_dsplus.prompts._words import (
     WEAK_HAN,
     stem_of,
 )
+
+_A_BIT = re.compile(r"\b(?:a|little) bit\b")
+
+
+_PARTS = re.compile(
+    r"([,;:()\u2014]|\b(?:but|because|that|when|while|(?<!ran )(?<!run )(?<!went )after|before|since|as|if|who)\b)",
+    re.IGNORECASE,
+)
+_RELATIVE = re.compile(r"\b(?:whose|who|which|whom)\b", re.IGNORECASE)
+_SETTINGS = frozenset("when while after before since as if".split())  # noqa: SIM905
+"""What such a clause tells is when something happened: told by the clause beside it."""
+
+
+_NO_GROUPS: frozenset[int] = frozenset()
+
+
+class Deed(NamedTuple):
+    """Something that a party does."""
+
+    party: str
+    verb: str
+    words: frozenset[str]
+    """The other content words of the clause: stems; of Chinese its characters."""
+    text: str
+    """The clause."""
 
 
 class Reading:
@@ -47,7 +80,7 @@ class Reading:
         self.words = TOKEN.findall(self.lower)
         self.han = " ".join(re.findall(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+", self.text))
         self.han_set = frozenset(self.han)
-        plain = list(WORD.findall(re.sub(r"\b(?:a|little) bit\b", " ", self.lower)))
+        plain = list(WORD.findall(_A_BIT.sub(" ", self.lower)))
         self.all_words = frozenset(plain) | {w.removesuffix("'s") for w in plain}
         self.content = [
             w.removesuffix("'s") for w in plain
@@ -55,6 +88,7 @@ class Reading:
             and w not in NOT_CONTENT and len(w) > 1
         ]  # fmt: skip
         self.stems = frozenset(stem_of(w) for w in self.all_words)
+        self.groups = frozenset(group for stem in self.stems for group in SYNONYMS.get(stem, _NO_GROUPS))
         self.numbers = frozenset(read_numbers(self.text))
         self.names = frozenset(read_names(self.text, names))
         self._kinds(acts or {})
@@ -81,15 +115,48 @@ class Reading:
                 return True
         if stem.startswith(("un", "non")) and stem_of(stem.removeprefix("non").removeprefix("un")) in self.negated:
             return True
+        if SYNONYMS.get(stem, _NO_GROUPS) & self.groups:
+            return True
         return any(related(stem, other) for other in self.stems)
+
+    def supported_han(self, other: Reading) -> str:
+        """The Chinese of another text without the words that stand here, or for which a word of their group does."""
+        rest = other.han
+        for group in GROUPS_HAN:
+            if any(word in self.han for word in group):
+                for word in sorted(group, key=len, reverse=True):
+                    if len(word) > 1 or word not in self.han_set:
+                        rest = rest.replace(word, " ")
+        return rest
+
+    def tells(self, deed: Deed) -> bool:
+        """Whether a deed of another text is told here too: by its verb, of the same party, or by most of the rest."""
+        if HAN.search(deed.verb):
+            known = sum(char in self.han_set for char in deed.words)
+            named = deed.verb in self.han and deed.party in self.actors.get(deed.verb, ())
+            need = 0.6 if not named else 0.3 if len(deed.words) > 2 else 0.0
+            return known >= need * len(deed.words) and (bool(deed.words) or deed.verb in self.han)
+        said = any(
+            deed.party in who and (verb == deed.verb or _same(deed.verb, verb)) for verb, who in self.actors.items()
+        )
+        if not said and not any(verb == deed.verb or _same(deed.verb, verb) for verb in self.actors):
+            said = self.supports(deed.verb, deed.verb)  # told, but not of whom: `it was paid back`
+        if not deed.words:
+            return said or self.supports(deed.verb, deed.verb)
+        known = sum(self.supports(word, word) for word in deed.words)
+        if said:
+            return known >= 0.25 * len(deed.words)
+        return known >= 0.5 * len(deed.words) and (len(deed.words) > 1 or self.supports(deed.verb, deed.verb))
 
     def _kinds(self, acts: Mapping[str, tuple[str, ...]]) -> None:
         kinds: dict[str, None] = {}
-        for stem in sorted(self.stems):
+        grave = frozenset(stem_of(w) for w in WORD.findall(NOT_GRAVE.sub(" ", _A_BIT.sub(" ", self.lower))))
+        for stem in sorted(grave):
             for kind in KINDS_BY_STEM.get(stem, ()):
                 kinds[kind] = None
+        hit = NOT_STRIKE_HAN.sub(" ", self.han)
         for kind, words in ACTS_ZH.items():
-            if self.han and any(w in self.han for w in words.split()):
+            if hit and any(w in hit for w in words.split()):
                 kinds[kind] = None
         for kind, more in acts.items():
             if any(stem_of(w.casefold()) in self.stems or (HAN.search(w) and w in self.han) for w in more):
@@ -163,16 +230,68 @@ class Reading:
         quoted = re.sub(r'"[^"]*"|「[^」]*」', " ", self.text)
         self.first_person = bool(re.search(r"\b(?:I|I'm|I've|I'd|I'll|my|me|we|our)\b", quoted)) or "我" in quoted
         people = {w for name in self.names for w in name}
+        self.deeds: list[Deed] = []
+        """What the parties do, but for what they only feel, think or say."""
+        self.claimed: set[str] = set()
+        self.asserted: set[str] = set()
+        """Verbs in the past of what somebody only says that happened, and of what the text itself says."""
         for sentence in split_sentences(quoted):
-            for part in re.split(r"[,;:()\u2014]|\b(?:but|because|that|when|while|after|before|as|if|who)\b", sentence):
-                _scan(part.casefold(), people, actors)
+            opening, actor, said = "", None, False
+            for part in _PARTS.split(sentence):
+                if _PARTS.fullmatch(part):
+                    opening = part.casefold()
+                    continue
+                found, last = _scan(part.casefold(), people, actors, actor if opening == "," else None)
+                actor = None if not found or _RELATIVE.search(part) else last
+                reported = opening == "that" and said
+                for _, verb, spoken in found:
+                    (self.claimed if spoken or reported else self.asserted).add(verb)
+                if found and opening not in _SETTINGS:
+                    self._add_deeds(part, [(party, verb) for party, verb, _ in found])
+                said = not SAYING.isdisjoint(WORD.findall(part.casefold()))
+                opening = ""
+            subject: str | None = None
             for part in re.split("[，、；：。（）,;:]", sentence):
-                _scan_han(part, people, actors)
+                done, subject = _scan_han(part, people, actors, subject)
+                for party, verb in done:
+                    if not MENTAL_HAN.search(part):
+                        rest = set(HAN.findall(part)) - FUNCTION_HAN - set(verb)
+                        self.deeds.append(Deed(party, verb, frozenset(rest), part.strip()))
         self.actors = {act: frozenset(who) for act, who in actors.items()}
 
+    def _add_deeds(self, clause: str, found: list[tuple[str, str]]) -> None:
+        words = [w.removesuffix("'s") for w in WORD.findall(clause.casefold())]
+        stems = {
+            stem_of(w) for w in words
+            if w not in FUNCTION and w not in NOT_CONTENT and w not in OTHERS and w not in NARRATOR_WORDS and len(w) > 1
+            and not w.endswith(("n't", "ly"))
+        }  # fmt: skip
+        verbs = {verb for _, verb in found}
+        for party, verb in found:
+            if verb not in MENTAL:
+                self.deeds.append(Deed(party, verb, frozenset(stems - verbs), clause.strip()))
 
-def _scan(clause: str, people: set[str], actors: dict[str, set[str]]) -> None:
-    """Read one English clause: a subject and its verbs; in the passive voice, who stands after `by`."""
+
+def _same(verb: str, other: str) -> bool:
+    """Whether two verbs may stand for each other: by a kind of grave act, or as synonyms."""
+    kinds = KINDS_BY_STEM.get(verb)
+    if kinds and set(kinds) & set(KINDS_BY_STEM.get(other, ())):
+        return True
+    return is_synonym(verb, frozenset({other}))
+
+
+def _scan(
+    clause: str, people: set[str], actors: dict[str, set[str]], subject: str | None = None
+) -> tuple[list[tuple[str, str, bool]], str | None]:
+    """Read one English clause: a subject and its verbs; in the passive voice, who stands after `by`.
+
+    A clause that begins with a verb (`, apologized and left`) goes on with the subject of the clause before.
+
+    Returns:
+        Who does what, and whether only by somebody's words, of verbs in the past (habits and opinions stand in the
+        present); and the last subject.
+    """
+    found: list[tuple[str, str, bool]] = []
     words: list[str] = []
     owners: set[int] = set()  # possessives act no more than `his` does
     for word in WORD.findall(clause):
@@ -182,14 +301,20 @@ def _scan(clause: str, people: set[str], actors: dict[str, set[str]]) -> None:
         words.append(word)
     who: str | None = None
     want = acted = False
+    first = next((w for w in words if w not in {"and", "then", "also", "or"} and not w.endswith("ly")), "")
+    if subject and first not in OTHERS and (first.endswith("ed") or first in IRREGULAR or first in _UNCHANGED):
+        who, want = subject, True
+    spoken = False
     for i, word in enumerate(words):
         if i in owners:
             continue
+        spoken = spoken or word in SAYING
         before = words[i - 1] if i else ""
         if before in _BE and (word.endswith(("ed", "en")) or word in IRREGULAR or word in _UNCHANGED):
             doer = _agent(words, i, people)
             if doer is not None:
                 actors.setdefault(stem_of(word), set()).add(doer)
+                found.append((doer, stem_of(word), spoken))
             want = False
             continue
         party = _party(word, before, people)
@@ -197,12 +322,49 @@ def _scan(clause: str, people: set[str], actors: dict[str, set[str]]) -> None:
             who, want = party, True
         elif word == "and":
             want = who is not None
-        elif want and (word not in LIGHT or word in MOVING) and word not in STRONG and not word.endswith(("n't", "ly")):
+        elif want and _is_state(words, i):
+            want = False
+        elif (
+            want
+            and (word not in LIGHT or word in MOVING)
+            and word not in STRONG
+            and word not in _ADVERBS
+            and not word.endswith(("n't", "ly"))
+        ):
             actors.setdefault(stem_of(word), set()).add(who or "other")
+            if _is_past(words, i):
+                found.append((who or "other", stem_of(word), spoken))
             want, acted = False, True
+    return found, who or subject
 
 
-_UNCHANGED = frozenset({"hit", "cut", "hurt", "shut", "beat", "burst", "put", "run", "overrun"})
+def _is_past(words: list[str], i: int) -> bool:
+    word = words[i]
+    if word.endswith("ed") or word in IRREGULAR or word in _UNCHANGED:
+        return True
+    return not {"did", "didn't", "had", "hadn't", "refused", "failed", "wouldn't"}.isdisjoint(words[:i])
+
+
+def _is_state(words: list[str], i: int) -> bool:
+    """Whether a form of be, have or tell is the clause's whole verb: `was angry`, `had a permit`, `told the guests`."""
+    word = words[i]
+    after = words[i + 1 : i + 4]
+    while after and (after[0] in STRONG or after[0] in _ADVERBS or after[0].endswith("ly")):
+        after = after[1:]
+    following = after[0] if after else ""
+    if word in _BE or word == "am":
+        return not following.endswith(("ing", "ed", "en")) and following not in IRREGULAR
+    if word in {"have", "has", "had"}:
+        return following in _DETERMINERS or following in {"no", "one", "two", "three"}
+    return word in _HOLDERS
+
+
+_HOLDERS = frozenset("tell tells told feel feels felt think thinks thought believe believes believed".split())  # noqa: SIM905
+_ADVERBS = frozenset(
+    """always twice once thrice often again ever soon later still even just also already yesterday today tonight never
+    politely front""".split()  # noqa: SIM905
+)
+_UNCHANGED = frozenset({"hit", "cut", "hurt", "shut", "beat", "burst", "put", "run", "overrun", "bit"})
 _BE = frozenset({"was", "were", "been", "being", "is", "are", "be", "got"})
 _BEFORE_OBJECT = frozenset({"to", "with", "at", "by", "from", "for", "of", "on", "against"})
 
@@ -214,10 +376,10 @@ def _is_subject(words: list[str], i: int, *, acted: bool) -> bool:
     """`he` always is; a noun is before the clause's first verb, or right after `and`, and not after a preposition."""
     if words[i].partition("'")[0] in {"i", "we", "he", "she", "they"}:
         return True
-    while i and words[i - 1] in _DETERMINERS:
+    while i and (words[i - 1] in _DETERMINERS or words[i - 1] in TITLES):
         i -= 1
     before = words[i - 1] if i else ""
-    return before not in _BEFORE_OBJECT and (not acted or before == "and")
+    return before not in _BEFORE_OBJECT and before not in _BE and (not acted or before == "and")
 
 
 def _party(word: str, before: str, people: set[str]) -> str | None:
@@ -244,21 +406,48 @@ def _agent(words: list[str], verb: int, people: set[str]) -> str | None:
     return None
 
 
-def _scan_han(clause: str, people: set[str], actors: dict[str, set[str]]) -> None:
-    """Read one Chinese clause: an act belongs to the first party before it; after `被`, to the party behind that."""
+def _scan_han(
+    clause: str, people: set[str], actors: dict[str, set[str]], subject: str | None = None
+) -> tuple[list[tuple[str, str]], str | None]:
+    """Read one Chinese clause: an act belongs to the first party before it; after `被`, to the party behind that.
+
+    A clause that goes on (`就把...`) and names nobody before the verb has the subject of the clause before.
+    """
+    found: list[tuple[str, str]] = []
     spots = [(m.start(), m.end(), "narrator") for m in NARRATOR_HAN.finditer(clause)]
     spots += [(m.start(), m.end(), "other") for m in OTHER_HAN.finditer(clause)]
     for name in people:
         if HAN.search(name):
             spots += [(m.start(), m.end(), "other") for m in re.finditer(re.escape(name), clause)]
-    spots = sorted(s for s in spots if clause[s[1] : s[1] + 1] != "的" and clause[s[1] : s[1] + 1] != "家")
+    spots = sorted(
+        s
+        for s in spots
+        if clause[s[0] - 1 : s[0]] not in _OBJECT_HAN
+        and clause[s[1] : s[1] + 1] != "的"
+        and clause[s[1] : s[1] + 1] != "家"
+    )
+    goes_on = _GOES_ON_HAN.match(clause.strip()) or VERBS_HAN.match(clause.strip())
     for match in VERBS_HAN.finditer(clause):
         before = [s for s in spots if s[1] <= match.start()]
         passive = clause.rfind("被", 0, match.start())
         if passive >= 0:
             before = [s for s in before if s[0] > passive]
-        if before:
-            actors.setdefault(match.group(), set()).add(before[0][2])
+        caused = [s for s in before if clause[s[0] - 1 : s[0]] in _CAUSING_HAN]
+        who = caused[-1][2] if caused else before[0][2] if before else subject if goes_on and passive < 0 else None
+        if not before and _BOTH_HAN.search(clause):
+            for party in ("narrator", "other"):
+                actors.setdefault(match.group(), set()).add(party)
+        elif who:
+            actors.setdefault(match.group(), set()).add(who)
+            found.append((who, match.group()))
+    return found, spots[0][2] if spots else subject
+
+
+_BOTH_HAN = re.compile("双方|两人|二人|两个人|互相")
+_CAUSING_HAN = frozenset("要让叫逼使求")
+_OBJECT_HAN = frozenset("给跟对向和与找为替把")
+"""Who stands behind one of these does nothing here."""
+_GOES_ON_HAN = re.compile("就|便|又|还|也|并|把|于是|然后|随后|一气之下|用|没")
 
 
 def related(stem: str, other: str) -> bool:

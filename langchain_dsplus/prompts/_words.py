@@ -1,5 +1,7 @@
 """The words that the fidelity check knows: function words, neutral words, grave acts, negations, and stems."""
 
+# ruff: noqa: RUF001 - Chinese punctuation is meant
+
 from __future__ import annotations
 
 import re
@@ -21,7 +23,8 @@ FUNCTION = frozenset(
     not no never none nobody nothing neither nowhere cannot n't without
     against along around away back between beyond despite except instead like near next per through throughout toward
     towards via whether whatever whenever wherever whoever yes oh ok okay first second last later now today ago end
-    ended ends ending up start started starts begin began begun begins try tried tries trying want wanted wants decide
+    ended ends ending up far kept keeps keeping longer
+    start started starts begin began begun begins try tried tries trying want wanted wants decide
     decided decides happen happened happens use used uses using happening manage managed thing things something anything
     everything someone anyone everyone somebody anybody everybody way lot kind sort one
     """.split()  # noqa: SIM905
@@ -45,18 +48,18 @@ NEUTRAL = frozenset(
 NEUTRAL_HAN = tuple(
     """叙述者 叙述人 陈述人 当事人 陈述 叙述 声称 宣称 据称 表示 认为 指出 承认 否认
     坚称 坚持 解释 对方 另一方 双方 一方 纠纷 争执 争吵 争议 发生 事件 事情
-    情况 过程 导致 因此 随后 之后 之前 期间 同时 最终 最后 后来 并且 由于
+    互相 相互 情况 过程 导致 因此 随后 之后 之前 期间 同时 最终 最后 后来 并且 由于
     因为 根据 关于 拒绝 要求 没有 并未 未能 其 称""".split()  # noqa: SIM905
 )
 FUNCTION_HAN = frozenset(
     "的了着过是在有和与及跟同对向从到把被将给让使于以为而且并或但却也都就才又再还很太更最只仅这那此其之所者我你他她它们自己"
-    "个些上下里中外前后时一不没未无非别勿来去要会能可以应该当如果若则因由据说称道等吗呢吧啊呀嘛得地"
+    "个些上下里中外前后掉住人起需点往入内便用块位因原时一不没未无非别勿来去要会能可以应该当如果若则因由据说称道等吗呢吧啊呀嘛得地"
 )
 
 IRREGULAR = {
     form: base
     for base, forms in {
-        "pay": "paid", "tell": "told", "say": "said", "give": "gave given", "break": "broke broken",
+        "pay": "paid", "repay": "repaid", "tell": "told", "say": "said", "give": "gave given", "break": "broke broken",
         "buy": "bought", "sell": "sold", "leave": "left", "throw": "threw thrown", "see": "saw seen", "run": "ran",
         "drive": "drove driven", "catch": "caught", "bring": "brought", "lend": "lent", "steal": "stole stolen",
         "write": "wrote written", "know": "knew known", "think": "thought", "feel": "felt", "lose": "lost",
@@ -68,6 +71,10 @@ IRREGULAR = {
         "hang": "hung", "dig": "dug", "burn": "burnt", "spit": "spat", "lie": "lay lain lying", "lay": "laid",
         "light": "lit", "grow": "grew grown", "show": "shown", "draw": "drew drawn", "fly": "flew flown",
         "freeze": "froze frozen", "forget": "forgot forgotten", "eat": "ate eaten", "understand": "understood",
+        "ring": "rang rung", "teach": "taught", "seek": "sought", "swing": "swung", "fling": "flung",
+        "slide": "slid", "blow": "blew blown", "beat": "beaten", "feed": "fed", "flee": "fled", "ride": "rode ridden",
+        "stick": "stuck", "sink": "sank sunk", "sweep": "swept", "bend": "bent", "creep": "crept", "weep": "wept",
+        "leap": "leapt", "deal": "dealt", "spill": "spilt", "spoil": "spoilt",
         "win": "won", "keep": "kept", "begin": "began begun", "do": "did done", "come": "came",
         "go": "went gone", "take": "took taken", "make": "made", "child": "children", "man": "men",
         "woman": "women", "person": "people", "foot": "feet", "tooth": "teeth", "life": "lives", "wife": "wives",
@@ -105,18 +112,18 @@ NEUTRAL_STEMS = frozenset(stem_of(w) for w in NEUTRAL)
 # Grave acts by kind. A rewrite may say `hit` for `punched`, but must not lose the blow.
 ACTS_EN: dict[str, str] = {
     "strike": "punch hit slap kick beat strike smack headbutt assault attack",
-    "push": "push shove grab drag",
+    "push": "push shove grab drag seize",
     "bite": "bite",
     "spit": "spit",
     "weapon": "stab knife shoot gun",
     "threaten": "threaten threat",
-    "insult": "insult swear curse mock",
+    "insult": "insult swear curse mock offend",
     "shout": "shout yell scream",
-    "damage": "break smash damage destroy wreck ruin scratch dent crack shatter rip vandalize",
-    "cut": "cut chop",
+    "damage": "break smash damage destroy wreck ruin scratch dent crack shatter rip tear spoil fracture vandalize",
+    "cut": "cut chop sawed slash slit",
     "collide": "crash collide collision rear-end bump",
     "steal": "steal theft rob",
-    "throw": "throw toss dump hurl",
+    "throw": "throw toss dump hurl fling",
     "deceive": "lied cheat deceive forge fake",
     "block": "block obstruct",
     "burn": "burn ignite",
@@ -162,12 +169,22 @@ SKIP_HAN = re.compile(
     "^(?:能|会|肯|敢|想|愿意?|要|得|给|有|是|再|曾经?|应该?|让|把|被|我|他|她|任何|及时|按时|好好|完全|经|在)+"
 )
 
+SAYING = frozenset(
+    """say says said saying claim claims claimed state states stated tell tells told allege alleges alleged assert
+    asserts asserted insist insists insisted argue argues argued admit admits admitted write writes wrote accuse
+    accuses accused according maintain maintains maintained""".split()  # noqa: SIM905
+)
+RECIPROCAL = frozenset("meet argu quarrel talk marri agre shak disput fight".split())  # noqa: SIM905
+"""Stems of what two do together: no party does it alone."""
+VAGUE = frozenset("leav com go giv hav tak mak".split())  # noqa: SIM905
+"""Stems of verbs that say little without their object."""
 NARRATOR_WORDS = frozenset({"i", "we", "narrator"})
 OTHERS = frozenset(
     """he she they neighbor neighbour landlord landlady tenant seller buyer driver owner man woman colleague
     coworker boss manager employer employee customer contractor mechanic brother sister roommate flatmate guest host
     client vendor cyclist pedestrian renter lodger teacher student waiter guard builder painter plumber courier opponent
-    respondent""".split()  # noqa: SIM905
+    respondent father mother son daughter wife husband cousin uncle aunt boy girl friend guy lady woman jogger guards
+    apprentice doctor neighbors neighbours lawyer""".split()  # noqa: SIM905
 )
 LIGHT = FUNCTION | frozenset(
     """say says said claim claims claimed state states stated insist insists insisted tell tells told think thought
@@ -195,22 +212,64 @@ for _kind, _words in ACTS_EN.items():
     for _word in _words.split():
         KINDS_BY_STEM[stem_of(_word)] = (*KINDS_BY_STEM.get(stem_of(_word), ()), _kind)
 
+_NEAR = (
+    "neighbor",
+    "neighbour",
+    "next door",
+    "neighbors",
+    "neighbours",
+    "upstairs",
+    "downstairs",
+    "below me",
+    "above me",
+)
 # A word that another one in the source justifies.
 SUPPORTED_BY: dict[str, tuple[str, ...]] = {
     "man": ("he", "him", "his", "mr", "husband", "father", "son", "brother", "guy"),
     "woman": ("she", "her", "mrs", "ms", "wife", "mother", "daughter", "sister", "lady"),
-    "neighbor": ("neighbour", "next door", "neighbors", "neighbours"),
-    "neighbour": ("neighbor", "next door", "neighbors", "neighbours"),
+    "neighbor": _NEAR,
+    "neighbour": _NEAR,
+    "neighbors": _NEAR,
+    "neighbours": _NEAR,
+    "downstairs": ("below",),
+    "upstairs": ("above",),
     "physical": ("punched", "hit", "slapped", "kicked", "pushed", "shoved", "beat"),
     "physically": ("punched", "hit", "slapped", "kicked", "pushed", "shoved", "beat"),
     "return": ("back",),
     "returned": ("back",),
     "returning": ("back",),
     "percent": ("per cent",),
+    "promised": ("would", "will"),
+    "promises": ("would", "will"),
 }
 
+NOT_GRAVE = re.compile(
+    r"\b(?:thr[eo]w|throws|thrown|throwing)(?: (?:both|all|of|us|me|him|her|them)){1,4} out\b"
+    r"|\bruin\w* (?:the|my|our|his|her|their) (?:day|evening|night|mood)\b"
+    r"|\b(?:broke|broken|breaks?|breaking) (?:up|down|off|even|the news|the silence)\b"
+    r"|\bcut (?:off|short|back|down on)\b"
+)
+"""Of the words for grave acts, phrases that tell of none."""
+NOT_STRIKE_HAN = re.compile(
+    "打(?:了|过)?[^，。打]{0,4}(?:电话|球|工|车|招呼|字|折)|打(?:得|开|算|扫|印|听|扰|包|断|碎|电|篮|排|羽|乒)"
+)
+"""Of `打`, where nobody is struck."""
+
+MENTAL = frozenset(
+    stem_of(w)
+    for w in """think believe feel know love like hate care regret hope wish want need own mean expect understand
+    remember forget see hear notice look watch enjoy admire prefer seem live lives have mind trust deserve swear suppose
+    guess doubt wonder consider imagine dream suffer cry weep bother worry dislike stand sit rest grow turn
+    retire""".split()  # noqa: SIM905
+)
+"""Verbs of what somebody feels, is or knows: leaving such a sentence out loses no act."""
+MENTAL_HAN = re.compile(
+    "觉得|认为|相信|喜欢|知道|希望|以为|担心|感到|明白|后悔|委屈|讲道理|看到|听说|大家都|平时|经常|总是|一向|每天都"
+)
+
 VERBS_HAN = re.compile(
-    "打|骂|推|踢|踹|撞|砸|偷|放|扔|丢|拿|付|还钱|还款|归还|借|欠|赔|签|修|卖|买|搬|停|咬|摔|抢|骗|威胁|弄坏|砍|剪|锯|堵|挡|吵|揍"
+    "打(?!得)|骂|推|踢|踹|撞|砸|偷|放|扔|丢|拿|付|还钱|还款|归还|借|欠|赔|签|修|卖|买|搬|停|咬|摔|抢|骗|威胁|弄坏|砍|剪|锯|堵|挡|吵|揍|拉|拆|换|花|敲|钻"
+    "|写|同意|答应|承认|报警|报了警|租|扣|泼|撕|踩|拍|割|烧|锁|掀|贴|关|送|取|追|扯|抓|揪|捡|藏|寄|交|退|跑|冲|闯|爬|喊"
 )
 NARRATOR_HAN = re.compile("我们?|叙述者|叙述人|陈述人|本人")
 OTHER_HAN = re.compile("他们?|她们?|对方|另一方|邻居|房东|租客|卖家|买家|司机|车主|老板|同事|师傅|业主")

@@ -14,8 +14,10 @@ from langchain_core.runnables import RunnableSerializable
 from langchain_core.runnables.config import run_in_executor
 from pydantic import ConfigDict, Field, PrivateAttr
 
-from langchain_dsplus.prompts._sentences import split_sentences
-from langchain_dsplus.prompts.fidelity import Fidelity, Spans
+from langchain_dsplus.prompts._reading import Reading
+from langchain_dsplus.prompts._sentences import normalize, split_sentences
+from langchain_dsplus.prompts._support import as_encode, unit_rows
+from langchain_dsplus.prompts.fidelity import Fidelity, Spans, lost_deeds
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -74,9 +76,8 @@ class ExtractiveSummarizer(RunnableSerializable[str, str]):
     _encode: Any = PrivateAttr(default=None)
 
     def __init__(self, encoder: Any = None, **kwargs: Any) -> None:
-        if encoder is not None and not callable(encoder) and not callable(getattr(encoder, "encode", None)):
-            msg = f"`encoder` needs an `encode` method or must be callable; {type(encoder).__name__} is neither"
-            raise TypeError(msg)
+        if encoder is not None:
+            as_encode(encoder)
         super().__init__(encoder=encoder, **kwargs)
 
     def warmup(self) -> None:
@@ -90,20 +91,11 @@ class ExtractiveSummarizer(RunnableSerializable[str, str]):
                 from langchain_dsplus.small_models.sentence import Encoder  # noqa: PLC0415
 
                 encoder = Encoder()
-            method = getattr(encoder, "encode", None)
-            self._encode = method if callable(method) else encoder
+            self._encode = as_encode(encoder)
         return self._encode  # type: ignore[no-any-return]
 
     def _vectors(self, texts: list[str]) -> NDArray[np.float64]:
-        rows = np.asarray(self._function()(texts), dtype=np.float64)
-        if rows.ndim != 2 or len(rows) != len(texts):
-            msg = f"`encoder` returned shape {rows.shape}; expected ({len(texts)}, dimensions)"
-            raise ValueError(msg)
-        if not np.isfinite(rows).all():
-            msg = "`encoder` returned numbers that are not finite"
-            raise ValueError(msg)
-        norms = np.linalg.norm(rows, axis=1, keepdims=True)
-        return rows / np.where(norms > 0, norms, 1.0)
+        return unit_rows(self._function(), texts)
 
     def choose(self, text: str, question: str | None = None) -> list[str]:
         """Return the chosen sentences, each a verbatim piece of the text, in its order.
@@ -125,6 +117,8 @@ class ExtractiveSummarizer(RunnableSerializable[str, str]):
         asked = question or self.question or _question(text)
         chosen = self._by_relevance(sentences, sizes, budget, asked, _ACT_BONUS * acts)
         _complete(sentences, chosen, wanted, facts)
+        if self.fidelity is not None and "acts" in self.fidelity.must_keep:
+            _complete_deeds(text, sentences, chosen)
         # A sentence that stands twice is wanted once.
         return list(dict.fromkeys(sentences[i] for i in sorted(chosen)))
 
@@ -141,19 +135,20 @@ class ExtractiveSummarizer(RunnableSerializable[str, str]):
         center = body.mean(axis=0)
         norm = float(np.linalg.norm(center))
         relevance = body @ asked + 0.5 * (body @ (center / norm if norm else center)) + bonus
-        similarity = body @ body.T
         chosen: set[int] = set()
         used = 0
         nearest = np.zeros(len(sentences))
+        taken = np.zeros(len(sentences), dtype=bool)
         while len(chosen) < len(sentences):
             score = (1 - self.diversity) * relevance - self.diversity * nearest
-            score[list(chosen)] = -math.inf
+            score[taken] = -math.inf
             best = int(score.argmax())
             if chosen and used + sizes[best] > budget:
                 break
             chosen.add(best)
+            taken[best] = True
             used += sizes[best]
-            nearest = np.maximum(nearest, similarity[best])
+            nearest = np.maximum(nearest, body @ body[best])
         return chosen
 
     # --- Runnable -----------------------------------------------------------------------------------------------
@@ -220,6 +215,19 @@ def _complete(
             break
         chosen.add(best)
         held |= each[best]
+
+
+def _complete_deeds(text: str, sentences: list[str], chosen: set[int]) -> None:
+    """Add the sentences of the acts that the summary does not tell."""
+    whole = Reading(text)
+    told = Reading(" ".join(sentences[i] for i in sorted(chosen)))
+    lost = lost_deeds(whole, told)
+    if lost:
+        plain = [normalize(s) for s in sentences]
+        for deed in lost:
+            found = next((i for i, s in enumerate(plain) if deed.text in s and i not in chosen), None)
+            if found is not None:
+                chosen.add(found)
 
 
 def _facts(spans: Spans) -> set[tuple[str, str]]:

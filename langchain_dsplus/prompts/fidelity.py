@@ -1,8 +1,9 @@
 """Does a rewrite say what the source says? Cheap rules over the two texts, each one easy to explain.
 
 A small model that rewrites a text for a large one loses facts, mixes people up and invents details. `Fidelity` compares
-the rewrite with its source before the large model sees it. There is no model in it: it reads words, numbers and names,
-in English and Chinese. It leans to the safe side: what it does not recognize as faithful is not faithful, and then the
+the rewrite with its source before the large model sees it. It reads words, numbers and names, in English and Chinese;
+where a sentence encoder or a model of natural language inference is given, that decides what the words leave open. It
+leans to the safe side: what it does not recognize as faithful is not faithful, and then the
 original text goes on, which costs tokens and nothing else.
 """
 
@@ -13,9 +14,21 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
-from langchain_dsplus.prompts._reading import Reading, copied_share
+from langchain_dsplus.prompts._markup import count_instructions
+from langchain_dsplus.prompts._reading import Deed, Reading, copied_share
 from langchain_dsplus.prompts._sentences import HAN
-from langchain_dsplus.prompts._words import FUNCTION_HAN, NEUTRAL, NEUTRAL_HAN, NEUTRAL_STEMS, stem_of
+from langchain_dsplus.prompts._support import EncoderJudge, EntailmentJudge, Support, as_encode
+from langchain_dsplus.prompts._words import (
+    FUNCTION_HAN,
+    KINDS_BY_STEM,
+    NEUTRAL,
+    NEUTRAL_HAN,
+    NEUTRAL_STEMS,
+    RECIPROCAL,
+    VAGUE,
+    stem_of,
+)
+from langchain_dsplus.prompts.entailment import as_entailment
 
 _AT_MOST = 20
 """Spans listed in a result; the count in the reason is the full one."""
@@ -65,13 +78,24 @@ class Fidelity(BaseModel):
       stated without a negation, and where the source negates anything, the rewrite has a negation somewhere.
       `negation_added`: a word that the source states and never negates is not negated.
     - `act_missing`: for each kind of grave act in the source (violence, damage, threats, theft, ...) the rewrite has a
-      word of the same kind. `acts` adds to the kinds.
+      word of the same kind, of each party that does it; and everything that a party did (not what it felt, thought, or
+      does every day) is told, by its verb or by most of its other words. `acts` adds to the kinds.
     - `party_missing`: a party that does something in the source does something in the rewrite.
     - `party_swapped`: what only the narrator (`I`, `we`) does in the source is not done only by somebody else in the
       rewrite, or the other way round. `party_mixed`: the rewrite does not speak of `I` and of the narrator at once.
-    - `unsupported`: content words of the rewrite whose stem is nowhere in the source, as a share of all its content
-      words, are at most `max_unsupported`. Neutral reporting words (`claims`, `according`, `party`, ...) are free.
+    - `claim_as_fact`: what the source only tells as somebody's words (`he says that ...`) the rewrite does not state.
+    - `unsupported`: content words of the rewrite whose stem is nowhere in the source, nor a common synonym, as a share
+      of all its content words, are at most `max_unsupported`. Neutral words (`claims`, `party`, ...) are free.
     - `verdict`: the rewrite does not decide who is at fault, unless it reports that somebody says so.
+    - `instruction`: the rewrite holds no order to a model, no role and no mark of a chat template.
+
+    With an `encoder`, a word without support is forgiven where it is near to a word of the source and keeps its
+    sentence near to the source (never a grave act, never an opposite); a lost act is forgiven where a clause of the
+    rewrite is near to it; and a sentence that is near to nothing in the source is `unsupported`. Chinese is left to the
+    words: encoders may not read it. With `nli`, every sentence of the rewrite must follow from the source
+    (`not_entailed`), words without support are forgiven in such sentences, and so is a lost act that follows from the
+    rewrite. Numbers, names, negations, parties and grave acts are never forgiven. The models are only asked about what
+    the rules leave open.
 
     A rewrite that passes has no fault that these rules can see; that is not a proof that it has none. The paper (4.5)
     sends every rewrite on unchecked; the case in its Table 6 loses a number and what the other party said.
@@ -87,6 +111,15 @@ class Fidelity(BaseModel):
         acts: More kinds of grave acts: a kind's name and its words. English words match in every inflection.
         neutral_words: More words that need no support.
         verdicts: Whether the rewrite may decide who is at fault.
+        instructions: Whether the rewrite may speak to a model.
+        encoder: A sentence encoder: `Encoder()`, a `SentenceClassifier`, anything with `encode`, or a callable from
+            texts to an array of shape (len(texts), dimensions).
+        nli: A model of natural language inference: a callable from pairs of premise and hypothesis to probabilities of
+            entailment; a folder or hub name (`NLIModel`); any Runnable (`ClassifierNLI`).
+        min_synonym: What a word needs to be forgiven by the encoder, in units of cosine similarity.
+        min_similarity: Cosine to the nearest piece of the source that each sentence of the rewrite needs.
+        min_coverage: Cosine to the nearest clause of the rewrite at which an act counts as told.
+        min_entailment: Probability from which something follows.
 
     Example:
         ```python
@@ -96,9 +129,9 @@ class Fidelity(BaseModel):
         ```
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
 
-    max_ratio: float = Field(default=1.1, gt=0)
+    max_ratio: float = Field(default=1.2, gt=0)
     min_ratio: float = Field(default=0.08, ge=0)
     max_verbatim: float | None = Field(default=0.8, ge=0, le=1)
     max_unsupported: float = Field(default=0.0, ge=0, le=1)
@@ -110,10 +143,21 @@ class Fidelity(BaseModel):
     acts: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     neutral_words: frozenset[str] = frozenset()
     verdicts: bool = False
+    instructions: bool = False
+    encoder: Any = Field(default=None, exclude=True, repr=False)
+    nli: Any = Field(default=None, exclude=True, repr=False)
+    min_synonym: float = Field(default=0.25, ge=-1, le=2)
+    min_similarity: float = Field(default=0.2, ge=-1, le=1)
+    min_coverage: float = Field(default=0.75, ge=-1, le=1)
+    min_entailment: float = Field(default=0.5, ge=0, le=1)
 
     def extractive(self) -> Fidelity:
-        """The same settings for a rewrite made of the source's own sentences: copying them is no fault there."""
-        return self.model_copy(update={"max_verbatim": None, "verdicts": True})
+        """The same settings for a rewrite made of the source's own sentences.
+
+        Copying them is no fault there, nor can they add anything: neither encoder nor NLI model is asked.
+        """
+        update = {"max_verbatim": None, "verdicts": True, "instructions": True, "encoder": None, "nli": None}
+        return self.model_copy(update=update)
 
     def __call__(self, source: str, rewrite: str) -> FidelityResult:
         """Check a rewrite; the same as `check`."""
@@ -148,15 +192,31 @@ class Fidelity(BaseModel):
                 missing.extend(gone)
         if self.parties:
             self._parties(old, new, reasons, missing)
-        self._support(old, new, reasons, added)
         if new.verdicts and not self.verdicts:
             reasons.append(f"verdict: {new.verdicts} sentences decide who is at fault instead of reporting")
+        if not self.instructions and (found := count_instructions(rewrite)):
+            reasons.append(f"instruction: {found} places speak to a model instead of telling what happened")
+        # The models are asked only where the rules leave it open: they forgive some of what follows, and add to it.
+        judge = None if reasons else self._judge(source, rewrite)
+        if "acts" in self.must_keep:
+            self._deeds(old, new, judge, reasons, missing)
+        self._support(old, new, judge, reasons, added)
+        if judge is not None and not reasons:
+            reasons.extend(judge.complaints())
         return {
             "faithful": not reasons,
             "reasons": reasons,
             "missing": missing[:_AT_MOST],
             "added": added[:_AT_MOST],
         }
+
+    def _judge(self, source: str, rewrite: str) -> EntailmentJudge | EncoderJudge | None:
+        if self.nli is not None:
+            return EntailmentJudge(as_entailment(self.nli), source, rewrite, self.min_entailment)
+        if self.encoder is not None:
+            support = Support(as_encode(self.encoder), source, rewrite)
+            return EncoderJudge(support, self.min_synonym, self.min_similarity, self.min_coverage)
+        return None
 
     def must_keep_spans(self, text: str) -> Spans:
         """What of a text has to be kept: what `check` looks for."""
@@ -228,26 +288,58 @@ class Fidelity(BaseModel):
         added.extend(f"not {w}" for w in more)
 
     @staticmethod
+    def _deeds(
+        old: Reading,
+        new: Reading,
+        judge: EntailmentJudge | EncoderJudge | None,
+        reasons: list[str],
+        missing: list[str],
+    ) -> None:
+        lost = lost_deeds(old, new)
+        if lost and judge is not None:
+            told = judge.told([deed.text for deed in lost])
+            lost = [deed for deed in lost if deed.text not in told]
+        if lost:
+            reasons.append(f"act_missing: {len(lost)} of {len(old.deeds)} acts of the parties are lost")
+            missing.extend(dict.fromkeys(deed.verb for deed in lost))
+
+    @staticmethod
     def _parties(old: Reading, new: Reading, reasons: list[str], missing: list[str]) -> None:
+        did, does = _by_family(old), _by_family(new)
         swapped = [
             act
-            for act, who in old.actors.items()
-            if len(who) == 1 and len(new.actors.get(act, ())) == 1 and new.actors[act] != who
+            for act, who in did.items()
+            if act not in RECIPROCAL and len(who) == 1 and len(does.get(act, ())) == 1 and does[act] != who
         ]
+        for act, who in did.items():  # both struck: neither blow may go
+            if act in KINDS and len(who) == 2 and len(does.get(act, ())) == 1:
+                reasons.append(f"act_missing: {act} is told of one party only")
+                missing.append(act)
         if swapped:
             reasons.append(f"party_swapped: {len(swapped)} acts are told of the wrong party")
+        facts = sorted((old.claimed - old.asserted - VAGUE) & (new.asserted - new.claimed))
+        if facts:
+            reasons.append(f"claim_as_fact: {len(facts)} acts that somebody only claims are told as facts")
+            missing.extend(f"claim: {verb}" for verb in facts)
         if new.first_person and new.narrator:
             reasons.append("party_mixed: the rewrite speaks of `I` and of the narrator")
         for party in ("narrator", "other"):
-            did = any(party in who for who in old.actors.values())
-            does = any(party in who for who in new.actors.values())
-            if did and not does:
+            acted = any(party in who for who in old.actors.values())
+            acts = any(party in who for who in new.actors.values())
+            if acted and not acts:
                 reasons.append(
                     f"party_missing: the acts of the {party if party == 'narrator' else 'other party'} are lost"
                 )
                 missing.append("narrator" if party == "narrator" else "other party")
 
-    def _support(self, old: Reading, new: Reading, reasons: list[str], added: list[str]) -> None:
+    def _support(
+        self,
+        old: Reading,
+        new: Reading,
+        judge: EntailmentJudge | EncoderJudge | None,
+        reasons: list[str],
+        added: list[str],
+    ) -> None:
         free = NEUTRAL | {w.casefold() for w in self.neutral_words}
         total = 0
         strange: list[str] = []
@@ -258,7 +350,7 @@ class Fidelity(BaseModel):
             total += 1
             if not old.supports(word, stem):
                 strange.append(word)
-        rest = new.han
+        rest = old.supported_han(new)
         for word in (*NEUTRAL_HAN, *self.neutral_words):
             rest = rest.replace(word, " ")
         run = ""
@@ -271,6 +363,9 @@ class Fidelity(BaseModel):
             else:
                 total += 1
                 run += char
+        if strange and judge is not None:
+            forgiven = judge.forgiven_words(strange, old.content)
+            strange = [w for w in strange if w not in forgiven]
         unknown = sum(len(w) if HAN.match(w) else 1 for w in strange)
         if unknown and unknown / total > self.max_unsupported:
             reasons.append(
@@ -278,6 +373,24 @@ class Fidelity(BaseModel):
                 f"({unknown / total:.2f}, at most {self.max_unsupported:g})"
             )
             added.extend(dict.fromkeys(w for w in strange if w not in added))
+
+
+KINDS = frozenset(kind for kinds in KINDS_BY_STEM.values() for kind in kinds)
+
+
+def _by_family(read: Reading) -> dict[str, frozenset[str]]:
+    """Who does what, with `punched` and `hit` as one act."""
+    found: dict[str, frozenset[str]] = {}
+    for verb, who in read.actors.items():
+        for family in {verb, *KINDS_BY_STEM.get(verb, ())}:
+            found[family] = found.get(family, frozenset()) | who
+    return found
+
+
+def lost_deeds(old: Reading, new: Reading) -> list[Deed]:
+    """The deeds of a text that another does not tell."""
+    known = {deed: new.tells(deed) for deed in dict.fromkeys(old.deeds)}
+    return [deed for deed in old.deeds if not known[deed]]
 
 
 def must_keep(text: str) -> Spans:

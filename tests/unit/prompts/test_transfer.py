@@ -15,6 +15,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough
 
 from langchain_dsplus.answer import EscalationContext
+from langchain_dsplus.prompts._markup import defuse
 from langchain_dsplus.prompts.extractive import ExtractiveSummarizer
 from langchain_dsplus.prompts.fidelity import Fidelity
 from langchain_dsplus.prompts.transfer import (
@@ -80,6 +81,10 @@ async def test_a_faithful_rewrite_goes_on_and_only_its_keys_come_back(async_):
         "reasons": [],
         "missing": [],
         "added": [],
+        "chunks": 1,
+        "chunks_rewritten": 1,
+        "instructions": 0,
+        "money": None,
         "tokens_before": estimate_tokens(TEXT),
         "tokens_after": estimate_tokens(GOOD),
         "tokens_estimated": True,
@@ -274,14 +279,14 @@ def test_any_other_runnable_gets_the_bare_text():
 
 async def test_in_a_pipe_the_rest_of_the_input_is_kept(async_):
     transfer = PromptTransfer(rewriter(GOOD), input_key="q", output_key="q2", record_key=None)
-    chain = transfer.as_assign() | RunnablePassthrough.assign(size=lambda d: len(d["q2"]))
+    chain = transfer.as_assign(label=None) | RunnablePassthrough.assign(size=lambda d: len(d["q2"]))
     value = {"q": TEXT, "k": 1}
     assert await call(chain, value, async_) == {"q": TEXT, "k": 1, "q2": GOOD, "size": len(GOOD)}
     assert value == {"q": TEXT, "k": 1}
     assert await call(transfer, value, async_) == {"q2": GOOD}
     assert await call(RunnablePassthrough.assign(t=transfer), value, async_) == value | {"t": {"q2": GOOD}}
     same = PromptTransfer(rewriter(GOOD), input_key="q", output_key="q").as_assign()
-    assert (await call(same, value, async_))["q"] == GOOD
+    assert (await call(same, value, async_))["q"] == quote_untrusted(GOOD, "STATEMENT OF ONE PARTY")
 
 
 async def test_the_record_reaches_the_route_without_the_texts_words(async_):
@@ -405,8 +410,8 @@ def test_a_quotation_cannot_be_ended_from_inside(text, label):
     quoted = quote_untrusted(text, label)
     first, last = quoted.split("\n")[0] if "\n" not in label else None, quoted[-13:-3]
     if first is not None:
-        assert quoted == f"<<<{label} {last}>>>\n{text}\n<<<END OF {label} {last}>>>"
-    assert last not in text
+        assert quoted == f"<<<{label} {last}>>>\n{defuse(text)}\n<<<END OF {label} {last}>>>"
+    assert last not in defuse(text)
     assert quote_untrusted(text, label) == quoted
 
 

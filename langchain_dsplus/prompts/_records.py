@@ -1,0 +1,110 @@
+"""What a transfer leaves behind: tokens, time, money, and what was wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, cast
+
+from typing_extensions import TypedDict
+
+
+class TransferUsage(TypedDict):
+    """Tokens that the rewriting model reported, summed over its calls; cache hits cost nothing and are not in it."""
+
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+
+
+class TransferMoney(TypedDict):
+    """What a transfer cost and saved."""
+
+    spent: float
+    """On the small model's calls."""
+    saved: float
+    """On the large model's prompt: tokens before less tokens after, at its price."""
+    net: float
+    """`saved` less `spent`: below zero where the transfer cost more than it saved."""
+    currency: str
+
+
+class TransferRecord(TypedDict):
+    """What `PromptTransfer` did with one text. Plain Python types."""
+
+    used: Literal["rewrite", "original", "both", "mixed"]
+    """What goes on to the large model. `mixed`: of some chunks of a long text the rewrite, of others not."""
+    faithful: bool
+    """Whether there is a rewrite and all of it passed the check."""
+    reasons: list[str]
+    """Why it did not, as `code: explanation`, without the text's words. Empty where faithful."""
+    missing: list[str]
+    """Spans of the original that the rewrite lost."""
+    added: list[str]
+    """Spans of the rewrite that the original does not support."""
+    chunks: int
+    """Pieces that the text was cut into; 0 where it was not rewritten at all."""
+    chunks_rewritten: int
+    """Those of which the rewrite goes on."""
+    instructions: int
+    """Places of the original that speak to a model instead of telling what happened."""
+    tokens_before: int
+    """Of the original text."""
+    tokens_after: int
+    """Of what goes on, without the marked lines of `label`."""
+    tokens_estimated: bool
+    """True where no `token_counter` was given."""
+    usage: TransferUsage | None
+    """What the rewriting itself took; None where the model reports nothing."""
+    money: TransferMoney | None
+    """None where `large_price` is not given, or where `price` is and the model reported no tokens."""
+    calls: int
+    """Calls of the rewriting model: one for each chunk."""
+    seconds: float
+    """Wall time of rewriting and checking."""
+
+
+def estimate_tokens(text: str) -> int:
+    """A rough count of tokens without a tokenizer: one per Han, Kana or Hangul character, else one per four characters.
+
+    Example:
+        >>> estimate_tokens("He left at nine."), estimate_tokens("他走了")
+        (4, 3)
+    """
+    wide = sum("\u2e80" <= c <= "\ud7a3" or "\uf900" <= c <= "\ufaff" or "\uff00" <= c <= "\uffef" for c in text)
+    return wide + -(-(len(text) - wide) // 4)
+
+
+def usage_of(outputs: list[Any]) -> TransferUsage | None:
+    """Sum the `usage_metadata` of messages; a cache hit (`total_cost` of 0) is 0; None where none is reported."""
+    total: TransferUsage | None = None
+    for output in outputs:
+        usage = cast("dict[str, Any] | None", getattr(output, "usage_metadata", None))
+        if not usage:
+            continue
+        total = total or {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
+        if usage.get("total_cost") == 0:
+            continue
+        total["input_tokens"] += int(usage.get("input_tokens", 0))
+        total["output_tokens"] += int(usage.get("output_tokens", 0))
+        total["total_tokens"] += int(usage.get("total_tokens", 0))
+    return total
+
+
+def money_of(
+    price: Any, large_price: Any, usage: TransferUsage | None, before: int, after: int
+) -> TransferMoney | None:
+    """What a transfer cost and saved.
+
+    Args:
+        price: `Price` of the small model; None: its calls cost nothing.
+        large_price: `Price` of the large model.
+        usage: Of the small model's calls.
+        before: Tokens of the original.
+        after: Tokens of what goes on.
+    """
+    if large_price is None or (price is not None and usage is None):
+        return None
+    spent = 0.0 if price is None else float(price.cost(usage))
+    cost: Callable[[Mapping[str, int]], float] = large_price.cost
+    saved = cost({"input_tokens": before, "output_tokens": 0}) - cost({"input_tokens": after, "output_tokens": 0})
+    return {"spent": spent, "saved": saved, "net": saved - spent, "currency": str(large_price.currency)}
