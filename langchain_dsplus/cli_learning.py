@@ -367,6 +367,7 @@ def _learned(result: DistillerResult, material: Material, unknown: int) -> Table
     table.add_row("the small model's own answers", f"{result.n_anchors:,}")
     for words, count in (
         ("left out: gold says otherwise", result.overruled),
+        ("left out: the large model was not sure", result.unsure),
         ("left out: the answer is none of the labels", result.unusable),
         ("left out: gold with another label", unknown),
         ("left out: without a text", material.skipped),

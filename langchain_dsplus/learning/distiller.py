@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from langchain_dsplus.calibration import TemperatureScaling, softmax
 from langchain_dsplus.learning.acquisition import Acquired, acquire
-from langchain_dsplus.learning.heads import HeadKind, find_head
+from langchain_dsplus.learning.heads import HeadKind, find_head, name_rows
+from langchain_dsplus.learning.noise import correct
 from langchain_dsplus.learning.promotion import read_gold
 from langchain_dsplus.learning.students import DistillableModel, refit
-from langchain_dsplus.learning.targets import ask, ask_large, read_targets, soften
+from langchain_dsplus.learning.targets import PaidAnswers, ask, ask_large, feed_input, read_targets, soften
 from langchain_dsplus.small_models.sklearn import SklearnClassifier
 from langchain_dsplus.small_models.softmax import assign_folds, fit_softmax
 
@@ -26,7 +29,11 @@ if TYPE_CHECKING:
     Floats: TypeAlias = NDArray[np.float64]
     Bools: TypeAlias = NDArray[np.bool_]
 
-_PENALTIES = (1.0, 0.1, 0.01)
+_PENALTIES = (0.1, 0.03, 0.01)
+_FIRST_PENALTY = 0.03
+_OLD_SHARE = 0.3
+"""Weight of the old model beside heads trained on all rows, where answers are doubted."""
+_TINY = 1e-12
 _FOLDS_USED = 3
 _QUICK = 50_000_000
 _LEAST_HELD_OUT = 20
@@ -42,8 +49,11 @@ class DistillerResult:
         n_gold: Gold rows learned from.
         n_large: Rows learned from with the large model's answer, audits included.
         n_anchors: Rows learned from with the old model's own answer.
+        n_names: Labels whose names served as rows.
         unusable: The large model's answers that taught nothing: none, or a label that the model lacks.
+        unsure: Those that the large model was not sure of (`large_threshold`).
         overruled: Rows where a gold label stands against the large model's answer, which was dropped.
+        doubted: Rows where the class that is likeliest by all evidence is not the one that the large model named.
         contradicted: The old model's answers that were dropped, since the new one contradicts them.
         n_calibration: Rows on which the temperature was fitted, none of which its model had seen.
         temperature: What was found there, by which the model's logits are divided; None where nothing was fitted.
@@ -53,8 +63,11 @@ class DistillerResult:
     n_gold: int
     n_large: int
     n_anchors: int
+    n_names: int
     unusable: int
+    unsure: int
     overruled: int
+    doubted: int
     contradicted: int
     n_calibration: int
     temperature: float | None
@@ -62,7 +75,7 @@ class DistillerResult:
 
 @dataclass
 class _Rows:
-    """The training rows: gold, then the large model's."""
+    """The training rows: gold, the labels' names, then the large model's."""
 
     inputs: list[Any]
     targets: Floats
@@ -70,6 +83,8 @@ class _Rows:
     unbiased: Bools
     """Gold and audits: rows that were not chosen for being hard."""
     audit: Bools
+    large: Bools
+    """The large model's: their targets may be wrong."""
 
     def extend(self, anchors: _Anchors, weight: float) -> _Rows:
         """The same rows with anchors behind them."""
@@ -80,7 +95,20 @@ class _Rows:
             np.concatenate([self.weights, np.full(n, weight)]),
             np.concatenate([self.unbiased, np.zeros(n, dtype=bool)]),
             np.concatenate([self.audit, np.zeros(n, dtype=bool)]),
+            np.concatenate([self.large, np.zeros(n, dtype=bool)]),
         )
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """A new model, and what `DistillerResult` says of its training."""
+
+    model: Any
+    temperature: float | None = None
+    n_calibration: int = 0
+    n_anchors: int = 0
+    contradicted: int = 0
+    doubted: int = 0
 
 
 @dataclass(frozen=True)
@@ -99,8 +127,11 @@ class Distiller:
 
     - Gold rows are replayed, so what was learned from people is not unlearned from a model.
     - `acquire` picks what to ask by margin, spread over the classes, plus a random share.
-    - The large model's answer is mixed with a little of what the old model says (`caution`) and weighs less than gold
-      (`large_weight`): its answers are wrong most often on just these inputs.
+    - The large model's answers are doubted: they are wrong most often on just these inputs. What is learned is the
+      posterior of its answer and of what models that have not seen that answer think, with the confusions of the large
+      model estimated on the way (`large_error`, `noise.correct`). Answers that it is not sure of are dropped
+      (`large_threshold`), as in the paper, where it says how sure it is.
+    - The labels' own names are rows too (`name_weight`): they say what a class is about.
     - The old model's answers on other inputs are kept as soft targets (`anchor_weight`), but only where nothing
       contradicts them: no gold row and no answer of the large model for that input, and a first new model, trained
       without anchors, that chooses the same class.
@@ -114,7 +145,13 @@ class Distiller:
             (pipelines that end in logistic regression are calibrated; others are only fitted anew), or any
             `DistillableModel`, which is trained further from where it is.
         large_weight: Weight of a row with the large model's answer; gold weighs 1.
-        caution: Share of the old model's own distribution in such a target, in [0, 1).
+        large_error: Share of its answers that are wrong, as far as known beforehand, in [0, 1): evidence corrects it.
+            0 takes every answer at its word. Softmax heads only; other kinds know `caution` alone.
+        large_threshold: Probability that the large model's likeliest class must exceed: the paper's C_l > δ, where its
+            answers carry probabilities (from log-probabilities or vote shares). A plain label is 1, and passes.
+        caution: Share of the old model's own distribution in such a target, in [0, 1), before it is corrected.
+        name_weight: Weight of a row that is a label's name, such as "card arrival" for `card_arrival`; 0 uses none. For
+            a `SentenceClassifier` or `SklearnClassifier` that reads texts, and names with a word of three letters.
         anchor_weight: Weight of a row with the old model's own answer; 0 uses none. There are at most as many such rows
             as others.
         anchor_threshold: Confidence that such an answer must exceed; by default any.
@@ -148,10 +185,13 @@ class Distiller:
         model: SmallModel,
         *,
         large_weight: float = 0.5,
+        large_error: float = 0.2,
+        large_threshold: float = 0.5,
         caution: float = 0.15,
+        name_weight: float = 1.0,
         anchor_weight: float = 0.5,
         anchor_threshold: float | None = None,
-        keep: float = 0.25,
+        keep: float = 0.15,
         epochs: int = 3,
         lr: float | None = None,
         seed: int = 0,
@@ -159,15 +199,15 @@ class Distiller:
         if not (math.isfinite(large_weight) and large_weight > 0.0):
             msg = "`large_weight` must be a finite number, greater than 0"
             raise ValueError(msg)
-        if not 0.0 <= caution < 1.0:
-            msg = "`caution` must lie in [0, 1)"
-            raise ValueError(msg)
-        if not (math.isfinite(anchor_weight) and anchor_weight >= 0.0):
-            msg = "`anchor_weight` must be a finite number, at least 0"
-            raise ValueError(msg)
-        if not 0.0 <= keep < 1.0:
-            msg = "`keep` must lie in [0, 1)"
-            raise ValueError(msg)
+        shares = {"large_error": large_error, "large_threshold": large_threshold, "caution": caution, "keep": keep}
+        for name, share in shares.items():
+            if not 0.0 <= share < 1.0:
+                msg = f"`{name}` must lie in [0, 1)"
+                raise ValueError(msg)
+        for name, weight in {"name_weight": name_weight, "anchor_weight": anchor_weight}.items():
+            if not (math.isfinite(weight) and weight >= 0.0):
+                msg = f"`{name}` must be a finite number, at least 0"
+                raise ValueError(msg)
         if anchor_threshold is not None and not math.isfinite(anchor_threshold):
             msg = "`anchor_threshold` must be finite; to use no anchors set `anchor_weight=0`"
             raise ValueError(msg)
@@ -175,7 +215,8 @@ class Distiller:
             msg = "`epochs` must be at least 1"
             raise ValueError(msg)
         self.model = model
-        self.large_weight, self.caution = large_weight, caution
+        self.large_weight, self.large_error, self.large_threshold = large_weight, large_error, large_threshold
+        self.caution, self.name_weight = caution, name_weight
         self.anchor_weight, self.anchor_threshold = anchor_weight, anchor_threshold
         self.keep, self.epochs, self.lr, self.seed = keep, epochs, lr, seed
 
@@ -218,41 +259,54 @@ class Distiller:
             msg = f"`gold` holds labels that the small model lacks: {unknown[:10]}"
             raise ValueError(msg)
         wanted, _ = read_targets(gold_labels, labels)
-        known = {_identity(value): label for value, label in zip(gold_inputs, gold_labels, strict=True)}
+        known = {_identity(value): place for place, value in enumerate(gold_inputs)}
 
         asked = [*large, *audits]
         taught, usable = read_targets([answer for _, answer in asked], labels)
-        overruled = np.array([_identity(value) in known for value, _ in asked], dtype=bool)
-        kept = np.flatnonzero(usable & ~overruled)
+        sure = usable & (taught.max(axis=1, initial=0.0) > self.large_threshold)
+        places = np.array([known.get(_identity(value), -1) for value, _ in asked], dtype=np.intp)
+        overruled = places >= 0
+        kept = np.flatnonzero(sure & ~overruled)
         large_inputs = [asked[place][0] for place in kept]
         said = taught[kept]
         own, _, answered = ask(self.model, large_inputs)
         mixed = np.where(answered[:, None], (1.0 - self.caution) * said + self.caution * own, said)
+        read = name_rows(self.model, [*gold_inputs, *large_inputs]) if self.name_weight else []
+        named = np.eye(len(labels))[[place for place, _ in read]].reshape(-1, len(labels))
 
+        sizes = [len(gold_inputs), len(read), len(kept)]
+        audit = kept >= len(large)
+        nothing = np.zeros(len(gold_inputs) + len(read), dtype=bool)
         rows = _Rows(
-            inputs=[*gold_inputs, *large_inputs],
-            targets=np.vstack([wanted, mixed]),
-            weights=np.repeat([1.0, self.large_weight], [len(gold_inputs), len(kept)]),
-            unbiased=np.concatenate([np.ones(len(gold_inputs), dtype=bool), kept >= len(large)]),
-            audit=np.concatenate([np.zeros(len(gold_inputs), dtype=bool), kept >= len(large)]),
+            inputs=[*gold_inputs, *(value for _, value in read), *large_inputs],
+            targets=np.vstack([wanted, named, mixed]),
+            weights=np.repeat([1.0, self.name_weight, self.large_weight], sizes),
+            unbiased=np.concatenate([np.repeat([True, False], sizes[:2]), audit]),
+            audit=np.concatenate([nothing, audit]),
+            large=np.repeat([False, False, True], sizes),
         )
         # The large model's own answer is the reference when calibrating; caution is for training.
-        truth = np.vstack([wanted, said])
-        if not len(rows.inputs):
+        truth = np.vstack([wanted, named, said])
+        if not len(gold_inputs) + len(kept):
             msg = "there is nothing to learn from: no gold row, no usable answer"
             raise ValueError(msg)
         anchors = self._anchors(unlabeled, {_identity(value) for value in rows.inputs})
-        model, temperature, held_out, n_anchors, contradicted = self._train(rows, truth, anchors)
+        both = np.flatnonzero(usable & overruled)
+        seen = taught[both], wanted[places[both]]
+        trained = self._train(rows, truth, anchors, seen)
         return DistillerResult(
-            model=model,
+            model=trained.model,
             n_gold=len(gold_inputs),
             n_large=len(kept),
-            n_anchors=n_anchors,
+            n_anchors=trained.n_anchors,
+            n_names=len(read),
             unusable=int((~usable).sum()),
+            unsure=int((usable & ~sure & ~overruled).sum()),
             overruled=int((usable & overruled).sum()),
-            contradicted=contradicted,
-            n_calibration=held_out,
-            temperature=temperature,
+            doubted=trained.doubted,
+            contradicted=trained.contradicted,
+            n_calibration=trained.n_calibration,
+            temperature=trained.temperature,
         )
 
     def learn(
@@ -264,6 +318,7 @@ class Distiller:
         budget: int,
         rounds: int = 1,
         random_share: float = 0.1,
+        checkpoint: str | Path | None = None,
     ) -> DistillerResult:
         """Choose inputs, ask the large model, train; in several rounds, each choosing with the model of the last.
 
@@ -275,15 +330,18 @@ class Distiller:
             budget: Calls of the large model, over all rounds.
             rounds: How often to choose anew.
             random_share: Part of the budget that goes to inputs drawn at random; their answers serve as audits.
+            checkpoint: A folder that holds each of the large model's answers as it comes: after an interruption, the
+                next call with the same inputs pays for no answer twice. It may be deleted afterwards.
 
         Raises:
-            ValueError: If an argument is out of range.
+            ValueError: If an argument is out of range, or the checkpoint belongs to other inputs or labels.
         """
         if rounds < 1:
             msg = "`rounds` must be at least 1"
             raise ValueError(msg)
         values = list(inputs)
         current: Any = self.model
+        paid = None if checkpoint is None else self._paid(Path(checkpoint), values)
         said: dict[int, Any] = {}
         drawn: set[int] = set()
         result = None
@@ -292,7 +350,7 @@ class Distiller:
             chosen = acquire(
                 current, values, share, random_share=random_share, exclude=said, seed=self.seed * rounds + number
             )
-            said |= dict(zip(chosen.places, ask_large(large, values, chosen.places), strict=True))
+            said |= dict(zip(chosen.places, ask_large(large, values, chosen.places, paid), strict=True))
             drawn |= set(chosen.random)
             result = self.distil(
                 gold,
@@ -303,6 +361,12 @@ class Distiller:
             current = result.model
         assert result is not None
         return result
+
+    def _paid(self, folder: Path, values: list[Any]) -> PaidAnswers:
+        digest = hashlib.sha256()
+        for value in [*self.model.labels, len(values), *values]:
+            feed_input(digest, value)
+        return PaidAnswers(folder / "answers.jsonl", digest.hexdigest(), self.model.labels)
 
     # --- anchors ------------------------------------------------------------------------------------------------
 
@@ -322,19 +386,20 @@ class Distiller:
 
     # --- training -----------------------------------------------------------------------------------------------
 
-    def _train(self, rows: _Rows, truth: Floats, anchors: _Anchors) -> tuple[Any, float | None, int, int, int]:
+    def _train(self, rows: _Rows, truth: Floats, anchors: _Anchors, seen: tuple[Floats, Floats]) -> _Trained:
         """Train without anchors, then with those that the first result bears out.
 
-        Returns the model, its temperature, how many rows that was fitted on, the anchors and the contradicted ones.
+        `seen` are answers of the large model on gold rows, and the truth there.
         """
         head = find_head(self.model, rows.inputs, rows.targets, anchors.inputs)
         if head is None and isinstance(self.model, SklearnClassifier):
             first: Any = refit(self.model, rows.inputs, rows.targets, rows.weights)
-            agreed = self._agree(anchors, ask(first, anchors.inputs)[0])
+            agreed = _agree(anchors, ask(first, anchors.inputs)[0])
             whole = rows.extend(agreed, self.anchor_weight)
             if agreed.inputs:
                 first = refit(self.model, whole.inputs, whole.targets, whole.weights)
-            return first, None, 0, len(agreed.inputs), len(anchors.inputs) - len(agreed.inputs)
+            n_anchors = len(agreed.inputs)
+            return _Trained(first, n_anchors=n_anchors, contradicted=len(anchors.inputs) - n_anchors)
         if head is None:
             if not isinstance(self.model, DistillableModel):
                 msg = (
@@ -344,31 +409,66 @@ class Distiller:
                 raise TypeError(msg)
             # Training goes on from the old model, so a first result of its own would cost as much again.
             whole = rows.extend(anchors, self.anchor_weight)
-            return *self._train_steps(whole, np.vstack([truth, anchors.targets])), len(anchors.inputs), 0
+            found = self._train_steps(whole, np.vstack([truth, anchors.targets]))
+            return _Trained(*found, n_anchors=len(anchors.inputs))
         n = len(rows.inputs)
-        contradicted = 0
-        if anchors.inputs:
-            l2 = min(_PENALTIES) if head.l2 is None else head.l2
-            weight, bias = fit_softmax(head.features[:n], rows.targets, rows.weights, l2=l2)
-            agreed = self._agree(anchors, softmax(head.features[n:] @ weight + bias))
-            contradicted = len(anchors.inputs) - len(agreed.inputs)
-            used = np.concatenate([np.arange(n), n + agreed.places])
-            head = replace(head, features=head.features[used])
-            rows, truth = rows.extend(agreed, self.anchor_weight), np.vstack([truth, agreed.targets])
-        return *self._train_head(head, rows, truth), len(rows.inputs) - n, contradicted
+        l2 = _FIRST_PENALTY if head.l2 is None else head.l2
+        doubting = bool(self.large_error) and rows.large.any()
+        if not anchors.inputs and not doubting:
+            return _Trained(*self._train_head(head, rows, truth))
+        weight, bias = first_fit = fit_softmax(head.features[:n], rows.targets, rows.weights, l2=l2)
+        agreed = _agree(anchors, softmax(_logits(head, head.features[n:], weight, bias, self.keep)))
+        doubted = 0
+        if doubting:
+            rows, doubted = self._doubt(head, rows, truth, seen, (l2, first_fit))
+        used = np.concatenate([np.arange(n), n + agreed.places])
+        head = replace(head, features=head.features[used])
+        rows, truth = rows.extend(agreed, self.anchor_weight), np.vstack([truth, agreed.targets])
+        n_anchors = len(agreed.inputs)
+        return _Trained(
+            *self._train_head(head, rows, truth, first_fit),
+            n_anchors=n_anchors,
+            contradicted=len(anchors.inputs) - n_anchors,
+            doubted=doubted,
+        )
 
-    def _agree(self, anchors: _Anchors, said: Floats) -> _Anchors:
-        """Where the new model chooses as the old one does: its distribution times the root of the old one's."""
-        places = np.flatnonzero(said.argmax(axis=1) == anchors.targets.argmax(axis=1))
-        both = said[places] * np.sqrt(anchors.targets[places])
-        both /= np.maximum(both.sum(axis=1, keepdims=True), 1e-300)
-        return _Anchors([anchors.inputs[place] for place in places], both, places)
+    def _doubt(
+        self, head: HeadKind, rows: _Rows, truth: Floats, seen: tuple[Floats, Floats], fitted: tuple[float, Any]
+    ) -> tuple[_Rows, int]:
+        """Replace the large model's answers by what is likely true, given them and what others think.
 
-    def _train_head(self, head: HeadKind, rows: _Rows, truth: Floats) -> tuple[Any, float, int]:
+        The others are heads that have not seen the answers of their third of the rows, and the old model.
+        """
+        l2, start = fitted
+        large = np.flatnonzero(rows.large)
+        groups = _groups(rows.inputs)
+        fold = np.random.default_rng(self.seed).integers(0, _FOLDS_USED, int(groups.max()) + 1)[groups[large]]
+        features = head.features[: len(rows.inputs)]
+        before = np.zeros((len(large), truth.shape[1]))
+        for number in range(_FOLDS_USED):
+            out = large[fold == number]
+            inside = np.setdiff1d(np.arange(len(rows.inputs)), out)
+            if not len(out) or not rows.weights[inside].any():
+                before[fold == number] = 1.0 / truth.shape[1]
+                continue
+            weight, bias = fit_softmax(features[inside], rows.targets[inside], rows.weights[inside], l2=l2, start=start)
+            before[fold == number] = softmax(_logits(head, features[out], weight, bias, self.keep))
+        own, _, answered = ask(self.model, [rows.inputs[place] for place in large])
+        own = np.where(answered[:, None], own, before)
+        before = np.maximum(before, _TINY) ** (1.0 - _OLD_SHARE) * np.maximum(own, _TINY) ** _OLD_SHARE
+        before /= before.sum(axis=1, keepdims=True)
+        said = truth[large]
+        posterior, _ = correct(said, before, error=self.large_error, known=seen)
+        targets = rows.targets.copy()
+        targets[large] = posterior
+        return replace(rows, targets=targets), int((posterior.argmax(axis=1) != said.argmax(axis=1)).sum())
+
+    def _train_head(
+        self, head: HeadKind, rows: _Rows, truth: Floats, first: tuple[Any, Any] | None = None
+    ) -> tuple[Any, float, int]:
+        """Choose penalty and temperature on held-out rows, fit; `first` is a head to start from, to save time."""
         choices = _PENALTIES if head.l2 is None else (head.l2,)
-        names: dict[Any, int] = {}
-        groups = np.array([names.setdefault(_identity(value), len(names)) for value in rows.inputs], dtype=np.intp)
-        folds = assign_folds(truth.argmax(axis=1), groups, seed=self.seed)
+        folds = assign_folds(truth.argmax(axis=1), _groups(rows.inputs), seed=self.seed)
         held: list[list[Floats]] = [[] for _ in choices]
         used: list[NDArray[np.intp]] = []
         size = head.features.shape[0] * head.features.shape[1] * truth.shape[1]
@@ -377,7 +477,7 @@ class Distiller:
             inside = folds != fold
             if not len(out) or not rows.weights[inside].any():
                 continue
-            start = None
+            start = first
             for place, choice in enumerate(choices):
                 start = fit_softmax(
                     head.features[inside], rows.targets[inside], rows.weights[inside], l2=choice, start=start
@@ -395,7 +495,7 @@ class Distiller:
                 loss = -(wanted * np.log(np.maximum(scaling.transform(logits), 1e-300))).sum()
                 found.append((float(loss), choice, scaling.temperature))
             _, l2, temperature = min(found)
-        weight, bias = fit_softmax(head.features, rows.targets, rows.weights, l2=l2)
+        weight, bias = fit_softmax(head.features, rows.targets, rows.weights, l2=l2, start=first)
         if head.old is not None and self.keep:
             out = np.concatenate(used) if used else np.zeros(0, dtype=np.intp)
             new = np.vstack(held[choices.index(l2)]) if used else np.zeros((0, truth.shape[1]))
@@ -450,6 +550,28 @@ class Distiller:
             [rows.inputs[place] for place in out], [soften(truth[place], labels) for place in out]
         )
         return model, float(temperature), len(out)
+
+
+def _agree(anchors: _Anchors, said: Floats) -> _Anchors:
+    """Where the new model chooses as the old one does: its distribution times the root of the old one's."""
+    places = np.flatnonzero(said.argmax(axis=1) == anchors.targets.argmax(axis=1))
+    both = said[places] * np.sqrt(anchors.targets[places])
+    both /= np.maximum(both.sum(axis=1, keepdims=True), 1e-300)
+    return _Anchors([anchors.inputs[place] for place in places], both, places)
+
+
+def _logits(head: HeadKind, features: Any, weight: Any, bias: Any, keep: float) -> Floats:
+    """A new head's logits, averaged with the old one's where there is one."""
+    if head.old is not None and keep:
+        weight, bias = (1.0 - keep) * weight + keep * head.old[0], (1.0 - keep) * bias + keep * head.old[1]
+    logits: Floats = (features @ weight).astype(np.float64) + bias
+    return logits
+
+
+def _groups(inputs: Sequence[Any]) -> NDArray[np.intp]:
+    """A number for each input, the same for equal ones."""
+    names: dict[Any, int] = {}
+    return np.array([names.setdefault(_identity(value), len(names)) for value in inputs], dtype=np.intp)
 
 
 def _identity(value: Any) -> Any:

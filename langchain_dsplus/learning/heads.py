@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from langchain_core.messages import BaseMessage
 
 from langchain_dsplus.calibration import softmax
+from langchain_dsplus.learning.targets import ask
 from langchain_dsplus.small_models.sentence import SentenceClassifier, _Head
 from langchain_dsplus.small_models.sklearn import SklearnClassifier
 
@@ -107,6 +110,25 @@ def find_head(
 
     last = _last(copy)
     return HeadKind(features.astype(np.float32), 1.0 / float(last.C), put)
+
+
+def name_rows(model: SmallModel, inputs: Sequence[Any]) -> list[tuple[int, Any]]:
+    """The names of the labels as inputs, with the labels' places, for a model whose inputs are texts.
+
+    A name without a word of three letters says nothing, and is left out, as is one that the model cannot read.
+    """
+    if not isinstance(model, (SentenceClassifier, SklearnClassifier)):
+        return []
+    if not all(isinstance(model.read(value), (str, BaseMessage)) for value in inputs):
+        return []
+    spaced = [re.sub(r"[\W_]+", " ", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", label)).strip() for label in model.labels]
+    named = [
+        (place, name if model.input_key is None else {model.input_key: name})
+        for place, name in enumerate(spaced)
+        if re.search(r"[^\W\d_]{3}", name)
+    ]
+    _, _, answered = ask(model, [value for _, value in named])
+    return [row for row, fine in zip(named, answered, strict=True) if fine]
 
 
 def _with_head(model: SentenceClassifier, weight: Any, bias: Any, temperature: float) -> SentenceClassifier:

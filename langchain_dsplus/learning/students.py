@@ -61,6 +61,8 @@ class Student(ABC):
 
     exact = True
     """Whether `train` makes gradient steps from where the copy stands. False: it is fitted anew each round."""
+    rounds = 10
+    """How many rounds of `TwoStageConfidenceDistillation` are usual."""
 
     @abstractmethod
     def train(self, places: Places, targets: Floats, *, seed: int) -> float:
@@ -123,6 +125,8 @@ def make_student(model: SmallModel, inputs: Sequence[Any], *, lr: float | None =
 
 class _HeadStudent(Student):
     """Softmax regression on fixed features: plain stochastic gradient descent, so that nothing but W and b is kept."""
+
+    rounds = 100  # small steps, each for next to nothing
 
     def __init__(self, head: Head, *, lr: float | None) -> None:
         self.features, self.weight, self.bias, self._put = head.features, head.weight.copy(), head.bias.copy(), head.put

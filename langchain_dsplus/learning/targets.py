@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from langchain_core.messages import BaseMessage
+from langchain_core.runnables import RunnableConfig, RunnableLambda
 
 from langchain_dsplus.labels import match_label
 
@@ -93,18 +98,28 @@ def ask(model: SmallModel, inputs: Sequence[Any]) -> tuple[Floats, Floats, NDArr
     return rows, confidence, answered
 
 
-def ask_large(large: Any, values: Sequence[Any], chosen: Sequence[int]) -> list[Any]:
+def ask_large(large: Any, values: Sequence[Any], chosen: Sequence[int], paid: PaidAnswers | None = None) -> list[Any]:
     """Return the large model's answers on the chosen inputs; an exception where it failed, which teaches nothing.
 
     Args:
         large: A Runnable (one batch), a callable from one input to an answer, or recorded answers, one per input.
         values: All inputs.
         chosen: Places of those to ask about.
+        paid: Where answers are kept as they come, and found again after an interruption. What is found is not asked
+            again; a failure is not kept. Recorded answers need none.
+
+    Returns:
+        One per chosen input; of kept ones the distribution, or None.
 
     Raises:
         ValueError: If there are not as many recorded answers as inputs.
     """
-    if hasattr(large, "batch") and hasattr(large, "invoke"):
+    runnable = hasattr(large, "batch") and hasattr(large, "invoke")
+    if paid is not None and (runnable or callable(large)):
+        rest = [place for place in chosen if place not in paid]
+        failed = dict(zip(rest, _ask_and_keep(large, values, rest, paid, runnable=runnable), strict=True))
+        return [paid[place] if place in paid else failed[place] for place in chosen]
+    if runnable:
         return list(large.batch([values[place] for place in chosen], return_exceptions=True)) if len(chosen) else []
     if callable(large):
         return [large(values[place]) for place in chosen]
@@ -112,6 +127,118 @@ def ask_large(large: Any, values: Sequence[Any], chosen: Sequence[int]) -> list[
         msg = f"`large` has {len(large)} answers, `inputs` has {len(values)} rows"
         raise ValueError(msg)
     return [large[place] for place in chosen]
+
+
+def _ask_and_keep(
+    large: Any, values: Sequence[Any], places: Sequence[int], paid: PaidAnswers, *, runnable: bool
+) -> list[Exception | None]:
+    """Ask, and keep each answer where it arrives, in the thread that asked; return what failed."""
+    if not runnable:
+        for place in places:
+            paid.keep(place, large(values[place]))
+        return [None] * len(places)
+
+    def answer(place: int, config: RunnableConfig) -> None:
+        paid.keep(place, large.invoke(values[place], config))
+
+    own = getattr(large, "config", None)  # of `with_config`: a rate that the user chose
+    limit = own.get("max_concurrency") if isinstance(own, Mapping) else None
+    config: RunnableConfig = {} if limit is None else {"max_concurrency": limit}
+    asking: Any = RunnableLambda(answer).with_config(run_name="distillation")
+    return list(asking.batch(list(places), config, return_exceptions=True)) if places else []
+
+
+class PaidAnswers:
+    """The large model's answers in a JSONL file, each written as it comes, so that none is paid for twice.
+
+    Kept are distributions over the labels, no texts. A line that was cut off while it was written is dropped.
+
+    Args:
+        path: The file; made when the first answer comes.
+        key: A hash of what the answers belong to: inputs and labels.
+        labels: The labels of the small model.
+
+    Raises:
+        ValueError: If the file belongs to another key, or is damaged.
+    """
+
+    def __init__(self, path: Path, key: str, labels: Sequence[str]) -> None:
+        self.path, self.key, self.labels = path, key, list(labels)
+        self._rows: dict[int, dict[str, float] | None] = {}
+        self._lock = threading.Lock()
+        self._whole = 0
+        """Bytes of the file up to the end of its last whole line."""
+        if path.exists():
+            self._read()
+
+    def __contains__(self, place: int) -> bool:
+        return place in self._rows
+
+    def __getitem__(self, place: int) -> dict[str, float] | None:
+        return self._rows[place]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def keep(self, place: int, answer: Any) -> None:
+        """Write one answer; it is on the disk when this returns."""
+        with self._lock:
+            self._keep(place, answer)
+
+    def _keep(self, place: int, answer: Any) -> None:
+        row = read_target(answer, self.labels)
+        self._rows[place] = None if row is None else soften(row, self.labels)
+        lines = [] if self._whole else [{"key": self.key}]
+        body = "".join(
+            json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n"
+            for line in [*lines, {"place": place, "answer": self._rows[place]}]
+        ).encode()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("r+b" if self.path.exists() else "wb") as file:
+            file.seek(self._whole)
+            file.truncate()
+            file.write(body)
+            file.flush()
+            os.fsync(file.fileno())
+        self._whole += len(body)
+
+    def _read(self) -> None:
+        body = self.path.read_bytes()
+        self._whole = body.rfind(b"\n") + 1
+        try:
+            lines = [json.loads(line) for line in body[: self._whole].splitlines()]
+            same = not lines or lines[0]["key"] == self.key
+            self._rows = {line["place"]: line["answer"] for line in lines[1:]}
+        except (ValueError, KeyError, TypeError) as error:
+            msg = f"{self.path} is damaged: delete it to ask anew"
+            raise ValueError(msg) from error
+        if not same:
+            msg = f"{self.path} holds answers on other inputs or labels: name another `checkpoint`, or delete it"
+            raise ValueError(msg)
+
+
+def feed_input(digest: Any, value: Any) -> None:
+    """Hash an input; of a kind that cannot be seen into, only the type."""
+    if isinstance(value, str):
+        digest.update(value.encode("utf-8", "surrogatepass"))
+    elif isinstance(value, bytes):
+        digest.update(value)
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            digest.update(f"{key}:".encode("utf-8", "surrogatepass"))
+            feed_input(digest, part)
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            feed_input(digest, part)
+    elif isinstance(value, np.ndarray):
+        digest.update(np.ascontiguousarray(value).tobytes())
+    elif value is None or isinstance(value, (bool, int, float)):
+        digest.update(repr(value).encode())
+    else:
+        content = getattr(value, "content", None)  # a message
+        shown = str(content) if content is not None else type(value).__name__
+        digest.update(shown.encode("utf-8", "surrogatepass"))
+    digest.update(b"\0")
 
 
 def soften(row: Floats, labels: Sequence[str]) -> dict[str, float]:

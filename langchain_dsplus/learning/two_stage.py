@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from langchain_dsplus.learning.students import Student, make_student
-from langchain_dsplus.learning.targets import ask, ask_large, read_targets, soften
+from langchain_dsplus.learning.targets import PaidAnswers, ask, ask_large, feed_input, read_targets, soften
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _FORMAT = 1
 _STATE = "state.json"
+_ANSWERS = "answers.jsonl"
 
 
 @dataclass(frozen=True)
@@ -74,12 +75,17 @@ class TwoStageConfidenceDistillation:
         small_threshold: One of its own for F_s1, whose score is its `score`.
         large_threshold: One of its own for the large model, whose confidence is its largest probability; 1 for a plain
             label.
-        rounds: How often the two stages alternate.
-        lr: Learning rate (`make_student`).
+        rounds: How often the two stages alternate. The paper gives no number. By default 100 for softmax heads
+            (`SentenceClassifier`, logistic regression), 10 for other kinds. A head starts where F_s1's fit ended and
+            makes small steps of plain gradient descent: on development rows of Banking77 with MiniLM, 10 rounds gave a
+            third of the accuracy that 100 gained. A round of a head costs milliseconds, one of a torch model does not.
+        lr: Learning rate (`make_student`). A head's default, 1, is stable for any number of classes; with many of them
+            4 in 30 rounds does as well as 1 in 120.
         max_calls: Most inputs of x2 that the large model is asked about, the first ones; by default all.
         seed: Of the order of the inputs.
-        checkpoint: A folder that holds the state after each round, the large model's answers included: the next call
-            with the same arguments goes on from there, and pays for no answer twice. It may be deleted afterwards.
+        checkpoint: A folder that holds each of the large model's answers as it comes, and the state after each round:
+            the next call with the same arguments goes on from there, and pays for no answer twice, also where the
+            large model's batch was interrupted. It may be deleted afterwards.
         progress: Show a bar on stderr.
 
     Raises:
@@ -100,7 +106,7 @@ class TwoStageConfidenceDistillation:
         threshold: float | None = None,
         small_threshold: float | None = None,
         large_threshold: float | None = None,
-        rounds: int = 10,
+        rounds: int | None = None,
         lr: float | None = None,
         max_calls: int | None = None,
         seed: int = 0,
@@ -115,7 +121,7 @@ class TwoStageConfidenceDistillation:
         if not (np.isfinite(small) and np.isfinite(large)):
             msg = "`threshold` must be finite"
             raise ValueError(msg)
-        if rounds < 1:
+        if rounds is not None and rounds < 1:
             msg = "`rounds` must be at least 1"
             raise ValueError(msg)
         if lr is not None and not (np.isfinite(lr) and lr > 0.0):
@@ -155,7 +161,8 @@ class TwoStageConfidenceDistillation:
         state = self._read(key)
         labels = list(self.specific.labels)
         if state is None:
-            answers = ask_large(large, values, chosen.tolist())
+            paid = None if self.checkpoint is None else PaidAnswers(self.checkpoint / _ANSWERS, key, labels)
+            answers = ask_large(large, values, chosen.tolist(), paid)
             taught, usable = read_targets(answers, labels)
             state = {
                 "key": key,
@@ -170,9 +177,12 @@ class TwoStageConfidenceDistillation:
         used = np.concatenate([x3, x1])
         if len(used):
             student = make_student(self.specific, [values[place] for place in used], lr=self.lr)
+            rounds = student.rounds if self.rounds is None else self.rounds
+            if state["round"] > rounds:
+                raise ValueError(self._foreign())
             large_stage = np.arange(len(x3)), taught[sure]
             small_stage = np.arange(len(x3), len(used)), rows[x1]
-            self._alternate(student, large_stage, small_stage, state)
+            self._alternate(student, large_stage, small_stage, state, rounds)
             model = student.finish()
         return TwoStageResult(
             model=model,
@@ -185,7 +195,12 @@ class TwoStageConfidenceDistillation:
         )
 
     def _alternate(
-        self, student: Student, large: tuple[Places, Floats], small: tuple[Places, Floats], state: dict[str, Any]
+        self,
+        student: Student,
+        large: tuple[Places, Floats],
+        small: tuple[Places, Floats],
+        state: dict[str, Any],
+        rounds: int,
     ) -> None:
         """All rounds that are left, each kept in the checkpoint."""
         if self.checkpoint is not None:
@@ -193,8 +208,8 @@ class TwoStageConfidenceDistillation:
                 student.restore(self.checkpoint / f"round-{state['round']}")
             else:
                 self._write(state, None)  # the large model's answers are paid for
-        with _bar(self.rounds, done=state["round"], show=self.progress) as advance:
-            for number in range(state["round"], self.rounds):
+        with _bar(rounds, done=state["round"], show=self.progress) as advance:
+            for number in range(state["round"], rounds):
                 state["losses"].append(self._round(student, number, large, small))
                 state["round"] = number + 1
                 if self.checkpoint is not None:
@@ -228,7 +243,7 @@ class TwoStageConfidenceDistillation:
         digest.update(json.dumps([_FORMAT, self.specific.version, self.specific.labels, settings]).encode())
         digest.update(x1.astype(np.int64).tobytes())
         for value in values:
-            _feed(digest, value)
+            feed_input(digest, value)
         return digest.hexdigest()
 
     def _read(self, key: str) -> dict[str, Any] | None:
@@ -241,13 +256,15 @@ class TwoStageConfidenceDistillation:
         except (ValueError, KeyError, TypeError) as error:
             msg = f"{path} is damaged: delete the folder to start anew"
             raise ValueError(msg) from error
-        if not same or state["round"] > self.rounds:
-            msg = (
-                f"`checkpoint` {self.checkpoint} belongs to other inputs or settings, or another small model: "
-                "name another folder, or delete it"
-            )
-            raise ValueError(msg)
+        if not same:
+            raise ValueError(self._foreign())
         return state
+
+    def _foreign(self) -> str:
+        return (
+            f"`checkpoint` {self.checkpoint} belongs to other inputs or settings, or another small model: "
+            "name another folder, or delete it"
+        )
 
     def _write(self, state: Mapping[str, Any], student: Student | None) -> None:
         """The student first, then the state that names it, in one step: a cut leaves the round before."""
@@ -264,6 +281,7 @@ class TwoStageConfidenceDistillation:
             file.flush()
             os.fsync(file.fileno())
         part.replace(self.checkpoint / _STATE)
+        (self.checkpoint / _ANSWERS).unlink(missing_ok=True)  # the state holds them now
         if number > 1:
             _remove(self.checkpoint / f"round-{number - 1}")
 
@@ -276,33 +294,6 @@ def _remove(folder: Path) -> None:
             path.unlink()
     if folder.is_dir():
         folder.rmdir()
-
-
-def _feed(digest: Any, value: Any) -> None:
-    """Hash an input; of a kind that cannot be seen into, only the type."""
-    if isinstance(value, str):
-        digest.update(value.encode("utf-8", "surrogatepass"))
-    elif isinstance(value, bytes):
-        digest.update(value)
-    elif isinstance(value, Mapping):
-        for key, part in value.items():
-            digest.update(f"{key}:".encode("utf-8", "surrogatepass"))
-            _feed(digest, part)
-    elif isinstance(value, (list, tuple)):
-        for part in value:
-            _feed(digest, part)
-    elif isinstance(value, np.ndarray):
-        digest.update(np.ascontiguousarray(value).tobytes())
-    elif value is None or isinstance(value, (bool, int, float)):
-        digest.update(repr(value).encode())
-    else:
-        digest.update(_shown(value))
-    digest.update(b"\0")
-
-
-def _shown(value: Any) -> bytes:
-    content = getattr(value, "content", None)  # a message
-    return str(content).encode("utf-8", "surrogatepass") if content is not None else type(value).__name__.encode()
 
 
 def _seed(*parts: int) -> int:

@@ -118,8 +118,8 @@ def test_part_of_the_old_head_is_kept():
     texts, labels = points(200, 1, spread=0.2)
     rows = list(zip(texts, labels, strict=True))
     old = np.log(small.predict_proba(texts))
-    new = np.log(Distiller(small, keep=0.0).distil(gold, rows).model.predict_proba(texts))
-    both = np.log(Distiller(small, keep=0.25).distil(gold, rows).model.predict_proba(texts))
+    new = np.log(Distiller(small, keep=0.0, large_error=0.0).distil(gold, rows).model.predict_proba(texts))
+    both = np.log(Distiller(small, keep=0.25, large_error=0.0).distil(gold, rows).model.predict_proba(texts))
 
     def gaps(logs):
         return logs[:, 1:] - logs[:, :1]
@@ -189,7 +189,7 @@ def test_anchors_are_what_the_new_model_does_not_contradict():
     # A large model that calls every "a" a "b": what the old model calls "a" is no anchor.
     choices = [answer["choice"] for answer in small.batch(unlabeled)]
     turned = [(text, "b" if label == "a" else label) for text, label in agreeing]
-    against = Distiller(small, large_weight=5.0).distil(gold, turned, unlabeled=unlabeled)
+    against = Distiller(small, large_weight=5.0, large_error=0.0, keep=0.0).distil(gold, turned, unlabeled=unlabeled)
     assert against.contradicted >= choices.count("a") - 2 > 0
     assert Distiller(small, anchor_weight=0.0).distil(gold, agreeing, unlabeled=unlabeled).n_anchors == 0
     few = Distiller(small, anchor_threshold=0.9).distil(gold, agreeing, unlabeled=unlabeled)
@@ -282,6 +282,9 @@ def test_acquire_uses_the_model_at_hand():
         {"anchor_threshold": float("inf")},
         {"epochs": 0},
         {"keep": 1.0},
+        {"large_error": 1.0},
+        {"large_threshold": 1.0},
+        {"name_weight": float("nan")},
     ],
 )
 def test_bad_arguments(options):
@@ -300,3 +303,124 @@ def test_bad_rows():
         Distiller(small).learn([], [], gold_rows(), budget=1, rounds=0)
     with pytest.raises(TypeError, match="DistillableModel"):
         Distiller(FakeSmallModel({"x": {"a": 1.0}})).distil([("x", "a")], [])
+
+
+# --- doubt ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [sentence, linear])
+def test_a_large_model_with_a_habit_is_corrected(make):
+    gold = gold_rows(40)
+    small = make(gold)
+    texts, truth = points(300, 6, spread=0.25)
+    rng = np.random.default_rng(0)
+    said = ["b" if label == "a" and rng.random() < 0.6 else label for label in truth]
+    rows = list(zip(texts, said, strict=True))
+    believing = Distiller(small, large_error=0.0, large_weight=2.0).distil(gold, rows)
+    doubting = Distiller(small, large_weight=2.0).distil(gold, rows)
+    wrong = sum(a != b for a, b in zip(said, truth, strict=True))
+    assert believing.doubted == 0
+    assert 0.3 * wrong < doubting.doubted < 1.4 * wrong
+    assert accuracy(doubting.model) > accuracy(believing.model) + 0.02
+
+
+def test_answers_on_gold_rows_show_how_the_large_model_errs():
+    gold = gold_rows(60, seed=3)
+    small = sentence(gold_rows(9))
+    texts, truth = points(100, 6)
+    habit = {"a": "b", "b": "b", "c": "c"}
+    rows = [(text, habit[label]) for text, label in zip(texts, truth, strict=True)]
+    known = [(text, habit[label]) for text, label in gold]
+    blind = Distiller(small).distil(gold, rows)
+    seeing = Distiller(small).distil(gold, [*rows, *known])
+    assert seeing.overruled == 60
+    assert seeing.n_large == blind.n_large == 100
+    assert seeing.doubted > blind.doubted
+
+
+def test_answers_that_the_large_model_is_not_sure_of_are_dropped():
+    gold = gold_rows(20)
+    texts, _ = points(4, 6)
+    said = [{"a": 0.5, "b": 0.5}, {"a": 0.6, "b": 0.4}, {"choice": "c", "probabilities": {}, "confidence": 1.0}, "b"]
+    rows = list(zip(texts, said, strict=True))
+    result = Distiller(sentence(gold)).distil(gold, rows)
+    assert (result.n_large, result.unsure, result.unusable) == (3, 1, 0)
+    strict = Distiller(sentence(gold), large_threshold=0.9).distil(
+        gold, rows, audits=[(gold[0][0], {"a": 0.8, "b": 0.2})]
+    )
+    assert (strict.n_large, strict.unsure, strict.overruled) == (2, 2, 1)
+    every = Distiller(sentence(gold), large_threshold=0.0).distil(gold, rows)
+    assert (every.n_large, every.unsure) == (4, 0)
+
+
+# --- names of labels ------------------------------------------------------------------------------------------------
+
+
+class Words:
+    """Counts of letters: an encoder that reads any text."""
+
+    version = "words-1"
+
+    def __init__(self):
+        self.read = []
+
+    def encode(self, texts):
+        self.read += texts
+        return np.array([[text.count(letter) for letter in "abcdefghijklmnop"] for text in texts], dtype=float)
+
+
+def test_the_names_of_the_labels_teach():
+    labels = ["lost_card", "pin-code", "NewAccount", "n/a", "42"]
+    gold = [("where is it", "lost_card"), ("hi", "pin-code"), ("go", "NewAccount"), ("mmm", "n/a"), ("x", "42")]
+    small = SentenceClassifier(Words(), labels=labels).fit([t for t, _ in gold], [g for _, g in gold])
+    result = Distiller(small).distil(gold, [])
+    assert (result.n_names, result.n_gold) == (3, 5)
+    assert {"lost card", "pin code", "New Account"} < set(small.encoder.read)
+    assert result.model.invoke("lost card")["choice"] == "lost_card"
+    without = Distiller(small, name_weight=0.0).distil(gold, [])
+    assert without.n_names == 0
+    gap = [m.invoke("pin code")["probabilities"]["pin-code"] for m in (result.model, without.model)]
+    assert gap[0] > gap[1]
+
+
+def test_names_go_in_by_the_input_key_and_only_where_texts_are_read():
+    gold = [({"q": "where is it"}, "lost card"), ({"q": "hi"}, "pin code")] * 3
+    small = SentenceClassifier(Words(), labels=["lost card", "pin code"], input_key="q")
+    small.fit([row["q"] for row, _ in gold], [g for _, g in gold])
+    assert Distiller(small).distil(gold, []).n_names == 2
+    from sklearn.linear_model import LogisticRegression
+
+    rows = [[0.0, 1.0], [1.0, 0.0]] * 3
+    table = SklearnClassifier(LogisticRegression().fit(rows, ["lost", "found"] * 3))
+    assert Distiller(table).distil(list(zip(rows, ["lost", "found"] * 3, strict=True)), []).n_names == 0
+    # A pipeline that cannot read a name is left alone with it.
+    pipeline = linear([(text, {"a": "apple", "b": "berry", "c": "cherry"}[g]) for text, g in gold_rows()])
+    named = [(text, {"a": "apple", "b": "berry", "c": "cherry"}[g]) for text, g in gold_rows()]
+    assert Distiller(pipeline).distil(named, []).n_names == 0
+
+
+# --- answers that are paid for --------------------------------------------------------------------------------------
+
+
+def test_an_interrupted_learn_pays_for_no_answer_twice(tmp_path):
+    gold = gold_rows()
+    texts, truth = points(120, 4)
+    asked = []
+
+    def large(text):
+        if len(asked) == 25:
+            asked.append(None)
+            raise KeyboardInterrupt
+        asked.append(text)
+        return truth[texts.index(text)]
+
+    options = {"budget": 40, "rounds": 2, "checkpoint": tmp_path}
+    with pytest.raises(KeyboardInterrupt):
+        Distiller(sentence(gold)).learn(texts, large, gold, **options)
+    result = Distiller(sentence(gold)).learn(texts, large, gold, **options)
+    asked.remove(None)
+    assert len(asked) == len(set(asked)) == result.n_large == 40
+    whole = Distiller(sentence(gold)).learn(texts, truth, gold, budget=40, rounds=2)
+    assert result.model.version == whole.model.version
+    with pytest.raises(ValueError, match="other inputs"):
+        Distiller(sentence(gold)).learn(texts[1:], large, gold, **options)

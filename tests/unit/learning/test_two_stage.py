@@ -7,8 +7,9 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableLambda
 
 from langchain_dsplus.learning.students import DistillableModel, make_student, refit
-from langchain_dsplus.learning.targets import ask, ask_large, read_target, read_targets
+from langchain_dsplus.learning.targets import PaidAnswers, ask, ask_large, read_target, read_targets
 from langchain_dsplus.learning.two_stage import TwoStageConfidenceDistillation
+from langchain_dsplus.router import ConfidenceRouter
 from langchain_dsplus.small_models.fake import FakeSmallModel
 from langchain_dsplus.small_models.sentence import SentenceClassifier
 from langchain_dsplus.small_models.sklearn import SklearnClassifier
@@ -350,6 +351,149 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
     monkeypatch.undo()
     whole = TwoStageConfidenceDistillation(sentence(), threshold=0.9, rounds=4).distil(texts, gold)
     np.testing.assert_allclose(probabilities(resumed.model, texts), probabilities(whole.model, texts), atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["callable", "runnable"])
+def test_answers_of_an_interrupted_batch_are_kept(tmp_path, kind):
+    texts, gold = points(120, 8)
+    asked, failing = [], [True]
+
+    def large(text):
+        if failing[0] and len(asked) == 5:
+            raise KeyboardInterrupt
+        asked.append(text)
+        return None if len(asked) == 1 else gold[texts.index(text)]
+
+    model = large if kind == "callable" else RunnableLambda(large).with_config(max_concurrency=1)
+    options = {"threshold": 0.9, "rounds": 2, "checkpoint": tmp_path}
+    with pytest.raises(KeyboardInterrupt):
+        TwoStageConfidenceDistillation(sentence(), **options).distil(texts, model)
+    kept = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()][1:]
+    assert {texts[row["place"]] for row in kept} == set(asked)
+    failing[0] = False
+    result = TwoStageConfidenceDistillation(sentence(), **options).distil(texts, model)
+    assert len(asked) == len(set(asked)) == result.asked > 5
+    assert result.unusable == 1  # the first answer was None: paid for, and teaches nothing
+    assert not (tmp_path / "answers.jsonl").exists()  # the state holds them now
+    again = len(asked)
+    TwoStageConfidenceDistillation(sentence(), **options).distil(texts, model)
+    assert len(asked) == again
+
+
+def test_a_failed_answer_is_no_paid_one(tmp_path):
+    failing = [True]
+
+    def large(text):
+        if failing[0] and text == "y":
+            msg = "overloaded"
+            raise RuntimeError(msg)
+        return "a"
+
+    paid = PaidAnswers(tmp_path / "answers.jsonl", "k", LABELS)
+    first = ask_large(RunnableLambda(large), ["x", "y", "z"], [0, 1, 2], paid)
+    assert isinstance(first[1], RuntimeError)
+    failing[0] = False
+    again = ask_large(RunnableLambda(large), ["x", "y", "z"], [1, 2], PaidAnswers(paid.path, "k", LABELS))
+    assert again == [{"a": 1.0}, {"a": 1.0}]
+
+
+def test_a_torn_line_is_dropped_and_a_foreign_file_refused(tmp_path):
+    path = tmp_path / "deep" / "answers.jsonl"
+    paid = PaidAnswers(path, "k", LABELS)
+    paid.keep(3, "b")
+    paid.keep(5, None)
+    body = path.read_bytes()
+    path.write_bytes(body + b'{"place": 7, "ans')
+    again = PaidAnswers(path, "k", LABELS)
+    assert (3 in again, 5 in again, 7 in again, len(again)) == (True, True, False, 2)
+    assert (again[3], again[5]) == ({"b": 1.0}, None)
+    again.keep(7, {"a": 0.5, "c": 0.5})
+    assert PaidAnswers(path, "k", LABELS)[7] == {"a": 0.5, "c": 0.5}
+    with pytest.raises(ValueError, match="other inputs or labels"):
+        PaidAnswers(path, "other", LABELS)
+    path.write_bytes(b"[1]\n")
+    with pytest.raises(ValueError, match="damaged"):
+        PaidAnswers(path, "k", LABELS)
+    path.write_bytes(b'{"key": "k"')  # cut off before the first answer
+    assert len(PaidAnswers(path, "k", LABELS)) == 0
+
+
+def test_heads_make_many_small_rounds_by_default():
+    texts, gold = points(60, 8)
+    assert len(TwoStageConfidenceDistillation(sentence(), threshold=0.9).distil(texts, gold).losses) == 100
+    assert len(TwoStageConfidenceDistillation(forest(), threshold=0.9).distil(texts, gold).losses) == 10
+
+
+# --- inference ----------------------------------------------------------------------------------------------------
+
+
+def test_specific_then_learnable_then_large():
+    specific = SentenceClassifier(Points(), labels=LABELS, name="specific").fit(*points(18, 0))
+    pool, said = points(400, 1)
+    result = TwoStageConfidenceDistillation(specific, threshold=0.8).distil(pool, said)
+    learnable = result.model.model_copy(update={"name": "learnable"})
+    assert learnable.version != specific.version
+    asked = []
+
+    def answer(text: str) -> AIMessage:
+        asked.append(text)
+        return AIMessage("a")
+
+    texts, _ = points(300, 2)
+    thresholds = {"specific": 0.9, "learnable": 0.7}
+    router = ConfidenceRouter(
+        small=[specific, learnable], large=RunnableLambda(answer), threshold=thresholds, include_route=True
+    )
+    assert router.small_names == ["specific", "learnable"]
+    first, second = probabilities(specific, texts), probabilities(learnable, texts)
+    wanted = [
+        "specific" if a.max() > 0.9 else "learnable" if b.max() > 0.7 else "large"
+        for a, b in zip(first, second, strict=True)
+    ]
+    assert min(wanted.count(name) for name in ("specific", "learnable", "large")) >= 10
+    found = router.batch(texts)
+    assert [item["route"]["model"] for item in found] == wanted
+    assert sorted(asked) == sorted(text for text, name in zip(texts, wanted, strict=True) if name == "large")
+    for item, a, b, name in zip(found, first, second, wanted, strict=True):
+        route, rows = item["route"], {"specific": a, "learnable": b}
+        assert route["accepted"] == (name != "large")
+        # The learnable one is asked only where the specific one is unsure; the threshold is that of the last asked.
+        assert len(route["answers"]) == (1 if name == "specific" else 2)
+        assert route["threshold"] == (0.9 if name == "specific" else 0.7)
+        if name != "large":
+            assert item["output"].content == LABELS[int(rows[name].argmax())]
+    # Of the inputs that the specific one escalates, the pair keeps those that the large model taught.
+    assert wanted.count("learnable") > 0
+    # Thresholds follow names, not order; a list follows order; a name that is missing is an error.
+    turned = ConfidenceRouter(
+        small=[learnable, specific], large=RunnableLambda(answer), threshold=thresholds, include_route=True
+    )
+    assert [i["route"]["model"] for i in turned.batch(texts)] == [
+        "learnable" if b.max() > 0.7 else "specific" if a.max() > 0.9 else "large"
+        for a, b in zip(first, second, strict=True)
+    ]
+    listed = ConfidenceRouter(
+        small=[specific, learnable], large=RunnableLambda(answer), threshold=[0.9, 0.7], include_route=True
+    )
+    assert [i["route"]["model"] for i in listed.batch(texts)] == wanted
+    with pytest.raises(ValueError, match="name every small model"):
+        ConfidenceRouter(small=[specific, learnable], large=RunnableLambda(answer), threshold={"specific": 0.9})
+
+
+def test_a_pair_of_one_name_is_numbered():
+    def large(text: str) -> AIMessage:
+        return AIMessage("a")
+
+    specific = sentence()
+    pool, said = points(100, 1)
+    learnable = TwoStageConfidenceDistillation(specific, threshold=0.8, rounds=5).distil(pool, said).model
+    router = ConfidenceRouter(
+        small=[specific, learnable],
+        large=RunnableLambda(large),
+        threshold={"small": 1.0, "small_2": 0},
+    )
+    assert router.small_names == ["small", "small_2"]
+    assert router.invoke(pool[0]).response_metadata["dsplus"]["model"] == "small_2"
 
 
 def test_a_foreign_or_damaged_checkpoint_is_refused(tmp_path):
