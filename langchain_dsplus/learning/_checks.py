@@ -101,6 +101,23 @@ def check_certificate(certificate: Certificate, about: Mapping[str, Any]) -> Non
     check_about(certificate.about, about, "`certificate`")
 
 
+def check_not_void(folders: Folders, state: State, number: int, data: str) -> None:
+    """Refuse the rows of a certificate that was declared void, such as after an alarm: they promised the same before."""
+    for entry in state["versions"][str(number)]["certificates"]:
+        if entry["state"] != "void" or entry.get("cause") != "other":
+            continue
+        try:
+            found = folders.read_certificate(entry["id"])
+        except RegistryError:  # damaged: nobody can tell
+            continue
+        if found.about.get("data") == data:
+            msg = (
+                f"`outcomes` are the rows of certificate {entry['id']}, which is void: {entry.get('reason')}. Certify "
+                "on rows that came after that"
+            )
+            raise RegistryError(msg)
+
+
 def check_about(said: Mapping[str, Any], about: Mapping[str, Any], who: str) -> None:
     """Compare what rows or a certificate are about with a version."""
     record = SmallRecord(**about["small"])

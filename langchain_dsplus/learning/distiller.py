@@ -276,13 +276,16 @@ class Distiller:
 
         sizes = [len(gold_inputs), len(read), len(kept)]
         audit = kept >= len(large)
-        nothing = np.zeros(len(gold_inputs) + len(read), dtype=bool)
+        # Gold that came for an audit is a random row still. Without these, only rows without gold would calibrate:
+        # where people label what the models disagree about, those on which they agree.
+        drawn = {_identity(value) for value, _ in audits}
+        told = np.array([_identity(value) in drawn for value in gold_inputs], dtype=bool)
         rows = _Rows(
             inputs=[*gold_inputs, *(value for _, value in read), *large_inputs],
             targets=np.vstack([wanted, named, mixed]),
             weights=np.repeat([1.0, self.name_weight, self.large_weight], sizes),
             unbiased=np.concatenate([np.repeat([True, False], sizes[:2]), audit]),
-            audit=np.concatenate([nothing, audit]),
+            audit=np.concatenate([told, np.zeros(len(read), dtype=bool), audit]),
             large=np.repeat([False, False, True], sizes),
         )
         # The large model's own answer is the reference when calibrating; caution is for training.

@@ -82,7 +82,7 @@ class LiveRouter(Runnable[Any, Any]):
         self._mode = read_mode(mode)
         self._settings = settings
         self._lock = threading.Lock()
-        self._serial = registry.serial
+        self._mark = registry._mark()  # noqa: SLF001 - its own state, in short
         self._known: tuple[str, str | None] | None = None
         self._router = self._build()
 
@@ -134,8 +134,8 @@ class LiveRouter(Runnable[Any, Any]):
             RegistryError: If the registry cannot be read (then all stays as it was), or the version not be loaded.
         """
         with self._lock:
-            serial = self.registry.serial
-            if serial == self._serial and self._known is not None:
+            mark = self.registry._mark()  # noqa: SLF001
+            if mark == self._mark and self._known is not None:
                 return False
             before, known = self._router, self._known
             try:
@@ -144,7 +144,7 @@ class LiveRouter(Runnable[Any, Any]):
                 self._known = None
                 self._router = _copy(before, threshold=None, mode="off", monitor=None)
                 raise
-            self._serial = serial
+            self._mark = mark
             if self._known == known:
                 return False
             self._router = router

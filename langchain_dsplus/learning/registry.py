@@ -14,6 +14,7 @@ from langchain_dsplus.learning._checks import (
     check_certificate,
     check_fresh,
     check_like,
+    check_not_void,
     gates_before,
     threshold_of,
     used_inputs,
@@ -42,6 +43,7 @@ from langchain_dsplus.learning._state import (
     VersionEntry,
     fresh_state,
     locked,
+    mark_of,
     now,
     read_state,
     write_state,
@@ -490,13 +492,15 @@ class ModelRegistry:
             The certificate. One that is NOT_CERTIFIED is not put in force; the history tells of it.
 
         Raises:
-            RegistryError: If a row was used for training or for a gate, or the rows are about another small model. Then
-                nothing of the table's error probability is spent.
+            RegistryError: If a row was used for training or for a gate, the rows are about another small model, or a
+                certificate that they made was declared void (an alarm). Then nothing of the table's error probability
+                is spent.
         """
         state = self._read()
         live = live_in(state)
         record = self._record(state, live)
         check_about(outcomes.about, record, "`outcomes`")
+        check_not_void(self._folders, state, live, outcomes.data_hash())
         check_fresh(self._folders, state, live, outcomes, inputs, since_promotion=since_promotion)
         found = certify(outcomes, max_loss, level, **options)
         with self._changing() as state:
@@ -541,6 +545,7 @@ class ModelRegistry:
                     msg = f"`certificate` is void: {entry.get('reason')}. Certify again, on fresh rows"
                     raise RegistryError(msg)
             check_certificate(certificate, self._record(state, live))
+            check_not_void(self._folders, state, live, outcomes.data_hash())
             check_fresh(self._folders, state, live, outcomes, inputs, since_promotion=since_promotion)
             self._put_in_force(state, live, certificate)
 
@@ -559,6 +564,9 @@ class ModelRegistry:
             self._folders.sweep()
             yield state
             write_state(self.path, state)
+
+    def _mark(self) -> str:
+        return mark_of(self._read())
 
     def _in_force(self) -> tuple[int, str, Certificate | None]:
         """The live version, its SHA-256 and its certificate, by one look at the state."""
@@ -608,7 +616,7 @@ class ModelRegistry:
 
     def _put_in_force(self, state: State, number: int, certificate: Certificate) -> None:
         self._folders.write_certificate(certificate)
-        void(state, number, "other", f"certificate {certificate.id} took its place")
+        void(state, number, "replaced", f"certificate {certificate.id} took its place")
         entry = CertificateEntry(id=certificate.id, state="in force", time=now())
         state["versions"][str(number)]["certificates"].append(entry)
         tell(state, "certified", number, certificate.id)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 import numpy as np
 
 from langchain_dsplus.labels import match_label
+from langchain_dsplus.operations._state_file import write_whole
 from langchain_dsplus.operations.betting import BettingProcess, alarm_times, binomial_lower, binomial_upper
 from langchain_dsplus.outcomes.traces import default_label
 
@@ -610,7 +609,7 @@ class AuditMonitor:
         if self.path is None:
             return
         try:
-            _write(self.path, json.dumps(self.to_dict(), allow_nan=False), surely=surely)
+            write_whole(self.path, json.dumps(self.to_dict(), allow_nan=False), surely=surely)
         except OSError as error:
             logger.warning("the state of AuditMonitor could not be written: %s", type(error).__name__)
 
@@ -706,22 +705,6 @@ def _unpack(rows: Iterable[Sequence[Any]]) -> Iterator[_Waiting]:
 def _stays(scores: Sequence[float], limits: Sequence[float]) -> bool:
     """Whether the answer that was accepted last would be so at other thresholds, one per small model."""
     return bool(scores) and len(scores) <= len(limits) and scores[-1] > limits[len(scores) - 1]
-
-
-def _write(path: Path, text: str, *, surely: bool) -> None:
-    """Replace a file as a whole: a reader sees the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            if surely:
-                file.flush()
-                os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def dispatch(event: str, body: dict[str, Any]) -> bool:

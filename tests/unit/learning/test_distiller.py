@@ -424,3 +424,20 @@ def test_an_interrupted_learn_pays_for_no_answer_twice(tmp_path):
     assert result.model.version == whole.model.version
     with pytest.raises(ValueError, match="other inputs"):
         Distiller(sentence(gold)).learn(texts[1:], large, gold, **options)
+
+
+def test_gold_that_came_for_an_audit_calibrates():
+    """Where people label the audits on which the models disagree, calibration must not see the others alone."""
+    gold = gold_rows(60)
+    small = sentence(gold)
+    texts, labels = points(400, 1, spread=0.9)
+    choices = [answer["choice"] for answer in small.batch(texts)]
+    audits = list(zip(texts, labels, strict=True))
+    corrected = [row for row, choice in zip(audits, choices, strict=True) if row[1] != choice]
+    assert len(corrected) > 60
+    result = Distiller(small).distil([*gold, *corrected], [], audits=audits)
+    assert result.n_calibration > 200
+    new, truth = points(1500, 5, spread=0.9)
+    answers = result.model.batch(new)
+    right = np.mean([a["choice"] == t for a, t in zip(answers, truth, strict=True)])
+    assert np.mean([a["confidence"] for a in answers]) == pytest.approx(right, abs=0.06)

@@ -19,7 +19,7 @@ from langchain_core.runnables import RunnableLambda
 from langchain_dsplus import ConfidenceRouter, FakeSmallModel, Outcomes
 from langchain_dsplus.decision import Settings, limited
 from langchain_dsplus.operations.audit import AuditMonitor, AuditStateError, plan_audits
-from langchain_dsplus.operations.betting import BettingProcess, alarm_times, binomial_lower, binomial_upper
+from langchain_dsplus.operations.betting import BettingProcess, _stake, alarm_times, binomial_lower, binomial_upper
 from langchain_dsplus.operations.drift import DriftMonitor
 from langchain_dsplus.threshold.certificate import Certificate
 from langchain_dsplus.threshold.certify import certify
@@ -102,7 +102,29 @@ def test_a_late_change_is_noticed_too():
     times = alarm_times(draws, 0.02, 0.05)
     late = times[times > 5000] - 5000
     assert len(late) > 290
-    assert np.median(late) < 600
+    assert np.median(late) < 430
+
+
+def test_a_late_change_is_noticed_by_alarm_b_too():
+    rng = np.random.default_rng(8)
+    kinds = np.array([-1, 0, 1])
+    draws = np.hstack(
+        [
+            rng.choice(kinds, p=[0.02, 0.96, 0.02], size=(200, 4000)),
+            rng.choice(kinds, p=[0.01, 0.93, 0.06], size=(200, 3000)),
+        ]
+    )
+    times = alarm_times(draws, 0.007, 0.045, low=-1.0)
+    late = times[times > 4000] - 4000
+    assert len(late) > 190
+    assert np.median(late) < 900
+
+
+def test_what_is_staked_at_all_starts_is_one_capital():
+    stakes = [_stake(start) for start in range(100_000)]
+    assert 0.999 < sum(stakes) <= 1.0
+    assert all(stake > 0 for stake in stakes)
+    assert stakes[79] > 0.002  # what a change after 19,000 observations can be noticed by
 
 
 def test_the_limit_may_change_from_one_observation_to_the_next():
