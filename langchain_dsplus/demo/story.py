@@ -383,7 +383,9 @@ def settle(large: Large, console: Console) -> dict[str, Any]:
     chat = large.chat.model_copy(update={"max_tokens": 400})
     drafts = Drafts()
     with console.status("rewriting, checking, judging"):
-        state: Any = create_dispute_graph(chat, chat, check=False).invoke({"statement": STATEMENT}, {"callbacks": [drafts]})
+        state: Any = create_dispute_graph(chat, chat, check=False).invoke(
+            {"statement": STATEMENT}, {"callbacks": [drafts]}
+        )
     console.print(dispute_panel(STATEMENT, "\n".join(drafts.texts), state))
     if large.local:
         console.print(
