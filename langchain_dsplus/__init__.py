@@ -12,6 +12,7 @@ from langchain_dsplus._version import __version__
 
 if TYPE_CHECKING:
     from langchain_dsplus.answer import Answer, Route
+    from langchain_dsplus.binding import MismatchError
     from langchain_dsplus.calibration import (
         IsotonicCalibration,
         PlattScaling,
@@ -23,7 +24,19 @@ if TYPE_CHECKING:
     )
     from langchain_dsplus.chat_dsplus.model import ChatDSPlus
     from langchain_dsplus.chat_dsplus.outcomes import acollect_chat_outcomes, collect_chat_outcomes
-    from langchain_dsplus.graphs import GraphContext, GraphRouter, create_dispute_graph, create_dsplus_graph
+    from langchain_dsplus.decision import SettingsError
+    from langchain_dsplus.graphs import (
+        Adjudicator,
+        ClassificationState,
+        DisputeState,
+        GraphContext,
+        GraphRouter,
+        Review,
+        SwapCheck,
+        Triage,
+        create_dispute_graph,
+        create_dsplus_graph,
+    )
     from langchain_dsplus.learning.distiller import Distiller
     from langchain_dsplus.learning.live import LiveRouter
     from langchain_dsplus.learning.promotion import promotion
@@ -32,7 +45,7 @@ if TYPE_CHECKING:
     from langchain_dsplus.middleware import ConfidenceShuntMiddleware as ConfidenceShuntMiddleware
     from langchain_dsplus.operations.audit import AuditMonitor, plan_audits
     from langchain_dsplus.operations.budget import BudgetPacer
-    from langchain_dsplus.operations.collect import acollect_outcomes, collect_outcomes
+    from langchain_dsplus.operations.collect import CostLimitError, acollect_outcomes, collect_outcomes
     from langchain_dsplus.operations.drift import DriftMonitor
     from langchain_dsplus.operations.ledger import CostLedger
     from langchain_dsplus.operations.prices import Price
@@ -48,7 +61,7 @@ if TYPE_CHECKING:
     from langchain_dsplus.prompts.parser import LabelParser
     from langchain_dsplus.prompts.proficient import proficient_classes
     from langchain_dsplus.prompts.pruner import PromptPruner
-    from langchain_dsplus.prompts.transfer import PromptTransfer
+    from langchain_dsplus.prompts.transfer import PromptTransfer, UnfaithfulRewriteError
     from langchain_dsplus.report import render_report, write_report
     from langchain_dsplus.router import ConfidenceRouter
     from langchain_dsplus.small_models.base import SmallModel
@@ -69,6 +82,7 @@ if TYPE_CHECKING:
     from langchain_dsplus.threshold.planning import plan_sample_size
 
 _HOME = {
+    "Adjudicator": "graphs",
     "Answer": "answer",
     "AuditMonitor": "operations.audit",
     "BudgetPacer": "operations.budget",
@@ -76,10 +90,13 @@ _HOME = {
     "ChatClassifier": "small_models.chat",
     "ChatDSPlus": "chat_dsplus.model",
     "ChatLocal": "small_models.local",
+    "ClassificationState": "graphs",
     "ConfidenceRouter": "router",
     "ConfidenceShuntMiddleware": "middleware",
     "ConformalCandidates": "prompts.conformal",
     "CostLedger": "operations.ledger",
+    "CostLimitError": "operations.collect",
+    "DisputeState": "graphs",
     "Distiller": "learning.distiller",
     "DriftMonitor": "operations.drift",
     "ExtractiveSummarizer": "prompts.extractive",
@@ -94,6 +111,7 @@ _HOME = {
     "LabelParser": "prompts.parser",
     "LearnedGain": "threshold.gain",
     "LiveRouter": "learning.live",
+    "MismatchError": "binding",
     "ModelRegistry": "learning.registry",
     "NotPromotedError": "learning.registry",
     "Outcomes": "outcomes",
@@ -103,14 +121,19 @@ _HOME = {
     "PromptTransfer": "prompts.transfer",
     "Recorder": "operations.recorder",
     "RegistryError": "learning.registry",
+    "Review": "graphs",
     "Route": "answer",
     "SentenceClassifier": "small_models.sentence",
+    "SettingsError": "decision",
     "SklearnClassifier": "small_models.sklearn",
     "SmallModel": "small_models.base",
+    "SwapCheck": "graphs",
     "TemperatureScaling": "calibration",
     "TraceStore": "operations.traces",
     "TransformersClassifier": "small_models.transformers",
+    "Triage": "graphs",
     "TwoStageConfidenceDistillation": "learning.two_stage",
+    "UnfaithfulRewriteError": "prompts.transfer",
     "acollect_chat_outcomes": "chat_dsplus.outcomes",
     "acollect_outcomes": "operations.collect",
     "apgr": "threshold.deferral",
@@ -145,6 +168,7 @@ _HOME = {
 
 # Not in `__all__`: a star import must work without the extra `middleware`, which its base class comes from.
 __all__ = [
+    "Adjudicator",
     "Answer",
     "AuditMonitor",
     "BudgetPacer",
@@ -152,9 +176,12 @@ __all__ = [
     "ChatClassifier",
     "ChatDSPlus",
     "ChatLocal",
+    "ClassificationState",
     "ConfidenceRouter",
     "ConformalCandidates",
     "CostLedger",
+    "CostLimitError",
+    "DisputeState",
     "Distiller",
     "DriftMonitor",
     "ExtractiveSummarizer",
@@ -169,6 +196,7 @@ __all__ = [
     "LabelParser",
     "LearnedGain",
     "LiveRouter",
+    "MismatchError",
     "ModelRegistry",
     "NotPromotedError",
     "Outcomes",
@@ -178,14 +206,19 @@ __all__ = [
     "PromptTransfer",
     "Recorder",
     "RegistryError",
+    "Review",
     "Route",
     "SentenceClassifier",
+    "SettingsError",
     "SklearnClassifier",
     "SmallModel",
+    "SwapCheck",
     "TemperatureScaling",
     "TraceStore",
     "TransformersClassifier",
+    "Triage",
     "TwoStageConfidenceDistillation",
+    "UnfaithfulRewriteError",
     "__version__",
     "acollect_chat_outcomes",
     "acollect_outcomes",

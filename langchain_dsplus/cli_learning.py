@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -199,7 +200,7 @@ def _open(path: Path, trusted: Sequence[str] | None) -> ModelRegistry:
 def _existing(path: Path, trusted: Sequence[str] | None = None) -> ModelRegistry:
     found = _open(path, trusted)
     if not found.exists:
-        msg = f"{path} is no model registry: `dsplus distil {path} --start FOLDER ...` makes one"
+        msg = f"{path} is no model registry: `dsplus distil {_quoted(path)} --start FOLDER ...` makes one"
         raise ValueError(msg)
     return found
 
@@ -403,7 +404,7 @@ def _verdict(gate: Gate, registry: Path) -> Iterator[Any]:
             )  # fmt: skip
         yield classes
     if report.promoted:
-        words, style = f"Version {gate.new} may go live: dsplus promote {registry} {gate.new}", "green"
+        words, style = f"Version {gate.new} may go live: dsplus promote {_quoted(registry)} {gate.new}", "green"
     else:
         reasons = "\n".join(f"- {reason}" for reason in report.reasons)
         words, style = f"Version {gate.new} is kept aside. Version {gate.old} stays live.\n{reasons}", "yellow"
@@ -492,12 +493,17 @@ def _left(table: Table, *places: int) -> Table:
     return table
 
 
+def _quoted(path: Path) -> str:
+    """A path as a shell takes it, so that a command can be copied."""
+    return shlex.quote(str(path))
+
+
 def _commands(found: RegistryStatus, registry: Path) -> Iterator[str]:
     if "promote it" in found.next_step:
-        yield f"  dsplus promote {registry}"
+        yield f"  dsplus promote {_quoted(registry)}"
     elif found.certificate is None and found.live is not None:
         yield f"  dsplus certify outcomes.jsonl -o certificate.json   (rows after {found.live.since})"
-        yield f"  dsplus promote {registry} --certificate certificate.json --outcomes outcomes.jsonl"
+        yield f"  dsplus promote {_quoted(registry)} --certificate certificate.json --outcomes outcomes.jsonl"
 
 
 def _counts(traces: str, router: str | None, found: RegistryStatus) -> dict[str, Any]:

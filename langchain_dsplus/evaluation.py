@@ -4,12 +4,18 @@ They are plain functions of `outputs` and `reference_outputs`, and so work in a 
 
 Example:
     ```python
-    from langsmith import evaluate
-    from langchain_dsplus import evaluation
+    from uuid import uuid4
 
+    from langsmith import evaluate
+    from langsmith.schemas import Example
+    from langchain_dsplus import ConfidenceRouter, evaluation
+
+    router = ConfidenceRouter(small=small, large=chain, threshold=0.9, include_route=True)  # escalation reads the route
+    rows = [("Where is my parcel?", "shipping")]
+    examples = [Example(id=uuid4(), inputs={"text": text}, outputs={"label": label}) for text, label in rows]
     evaluate(
-        evaluation.Target(router, input_key="text"),
-        data=examples,  # inputs {"text": ...}, outputs {"label": ...}
+        evaluation.Target(router),  # `input_key="text"` for a router whose input is the text alone
+        data=examples,
         evaluators=[evaluation.accuracy, evaluation.escalation, evaluation.cost],
         upload_results=False,
     )
@@ -32,7 +38,7 @@ from langchain_dsplus.operations.recorder import plain
 from langchain_dsplus.outputs import ROUTE_KEY
 
 _LABEL_KEYS = ("label", "verdict", "choice", "output", "answer")
-_ROUTE_KEYS = ("route", "dsplus_route")
+_ROUTE_KEYS = ("route", "dsplus_route", "triage")
 SWAPPED = {"narrator": "other party", "other party": "narrator"}
 """What a verdict becomes when the other party tells the story. `both` and `unclear` stay."""
 
@@ -195,6 +201,8 @@ def read_label(outputs: Any) -> str | None:
     """The label in an example's outputs; None where there is none."""
     if isinstance(outputs, str):
         return outputs.strip()
+    if isinstance(outputs, int):  # of a data set whose labels are numbers, or true and false
+        return str(outputs)
     if isinstance(outputs, BaseMessage):
         return str(outputs.text).strip()
     if isinstance(outputs, BaseModel):

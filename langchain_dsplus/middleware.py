@@ -95,8 +95,9 @@ class ConfidenceShuntMiddleware(AgentMiddleware[ShuntState, Any, Any]):
     `ModelRetryMiddleware` and others work around it as usual. The decision itself is a `ConfidenceRouter`'s: modes
     (shadow, off, `DSPLUS_MODE`), per-call settings, certificates, recorders, audits and custom events are the same.
 
-    The message that comes back carries its `Route` in `response_metadata["dsplus"]`, and the state has the last one
-    under `dsplus_route`, in plain types for any checkpointer.
+    The message that comes back carries its `Route` in `response_metadata["dsplus"]`, and the state has that of the last
+    model call under `dsplus_route`, in plain types for any checkpointer: None where the small model was not asked, as
+    after a tool's result.
 
     An audit asks whatever lies inside this middleware once more, in the background. Commands that such inner middleware
     returns would be counted twice where `background=False`: then put this one last in the list.
@@ -172,6 +173,9 @@ class ConfidenceShuntMiddleware(AgentMiddleware[ShuntState, Any, Any]):
         if both:
             msg = f"these labels are in `answers` and in `models`: {both}"
             raise ValueError(msg)
+        if pruner is not None and not isinstance(pruner, PromptPruner):
+            msg = f"`pruner` must be a PromptPruner, not {type(pruner).__name__}"
+            raise TypeError(msg)
         if pruner is not None and not set(pruner.input_variables) <= {"text"}:
             msg = f"`pruner` may use the variables text and candidates, not {sorted(pruner.input_variables)}"
             raise ValueError(msg)
@@ -185,7 +189,7 @@ class ConfidenceShuntMiddleware(AgentMiddleware[ShuntState, Any, Any]):
             to_output=self._answer,
             to_large=_for_large,
             include_route=True,
-            name=name,
+            name=self.name,
             **router,
         )
         self._warned = False

@@ -138,7 +138,9 @@ def open_call(
         manager, run_id = find(config), config.get("run_id") or uuid7()
     kind: Any = AsyncCallbackManagerForChainRun if asynchronous else CallbackManagerForChainRun
     meter = Meter([*model.router.small_names, LARGE_TAG])
-    inheritable = inner_handlers(manager.inheritable_handlers)
+    own = model.callbacks if isinstance(model.callbacks, list) else getattr(model.callbacks, "handlers", None) or []
+    # A counter given at construction hears the models inside too: this model's own run carries no tokens.
+    inheritable = inner_handlers(dict.fromkeys([*manager.inheritable_handlers, *own]))
     run = kind(
         run_id=run_id,
         handlers=[*inheritable, meter],
@@ -149,7 +151,6 @@ def open_call(
         metadata={},
         inheritable_metadata=dict(manager.inheritable_metadata),
     )
-    own = model.callbacks if isinstance(model.callbacks, list) else []
     heard = {id(getattr(handler, "_handler", handler)) for handler in inheritable}
     listeners = [
         handler

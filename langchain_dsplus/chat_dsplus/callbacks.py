@@ -58,15 +58,16 @@ async def _anothing(*args: Any, **kwargs: Any) -> None:
 def inner_handlers(handlers: Iterable[Any]) -> list[Any]:
     """Those of a run's handlers that hear the models inside it.
 
-    Handlers of streams (LangGraph's messages, `astream_events`) are left out: a stream shows one answer, and the outer
-    run is it. So are handlers without an `on_llm_end`: they watch one call of one chat model, as they would with any
-    other. Tracers stay, and whoever counts at `on_llm_end`; they do not hear the tokens a second time.
+    Handlers of streams (LangGraph's messages, `astream_events`, whatever can be iterated over) are left out: a stream
+    shows one answer, and the outer run is it; one that waits for `on_llm_end` would end with the first draft. So are
+    handlers without an `on_llm_end`: they watch one call of one chat model, as they would with any other. Tracers stay,
+    and whoever counts at `on_llm_end`; they do not hear the tokens a second time.
     """
     from langchain_core.tracers._streaming import _StreamingCallbackHandler, _V2StreamingCallbackHandler  # noqa: PLC0415
 
     found: list[Any] = []
     for handler in handlers:
-        if isinstance(handler, (_StreamingCallbackHandler, _V2StreamingCallbackHandler)):
+        if isinstance(handler, (_StreamingCallbackHandler, _V2StreamingCallbackHandler)) or _is_iterable(handler):
             continue
         # LangChain would add a handler of a `with` again, and a stand-in beside it would count twice.
         if isinstance(handler, (BaseTracer, Muted)) or _is_hooked(handler):
@@ -74,6 +75,11 @@ def inner_handlers(handlers: Iterable[Any]) -> list[Any]:
         elif has_own(handler, "on_llm_end"):
             found.append(Muted(handler) if any(has_own(handler, event) for event in _TOKENS) else handler)
     return found
+
+
+def _is_iterable(handler: Any) -> bool:
+    """Whether a handler hands tokens on to a loop, as LangChain's `AsyncIteratorCallbackHandler` does by `aiter`."""
+    return any(hasattr(type(handler), name) for name in ("aiter", "__aiter__"))
 
 
 def _is_hooked(handler: Any) -> bool:

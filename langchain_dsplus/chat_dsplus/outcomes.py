@@ -68,7 +68,7 @@ def collect_chat_outcomes(
 
         outcomes = collect_chat_outcomes(cascade, rows, ok, path="answers.jsonl")
         certificate = certify(outcomes, max_loss=0.02)
-        live = ChatDSPlus(models=cascade.models, threshold=certificate)
+        live = ChatDSPlus(models=cascade.models, accept=cascade.accept, threshold=certificate)
         ```
     """
     model, rows, inputs = _prepared(cascade, dataset, prompt, (input_key, gold_key, id_key, group_key))

@@ -164,10 +164,16 @@ def _strict(parser: Parser, shape: Mapping[str, Any] | None) -> Callable[[AIMess
 def take_apart(asked: Runnable[Any, Any], parsers: Mapping[str, Parser], *, include_raw: bool) -> Runnable[Any, Any]:
     """The chain behind the cascade: the parser of whoever answered."""
 
+    def read(raw: AIMessage) -> dict[str, Any]:
+        name = str((raw.response_metadata.get(ROUTE_KEY) or {}).get("model"))
+        # In a cascade around this one the route is that one's, and its names are others: then whoever can read it.
+        results = [dict(parse(raw)) for parse in ([parsers[name]] if name in parsers else parsers.values())]
+        whole = (one for one in results if one.get("parsing_error") is None and one.get("parsed") is not None)
+        return next(whole, results[-1])
+
     def parse(found: Mapping[str, Any]) -> Any:
         raw = found["raw"]
-        route = raw.response_metadata.get(ROUTE_KEY) or {}
-        result = dict(parsers[route["model"]](raw))
+        result = read(raw)
         if include_raw:
             return {**result, "raw": raw}
         if result.get("parsing_error") is not None:

@@ -181,10 +181,13 @@ class Adjudicator(RunnableSerializable[dict[str, Any], dict[str, Any]]):
             msg = "`verdict_schema` must be a TypedDict or a Pydantic class"
             raise TypeError(msg)
         self._adapter = TypeAdapter(self.verdict_schema)
-        field = self._adapter.json_schema().get("properties", {}).get("verdict")
+        schema = self._adapter.json_schema()
+        field = schema.get("properties", {}).get("verdict")
         if field is None:
             msg = "`verdict_schema` needs a field `verdict`"
             raise ValueError(msg)
+        if "$ref" in field:  # an Enum stands apart
+            field = schema.get("$defs", {}).get(str(field["$ref"]).rpartition("/")[2], {})
         self._verdicts = tuple(v for v in field.get("enum", ()) if isinstance(v, str))
         bind = getattr(self.model, "with_structured_output", None)
         if callable(bind):
@@ -200,7 +203,8 @@ class Adjudicator(RunnableSerializable[dict[str, Any], dict[str, Any]]):
         return self._verdicts
 
     def _offered(self) -> tuple[str, ...]:
-        return VERDICTS[::-1] if self.swapped else VERDICTS
+        offered = self._verdicts or VERDICTS
+        return offered[::-1] if self.swapped else offered
 
     # --- Runnable -----------------------------------------------------------------------------------------------
 
@@ -281,7 +285,7 @@ class Adjudicator(RunnableSerializable[dict[str, Any], dict[str, Any]]):
             text = str(output.text) if isinstance(output, BaseMessage) else output
             if not isinstance(text, str):
                 return _Answer(None, [output], "TypeError")
-            label = match_label(text, VERDICTS)
+            label = match_label(text, self._verdicts or VERDICTS)
             return _Answer({"verdict": label}, [output], None) if label else _Answer(None, [output], "NoVerdict")
         raw = output.get("raw") if isinstance(output, Mapping) else None
         parsed = output.get("parsed") if isinstance(output, Mapping) else output
@@ -320,7 +324,7 @@ class Adjudicator(RunnableSerializable[dict[str, Any], dict[str, Any]]):
         tokens = token_logprobs(answer.messages[0]) if answer.messages else []
         if self._structured is not None:
             tokens = _value_tokens(tokens)
-        labels = VERDICTS if self._structured is None else self._verdicts
+        labels = self._verdicts or (VERDICTS if self._structured is None else ())
         if not tokens or not labels:
             return None
         try:

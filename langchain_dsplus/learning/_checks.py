@@ -87,6 +87,9 @@ def check_like(model: SmallModel, about: Mapping[str, Any]) -> None:
     if model.name != record.name:
         msg = f"`model` is named {model.name!r}, and the small model of this registry {record.name!r}"
         raise RegistryError(msg)
+    if model.input_key != about.get("input_key"):
+        msg = f"`model` reads the key {model.input_key!r}, the version before it {about.get('input_key')!r}"
+        raise RegistryError(msg)
     if score_name(model.score) != about["score"]:
         msg = f"`model` has the score {score_name(model.score)!r}, the version before it {about['score']!r}"
         raise RegistryError(msg)
@@ -102,9 +105,9 @@ def check_certificate(certificate: Certificate, about: Mapping[str, Any]) -> Non
 
 
 def check_not_void(folders: Folders, state: State, number: int, data: str) -> None:
-    """Refuse the rows of a certificate that was declared void, such as after an alarm: they promised the same before."""
+    """Refuse the rows of a certificate that an alarm or a rollback made void: they promise what they did before."""
     for entry in state["versions"][str(number)]["certificates"]:
-        if entry["state"] != "void" or entry.get("cause") != "other":
+        if entry["state"] != "void" or entry.get("cause") not in ("other", "rollback"):
             continue
         try:
             found = folders.read_certificate(entry["id"])

@@ -112,7 +112,7 @@ def read_state(folder: Path) -> State:
         with file.open("rb") as opened:
             text = opened.read(_LARGEST + 1)
     except (FileNotFoundError, NotADirectoryError):
-        msg = f"{folder} is no model registry: it has no {STATE}"
+        msg = f"{folder} is no model registry: it has no {STATE} (`ModelRegistry.start` makes one)"
         raise RegistryError(msg) from None
     try:
         body = json.loads(text) if len(text) <= _LARGEST else None

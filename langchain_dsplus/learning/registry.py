@@ -492,9 +492,9 @@ class ModelRegistry:
             The certificate. One that is NOT_CERTIFIED is not put in force; the history tells of it.
 
         Raises:
-            RegistryError: If a row was used for training or for a gate, the rows are about another small model, or a
-                certificate that they made was declared void (an alarm). Then nothing of the table's error probability
-                is spent.
+            RegistryError: If a row was used for training or for a gate, the rows are about another small model, or an
+                alarm or a rollback made a certificate of just these rows void. Then nothing of the table's error
+                probability is spent.
         """
         state = self._read()
         live = live_in(state)

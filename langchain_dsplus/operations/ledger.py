@@ -353,6 +353,7 @@ class CostLedger(BaseCallbackHandler):
             run = self._close(run_id)
             if run is None or run.model is None or run.wraps:
                 return
+            self._tell_above(run)
             count = self._counts.setdefault((run.side, name or run.model), _Count())
             count.failed += 1
             count.seconds += time.perf_counter() - run.started
@@ -430,10 +431,7 @@ class CostLedger(BaseCallbackHandler):
     # --- counting -----------------------------------------------------------------------------------------------
 
     def _count(self, run: _Run, model: str, usage: Usage | None, *, hit: bool) -> None:
-        up = run.parent
-        while up is not None:
-            up.models += 1
-            up = up.parent
+        self._tell_above(run)
         count = self._counts.setdefault((run.side, model), _Count())
         if hit:
             count.cache_hits += 1
@@ -456,6 +454,14 @@ class CostLedger(BaseCallbackHandler):
                 if _LARGE in below.tags or above.audit_of is not None:
                     above.calls.append(call)
                 below = above
+
+    @staticmethod
+    def _tell_above(run: _Run) -> None:
+        """The runs around a model's call know of it: a prompt transfer's seconds are then counted there."""
+        up = run.parent
+        while up is not None:
+            up.models += 1
+            up = up.parent
 
     @staticmethod
     def _mark_unmetered(run: _Run) -> None:

@@ -87,7 +87,7 @@ class TraceStore:
             router.batch(inputs)
             router.drain()
             store.add_gold({"3f2a...": "refund"})
-            outcomes = store.to_outcomes(about={"labels": small.labels})
+            outcomes = store.to_outcomes(about=router.about)
         ```
     """
 

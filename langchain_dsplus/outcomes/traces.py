@@ -107,7 +107,10 @@ class _Reader:
         """Take one row of whatever kind; of unknown kinds nothing."""
         self.count += 1
         if not isinstance(row, Mapping):
-            msg = f"row {self.count} of the traces is {type(row).__name__}, not a dict"
+            msg = (
+                f"row {self.count} of the traces is {type(row).__name__}, not a dict; from a file: "
+                "`JSONLRecorder.read(path)`"
+            )
             raise TypeError(msg)
         kind = row.get("kind")
         if kind not in _KINDS:

@@ -9,6 +9,7 @@ from langchain_dsplus.prompts._numbers import DAYS, MONTHS, NUMBER_WORDS
 from langchain_dsplus.prompts._sentences import WORD, split_sentences
 from langchain_dsplus.prompts._words import FUNCTION, NEUTRAL, STRONG
 
+_EXCLAMATIONS = frozenset({"god", "lord", "heaven", "heavens", "jesus", "christ", "goodness"})
 TITLES = frozenset("mr mrs ms miss dr prof sir madam mister".split())  # noqa: SIM905
 CAPITALIZED = re.compile(r"(?<![\w'])[A-Z\u00c0-\u00de][\w]*(?:[-'][A-Z\u00c0-\u00de]?[\w]+)*")
 SURNAMES = (
@@ -68,7 +69,7 @@ def _finish(run: list[str]) -> Iterator[tuple[str, ...]]:
 
 def _nameable(word: str, *, starts: bool, lower_words: set[str]) -> bool:
     bare = _bare(word)
-    if bare in FUNCTION or bare in STRONG or word.endswith(("n't", "N'T")) or len(bare) < 2:
+    if bare in _EXCLAMATIONS or bare in FUNCTION or bare in STRONG or word.endswith(("n't", "N'T")) or len(bare) < 2:
         return False
     if word.startswith("I'") or bare in DAYS or bare in MONTHS:
         return False

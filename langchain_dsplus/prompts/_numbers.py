@@ -213,5 +213,9 @@ def _dated(text: str, match: re.Match[str]) -> bool:
     before = text[max(0, match.start() - 9) : match.start()].casefold()
     return bool(
         re.match(r"\s\d", near)
+        or re.search(
+            r"(?:january|february|march|april|june|july|august|september|october|november) (?:and|or|to|until)\s$",
+            text[max(0, match.start() - 16) : match.start()].casefold(),
+        )
         or re.search(r"(?:\d(?:st|nd|rd|th)?|\b(?:in|of|last|next|since|until|this|by))\s$", before)
     )

@@ -8,14 +8,17 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from langchain_dsplus.prompts._gravity import BACKGROUND
 from langchain_dsplus.prompts._names import TITLES, read_names
 from langchain_dsplus.prompts._numbers import NOT_CONTENT, read_numbers
 from langchain_dsplus.prompts._sentences import HAN, TOKEN, WORD, clauses, normalize, split_sentences
-from langchain_dsplus.prompts._synonyms import GROUPS_HAN, SYNONYMS, is_synonym
+from langchain_dsplus.prompts._synonyms import GROUPS_HAN, LOOSE, SYNONYMS, is_synonym
 from langchain_dsplus.prompts._words import (
     ACTS_ZH,
+    CONVERSE,
     FUNCTION,
     FUNCTION_HAN,
+    HABITS,
     IRREGULAR,
     JUDGEMENT,
     KINDS_BY_STEM,
@@ -26,17 +29,22 @@ from langchain_dsplus.prompts._words import (
     NARRATOR_HAN,
     NARRATOR_WORDS,
     NEGATION_HAN,
+    NEUTRAL,
     NOT_GRAVE,
     NOT_NEGATION,
     NOT_NEGATION_HAN,
     NOT_STRIKE_HAN,
     OTHER_HAN,
     OTHERS,
+    RECIPROCAL,
     REPORTED,
     SAYING,
     SKIP_HAN,
+    SOFT,
+    SPEECH,
     STRONG,
     SUPPORTED_BY,
+    VAGUE,
     VERBS_HAN,
     WEAK,
     WEAK_HAN,
@@ -50,12 +58,51 @@ _PARTS = re.compile(
     r"([,;:()\u2014]|\b(?:but|because|that|when|while|(?<!ran )(?<!run )(?<!went )after|before|since|as|if|who)\b)",
     re.IGNORECASE,
 )
+_COMMAS = re.compile(r"[,;:()\u2014\n]|[.!?](?=\s)")
+_NOT_DONE = re.compile(r"\b(?:did not|didn't|never (?:did|\w+ed))\b", re.IGNORECASE)
+_FREE = re.compile(r"\b(\w+)-free\b")
+_LEASH = re.compile(r"\boff (?:the|a|his|her|its|their) leash\b", re.IGNORECASE)
+_HE_OF_NARRATOR = re.compile(
+    r"(\bnarrator (?:\w+ly )?(?:says?|said|states?|stated|claims?|claimed|maintains?|denies|denied|insists?|adds?"
+    r"|believes?"
+    r"|argues?|asserts?"
+    r"|admits?|admitted|reports?|acknowledges?) (?:that )?)(?:he|she|they)\b",
+    re.IGNORECASE,
+)
+"""Either party may be meant: `the narrator says he left`."""
 _RELATIVE = re.compile(r"\b(?:whose|who|which|whom)\b", re.IGNORECASE)
 _SETTINGS = frozenset("when while after before since as if".split())  # noqa: SIM905
 """What such a clause tells is when something happened: told by the clause beside it."""
 
 
+_PHRASES = (
+    (re.compile(r"\btwo times\b", re.IGNORECASE), "twice"),
+    (re.compile(r"\bright away\b|\bat once\b|\bstraight away\b", re.IGNORECASE), "immediately"),
+    (re.compile(r"\b(?:make|made|making|give|gave) way\b", re.IGNORECASE), "step aside"),
+    (re.compile(r"\bshut ((?:the )?\w+) out\b", re.IGNORECASE), r"locked \1 out"),
+    (re.compile(r"\bgave ((?:\w+ ){1,3})a (push|shove|kick|punch|slap|call)\b", re.IGNORECASE), r"\2ed \1"),
+    (re.compile(r"\bin front of\b", re.IGNORECASE), "before"),
+    (
+        re.compile(
+            "(?:要求|要|让|叫)(?:我们?|他们?|她们?|对方|叙述者|[^，。；、要让叫的]{2,3})?赔偿?(?!礼)|索要赔偿|索赔"
+        ),
+        "索赔",
+    ),
+    (re.compile(r"\b(?:took|takes?|taking|grabbed) hold of\b", re.IGNORECASE), "grabbed"),
+    (re.compile("报了(?=[警案])"), "报"),
+)
+"""Turns of phrase that differ in words only, as one."""
+
+
+def _plain(text: str) -> str:
+    for pattern, words in _PHRASES:
+        text = pattern.sub(words, text)
+    return text
+
+
+_ENOUGH = 50
 _NO_GROUPS: frozenset[int] = frozenset()
+_NO_STEMS: frozenset[str] = frozenset()
 
 
 class Deed(NamedTuple):
@@ -68,6 +115,16 @@ class Deed(NamedTuple):
     text: str
     """The clause."""
 
+    @property
+    def denied(self) -> bool:
+        """Whether the clause denies it: `did not answer`."""
+        words = WORD.findall(NOT_NEGATION.sub(" ", self.text).casefold())
+        for i, word in enumerate(words):
+            if stem_of(word) == self.verb:
+                before = words[max(0, i - 4) : i]
+                return any(w in STRONG or w.endswith("n't") or stem_of(w) in WEAK for w in before)
+        return False
+
 
 class Reading:
     """One text, read once."""
@@ -75,8 +132,10 @@ class Reading:
     def __init__(
         self, text: str, names: tuple[str, ...] = (), acts: Mapping[str, tuple[str, ...]] | None = None
     ) -> None:
-        self.text = normalize(text)
+        self.text = _plain(normalize(text))
         self.lower = self.text.casefold()
+        self.told = " , ".join(c for c in _COMMAS.split(self.lower) if not BACKGROUND.search(c))
+        """The text without its clauses of opinion and general talk."""
         self.words = TOKEN.findall(self.lower)
         self.han = " ".join(re.findall(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+", self.text))
         self.han_set = frozenset(self.han)
@@ -103,8 +162,8 @@ class Reading:
             return word in self.all_words or word in self.lower
         return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", self.lower) is not None  # Smith-Jones, B2B
 
-    def supports(self, word: str, stem: str) -> bool:
-        """Whether a content word of the rewrite has support here."""
+    def supports(self, word: str, stem: str, *, loose: bool = True) -> bool:
+        """Whether a content word of the rewrite has support here; `loose`: by words that are no synonyms, too."""
         if stem in self.stems or word in self.all_words:
             return True
         kinds = KINDS_BY_STEM.get(stem)
@@ -116,6 +175,8 @@ class Reading:
         if stem.startswith(("un", "non")) and stem_of(stem.removeprefix("non").removeprefix("un")) in self.negated:
             return True
         if SYNONYMS.get(stem, _NO_GROUPS) & self.groups:
+            return True
+        if loose and not LOOSE.get(stem, _NO_STEMS).isdisjoint(self.stems):
             return True
         return any(related(stem, other) for other in self.stems)
 
@@ -134,23 +195,33 @@ class Reading:
         if HAN.search(deed.verb):
             known = sum(char in self.han_set for char in deed.words)
             named = deed.verb in self.han and deed.party in self.actors.get(deed.verb, ())
-            need = 0.6 if not named else 0.3 if len(deed.words) > 2 else 0.0
+            grave = any(deed.verb in words for words in ACTS_ZH.values())
+            need = 0.6 if not named else 0.3 if len(deed.words) > 2 and not grave else 0.0
             return known >= need * len(deed.words) and (bool(deed.words) or deed.verb in self.han)
+        if deed.verb in SPEECH and not deed.words:
+            return any(verb in SPEECH for verb in self.actors) or not SAYING.isdisjoint(self.all_words)
+        either = deed.party == "both" or deed.verb in RECIPROCAL
         said = any(
-            deed.party in who and (verb == deed.verb or _same(deed.verb, verb)) for verb, who in self.actors.items()
+            (either or deed.party in who) and (verb == deed.verb or _same(deed.verb, verb))
+            for verb, who in self.actors.items()
+        ) or any(
+            verb in CONVERSE.get(deed.verb, ()) and (either or who != {deed.party}) for verb, who in self.actors.items()
         )
         if not said and not any(verb == deed.verb or _same(deed.verb, verb) for verb in self.actors):
             said = self.supports(deed.verb, deed.verb)  # told, but not of whom: `it was paid back`
         if not deed.words:
             return said or self.supports(deed.verb, deed.verb)
-        known = sum(self.supports(word, word) for word in deed.words)
+        known = sum(self.supports(word, word, loose=False) for word in deed.words)
         if said:
-            return known >= 0.25 * len(deed.words)
-        return known >= 0.5 * len(deed.words) and (len(deed.words) > 1 or self.supports(deed.verb, deed.verb))
+            return known >= 0.25 * len(deed.words) or len(deed.words) == 1
+        return known >= 0.5 * len(deed.words) and (
+            len(deed.words) > 1 or deed.verb in VAGUE or self.supports(deed.verb, deed.verb)
+        )
 
     def _kinds(self, acts: Mapping[str, tuple[str, ...]]) -> None:
         kinds: dict[str, None] = {}
-        grave = frozenset(stem_of(w) for w in WORD.findall(NOT_GRAVE.sub(" ", _A_BIT.sub(" ", self.lower))))
+        grave = frozenset(stem_of(w) for w in WORD.findall(NOT_GRAVE.sub(" ", _A_BIT.sub(" ", self.told))))
+        grave |= {stem[2:] for stem in grave if stem.startswith("un")}
         for stem in sorted(grave):
             for kind in KINDS_BY_STEM.get(stem, ()):
                 kinds[kind] = None
@@ -167,22 +238,31 @@ class Reading:
         """Find negators, the words right after them (`heads`), words in their reach, and words stated outside."""
         self.negations = 0
         self.weak_negations = 0
+        self.past_negations = 0
+        self.unwilling: set[str] = set()
+        """Words after `will not` or `refused to`: nothing that happened is denied."""
         heads: set[str] = set()
         negated: set[str] = set()
         stated: set[str] = set()
         undone: set[str] = set()
-        for clause in clauses(NOT_NEGATION.sub(" ", self.text)):
+        around: set[str] = set()
+        plain = _LEASH.sub("without leash", _FREE.sub(r"no \1", NOT_NEGATION.sub(" ", self.text)))
+        for clause in clauses(plain):
             words = WORD.findall(clause.casefold())
             reach = 0
-            fresh = False
-            for word in words:
+            fresh = mild = False
+            before = self.negations + self.weak_negations
+            self.past_negations += bool(_NOT_DONE.search(clause))
+            talk = BACKGROUND.search(clause) is not None
+            for i, word in enumerate(words):
                 strong = word in STRONG or word.endswith("n't") or word == "n't"
                 weak = stem_of(word) in WEAK
                 if strong or weak:
-                    self.negations += strong
+                    self.negations += strong and not talk
                     self.weak_negations += weak
-                    reach, fresh = 5, True
+                    reach, fresh, mild = 5, True, weak and not strong
                     continue
+                self.weak_negations += stem_of(word) in SOFT
                 if word in FUNCTION and word not in MOVING:
                     continue
                 stem = stem_of(word)
@@ -190,34 +270,80 @@ class Reading:
                     undone.add(stem_of(word[2:]))
                 if reach:
                     negated.add(stem)
+                    if fresh and words[i - 1] == "no" and word.endswith(("ed", "en")):
+                        continue  # `no written contract` negates the contract
                     if fresh:
                         heads.add(stem)
+                        if mild:
+                            self.unwilling.add(stem)
+                        if not {"will", "would", "won't", "wouldn't"}.isdisjoint(words[max(0, i - 3) : i]):
+                            self.unwilling.add(stem)
                         fresh = False
                     reach -= 1
                 else:
                     stated.add(stem)
+            if self.negations + self.weak_negations > before or talk:
+                around.update(stem_of(w) for w in words)
+        self.denied: set[str] = set()
+        self.finished: set[str] = set()
+        self.done: set[str] = set()
+        """Chinese verbs that are denied, and that are stated."""
         for clause in clauses(NOT_NEGATION_HAN.sub("\u3000", self.han_clauses())):
             self.weak_negations += len(WEAK_HAN.findall(clause))
             places: list[int] = []
+            spoken_of: set[int] = set()
             for match in NEGATION_HAN.finditer(clause):
                 self.negations += 1
                 rest = clause[match.end() :]
                 skipped = SKIP_HAN.match(rest)
                 begin = match.end() + (skipped.end() if skipped else 0)
                 head = clause[begin : begin + 2]
+                self._deny(clause, begin, spoken_of)
                 if len(head) == 2 and all(HAN.match(c) for c in head):
                     heads.add(head)
                     negated.add(head)
                 places.append(match.end())
-            places.extend(m.end() for m in WEAK_HAN.finditer(clause))
+            for match in WEAK_HAN.finditer(clause):
+                places.append(match.end())
+                self._deny(clause, match.end(), spoken_of)
+            self.finished |= {
+                m.group() for m in VERBS_HAN.finditer(clause)
+                if m.start() not in spoken_of and "了" in clause[m.end() : m.end() + 2]
+            }  # fmt: skip
+            self.done |= {m.group() for m in VERBS_HAN.finditer(clause) if m.start() not in spoken_of}
             for i in range(len(clause) - 1):
                 pair = clause[i : i + 2]
                 if all(HAN.match(c) for c in pair):
                     (negated if any(0 <= i - p <= 4 for p in places) else stated).add(pair)
         self.heads, self.stated = frozenset(heads), frozenset(stated)
         self.negated = frozenset(negated | undone)
+        self.around = frozenset(negated | undone | around)
+        """Words of clauses that negate something."""
         self.undone = frozenset(undone)
         """Of words such as `unpaid`: what comes after `un`."""
+
+    def _deny(self, clause: str, begin: int, spoken_of: set[int]) -> None:
+        """Note the Chinese verb that a negation just before `begin` denies."""
+        verb = VERBS_HAN.search(clause, begin, begin + 3)
+        if verb:
+            self.denied.add(verb.group())
+            spoken_of.add(verb.start())
+
+    def flips(self, other: Reading) -> list[str]:
+        """Verbs of what a party did not do here and did there, of about the same."""
+        theirs: dict[tuple[str, str], list[Deed]] = {}
+        for deed in other.deeds:
+            same = theirs.setdefault((deed.party, deed.verb), [])
+            if len(same) < _ENOUGH:
+                same.append(deed)
+        found = []
+        for deed in self.deeds:
+            if (deed.party, deed.verb) not in theirs or HAN.search(deed.verb) or not deed.denied:
+                continue
+            same = [d for d in theirs[deed.party, deed.verb] if 2 * len(d.words & deed.words) >= len(deed.words)]
+            if same and not any(d.denied for d in same):
+                found.append(deed.verb)
+        return found
 
     def han_clauses(self) -> str:
         """The text without its words in alphabets, so that only Chinese is read in it."""
@@ -228,10 +354,13 @@ class Reading:
         actors: dict[str, set[str]] = {}
         self.narrator = bool(re.search(r"\bnarrators?\b", self.lower)) or "叙述者" in self.han or "叙述人" in self.han
         quoted = re.sub(r'"[^"]*"|「[^」]*」', " ", self.text)
+        quoted = _HE_OF_NARRATOR.sub(r"\1eitherparty", quoted)
         self.first_person = bool(re.search(r"\b(?:I|I'm|I've|I'd|I'll|my|me|we|our)\b", quoted)) or "我" in quoted
         people = {w for name in self.names for w in name}
         self.deeds: list[Deed] = []
         """What the parties do, but for what they only feel, think or say."""
+        self.unowned: list[Deed] = []
+        """What is told in the passive voice, without saying by whom."""
         self.claimed: set[str] = set()
         self.asserted: set[str] = set()
         """Verbs in the past of what somebody only says that happened, and of what the text itself says."""
@@ -241,12 +370,26 @@ class Reading:
                 if _PARTS.fullmatch(part):
                     opening = part.casefold()
                     continue
-                found, last = _scan(part.casefold(), people, actors, actor if opening == "," else None)
-                actor = None if not found or _RELATIVE.search(part) else last
+                found, last = _scan(
+                    part.casefold(),
+                    people,
+                    actors,
+                    actor if opening == "," else None,
+                    reported=opening == "that" and said,
+                )
+                aside = not found and len(part.split()) <= 7 and actor != "narrator"  # `Bruno, not on a leash, ran`
+                actor = last if (found or aside) and not _RELATIVE.search(part) else None
                 reported = opening == "that" and said
-                for _, verb, spoken in found:
+                for who, verb, spoken in found:
+                    if not who:
+                        continue
                     (self.claimed if spoken or reported else self.asserted).add(verb)
-                if found and opening not in _SETTINGS:
+                acts = [(who, verb) for who, verb, _ in found]
+                found = [f for f in found if f[0]]
+                for who, verb in acts:
+                    if not who:
+                        self._add_deeds(part, [("both", verb)], self.unowned)
+                if found and opening not in _SETTINGS and not BACKGROUND.search(part):
                     self._add_deeds(part, [(party, verb) for party, verb, _ in found])
                 said = not SAYING.isdisjoint(WORD.findall(part.casefold()))
                 opening = ""
@@ -255,21 +398,30 @@ class Reading:
                 done, subject = _scan_han(part, people, actors, subject)
                 for party, verb in done:
                     if not MENTAL_HAN.search(part):
-                        rest = set(HAN.findall(part)) - FUNCTION_HAN - set(verb)
+                        rest = set(HAN.findall(NARRATOR_HAN.sub("", part))) - FUNCTION_HAN - set(verb)
                         self.deeds.append(Deed(party, verb, frozenset(rest), part.strip()))
         self.actors = {act: frozenset(who) for act, who in actors.items()}
 
-    def _add_deeds(self, clause: str, found: list[tuple[str, str]]) -> None:
+    def _add_deeds(self, clause: str, found: list[tuple[str, str]], into: list[Deed] | None = None) -> None:
+        named = {w for name in self.names for w in name} | TITLES
         words = [w.removesuffix("'s") for w in WORD.findall(clause.casefold())]
-        stems = {
-            stem_of(w) for w in words
-            if w not in FUNCTION and w not in NOT_CONTENT and w not in OTHERS and w not in NARRATOR_WORDS and len(w) > 1
-            and not w.endswith(("n't", "ly"))
-        }  # fmt: skip
+        if not HABITS.isdisjoint(words):
+            return
         verbs = {verb for _, verb in found}
+        owned: dict[str, set[str]] = {verb: set() for verb in verbs}
+        current = found[0][1]
+        for w in words:
+            if stem_of(w) in verbs:
+                current = stem_of(w)
+                continue
+            if (
+                w not in FUNCTION and w not in NOT_CONTENT and w not in OTHERS and len(w) > 1
+                and w not in NARRATOR_WORDS and w not in named and w not in NEUTRAL and not w.endswith(("n't", "ly"))
+            ):  # fmt: skip
+                owned[current].add(stem_of(w))
         for party, verb in found:
             if verb not in MENTAL:
-                self.deeds.append(Deed(party, verb, frozenset(stems - verbs), clause.strip()))
+                (self.deeds if into is None else into).append(Deed(party, verb, frozenset(owned[verb]), clause.strip()))
 
 
 def _same(verb: str, other: str) -> bool:
@@ -281,7 +433,12 @@ def _same(verb: str, other: str) -> bool:
 
 
 def _scan(
-    clause: str, people: set[str], actors: dict[str, set[str]], subject: str | None = None
+    clause: str,
+    people: set[str],
+    actors: dict[str, set[str]],
+    subject: str | None = None,
+    *,
+    reported: bool = False,
 ) -> tuple[list[tuple[str, str, bool]], str | None]:
     """Read one English clause: a subject and its verbs; in the passive voice, who stands after `by`.
 
@@ -310,11 +467,15 @@ def _scan(
             continue
         spoken = spoken or word in SAYING
         before = words[i - 1] if i else ""
-        if before in _BE and (word.endswith(("ed", "en")) or word in IRREGULAR or word in _UNCHANGED):
+        if (before in _BE or words[i + 1 : i + 2] == ["by"]) and (
+            word.endswith(("ed", "en")) or word in IRREGULAR or word in _UNCHANGED
+        ):
             doer = _agent(words, i, people)
             if doer is not None:
                 actors.setdefault(stem_of(word), set()).add(doer)
                 found.append((doer, stem_of(word), spoken))
+            else:
+                found.append(("", stem_of(word), spoken))
             want = False
             continue
         party = _party(word, before, people)
@@ -322,7 +483,9 @@ def _scan(
             who, want = party, True
         elif word == "and":
             want = who is not None
-        elif want and _is_state(words, i):
+            if want and acted and reported:
+                who = "both"  # `I said that he lied and left`: either may have left
+        elif want and (_is_state(words, i) or (i and (word in _DETERMINERS or word in NOT_CONTENT))):
             want = False
         elif (
             want
@@ -331,7 +494,9 @@ def _scan(
             and word not in _ADVERBS
             and not word.endswith(("n't", "ly"))
         ):
-            actors.setdefault(stem_of(word), set()).add(who or "other")
+            actors.setdefault(stem_of(word), set()).update(
+                ("narrator", "other") if who == "both" else (who or "other",)
+            )
             if _is_past(words, i):
                 found.append((who or "other", stem_of(word), spoken))
             want, acted = False, True
@@ -349,6 +514,8 @@ def _is_state(words: list[str], i: int) -> bool:
     """Whether a form of be, have or tell is the clause's whole verb: `was angry`, `had a permit`, `told the guests`."""
     word = words[i]
     after = words[i + 1 : i + 4]
+    if word in {"have", "has", "had"} and after[:1] == ["no"]:
+        return True
     while after and (after[0] in STRONG or after[0] in _ADVERBS or after[0].endswith("ly")):
         after = after[1:]
     following = after[0] if after else ""
@@ -374,7 +541,7 @@ _DETERMINERS = frozenset({"the", "a", "an", "my", "our", "his", "her", "their", 
 
 def _is_subject(words: list[str], i: int, *, acted: bool) -> bool:
     """`he` always is; a noun is before the clause's first verb, or right after `and`, and not after a preposition."""
-    if words[i].partition("'")[0] in {"i", "we", "he", "she", "they"}:
+    if words[i].partition("'")[0] in {"i", "we", "he", "she", "they", "eitherparty"}:
         return True
     while i and (words[i - 1] in _DETERMINERS or words[i - 1] in TITLES):
         i -= 1
@@ -383,6 +550,8 @@ def _is_subject(words: list[str], i: int, *, acted: bool) -> bool:
 
 
 def _party(word: str, before: str, people: set[str]) -> str | None:
+    if word == "eitherparty":
+        return "both"
     if word in NARRATOR_WORDS or word.startswith(("i'", "we'")):
         return "narrator"
     if word in OTHERS or word in people or word.startswith(("he'", "she'", "they'")):
@@ -429,6 +598,9 @@ def _scan_han(
     goes_on = _GOES_ON_HAN.match(clause.strip()) or VERBS_HAN.match(clause.strip())
     for match in VERBS_HAN.finditer(clause):
         before = [s for s in spots if s[1] <= match.start()]
+        said = max(clause.rfind(word, 0, match.start()) for word in ("说", "称", "表示", "回答是"))
+        if said >= 0 and any(s[0] > said for s in before):
+            before = [s for s in before if s[0] > said]
         passive = clause.rfind("被", 0, match.start())
         if passive >= 0:
             before = [s for s in before if s[0] > passive]

@@ -42,6 +42,8 @@ NEUTRAL = frozenset(
     deny denies denied admit admits admitted acknowledge acknowledges acknowledged refuse refuses refused fail fails
     failed agree agrees agreed question questioned ask asks asked summary fact facts both two's respectively
     demand demands demanded request requests requested urge urged
+    face faces faced facing number numbers detail details remaining various
+    whereupon wherefore view consequently accordingly
     subsequently afterwards meanwhile eventually finally initially then earlier previously prior time day date
     """.split()  # noqa: SIM905
 )
@@ -83,25 +85,38 @@ IRREGULAR = {
 }  # fmt: skip
 
 
+_WHOLE = frozenset("letter shower tower number reply family apply supply rely only".split())  # noqa: SIM905
+"""Words that end like an inflection, and are none."""
+
+
 @lru_cache(maxsize=20_000)
 def stem_of(word: str) -> str:
     """Strip English inflection, crudely: `placed`, `placing`, `places` -> `plac`."""
     word = word.removesuffix("'s").removesuffix("'")
     word = IRREGULAR.get(word, word)
-    if len(word) <= 3:
+    if len(word) <= 3 or word in _WHOLE:
         return word
     if word.endswith(("ies", "ied")):
+        if word[:-3] + "y" in _WHOLE:
+            return word[:-3] + "y"
         return word[:-3] + "i" if len(word) > 4 else word[:-1].removesuffix("e")
-    for suffix in ("ingly", "edly", "ing", "ed", "ly", "es", "s", "er", "e"):
+    for suffix in ("ingly", "edly", "ing", "ed", "ly", "es", "s", "e"):
         if word.endswith(suffix) and len(word) - len(suffix) >= 3:
             if suffix == "s" and word.endswith("ss"):
                 continue
             if suffix == "es" and not re.search(r"(?:s|x|z|ch|sh|[^aeiou]o|[cgvd])es$", word):
                 continue
             word = word.removesuffix(suffix)
-            if suffix in {"ing", "ed", "er"} and len(word) > 3 and word[-1] == word[-2] and word[-1] not in "sl":
+            if word in _WHOLE:
+                return word
+            if suffix in {"ing", "ed"} and len(word) > 3 and word[-1] == word[-2] and word[-1] not in "sl":
                 word = word[:-1]
             break
+    if word.endswith("er") and len(word) > 4:  # `answered`, `drivers` as `answer`, `driver`
+        word = word[:-2]
+        word = word[:-1] if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "sl" else word
+    if word.endswith("ll") and len(word) > 5:  # `cancelled`, `canceled`
+        word = word[:-1]
     if len(word) > 3 and word.endswith("e"):
         word = word[:-1]
     return word[:-1] + "i" if len(word) > 3 and word.endswith("y") else word
@@ -144,40 +159,67 @@ ACTS_ZH: dict[str, str] = {
     "steal": "偷 盗",
     "throw": "扔在 扔过 扔向 扔了 扔进 丢在 丢进 倒在",
     "deceive": "撒谎 欺骗 骗 伪造 隐瞒",
-    "block": "堵 挡住",
+    "block": "堵 挡住 拦住 拦下",
     "burn": "烧了 烧毁 烧坏 放火",
     "injure": "受伤 打伤 流血 骨折",
 }
 
 STRONG = frozenset("not no never none nobody nothing neither nor nowhere cannot without".split())  # noqa: SIM905
-WEAK = frozenset(stem_of(w) for w in "refuse deny fail lack unable decline instead reject avoid omit absent".split())  # noqa: SIM905
+WEAK = frozenset(
+    stem_of(w)
+    for w in "refuse deny fail lack unable decline instead reject avoid omit absent forget".split()  # noqa: SIM905
+)
+SOFT = frozenset(
+    stem_of(w)
+    for w in """ignore miss forbid dispute disagree contest remain stop cease exclude unable lose close shut block
+    prevent deactivate hold retract""".split()  # noqa: SIM905
+)
+"""Stems of words that may stand for a negation, but deny nothing that follows."""
 MOVING = frozenset(
-    """go goes went gone going come comes came coming take takes took taken make makes made put keep
+    """let lets go goes went gone going come comes came coming take takes took taken make makes made put keep
     kept""".split()  # noqa: SIM905
 )
 """Function words elsewhere, but `did not come` negates something."""
 NOT_NEGATION = re.compile(
-    r"\bnot only\b|\bnot just\b|\bno doubt\b|\bno matter\b|\bno one else's\b|\bNo\.(?=\s*\d)", re.IGNORECASE
+    r"\bdeclin\w+ (?:by|from|to \d)"
+    r"|\bnot only\b|\bnot just\b|\bno doubt\b|\bno matter\b|\bno one else's\b|\bNo\.(?=\s*\d)",
+    re.IGNORECASE,
 )
 NOT_NEGATION_HAN = re.compile(
     "不过|不仅|不但|不管|不论|不断|不久|差不多|对不起|不好意思|不小心|不料|不少|忍不住|要不是|要不|不得不|不禁|不由|不止|不满|不同"
+    "|参差不齐|不下去|受不了|不可理喻|不要脸|不平衡|不爽|不高兴|不甘心|想不通|气不过|没办法|没天理|不讲理|毫不|从不缺斤少两"
     "|非常|非得|无论|无非|未来|特别|别人|别的|分别|区别|个别|没完没了|没想到|不由得|了不起|不一会儿?|不时"
 )
 NEGATION_HAN = re.compile("没有|没|不|未|无|别|勿")
-WEAK_HAN = re.compile("拒绝|否认|拒不|缺乏|并非")
+WEAK_HAN = re.compile("拒绝|否认|拒不|拒(?=付|还|交|赔)|缺乏|并非")
 SKIP_HAN = re.compile(
     "^(?:能|会|肯|敢|想|愿意?|要|得|给|有|是|再|曾经?|应该?|让|把|被|我|他|她|任何|及时|按时|好好|完全|经|在)+"
 )
 
 SAYING = frozenset(
-    """say says said saying claim claims claimed state states stated tell tells told allege alleges alleged assert
+    """claiming stating telling alleging asserting insisting arguing admitting writing accusing citing cite cites cited
+    inform informs informed informing report reports reported reporting announce announces announced announcing
+    replied reply replies answered answers complain complains complained
+    say says said saying claim claims claimed state states stated tell tells told allege alleges alleged assert
     asserts asserted insist insists insisted argue argues argued admit admits admitted write writes wrote accuse
     accuses accused according maintain maintains maintained""".split()  # noqa: SIM905
 )
-RECIPROCAL = frozenset("meet argu quarrel talk marri agre shak disput fight".split())  # noqa: SIM905
+RECIPROCAL = frozenset("meet argu quarrel talk marri agre agr shak disput fight".split())  # noqa: SIM905
 """Stems of what two do together: no party does it alone."""
-VAGUE = frozenset("leav com go giv hav tak mak".split())  # noqa: SIM905
+VAGUE = frozenset("leav com go giv hav tak mak put".split())  # noqa: SIM905
 """Stems of verbs that say little without their object."""
+CONVERSE: dict[str, tuple[str, ...]] = {
+    "sell": ("buy", "purchas"), "buy": ("sell",), "purchas": ("sell",), "lend": ("borrow",), "loan": ("borrow",),
+    "borrow": ("lend", "loan"), "giv": ("receiv", "get"), "receiv": ("giv", "send", "pay"), "pay": ("receiv",),
+}  # fmt: skip
+"""Stems of verbs that tell the same deal from its other side."""
+SPEECH = frozenset(
+    stem_of(w)
+    for w in """answer reply respond say tell shout yell scream announce explain inform state claim write
+    complain""".split()  # noqa: SIM905
+)
+"""Stems of verbs that only bring on somebody's words: `said` may stand for `answered`."""
+HABITS = frozenset("always often usually".split())  # noqa: SIM905
 NARRATOR_WORDS = frozenset({"i", "we", "narrator"})
 OTHERS = frozenset(
     """he she they neighbor neighbour landlord landlady tenant seller buyer driver owner man woman colleague
@@ -247,11 +289,12 @@ NOT_GRAVE = re.compile(
     r"\b(?:thr[eo]w|throws|thrown|throwing)(?: (?:both|all|of|us|me|him|her|them)){1,4} out\b"
     r"|\bruin\w* (?:the|my|our|his|her|their) (?:day|evening|night|mood)\b"
     r"|\b(?:broke|broken|breaks?|breaking) (?:up|down|off|even|the news|the silence)\b"
+    r"|\b(?:kick\w*|hit|hits|throw\w*|threw|toss\w*) (?:\w+ ){1,2}(?:foot|basket|tennis )?ball\b"
     r"|\bcut (?:off|short|back|down on)\b"
 )
 """Of the words for grave acts, phrases that tell of none."""
 NOT_STRIKE_HAN = re.compile(
-    "打(?:了|过)?[^，。打]{0,4}(?:电话|球|工|车|招呼|字|折)|打(?:得|开|算|扫|印|听|扰|包|断|碎|电|篮|排|羽|乒)"
+    "打(?:了|过)?[^，。打]{0,4}(?:电话|球|工|车|招呼|字|折)|打(?:了|过)?[^，。打]{0,3}(?:差评|好评|分|赌)|打(?:得|开|算|扫|印|听|扰|包|断|碎|电|篮|排|羽|乒)"
 )
 """Of `打`, where nobody is struck."""
 
@@ -260,7 +303,7 @@ MENTAL = frozenset(
     for w in """think believe feel know love like hate care regret hope wish want need own mean expect understand
     remember forget see hear notice look watch enjoy admire prefer seem live lives have mind trust deserve swear suppose
     guess doubt wonder consider imagine dream suffer cry weep bother worry dislike stand sit rest grow turn
-    retire""".split()  # noqa: SIM905
+    retire assume presume suspect""".split()  # noqa: SIM905
 )
 """Verbs of what somebody feels, is or knows: leaving such a sentence out loses no act."""
 MENTAL_HAN = re.compile(
@@ -268,8 +311,10 @@ MENTAL_HAN = re.compile(
 )
 
 VERBS_HAN = re.compile(
-    "打(?!得)|骂|推|踢|踹|撞|砸|偷|放|扔|丢|拿|付|还钱|还款|归还|借|欠|赔|签|修|卖|买|搬|停|咬|摔|抢|骗|威胁|弄坏|砍|剪|锯|堵|挡|吵|揍|拉|拆|换|花|敲|钻"
+    "索赔|回(?!家|去|来|到)|删|打(?!得|电|车|球|工)|骂|推|踢|踹|撞|砸|偷|放|扔|丢|拿|付|还钱|还款|归还|借|欠|赔|签|修|卖|买|搬|停|咬|摔|抢|骗|威胁|弄坏|砍|剪|锯|堵|挡|吵|揍|拉|拆|换|花|敲|钻"
     "|写|同意|答应|承认|报警|报了警|租|扣|泼|撕|踩|拍|割|烧|锁|掀|贴|关|送|取|追|扯|抓|揪|捡|藏|寄|交|退|跑|冲|闯|爬|喊"
 )
 NARRATOR_HAN = re.compile("我们?|叙述者|叙述人|陈述人|本人")
-OTHER_HAN = re.compile("他们?|她们?|对方|另一方|邻居|房东|租客|卖家|买家|司机|车主|老板|同事|师傅|业主")
+OTHER_HAN = re.compile(
+    "妻子|老婆|丈夫|老公|儿子|女儿|摊主|店主|店家|商家|保安|顾客|他们?|她们?|对方|另一方|邻居|房东|租客|卖家|买家|司机|车主|老板|同事|师傅|业主"
+)

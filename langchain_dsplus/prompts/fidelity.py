@@ -14,6 +14,19 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
+from langchain_dsplus.prompts._gravity import (
+    EITHER_WAY,
+    LIGHT_VERBS,
+    MILD,
+    MOTION,
+    alike,
+    invented,
+    is_invented,
+    is_loaded,
+    is_minor,
+    paired,
+    strange_deeds,
+)
 from langchain_dsplus.prompts._markup import count_instructions
 from langchain_dsplus.prompts._reading import Deed, Reading, copied_share
 from langchain_dsplus.prompts._sentences import HAN
@@ -29,6 +42,9 @@ from langchain_dsplus.prompts._words import (
     stem_of,
 )
 from langchain_dsplus.prompts.entailment import as_entailment
+
+_MOST_UNSUPPORTED = 0.3
+_MINOR_SHARE = 0.25
 
 _AT_MOST = 20
 """Spans listed in a result; the count in the reason is the full one."""
@@ -84,10 +100,18 @@ class Fidelity(BaseModel):
     - `party_swapped`: what only the narrator (`I`, `we`) does in the source is not done only by somebody else in the
       rewrite, or the other way round. `party_mixed`: the rewrite does not speak of `I` and of the narrator at once.
     - `claim_as_fact`: what the source only tells as somebody's words (`he says that ...`) the rewrite does not state.
-    - `unsupported`: content words of the rewrite whose stem is nowhere in the source, nor a common synonym, as a share
-      of all its content words, are at most `max_unsupported`. Neutral words (`claims`, `party`, ...) are free.
+    - `unsupported`: content words of the rewrite whose stem is nowhere in the source, nor a word that may stand for
+      it, as a share of all its content words, are at most `max_unsupported`. Neutral words (`claims`, `party`, ...) are
+      free. Never free are grave acts, words that color, excuse or accuse (`drunk`, `deliberately`), a clause made
+      mostly of unknown words, and an act that the source has in no form.
     - `verdict`: the rewrite does not decide who is at fault, unless it reports that somebody says so.
     - `instruction`: the rewrite holds no order to a model, no role and no mark of a chat template.
+
+    Presets. Numbers, names, negations, roles, verdicts, instructions, grave acts lost or added, and claims told as
+    facts refuse always. `balanced` forgives the rest where it is little: acts of no weight (`walked`, `asked`) that are
+    not told, up to a quarter of all acts; an act told by another verb of the same party with a word in common; three
+    tenths of the words new. `strict` forgives nothing of that and refuses most honest paraphrases; it is for those to
+    whom a lost detail costs more than the tokens.
 
     With an `encoder`, a word without support is forgiven where it is near to a word of the source and keeps its
     sentence near to the source (never a grave act, never an opposite); a lost act is forgiven where a clause of the
@@ -104,7 +128,9 @@ class Fidelity(BaseModel):
         max_ratio: Longest rewrite, as a multiple of the source.
         min_ratio: Shortest rewrite, as a multiple of the source.
         max_verbatim: Largest share of copied eight-word runs; None switches the rule off (extractive summaries copy).
-        max_unsupported: Largest share of content words without support. The default allows none.
+        preset: `balanced` or `strict`.
+        max_unsupported: Largest share of content words without support; None is 0.3, and 0 if strict. At 1 the rule is
+            off.
         must_keep: The kinds of spans that must be kept.
         parties: Whether the rules about parties apply. They read the first person as the narrator.
         names: More names to watch for, such as Chinese ones.
@@ -134,7 +160,8 @@ class Fidelity(BaseModel):
     max_ratio: float = Field(default=1.2, gt=0)
     min_ratio: float = Field(default=0.08, ge=0)
     max_verbatim: float | None = Field(default=0.8, ge=0, le=1)
-    max_unsupported: float = Field(default=0.0, ge=0, le=1)
+    preset: Literal["balanced", "strict"] = "balanced"
+    max_unsupported: float | None = Field(default=None, ge=0, le=1)
     must_keep: frozenset[Literal["numbers", "names", "negations", "acts"]] = frozenset(
         {"numbers", "names", "negations", "acts"}
     )
@@ -186,7 +213,9 @@ class Fidelity(BaseModel):
         self._names(old, new, reasons, missing, added)
         self._negations(old, new, reasons, missing, added)
         if "acts" in self.must_keep:
-            gone = [kind for kind in old.kinds if kind not in new.kinds]
+            gone = [
+                kind for kind in old.kinds if kind not in new.kinds and (self.preset == "strict" or kind not in MILD)
+            ]
             if gone:
                 reasons.append(f"act_missing: {len(gone)} of {len(old.kinds)} kinds of grave acts are lost")
                 missing.extend(gone)
@@ -276,19 +305,24 @@ class Fidelity(BaseModel):
     def _negations(self, old: Reading, new: Reading, reasons: list[str], missing: list[str], added: list[str]) -> None:
         if "negations" not in self.must_keep:
             return
-        lost = sorted((old.heads - old.stated) & (new.stated - new.negated))
-        more = sorted((old.stated - old.negated) & (new.heads - new.stated))
+        lost = sorted((old.heads - old.stated - LIGHT_VERBS) & (new.stated - new.around))
+        lost += [verb for verb in old.flips(new) if verb not in lost]
+        lost += sorted((old.denied - old.done) & (new.done - new.denied))
+        lost += sorted((old.denied & new.finished) - old.finished - new.denied - set(lost))
+        more = sorted((old.stated - old.around) & (new.heads - new.stated - new.unwilling))
         if lost:
             reasons.append(f"negation_missing: {len(lost)} negated words are stated without their negation")
-        elif old.negations and not (new.negations or new.weak_negations or old.negated & new.undone):
+        elif (old.negations if self.preset == "strict" or old.han else old.past_negations) and not (
+            new.negations or new.weak_negations or old.negated & new.undone
+        ):
             reasons.append(f"negation_missing: the source negates {old.negations} times, the rewrite never")
         if more:
             reasons.append(f"negation_added: {len(more)} words are negated that the source states")
         missing.extend(f"not {w}" for w in lost)
         added.extend(f"not {w}" for w in more)
 
-    @staticmethod
     def _deeds(
+        self,
         old: Reading,
         new: Reading,
         judge: EntailmentJudge | EncoderJudge | None,
@@ -296,20 +330,29 @@ class Fidelity(BaseModel):
         missing: list[str],
     ) -> None:
         lost = lost_deeds(old, new)
+        if self.preset == "balanced" and lost:
+            lost, _ = paired(lost, strange_deeds(old, new), bare=True)
         if lost and judge is not None:
             told = judge.told([deed.text for deed in lost])
             lost = [deed for deed in lost if deed.text not in told]
+        if self.preset == "balanced" and len(lost) <= max(1, _MINOR_SHARE * len(old.deeds)):
+            lost = [deed for deed in lost if not is_minor(deed, new)]
         if lost:
             reasons.append(f"act_missing: {len(lost)} of {len(old.deeds)} acts of the parties are lost")
             missing.extend(dict.fromkeys(deed.verb for deed in lost))
 
-    @staticmethod
-    def _parties(old: Reading, new: Reading, reasons: list[str], missing: list[str]) -> None:
+    def _parties(self, old: Reading, new: Reading, reasons: list[str], missing: list[str]) -> None:
         did, does = _by_family(old), _by_family(new)
         swapped = [
             act
             for act, who in did.items()
-            if act not in RECIPROCAL and len(who) == 1 and len(does.get(act, ())) == 1 and does[act] != who
+            if act not in RECIPROCAL
+            and (act in GRAVE or alike(act, old, new, half=act in MOTION))
+            and act not in VAGUE
+            and act not in EITHER_WAY
+            and len(who) == 1
+            and len(does.get(act, ())) == 1
+            and does[act] != who
         ]
         for act, who in did.items():  # both struck: neither blow may go
             if act in KINDS and len(who) == 2 and len(does.get(act, ())) == 1:
@@ -324,9 +367,12 @@ class Fidelity(BaseModel):
         if new.first_person and new.narrator:
             reasons.append("party_mixed: the rewrite speaks of `I` and of the narrator")
         for party in ("narrator", "other"):
+            acts = [deed for deed in old.deeds if deed.party == party]
             acted = any(party in who for who in old.actors.values())
-            acts = any(party in who for who in new.actors.values())
-            if acted and not acts:
+            told = any(party in who for who in new.actors.values()) or (
+                self.preset == "balanced" and 2 * sum(new.tells(deed) for deed in acts) > len(acts)
+            )
+            if acted and not told:
                 reasons.append(
                     f"party_missing: the acts of the {party if party == 'narrator' else 'other party'} are lost"
                 )
@@ -363,18 +409,38 @@ class Fidelity(BaseModel):
             else:
                 total += 1
                 run += char
-        if strange and judge is not None:
+        if self.max_unsupported == 1.0:
+            hard, limit = set(), 1.0
+        elif self.preset == "balanced":
+            hard = {w for w in strange if is_loaded(w) and f"no {w}" not in new.lower} | set(
+                invented(old, new, set(strange))
+            )
+            _, extra = paired(lost_deeds(old, new), strange_deeds(old, new))
+            hard |= {deed.verb for deed in extra if is_invented(deed, old)}
+            limit = _MOST_UNSUPPORTED if self.max_unsupported is None else self.max_unsupported
+        else:
+            hard, limit = set(), self.max_unsupported or 0.0
+        if strange and judge is not None and (hard or sum(map(_weight, strange)) > limit * total):
             forgiven = judge.forgiven_words(strange, old.content)
             strange = [w for w in strange if w not in forgiven]
-        unknown = sum(len(w) if HAN.match(w) else 1 for w in strange)
-        if unknown and unknown / total > self.max_unsupported:
+            hard = {w for w in hard if w not in forgiven} if self.nli is not None else hard
+        unknown = sum(map(_weight, strange))
+        if hard:
+            reasons.append(f"unsupported: {len(hard)} words tell of something that is not in the source")
+            added.extend(w for w in sorted(hard) if w not in added)
+        elif unknown and unknown / total > limit:
             reasons.append(
                 f"unsupported: {unknown} of {total} content words have no support in the source "
-                f"({unknown / total:.2f}, at most {self.max_unsupported:g})"
+                f"({unknown / total:.2f}, at most {limit:g})"
             )
             added.extend(dict.fromkeys(w for w in strange if w not in added))
 
 
+def _weight(word: str) -> int:
+    return len(word) if HAN.match(word) else 1
+
+
+GRAVE = frozenset(kind for kinds in KINDS_BY_STEM.values() for kind in kinds) - MILD
 KINDS = frozenset(kind for kinds in KINDS_BY_STEM.values() for kind in kinds)
 
 

@@ -130,7 +130,8 @@ class PromptTransfer(RunnableSerializable[dict[str, Any], dict[str, Any]]):
         input_key: Where the text is.
         output_key: Where the text for the large model goes. May be the same.
         record_key: Where the `TransferRecord` goes; None leaves it out.
-        fidelity: The check: `Fidelity` settings, or a callable from source and rewrite to a `FidelityResult` or a bool,
+        fidelity: The check: `Fidelity` settings, the name of a preset of it (`balanced`, `strict`), or a callable
+            from source and rewrite to a `FidelityResult` or a bool,
             called for each chunk. None is `Fidelity()`. For an extractive model, copying is no fault.
         on_unfaithful: What goes on instead of a rewrite that failed the check: the `original`, `both` (rewrite and
             original, marked), or `raise` an `UnfaithfulRewriteError`.
@@ -197,6 +198,8 @@ class PromptTransfer(RunnableSerializable[dict[str, Any], dict[str, Any]]):
         fidelity = kwargs.pop("fidelity", None)
         if fidelity is None:
             fidelity = Fidelity()
+        elif isinstance(fidelity, str):
+            fidelity = Fidelity(preset=fidelity)
         elif not callable(fidelity):
             msg = f"`fidelity` must be `Fidelity` settings or a callable, not {type(fidelity).__name__}"
             raise TypeError(msg)

@@ -111,6 +111,9 @@ def write_report(path: str | Path, outcomes: Outcomes, certificate: Certificate 
         write_report("report.html", outcomes, certificate)
         ```
     """
+    if not isinstance(path, (str, Path)):
+        msg = f"`path` must be a str or Path, not {type(path).__name__}: write_report(path, outcomes, certificate)"
+        raise TypeError(msg)
     page = render_report(outcomes, certificate, **kwargs)
     target = Path(path)
     target.write_text(page, encoding="utf-8", newline="\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     Bools: TypeAlias = NDArray[np.bool_]
     Numbers: TypeAlias = NDArray[np.int64]
+
+logger = logging.getLogger(__name__)
 
 _OVERALL = ""
 
@@ -96,6 +99,7 @@ def certify(
     """
     _check(max_loss, level, steps, error_cost, unit)
     _fair(outcomes)
+    _in_labels(outcomes)
     earlier = _earlier(outcomes)
     alpha = (1.0 - level) / 2.0**earlier
     found = differences(outcomes, never_local=never_local, prompt=prompt)
@@ -196,6 +200,24 @@ def _fair(outcomes: Outcomes) -> None:
             "the router's decision, so they are no fair sample. Certify on shadow rows: `from_traces` without `live`"
         )
         raise ValueError(msg)
+
+
+def _in_labels(outcomes: Outcomes) -> None:
+    """Refuse a table whose large model does not speak in labels: its every answer would count as wrong."""
+    if "large" not in outcomes or not outcomes.about.get("labels") or "large_ok" in outcomes:
+        return
+    answered = np.fromiter((value is not None for value in outcomes["large"]), dtype=bool, count=len(outcomes))
+    other = int((answered & ~outcomes.valid("large")).sum())
+    if not answered.any() or other < 0.01 * answered.sum():
+        return
+    msg = (
+        f"{other:,} of {int(answered.sum()):,} answers of the large model are none of the labels in "
+        "`outcomes.about['labels']`, and so count as wrong. End the chain with `LabelParser(labels)`, or pass "
+        "`to_label=` where the table is made"
+    )
+    if other > 0.5 * answered.sum():
+        raise ValueError(msg)
+    logger.warning("%s", msg)
 
 
 def _earlier(outcomes: Outcomes) -> int:

@@ -292,7 +292,8 @@ def test_settings():
     assert "act_missing" in codes("He trespassed. I left.", "He came. The narrator left.", acts=acts)
     assert "act_missing" not in codes("He trespassed. I left.", "He was trespassing; the narrator left.", acts=acts)
     young = GOOD.replace("Tomas Berg parked", "Tomas Berg, a young man, parked")
-    assert codes(SOURCE, young, max_unsupported=0.2) == set()
+    assert codes(SOURCE, young, max_unsupported=0.2) == {"unsupported"}  # of a person: never soft
+    assert codes(SOURCE, young, max_unsupported=0.2, preset="strict") == set()
     assert codes(SOURCE, young, neutral_words={"young", "man"}) == set()
     assert "number_missing" not in codes(SOURCE, GOOD.replace("20", "some"), must_keep={"names"})
     assert Fidelity().extractive()(SOURCE, SOURCE)["faithful"]
@@ -446,3 +447,43 @@ def test_numbers_in_words_are_read_back(number):
         words = f"{ones[number // 100]} hundred" + (f" and {words}" if words else "")
     assume(not words.startswith("one"))
     assert [n.value for n in read_numbers(f"I saw {words} cars.")] == [str(number)]
+
+
+# What the laxer preset must still refuse: each is one fault in a rewrite that passes otherwise.
+STORY = (
+    "On May 4 I asked Jana Pohl to water my plants. She did not come. I poured soup over her bicycle, and she told our "
+    "landlord that I had poisoned her cat. I never saw her cat."
+)
+TOLD = (
+    "The narrator asked Jana Pohl on May 4 to water the plants. Pohl did not come. The narrator emptied soup onto her "
+    "bicycle, and she told the landlord that the narrator had poisoned her cat, which the narrator never saw."
+)
+
+
+def test_balanced_passes_a_free_paraphrase():
+    assert codes(STORY, TOLD) == set()
+
+
+@pytest.mark.parametrize(
+    ("code", "rewrite"),
+    [
+        ("act_missing", TOLD.replace("The narrator emptied soup onto her bicycle, and she told", "She told")),
+        ("party_swapped", TOLD.replace("had poisoned her cat", "had a cat").replace("asked Jana Pohl", "met Jana Pohl")
+         .replace("The narrator emptied soup onto her", "Jana Pohl poured soup onto the narrator's")),
+        ("negation_missing", TOLD.replace("did not come", "came")),
+        ("unsupported", TOLD.replace("Pohl did not come", "Pohl, who was drunk, did not come")),
+        ("unsupported", TOLD.replace("which the narrator", "and slashed the tires of the car, which the narrator")),
+        ("number_missing", TOLD.replace("May 4", "May 5")),
+        ("verdict", TOLD + " Pohl is at fault."),
+    ],
+)  # fmt: skip
+def test_balanced_still_refuses_each_fault(code, rewrite):
+    assert code in codes(STORY, rewrite)
+
+
+def test_a_preset_by_name_in_the_transfer():
+    from langchain_dsplus.prompts.transfer import PromptTransfer
+
+    assert PromptTransfer(lambda _: TOLD, fidelity="strict").fidelity == Fidelity(preset="strict")
+    with pytest.raises(ValueError, match="preset"):
+        PromptTransfer(lambda _: TOLD, fidelity="lax")

@@ -38,13 +38,22 @@ def test_the_rules_catch_nearly_all(language):
         assert caught >= 0.85, split
 
 
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_balanced_lets_honest_paraphrases_pass_that_strict_refuses(language):
+    _, balanced = counts(Fidelity(), "tune", language)
+    caught, strict = counts(Fidelity(preset="strict"), "tune", language)
+    assert balanced <= 0.2
+    assert strict >= balanced + 0.2
+    assert caught >= 0.85
+
+
 @pytest.mark.encoder
 def test_the_encoder_forgives_paraphrases_and_still_catches(encoder_path):
     from langchain_dsplus.small_models.sentence import Encoder
 
-    check = Fidelity(encoder=Encoder(encoder_path))
-    plain = counts(Fidelity(), "tune", "en")
-    near = counts(check, "tune", "en")
-    assert near[1] < plain[1]
-    assert near[0] >= plain[0] - 0.05
-    assert counts(check, "locked", "en")[0] >= 0.75
+    check, plain = Fidelity(encoder=Encoder(encoder_path)), Fidelity()
+    items = [item for item in ITEMS if item["language"] == "en" and item["split"] == "tune"]
+    refused = [(i["text"], r) for i in items for r in i["faithful"] if not plain(i["text"], r)["faithful"]]
+    assert any(check(*pair)["faithful"] for pair in refused)
+    faults = [(i["text"], r) for i in items[:8] for r in i["unfaithful"].values()]
+    assert sum(not check(*pair)["faithful"] for pair in faults) >= 0.9 * len(faults)

@@ -403,3 +403,16 @@ def test_certify_itself_walks_like_that() -> None:
         )
         passed = sum(step.passed for step in found.steps)
         assert walk(counts, 1000)[0] + 1 == passed
+
+
+def test_a_large_model_that_does_not_speak_in_labels_is_refused(caplog):
+    """Else its every answer would count as wrong, and everything would stay local."""
+    rows = [{"small": "a", "confidence": i / 700, "large": "Category: a", "gold": "a"} for i in range(700)]
+    with pytest.raises(ValueError, match=r"700 of 700 answers of the large model are none of the labels.*LabelParser"):
+        certify(Outcomes.from_records(rows, about={"labels": ["a", "b"]}))
+    few = [{**row, "large": "A!" if i % 50 == 0 else "a"} for i, row in enumerate(rows)]
+    with caplog.at_level("WARNING"):
+        certify(Outcomes.from_records(few, about={"labels": ["a", "b"]}))
+    assert "14 of 700 answers" in caplog.text
+    judged = [{**row, "small_ok": True, "large_ok": True} for row in rows]
+    assert certify(Outcomes.from_records(judged, about={"labels": ["a", "b"]})).certified
