@@ -319,13 +319,14 @@ def _ask(  # noqa: PLR0917
     from langchain_dsplus.learning.acquisition import acquire
     from langchain_dsplus.operations.collect import collect_outcomes
 
-    texts = list(dict.fromkeys(material.unlabeled))
+    known = {value for value, _ in material.gold}  # the truth would overrule any answer
+    texts = [value for value in dict.fromkeys(material.unlabeled) if value not in known]
     chosen = acquire(model, texts, calls, seed=seed)
     hashes = RowHash("")  # an id by content, so that the file of answers fits whatever was chosen this time
     ids = {place: hashes.input(texts[place]) for place in chosen.places}
     rows = [{"id": ids[place], "input": {text: texts[place]}} for place in chosen.places]
     if not rows:
-        _show("Every row has an answer: nothing is asked.")
+        _show("Every row has an answer or a true label: nothing is asked.")
         return
     done = _answered(file)
     missing = sum(row["id"] not in done for row in rows)

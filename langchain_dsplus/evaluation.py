@@ -10,7 +10,7 @@ Example:
     from langsmith.schemas import Example
     from langchain_dsplus import ConfidenceRouter, evaluation
 
-    router = ConfidenceRouter(small=small, large=chain, threshold=0.9, include_route=True)  # escalation reads the route
+    router = ConfidenceRouter(small=small, large=chain, threshold=0.9)
     rows = [("Where is my parcel?", "shipping")]
     examples = [Example(id=uuid4(), inputs={"text": text}, outputs={"label": label}) for text, label in rows]
     evaluate(
@@ -36,6 +36,7 @@ from typing_extensions import TypedDict
 from langchain_dsplus.operations.ledger import CostLedger
 from langchain_dsplus.operations.recorder import plain
 from langchain_dsplus.outputs import ROUTE_KEY
+from langchain_dsplus.router import ConfidenceRouter
 
 _LABEL_KEYS = ("label", "verdict", "choice", "output", "answer")
 _ROUTE_KEYS = ("route", "dsplus_route", "triage")
@@ -82,6 +83,9 @@ class Target:
         prices: Mapping[str, Any] | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> None:
+        # Whatever the router's outputs are: the evaluators want the route beside them.
+        if isinstance(runnable, ConfidenceRouter) and not runnable.include_route:
+            runnable = runnable.model_copy(update={"include_route": True})
         self.runnable = runnable
         self.input_key = input_key
         self.prices = prices

@@ -50,7 +50,16 @@ def _tools_of(model: Any) -> Tools | None:
 def bind(models: Sequence[Any], tools: Sequence[Any], choice: Any, kwargs: Mapping[str, Any]) -> Bound:
     """Bind tools to every model; tools bound before are replaced."""
     given = dict(kwargs) if choice is None else {**kwargs, "tool_choice": choice}
-    bound = [rebind(_without_tools(model), lambda one: one.bind_tools(list(tools), **given)) for model in models]
+    bound = []
+    for place, model in enumerate(models):
+        try:
+            bound.append(rebind(_without_tools(model), lambda one: one.bind_tools(list(tools), **given)))
+        except NotImplementedError as error:
+            msg = (
+                f"{type(model).__name__} (number {place} of `models`) cannot call tools: take a model that can, or put "
+                "a small classifier in front of an agent with `ConfidenceShuntMiddleware`"
+            )
+            raise NotImplementedError(msg) from error
     checks = Checks(Tools.of(tools, choice))
     shown: dict[str, Any] = {"tools": [_shown(tool) for tool in tools]}
     if choice is not None:
