@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: list the benchmarks. `python -m benchmarks NAME [--quick] [--seed N]`: run one.
+"""`python -m benchmarks`: list the benchmarks. `python -m benchmarks NAME [--quick | --full] [--seed N]`: run one.
 
 The tables go to stdout, progress to stderr; the very last line of stdout is one JSON object with the figures.
 """
@@ -31,7 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
     """List or run; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="What is claimed, measured.")
     parser.add_argument("name", nargs="?", help="the benchmark; without it, the list")
-    parser.add_argument("--quick", action="store_true", help="the same, smaller: within a minute on two cores")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="the same, smaller: within a minute on two cores")
+    size.add_argument("--full", action="store_true", help="the same, larger, where a benchmark has more to ask")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--names", action="store_true", help="only the names, one a line")
     options = parser.parse_args(arguments)
@@ -46,12 +48,17 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if options.name not in known:
         parser.error(f"no benchmark {options.name!r}; there are {', '.join(known)}")
+    if options.full and "full" not in getattr(harness.load(options.name), "SIZES", {}):
+        parser.error(f"{options.name!r} has one size and --quick: leave --full out")
 
     # A benchmark never downloads a model behind the reader's back, and draws without a window.
     os.environ.setdefault("MPLBACKEND", "Agg")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    body, tables = harness.run(options.name, quick=options.quick, seed=options.seed, console=Console(stderr=True))
-    path = harness.RESULTS / f"{options.name}{'.quick' if options.quick else ''}.json"
+    body, tables = harness.run(
+        options.name, quick=options.quick, seed=options.seed, console=Console(stderr=True), full=options.full
+    )
+    suffix = harness.size_suffix(quick=options.quick, full=options.full)
+    path = harness.RESULTS / f"{options.name}{suffix}.json"
     harness.write(path, body)
     out = Console(width=None if sys.stdout.isatty() else 140)
     for table in tables:

@@ -84,6 +84,7 @@ class Context:
     quick: bool = False
     seed: int = 0
     console: Console | None = None
+    full: bool = False
     hashes: dict[str, str] = field(default_factory=dict)
     seeds: dict[str, int] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
@@ -130,13 +131,14 @@ class Context:
             yield lambda steps: bar.advance(task, steps)
 
     def result_path(self, suffix: str) -> Path:
-        """`results/NAME.json`, or `results/NAME.quick.json`."""
-        return RESULTS / f"{self.name}{'.quick' if self.quick else ''}.{suffix}"
+        """`results/NAME.json`, `results/NAME.quick.json` or `results/NAME.full.json`."""
+        return RESULTS / f"{self.name}{size_suffix(quick=self.quick, full=self.full)}.{suffix}"
 
     @property
     def command(self) -> str:
         """What to type to get these figures again."""
-        return f"python -m benchmarks {self.name}{' --quick' if self.quick else ''} --seed {self.seed}"
+        size = " --quick" if self.quick else " --full" if self.full else ""
+        return f"python -m benchmarks {self.name}{size} --seed {self.seed}"
 
 
 # --- registry -----------------------------------------------------------------------------------------------
@@ -145,12 +147,16 @@ class Context:
 def registry() -> dict[str, str]:
     """Every benchmark's name with the first line of its docstring, read without importing anything."""
     found = {}
-    for path in sorted(ROOT.glob("*.py")):
+    # A benchmark is a module, or a package that holds its data too.
+    files = {path.stem: path for path in ROOT.glob("*.py")} | {
+        path.parent.name: path for path in ROOT.glob("*/__init__.py")
+    }
+    for name, path in sorted(files.items()):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         if any(isinstance(node, ast.FunctionDef) and node.name == "run" for node in tree.body):
-            if path.stem in {"harness", "__main__"}:
+            if name in {"harness", "__main__"}:
                 continue
-            found[path.stem] = (ast.get_docstring(tree) or "").partition("\n")[0]
+            found[name] = (ast.get_docstring(tree) or "").partition("\n")[0]
     return found
 
 
@@ -166,11 +172,11 @@ def load(name: str) -> Any:
 
 
 def run(
-    name: str, *, quick: bool = False, seed: int = 0, console: Console | None = None
+    name: str, *, quick: bool = False, seed: int = 0, console: Console | None = None, full: bool = False
 ) -> tuple[dict[str, Any], list[Table]]:
     """Run one benchmark; its results file's content and its tables. Writes nothing but the plots it draws."""
     module = load(name)
-    context = Context(name, quick=quick, seed=seed, console=console)
+    context = Context(name, quick=quick, seed=seed, console=console, full=full)
     RESULTS.mkdir(exist_ok=True)
     start = time.monotonic()
     figures = clean(module.run(context))
@@ -213,9 +219,17 @@ def write(path: Path, body: Mapping[str, Any]) -> None:
 
 
 def read(name: str) -> dict[str, Any] | None:
-    """A results file, or None where the benchmark was not run."""
-    path = RESULTS / f"{name}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    """A results file, of the full size where there is one, or None where the benchmark was not run."""
+    for path in (RESULTS / f"{name}.full.json", RESULTS / f"{name}.json"):
+        if path.exists():
+            body: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return body
+    return None
+
+
+def size_suffix(*, quick: bool, full: bool) -> str:
+    """What the name of a results file says about the size of the run."""
+    return ".quick" if quick else ".full" if full else ""
 
 
 def versions() -> dict[str, str]:

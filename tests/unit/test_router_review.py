@@ -210,7 +210,9 @@ def test_minus_infinity_accepts_everything_and_the_route_says_so():
     assert route["threshold"] < -1e300
 
 
-@pytest.mark.parametrize("labels", [{"neg"}, frozenset(["neg"]), ("neg",), iter(["neg"])], ids=lambda v: type(v).__name__)
+@pytest.mark.parametrize(
+    "labels", [{"neg"}, frozenset(["neg"]), ("neg",), iter(["neg"])], ids=lambda v: type(v).__name__
+)
 def test_never_local_takes_any_collection(labels):
     assert build(never_local=labels).never_local == ("neg",)
 
