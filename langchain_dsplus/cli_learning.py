@@ -18,6 +18,7 @@ from langchain_dsplus.cli_threshold import (
     _chain,
     _estimate,
     _plain_errors,
+    _price,
     _read,
     _read_rows,
     _show,
@@ -272,30 +273,6 @@ def _reader(model: SmallModel) -> Any:
     from langchain_dsplus.learning._folders import reader
 
     return reader(model.input_key)
-
-
-def _price(  # noqa: PLR0917
-    large: str,
-    base_url: str | None,
-    price_input: float | None,
-    price_output: float | None,
-    currency: str,
-    max_cost: float | None,
-) -> Price | None:
-    from langchain_dsplus.operations.prices import Price, find_price
-
-    if (price_input is None) != (price_output is None):
-        msg = "pass both --price-input and --price-output, per million tokens"
-        raise ValueError(msg)
-    price: Price | None = None
-    if price_input is not None and price_output is not None:
-        price = Price(price_input, price_output, currency=currency)
-    elif base_url is None:
-        price = find_price(large)
-    if max_cost is not None and price is None:
-        msg = f"--max-cost needs to know what {large} costs: pass --price-input and --price-output"
-        raise ValueError(msg)
-    return price
 
 
 def _ask(  # noqa: PLR0917

@@ -140,20 +140,9 @@ def collect(  # noqa: PLR0917
     with _plain_errors():
         from langchain_dsplus.identity import identify
         from langchain_dsplus.operations.collect import collect_outcomes
-        from langchain_dsplus.operations.prices import Price, find_price
 
         _check_output(output)
-        if (price_input is None) != (price_output is None):
-            msg = "pass both --price-input and --price-output, per million tokens"
-            raise ValueError(msg)
-        price: Price | None = None
-        if price_input is not None and price_output is not None:
-            price = Price(price_input, price_output, currency=currency)
-        elif base_url is None:
-            price = find_price(large)
-        if max_cost is not None and price is None:
-            msg = f"--max-cost needs to know what {large} costs: pass --price-input and --price-output"
-            raise ValueError(msg)
+        price = _price(large, base_url, price_input, price_output, currency, max_cost)
         rows = _read_rows(dataset, limit)
         if unknown := [name for name in slice_ or () if not any(name in row for row in rows)]:
             msg = f"the data set has no column {unknown} to slice by"
@@ -206,6 +195,30 @@ def collect(  # noqa: PLR0917
         _show(*_code(small, large, base_url, api_key_env, prompt, labels, text))
         certify_it = f"Next: dsplus certify {output} -o certificate.json"
         _show(_to_be_labeled(unlabeled, output, dataset) if unlabeled else certify_it)
+
+
+def _price(  # noqa: PLR0917
+    large: str,
+    base_url: str | None,
+    price_input: float | None,
+    price_output: float | None,
+    currency: str,
+    max_cost: float | None,
+) -> Price | None:
+    from langchain_dsplus.operations.prices import Price, find_price
+
+    if (price_input is None) != (price_output is None):
+        msg = "pass both --price-input and --price-output, per million tokens"
+        raise ValueError(msg)
+    price: Price | None = None
+    if price_input is not None and price_output is not None:
+        price = Price(price_input, price_output, currency=currency)
+    elif base_url is None:
+        price = find_price(large)
+    if max_cost is not None and price is None:
+        msg = f"--max-cost needs to know what {large} costs: pass --price-input and --price-output"
+        raise ValueError(msg)
+    return price
 
 
 def _check_output(path: Path) -> None:
