@@ -9,10 +9,10 @@ from langchain_dsplus.prompts.transfer import PromptTransfer
 @pytest.mark.llm
 @pytest.mark.parametrize("server", ["smollm_server", "qwen_server"])
 def test_rewrites_that_lost_a_fact_are_refused(server, request):
-    model = request.getfixturevalue(server).chat_model(temperature=0, max_tokens=220)
+    model = request.getfixturevalue(server).chat_model(temperature=0, max_tokens=160)
     transfer = PromptTransfer(model, on_unfaithful="both")
     shown = lossy = passed = 0
-    for dispute in load(["en"], "tune")[:6]:
+    for dispute in load(["en"], "tune")[:2]:
         out = transfer.invoke({"text": dispute.statement})
         if out["transfer"]["used"] == "original":
             continue
@@ -22,4 +22,4 @@ def test_rewrites_that_lost_a_fact_are_refused(server, request):
         lossy += lost
         passed += lost and out["transfer"]["used"] == "rewrite"
     print(f"{server}: {lossy} of {shown} rewrites that could be shown lost a fact, {passed} of them passed")
-    assert passed <= 1
+    assert passed == 0

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import types
+from functools import partial
 
 import pytest
 from typer.testing import CliRunner
@@ -137,7 +138,15 @@ def test_help_imports_nothing_heavy():
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
 def test_serve_model_prints_how_to_use_it_and_stops_at_ctrl_c(smollm_path):
     command = [sys.executable, "-m", "langchain_dsplus.cli", "serve-model", str(smollm_path), "--n-ctx", "256"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    # A shell that runs the tests in the background lets its children ignore SIGINT.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heard,  # noqa: PLW1509 - no threads yet
+    ) as process:
         try:
             lines = [process.stdout.readline() for _ in range(3)]
             process.send_signal(signal.SIGINT)

