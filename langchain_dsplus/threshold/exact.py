@@ -75,8 +75,8 @@ def paired_p_value(harms: int, gains: int, n: int, max_loss: float) -> float:
         max_loss: The loss that must not be reached, in (0, 1).
 
     Returns:
-        In [0, 1], computed to within two thousandths of itself. At or below 1 - level it shows that the loss is below
-        `max_loss`.
+        In [0, 1], computed to within two thousandths of itself (tiny tables: one hundredth). At or below 1 - level it
+        shows that the loss is below `max_loss`.
 
     Raises:
         ValueError: If the counts are impossible, or `max_loss` is outside (0, 1).
