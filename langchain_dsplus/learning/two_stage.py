@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from langchain_dsplus._progress import progress_bar
 from langchain_dsplus.learning.students import Student, make_student
 from langchain_dsplus.learning.targets import PaidAnswers, ask, ask_large, feed_input, read_targets, soften
 
@@ -208,7 +207,7 @@ class TwoStageConfidenceDistillation:
                 student.restore(self.checkpoint / f"round-{state['round']}")
             else:
                 self._write(state, None)  # the large model's answers are paid for
-        with _bar(rounds, done=state["round"], show=self.progress) as advance:
+        with progress_bar("distilling", rounds, done=state["round"], show=self.progress) as advance:
             for number in range(state["round"], rounds):
                 state["losses"].append(self._round(student, number, large, small))
                 state["round"] = number + 1
@@ -298,16 +297,3 @@ def _remove(folder: Path) -> None:
 
 def _seed(*parts: int) -> int:
     return int(np.random.SeedSequence([abs(part) for part in parts]).generate_state(1)[0] >> 1)
-
-
-@contextmanager
-def _bar(total: int, *, done: int, show: bool) -> Iterator[Callable[[int], None]]:
-    if not show:
-        yield lambda _: None
-        return
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import Progress  # noqa: PLC0415
-
-    with Progress(console=Console(file=sys.stderr)) as progress:
-        task = progress.add_task("distilling", total=total, completed=done)
-        yield lambda count: progress.advance(task, count)

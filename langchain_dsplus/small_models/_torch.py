@@ -11,7 +11,6 @@ import sys
 import threading
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
@@ -19,6 +18,7 @@ import numpy as np
 from pydantic import Field, PrivateAttr
 
 from langchain_dsplus._imports import require
+from langchain_dsplus._progress import progress_bar
 from langchain_dsplus.answer import InvalidAnswerError, NotFittedError
 from langchain_dsplus.calibration import TemperatureScaling, softmax
 from langchain_dsplus.confidence import energy
@@ -27,8 +27,6 @@ from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel
 from langchain_dsplus.small_models.sentence import _read_targets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from numpy.typing import NDArray
 
     Floats: TypeAlias = NDArray[np.float64]
@@ -275,7 +273,7 @@ class TorchClassifier(SmallModel):
         done = 0
         losses = []
         # torch draws dropout from one generator for the whole process: give it back as it was.
-        with _bar(total, show=progress) as advance, torch.random.fork_rng():
+        with progress_bar("training", total, show=progress) as advance, torch.random.fork_rng():
             torch.manual_seed(settings.seed)
             for _ in range(settings.epochs):
                 order = rng.permutation(counting)
@@ -551,16 +549,3 @@ def _cut(order: NDArray[np.intp], size: int) -> list[NDArray[np.intp]]:
     if cuts and len(order) - cuts[-1] == 1:
         cuts.pop()
     return np.split(order, cuts)
-
-
-@contextmanager
-def _bar(total: int, *, show: bool) -> Iterator[Callable[[int], None]]:
-    if not show:
-        yield lambda _: None
-        return
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import Progress  # noqa: PLC0415
-
-    with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task("training", total=total)
-        yield lambda count: progress.advance(task, count)

@@ -18,6 +18,7 @@ import numpy as np
 from pydantic import Field, PrivateAttr
 
 from langchain_dsplus._imports import require
+from langchain_dsplus._progress import progress_bar
 from langchain_dsplus.answer import NotFittedError
 from langchain_dsplus.calibration import softmax
 from langchain_dsplus.confidence import energy
@@ -199,7 +200,7 @@ def _encode_unique(loaded: _Loaded, texts: list[str], *, progress: bool) -> Arra
     """Encode distinct texts, sorted by tokens and batched by a token budget, so that little is padding."""
     torch = require("torch", "local")
     out: Array | None = None
-    with _bar(len(texts), show=progress) as advance:
+    with progress_bar("encoding", len(texts), show=progress) as advance:
         for start in range(0, len(texts), _TEXTS_PER_CHUNK):
             chunk = texts[start : start + _TEXTS_PER_CHUNK]
             for places, rows in _steps(loaded, torch, chunk):
@@ -609,16 +610,3 @@ def _quiet() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
-
-
-@contextmanager
-def _bar(total: int, *, show: bool) -> Iterator[Callable[[int], None]]:
-    if not show:
-        yield lambda _: None
-        return
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import Progress  # noqa: PLC0415
-
-    with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task("encoding", total=total)
-        yield lambda count: progress.advance(task, count)
