@@ -7,8 +7,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from langchain_dsplus.prompts._numbers import NOT_CONTENT
-from langchain_dsplus.prompts._sentences import HAN, WORD
+from langchain_dsplus.fidelity.numbers import NOT_CONTENT
+from langchain_dsplus.fidelity.sentences import HAN, WORD
 from langchain_dsplus.prompts._synonyms import related_words
 from langchain_dsplus.prompts._words import (
     ACTS_ZH,

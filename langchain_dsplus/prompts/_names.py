@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from langchain_dsplus.prompts._numbers import DAYS, MONTHS, NUMBER_WORDS
-from langchain_dsplus.prompts._sentences import WORD, split_sentences
+from langchain_dsplus.fidelity.numbers import DAYS, MONTHS, NUMBER_WORDS
+from langchain_dsplus.fidelity.sentences import WORD, split_sentences
 from langchain_dsplus.prompts._words import FUNCTION, NEUTRAL, STRONG
 
 _EXCLAMATIONS = frozenset({"god", "lord", "heaven", "heavens", "jesus", "christ", "goodness"})

@@ -8,10 +8,10 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from langchain_dsplus.fidelity.numbers import NOT_CONTENT, read_numbers
+from langchain_dsplus.fidelity.sentences import HAN, TOKEN, WORD, clauses, normalize, split_sentences
 from langchain_dsplus.prompts._gravity import BACKGROUND
 from langchain_dsplus.prompts._names import TITLES, read_names
-from langchain_dsplus.prompts._numbers import NOT_CONTENT, read_numbers
-from langchain_dsplus.prompts._sentences import HAN, TOKEN, WORD, clauses, normalize, split_sentences
 from langchain_dsplus.prompts._synonyms import GROUPS_HAN, LOOSE, SYNONYMS, is_synonym
 from langchain_dsplus.prompts._words import (
     ACTS_ZH,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from langchain_dsplus.prompts._sentences import HAN, TOKEN, split_sentences
+from langchain_dsplus.fidelity.sentences import HAN, TOKEN, split_sentences
 from langchain_dsplus.prompts._synonyms import OPPOSITES
 from langchain_dsplus.prompts._words import KINDS_BY_STEM, stem_of
 from langchain_dsplus.prompts.entailment import Entailment, entailed

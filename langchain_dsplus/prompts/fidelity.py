@@ -14,6 +14,8 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
+from langchain_dsplus.fidelity.sentences import HAN
+from langchain_dsplus.fidelity.untrusted import count_instructions
 from langchain_dsplus.prompts._gravity import (
     EITHER_WAY,
     LIGHT_VERBS,
@@ -27,9 +29,7 @@ from langchain_dsplus.prompts._gravity import (
     paired,
     strange_deeds,
 )
-from langchain_dsplus.prompts._markup import count_instructions
 from langchain_dsplus.prompts._reading import Deed, Reading, copied_share
-from langchain_dsplus.prompts._sentences import HAN
 from langchain_dsplus.prompts._support import EncoderJudge, EntailmentJudge, Support, as_encode
 from langchain_dsplus.prompts._words import (
     FUNCTION_HAN,

@@ -13,10 +13,11 @@ from langchain_core.runnables.config import patch_config, run_in_executor, set_c
 from pydantic import ConfigDict, Field
 
 from langchain_dsplus.answer import describe_error, is_interrupt, note
+from langchain_dsplus.fidelity.sentences import HAN
+from langchain_dsplus.fidelity.untrusted import count_instructions, quote_untrusted
 from langchain_dsplus.prompts._chunks import cut, find_chat_model, window
 from langchain_dsplus.prompts._drafts import Draft, read_draft
 from langchain_dsplus.prompts._instructions import REWRITE_PROMPT, REWRITE_PROMPT_ZH
-from langchain_dsplus.prompts._markup import count_instructions, quote_untrusted
 from langchain_dsplus.prompts._records import (
     TransferMoney,
     TransferRecord,
@@ -25,7 +26,6 @@ from langchain_dsplus.prompts._records import (
     money_of,
     usage_of,
 )
-from langchain_dsplus.prompts._sentences import HAN
 from langchain_dsplus.prompts.extractive import ExtractiveSummarizer
 from langchain_dsplus.prompts.fidelity import Fidelity, FidelityResult
 

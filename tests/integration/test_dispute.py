@@ -11,8 +11,8 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.types import Command
 
+from langchain_dsplus.fidelity.sentences import split_sentences
 from langchain_dsplus.graphs import VERDICTS, create_dispute_graph
-from langchain_dsplus.prompts._sentences import split_sentences
 from langchain_dsplus.prompts.extractive import ExtractiveSummarizer
 from langchain_dsplus.prompts.fidelity import Fidelity
 from langchain_dsplus.prompts.transfer import PromptTransfer

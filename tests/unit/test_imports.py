@@ -25,6 +25,7 @@ LAYERS: list[set[str]] = [
     {"identity"},
     {"outcomes"},
     {"threshold"},
+    {"fidelity"},
     {"prompts"},
     {"operations"},
     {"binding"},

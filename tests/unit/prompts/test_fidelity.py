@@ -10,9 +10,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from langchain_dsplus.prompts._numbers import read_numbers
+from langchain_dsplus.fidelity.numbers import read_numbers
+from langchain_dsplus.fidelity.sentences import split_sentences
 from langchain_dsplus.prompts._reading import Reading
-from langchain_dsplus.prompts._sentences import split_sentences
 from langchain_dsplus.prompts._words import stem_of
 from langchain_dsplus.prompts.fidelity import Fidelity, describe, must_keep
 

@@ -15,7 +15,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough
 
 from langchain_dsplus.answer import EscalationContext
-from langchain_dsplus.prompts._markup import defuse
+from langchain_dsplus.fidelity.untrusted import defuse
 from langchain_dsplus.prompts.extractive import ExtractiveSummarizer
 from langchain_dsplus.prompts.fidelity import Fidelity
 from langchain_dsplus.prompts.transfer import (

@@ -12,12 +12,15 @@ from typing import NamedTuple
 
 
 class Number(NamedTuple):
+    """One number of a text."""
+
     value: str
     unit: str
     """`%`, a currency, `am`, `pm`, `month`, or nothing."""
 
     @property
     def label(self) -> str:
+        """As it is shown."""
         return f"{self.unit} {self.value}" if self.unit in {"month", "day"} else f"{self.value} {self.unit}".strip()
 
     def in_(self, others: Iterable[Number]) -> bool:

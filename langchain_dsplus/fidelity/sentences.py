@@ -19,6 +19,7 @@ CLAUSE_END = re.compile(
 
 
 def normalize(text: str) -> str:
+    """One writing for full-width letters, curly quotes, and spaces inside numbers."""
     text = re.sub(r"(?<=\d)[\u00a0\u202f\u2009](?=\d{3}(?!\d))", "", text)  # 12 000 with a hard space
     text = unicodedata.normalize("NFKC", text)
     return text.replace("\u2019", "'").replace("\u2018", "'").replace("\u201c", '"').replace("\u201d", '"')
@@ -55,6 +56,7 @@ ABBREVIATION = re.compile(
 
 
 def clauses(text: str) -> Iterator[str]:
+    """The parts of sentences between commas and conjunctions."""
     for sentence in split_sentences(text):
         for clause in CLAUSE_END.split(sentence):
             if clause.strip():
