@@ -412,6 +412,22 @@ class ReliabilityBin(NamedTuple):
     """Share of them that is right."""
 
 
+def bin_places(confidences: ArrayLike, *, bins: int = 15, scheme: Scheme = "equal_mass") -> NDArray[np.intp]:
+    """Return the bin of each row, shape (n,): what `reliability_bins` puts together. Needs no truth.
+
+    Raises:
+        ValueError: If `scheme` is unknown.
+    """
+    p = np.asarray(confidences, dtype=np.float64)
+    if scheme == "equal_width":
+        return np.searchsorted(np.linspace(0.0, 1.0, bins + 1)[1:-1], p, side="left")
+    if scheme == "equal_mass":
+        # A row's bin comes from the rank of the first row with its confidence, so that ties stay together.
+        return np.searchsorted(np.sort(p), p, side="left") * bins // max(len(p), 1)
+    msg = f"`scheme` must be 'equal_mass' or 'equal_width', not {scheme!r}"
+    raise ValueError(msg)
+
+
 def reliability_bins(
     confidences: ArrayLike, correct: ArrayLike, *, bins: int = 15, scheme: Scheme = "equal_mass"
 ) -> list[ReliabilityBin]:
@@ -438,15 +454,7 @@ def reliability_bins(
     if bins < 1:
         msg = "`bins` must be at least 1"
         raise ValueError(msg)
-    if scheme == "equal_width":
-        places = np.searchsorted(np.linspace(0.0, 1.0, bins + 1)[1:-1], p, side="left")
-    elif scheme == "equal_mass":
-        # A row's bin comes from the rank of the first row with its confidence, so that ties stay together.
-        first = np.searchsorted(np.sort(p), p, side="left")
-        places = (first * bins) // len(p)
-    else:
-        msg = f"`scheme` must be 'equal_mass' or 'equal_width', not {scheme!r}"
-        raise ValueError(msg)
+    places = bin_places(p, bins=bins, scheme=scheme)
     counts = np.bincount(places, minlength=bins)
     sure, right = (np.bincount(places, weights=w, minlength=bins) for w in (p, y))
     return [
@@ -585,13 +593,31 @@ def aurc(confidences: ArrayLike, correct: ArrayLike) -> float:
         0.1111
     """
     s, y = _scored(confidences, correct)
-    order = np.argsort(-s, kind="stable")
-    s, wrong = s[order], 1.0 - y[order]
-    last = np.concatenate([np.flatnonzero(np.diff(s)) + 1, [len(s)]])  # rows accepted with each tie
-    errors = np.cumsum(wrong)[last - 1]
-    steps = np.arange(1, len(s) + 1)
-    expected = np.interp(steps, np.concatenate([[0], last]), np.concatenate([[0.0], errors]))
-    return float((expected / steps).mean())
+    return float(aurc_weights(s) @ (1.0 - y))
+
+
+def aurc_weights(confidences: ArrayLike) -> Floats:
+    """Return what an error in each row adds to `aurc`, shape (n,): the more confident, the more. Needs no truth.
+
+    A row at rank r counts in the risks at coverages r/n, ..., 1, so an error there adds (1/r + ... + 1/n) / n.
+
+    Example:
+        >>> aurc_weights([0.9, 0.3]).tolist()
+        [0.75, 0.25]
+    """
+    s = np.asarray(confidences, dtype=np.float64)
+    n = len(s)
+    if not n:
+        return np.zeros(0)
+    _, place, size = np.unique(-s, return_inverse=True, return_counts=True)
+    last = np.cumsum(size)  # rows accepted with each tie, from sure to unsure
+    steps = np.arange(1, n + 1)
+    harmonic = np.concatenate([[0.0], np.cumsum(1.0 / steps)])
+    before = last - size
+    # Within a tie, errors are spread evenly: at step k a share (k - before) / size of them has been accepted.
+    inside = (size - before * (harmonic[last] - harmonic[before])) / size
+    weights: Floats = ((inside + harmonic[n] - harmonic[last]) / n)[place]
+    return weights
 
 
 def e_aurc(confidences: ArrayLike, correct: ArrayLike) -> float:
@@ -603,8 +629,6 @@ def e_aurc(confidences: ArrayLike, correct: ArrayLike) -> float:
         >>> e_aurc([0.9, 0.8, 0.3], [True, True, False])
         0.0
     """
-    value = aurc(confidences, correct)
-    _, y = _scored(confidences, correct)
-    steps = np.arange(1, len(y) + 1)
-    best = np.maximum(steps - int(y.sum()), 0) / steps
-    return max(0.0, value - float(best.mean()))
+    s, y = _scored(confidences, correct)
+    best = aurc_weights(y)  # a perfect order: all right answers before all wrong ones
+    return max(0.0, float(aurc_weights(s) @ (1.0 - y)) - float(best @ (1.0 - y)))

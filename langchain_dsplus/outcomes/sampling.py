@@ -1,0 +1,392 @@
+"""What rows that somebody chose to label say about all rows: the one place where such figures are made.
+
+After `Outcomes.to_label` gold is known for nearly all rows on which the models disagree, and for few of those on which
+they agree. The labelled rows alone are no sample: on them the small model is wrong far more often than elsewhere. So
+every row belongs to a stratum (by default: do the models agree?), within which the labelled rows are a random sample,
+and each figure of accuracy type is put together from the strata (Horvitz and Thompson 1952, with agreement as the
+prediction as in Angelopoulos et al. 2023). Rates within a stratum get exact binomial limits, since errors among agreed
+rows are rare; the limits of several strata are joined by MOVER (Zou and Donner 2008). A stratum without a label may be
+anything from 0 to 1, and rows that somebody left open ("unclear") count both ways.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from langchain_dsplus._imports import require
+from langchain_dsplus.calibration import aurc_weights, auroc, bin_places
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    Bools: TypeAlias = NDArray[np.bool_]
+    Floats: TypeAlias = NDArray[np.float64]
+    Ints: TypeAlias = NDArray[np.intp]
+
+WIDEST = 0.2
+"""An interval wider than this says too little: `Estimate` names the labels that are needed instead."""
+_ABS_NORMAL = math.sqrt(2.0 / math.pi)
+"""Mean of |z| for a standard normal z: how much noise adds to an absolute value at most."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure about all rows, from those that are labelled.
+
+    Attributes:
+        value: The figure; None where a part of the rows that matters has no label.
+        low: Lower end of its interval.
+        high: Upper end.
+        labels: Labelled rows that it rests on.
+        needed: About how many more labels would bring the interval down to `WIDEST`; 0 where it is narrow enough.
+        census: Whether every row that counts is labelled.
+    """
+
+    value: float | None
+    low: float
+    high: float
+    labels: int
+    needed: int = 0
+    census: bool = False
+
+    @property
+    def width(self) -> float:
+        """Of the interval."""
+        return self.high - self.low
+
+    @property
+    def known(self) -> bool:
+        """Whether there is a figure, and its interval is narrow enough to be shown."""
+        return self.value is not None and self.width <= WIDEST
+
+    def words(self, digits: int = 1) -> str:
+        """Return it in percent with its interval, or what it needs.
+
+        Example:
+            >>> Estimate(0.021, 0.011, 0.043, 120).words()
+            '2.1 % (1.1 to 4.3)'
+            >>> Estimate(None, 0.0, 0.8, 0, needed=40).words()
+            'needs about 40 more labels (0.0 to 80.0 % as it is)'
+        """
+        low, high = f"{100 * self.low:.{digits}f}", f"{100 * self.high:.{digits}f}"
+        if self.value is None or not self.known:
+            return f"needs about {self.needed:,} more labels ({low} to {high} % as it is)"
+        return f"{100 * self.value:.{digits}f} % ({low} to {high})"
+
+    def __str__(self) -> str:
+        return self.words()
+
+    def complement(self) -> Estimate:
+        """One minus it: an accuracy from an error rate."""
+        value = None if self.value is None else 1.0 - self.value
+        return replace(self, value=value, low=1.0 - self.high, high=1.0 - self.low)
+
+
+class _Cell(NamedTuple):
+    """Rows of a stratum that are alike: how much they weigh together, and how often it is so among the labelled."""
+
+    mass: float
+    value: float  # estimated part of the total
+    labels: int
+    low: float  # limits of the rate
+    high: float
+    rate: float
+
+
+@dataclass(frozen=True)
+class LabelSample:
+    """Which rows are labelled, and how they were chosen.
+
+    Attributes:
+        strata: A number for the stratum of each row, shape (n,). Within one, the labelled rows are a random sample.
+        labelled: Where the truth is known, shape (n,).
+        skipped: Rows that were drawn, but left open, shape (n,).
+        level: Confidence level of the intervals.
+
+    Example:
+        >>> agreed = np.arange(1000) < 900
+        >>> labelled = np.arange(1000) >= 800  # 100 that the models agree about, 100 that they do not
+        >>> sample = LabelSample(agreed.astype(int), labelled, np.zeros(1000, dtype=bool))
+        >>> print(sample.rate(~agreed))  # wrong on each of the latter and on none of the former, as far as is known
+        10.0 % (8.2 to 13.6)
+    """
+
+    strata: Ints
+    labelled: Bools
+    skipped: Bools
+    level: float = 0.95
+
+    def __len__(self) -> int:
+        return len(self.strata)
+
+    @property
+    def census(self) -> bool:
+        """Whether every row is labelled."""
+        return bool(self.labelled.all())
+
+    def within(self, rows: ArrayLike) -> LabelSample:
+        """Return the same of some rows, by a mask: a class, the accepted rows, those with a confidence."""
+        mask = np.asarray(rows, dtype=bool)
+        return LabelSample(self.strata[mask], self.labelled[mask], self.skipped[mask], self.level)
+
+    # --- figures ------------------------------------------------------------------------------------------------
+
+    def rate(self, happened: ArrayLike) -> Estimate:
+        """Return how often something is so over all rows, such as that the small model is wrong.
+
+        Args:
+            happened: 1 or 0 for each row, shape (n,); what stands in rows without a label does not count.
+        """
+        n = len(self)
+        found = self.total(happened, np.full(n, 1.0 / max(n, 1)))
+        return replace(found, high=min(found.high, 1.0))
+
+    def aurc(self, confidence: ArrayLike, wrong: ArrayLike) -> Estimate:
+        """Return the area under the risk-coverage curve (`calibration.aurc`): a weighted sum of the errors."""
+        return self.total(wrong, aurc_weights(confidence))
+
+    def e_aurc(self, confidence: ArrayLike, wrong: ArrayLike) -> Estimate:
+        """Return the excess area (`calibration.e_aurc`): what a perfect order of the same rows would save."""
+        area, errors, n = self.aurc(confidence, wrong), self.rate(wrong), len(self)
+
+        def best(rate: float) -> float:
+            steps = np.arange(1, n + 1)
+            return float((np.maximum(steps - n * (1.0 - rate), 0.0) / steps).mean()) if n else 0.0
+
+        if self.census:
+            value = max((area.value or 0.0) - best(errors.value or 0.0), 0.0)
+            return replace(area, value=value, low=max(area.low - best(errors.value or 0.0), 0.0), high=area.high)
+        low, high = max(area.low - best(errors.high), 0.0), max(area.high - best(errors.low), 0.0)
+        if area.value is None or errors.value is None:
+            return self._told(replace(area, value=None, low=low, high=high))
+        middle = min(max(area.value - best(errors.value), low), high)
+        return self._told(replace(area, value=middle, low=low, high=high))
+
+    def total(self, happened: ArrayLike, weights: ArrayLike) -> Estimate:
+        """Return the sum of `weights` over the rows where something is so.
+
+        Args:
+            happened: 1 or 0 for each row, shape (n,).
+            weights: At least 0, known for every row, shape (n,).
+        """
+        y, w = np.asarray(happened, dtype=np.float64), np.asarray(weights, dtype=np.float64)
+        if not len(y):
+            return Estimate(None, 0.0, 1.0, 0, census=True)
+        strata = np.zeros(len(y), dtype=np.intp) if self.census else self.strata
+        cells = [
+            self._cell(part, y, w)
+            for stratum in np.unique(strata)
+            for part in self._alike(np.flatnonzero(strata == stratum), w)
+        ]
+        low, high, value = 0.0, 0.0, math.fsum(cell.value for cell in cells if cell.labels)
+        for cell in cells:
+            if cell.labels:
+                low += ((cell.rate - cell.low) * cell.mass) ** 2
+                high += ((cell.high - cell.rate) * cell.mass) ** 2
+        # Other rows would have fallen into other cells.
+        mass = w.sum()
+        center = math.fsum(cell.mass * cell.rate for cell in cells) / mass if mass > 0 else 0.0
+        between = math.fsum(cell.mass * mass * (cell.rate - center) ** 2 for cell in cells) / len(y)
+        between *= _quantile(self.level) ** 2
+        empty = [cell for cell in cells if not cell.labels]
+        return self._told(
+            Estimate(
+                value=None if empty else value,
+                low=max(value - math.sqrt(low + between), 0.0) + math.fsum(c.low * c.mass for c in empty),
+                high=min(value + math.sqrt(high + between) + math.fsum(c.high * c.mass for c in empty), float(mass)),
+                labels=int(self.labelled.sum()),
+                census=self.census,
+            ),
+            [cell.mass for cell in empty],
+        )
+
+    def calibration_error(self, confidence: ArrayLike, right: ArrayLike, *, bins: int = 15) -> Estimate:
+        """Return how far confidence is from accuracy, on average over bins of equal mass (adaptive ECE).
+
+        Taken from a sample as it stands this figure is too high, since noise adds to every |accuracy - confidence|. So
+        the noise of each bin is taken out of the figure, and the interval allows for none of it and for all of it.
+
+        Args:
+            confidence: Probabilities of the chosen class, shape (n,).
+            right: 1 or 0 for each row, shape (n,).
+            bins: How many bins at most.
+        """
+        p, wrong = np.asarray(confidence, dtype=np.float64), 1.0 - np.asarray(right, dtype=np.float64)
+        if not len(p):
+            return Estimate(None, 0.0, 1.0, 0, census=True)
+        usual = {stratum: self._likely(self.strata == stratum, wrong, 0.5, 1.0) for stratum in np.unique(self.strata)}
+        places = bin_places(p, bins=bins)
+        value, as_it_stands, noise, variance = 0.0, 0.0, 0.0, 0.0
+        for place in np.unique(places):
+            inside = places == place
+            share = float(inside.mean())
+            gap, var = float(p[inside].mean()) - 1.0, 0.0
+            for stratum, rate in usual.items():
+                rows = inside & (self.strata == stratum)
+                known, count = rows & self.labelled, int(rows.sum())
+                if not count:
+                    continue
+                part, n = count / inside.sum(), int(known.sum())
+                likely = self._likely(rows, wrong, rate, 2.0)
+                gap += part * (float(wrong[known].mean()) if n else rate)
+                open_ = int((rows & self.skipped).sum()) / count
+                var += part**2 * (likely * (1.0 - likely) / max(n, 0.5) * (1.0 - n / count) + open_**2 / 4.0)
+            value += share * math.sqrt(max(gap**2 - var, 0.0))
+            as_it_stands += share * abs(gap)
+            noise += share * _ABS_NORMAL * math.sqrt(var)
+            variance += share**2 * var
+        if self.census:
+            return Estimate(as_it_stands, as_it_stands, as_it_stands, len(p), census=True)
+        far = _quantile(self.level) * math.sqrt(variance)
+        low, high = max(as_it_stands - noise - far, 0.0), min(as_it_stands + far, 1.0)
+        missing = [float((self.strata == s).mean()) for s in usual if not (self.labelled & (self.strata == s)).any()]
+        if missing:  # a whole stratum without a label
+            low, high = max(low - math.fsum(missing), 0.0), min(high + math.fsum(missing), 1.0)
+            return self._told(Estimate(None, low, high, int(self.labelled.sum())), missing)
+        return self._told(Estimate(min(max(value, low), high), low, high, int(self.labelled.sum())))
+
+    def auroc(self, confidence: ArrayLike, right: ArrayLike) -> Estimate:
+        """Return how well confidence tells right from wrong (`calibration.auroc`).
+
+        It is the mean place of a wrong answer among the right ones. Each stratum adds its wrong answers, so many as
+        they are, at the places where its labelled ones were seen; where few were seen their place is nearly unknown.
+
+        Args:
+            confidence: Finite numbers, shape (n,).
+            right: 1 or 0 for each row, shape (n,).
+        """
+        s, y = np.asarray(confidence, dtype=np.float64), np.asarray(right, dtype=np.float64)
+        labels = int(self.labelled.sum())
+        if self.census:
+            if not 0 < int(y.sum()) < len(y):
+                return Estimate(None, 0.0, 1.0, labels, census=True)
+            value, far = auroc(s, y), _quantile(self.level) * _auroc_deviation(s, y)
+            return Estimate(value, max(value - far, 0.0), min(value + far, 1.0), labels, census=True)
+        place = self._places(s, y)
+        errors, places, missing = [], [], []
+        for stratum in np.unique(self.strata):
+            rows = self.strata == stratum
+            known, size = rows & self.labelled, int(rows.sum())
+            n, seen = int(known.sum()), place[known & (y == 0.0)]
+            least, most = _limits(len(seen), n, self.level, int((rows & self.skipped).sum()))
+            errors.append((size * (len(seen) / n if n else 0.5), size * least, size * most))
+            middle = float(seen.mean()) if len(seen) else 0.5
+            places.append((middle, *_limits(float(seen.sum()), len(seen), self.level, 0)))
+            if not n:
+                missing.append(size / len(s))
+
+        def area(amounts: Sequence[float], where: Sequence[float]) -> float:
+            total = math.fsum(amounts)
+            return math.fsum(a * b for a, b in zip(amounts, where, strict=True)) / total if total > 0 else 0.5
+
+        amounts, where = [error[0] for error in errors], [place_[0] for place_ in places]
+        value, low, high = area(amounts, where), 0.0, 0.0
+        for k, (error, ends) in enumerate(zip(errors, places, strict=True)):
+            number = amounts[k] or error[2]  # errors that were not seen may be so many as the limit says
+            for tried in (
+                [area([*amounts[:k], amount, *amounts[k + 1 :]], where) for amount in error[1:]],
+                [
+                    area([*amounts[:k], number, *amounts[k + 1 :]], [*where[:k], end, *where[k + 1 :]])
+                    for end in ends[1:]
+                ],
+            ):
+                low += max(value - min(tried), 0.0) ** 2
+                high += max(max(tried) - value, 0.0) ** 2
+        unknown = bool(missing) or math.fsum(amounts) <= 0
+        low, high = max(value - math.sqrt(low), 0.0), min(value + math.sqrt(high), 1.0)
+        return self._told(Estimate(None if unknown else value, low, high, labels), missing)
+
+    def _places(self, scores: Floats, right: Floats) -> Floats:
+        """Share of right answers with a higher score than each row's, ties half, shape (n,)."""
+        counts = np.zeros(len(scores))
+        for stratum in np.unique(self.strata):
+            rows = self.strata == stratum
+            known = rows & self.labelled
+            if not known.any():
+                counts[rows] = 0.5
+            elif right[known].mean() >= 0.5:  # all of them, less what is known of their errors
+                counts[rows] = 1.0
+                counts[known & (right == 0.0)] -= rows.sum() / known.sum()
+            else:
+                counts[known & (right == 1.0)] = rows.sum() / known.sum()
+        order = np.argsort(scores, kind="stable")
+        above = np.concatenate([np.cumsum(counts[order][::-1])[::-1], [0.0]])
+        ordered = scores[order]
+        higher = above[np.searchsorted(ordered, scores, side="right")]
+        equal = above[np.searchsorted(ordered, scores, side="left")] - higher
+        places: Floats = np.clip((higher + 0.5 * equal) / max(float(counts.sum()), 1e-12), 0.0, 1.0)
+        return places
+
+    # --- parts --------------------------------------------------------------------------------------------------
+
+    def _alike(self, rows: Ints, weights: Floats) -> list[Ints]:
+        """Rows of a stratum, cut where their weights differ, so that each piece has labels enough for a rate."""
+        low, high = weights[rows].min(), weights[rows].max()
+        pieces = min(int(self.labelled[rows].sum()) // 25, 6)
+        if pieces < 2 or high <= low * (1.0 + 1e-9):
+            return [rows]
+        ordered = rows[np.argsort(weights[rows], kind="stable")]
+        return [piece for piece in np.array_split(ordered, pieces) if len(piece)]
+
+    def _cell(self, rows: Ints, y: Floats, weights: Floats) -> _Cell:
+        known = rows[self.labelled[rows]]
+        mass, n = float(weights[rows].sum()), len(known)
+        low, high = _limits(float(y[known].sum()), n, self.level, int(self.skipped[rows].sum()))
+        if not n:
+            return _Cell(mass, 0.0, 0, low, high, 0.5)
+        return _Cell(mass, float(y[known] @ weights[known]) * len(rows) / n, n, low, high, float(y[known].mean()))
+
+    def _likely(self, rows: Bools, happened: Floats, prior: float, worth: float) -> float:
+        """A rate that is never 0 or 1: the labelled rows, and a prior worth so many of them."""
+        known = rows & self.labelled
+        return (float(happened[known].sum()) + worth * prior) / (int(known.sum()) + worth)
+
+    def _told(self, found: Estimate, missing: Sequence[float] = ()) -> Estimate:
+        """The same, with the labels that it needs: errors fall with the root of their number."""
+        if found.width <= WIDEST and found.value is not None:
+            return found
+        more = math.fsum(math.ceil(4.0 * share / WIDEST) for share in missing)
+        rest = found.width - math.fsum(missing)
+        if rest > WIDEST:
+            more += max(found.labels, 8) * ((rest / WIDEST) ** 2 - 1.0)
+        left = int((~self.labelled & ~self.skipped).sum())
+        return replace(found, needed=min(max(math.ceil(more), 1), left))
+
+
+def _auroc_deviation(scores: Floats, right: Floats) -> float:
+    """Standard deviation of AUROC (DeLong et al. 1988)."""
+    good, bad = scores[right == 1.0], scores[right == 0.0]
+    variance = 0.0
+    for mine, other in ((good, np.sort(bad)), (bad, np.sort(good))):
+        ends = [np.searchsorted(other, mine, side=side) for side in ("left", "right")]
+        place = (ends[0] + ends[1]) / (2.0 * len(other))
+        variance += float(place.var(ddof=1)) / len(mine) if len(mine) > 1 else 0.25
+    return math.sqrt(variance)
+
+
+def _quantile(level: float) -> float:
+    special: Any = require("scipy.special", "sklearn")
+    return -float(special.ndtri((1.0 - level) / 2.0))
+
+
+def _limits(happened: float, n: int, level: float, skipped: int) -> tuple[float, float]:
+    """Exact limits of a rate (Clopper and Pearson 1934); skipped rows may have gone either way.
+
+    For numbers in [0, 1] instead of counts they hold as well: nothing varies more than 0 and 1 do.
+    """
+    special: Any = require("scipy.special", "sklearn")
+    tail, everything = (1.0 - level) / 2.0, n + skipped
+    if not everything:
+        return 0.0, 1.0
+    most = happened + skipped
+    low = 0.0 if happened <= 0 else float(special.betaincinv(happened, everything - happened + 1, tail))
+    high = 1.0 if most >= everything else float(special.betaincinv(most + 1, everything - most, 1.0 - tail))
+    return low, high
+
+
+__all__ = ["WIDEST", "Estimate", "LabelSample"]
