@@ -286,6 +286,8 @@ class Stream:
 
     def _certify(self) -> None:
         """Certify on the latest shadow rows: none of them came before the model was in place."""
+        from langchain_dsplus.losses import points
+
         started = time.perf_counter()
         self.waiting = False
         n = len(self.life.right)
@@ -294,7 +296,8 @@ class Stream:
         outcomes = self.router.outcomes(rows)
         told = {row["id"]: self.rows.gold[self.place[row["id"]]] for row in outcomes.to_label()}
         self._tell("gold_shadow", dict(told))
-        certificate = self.registry.certify(outcomes.with_gold(told), self.max_loss, self.level, since_promotion=True)
+        promise = points(self.max_loss)
+        certificate = self.registry.certify(outcomes.with_gold(told), promise, self.level, since_promotion=True)
         self.certifications += 1
         self.life.seconds["certify"] += time.perf_counter() - started
         self.life.counts["certified" if certificate.certified else "not_certified"] += 1

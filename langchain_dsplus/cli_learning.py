@@ -108,8 +108,8 @@ def distil(  # noqa: PLR0917
     ] = False,
     teacher: Annotated[str | None, typer.Option(help="Who answered, for the record; by default --ask.")] = None,
     max_loss: Annotated[
-        float, typer.Option(help="Loss on what the old model answered that the gate must exclude: 0.02 is two points.")
-    ] = 0.02,
+        str, typer.Option(help="Loss on what the old model answered that the gate must exclude: '2 points', '2 %'.")
+    ] = "2 points",
     level: Annotated[float, typer.Option(help="Confidence level of the gate.")] = 0.95,
     max_calibration_error: Annotated[float, typer.Option(help="Rise of the calibration error that is allowed.")] = 0.02,
     old_threshold: Annotated[
@@ -129,7 +129,9 @@ def distil(  # noqa: PLR0917
     with _plain_errors():
         from langchain_dsplus.learning._gather import Material
         from langchain_dsplus.learning.distiller import Distiller
+        from langchain_dsplus.losses import parse_loss
 
+        parse_loss(max_loss, "--max-loss")  # before anything is paid for
         found = _open(registry, trusted)
         if outcomes is not None and data is None:
             msg = "--outcomes holds no texts: pass the rows that it is about as --data"

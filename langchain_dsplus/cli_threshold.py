@@ -70,8 +70,8 @@ def _show(*things: Any) -> None:
 
 def plan(
     max_loss: Annotated[
-        float, typer.Option(help="Accuracy that may be lost, a share of inputs: 0.005 is half a point.")
-    ] = 0.005,
+        str, typer.Option(help="Accuracy that may be lost: '0.5 points', '0.5 %' or a share of inputs below .1.")
+    ] = "0.5 points",
     level: Annotated[float, typer.Option(help="Confidence level of the certificate.")] = 0.95,
     harm_rate: Annotated[float, typer.Option(help="Share of inputs that you expect to lose.")] = 0.02,
     gain_rate: Annotated[float, typer.Option(help="Share of inputs that you expect to win.")] = 0.02,
@@ -79,14 +79,16 @@ def plan(
 ) -> None:
     """Say how many rows a certificate will need, before anything is collected."""
     with _plain_errors():
-        from langchain_dsplus.threshold.planning import plan_sample_size
+        from langchain_dsplus.losses import parse_loss
+        from langchain_dsplus.threshold.planning import plan_rows
 
-        found = plan_sample_size(max_loss, level, harm_rate=harm_rate, gain_rate=gain_rate, power=power)
+        wanted = parse_loss(max_loss, "--max-loss")
+        found = plan_rows(wanted, level, harm_rate=harm_rate, gain_rate=gain_rate, power=power)
         table = _table("Rows for other losses, at the same rates", "loss, points", "at least", "planned")
-        for loss in sorted({0.0025, 0.005, 0.01, 0.02, 0.03, max_loss}):
-            other = plan_sample_size(loss, level, harm_rate=harm_rate, gain_rate=gain_rate, power=power)
+        for loss in sorted({0.0025, 0.005, 0.01, 0.02, 0.03, wanted}):
+            other = plan_rows(loss, level, harm_rate=harm_rate, gain_rate=gain_rate, power=power)
             rows = "no number is enough" if other.n is None else f"{other.n:,}"
-            table.add_row(f"{100 * loss:g}", f"{other.least_n:,}", rows, style="bold" if loss == max_loss else "")
+            table.add_row(f"{100 * loss:g}", f"{other.least_n:,}", rows, style="bold" if loss == wanted else "")
     _show(found.note, table, "Rates from a pilot: lost and won, each over all rows, at the coverage you hope for.")
 
 
@@ -470,8 +472,8 @@ def certify(  # noqa: PLR0917
         "certificate.json"
     ),
     max_loss: Annotated[
-        float, typer.Option(help="Accuracy that may be lost, a share of inputs: 0.005 is half a point.")
-    ] = 0.005,
+        str, typer.Option(help="Accuracy that may be lost: '0.5 points', '0.5 %' or a share of inputs below .1.")
+    ] = "0.5 points",
     level: Annotated[float, typer.Option(help="Confidence level.")] = 0.95,
     slice_: Annotated[
         list[str] | None,
@@ -513,8 +515,10 @@ def certify(  # noqa: PLR0917
     the labels first (`dsplus label`).
     """
     with _plain_errors():
+        from langchain_dsplus.losses import parse_loss
         from langchain_dsplus.threshold.certify import certify as test
 
+        parse_loss(max_loss, "--max-loss")
         facts = _about(about or ())
         if labels is not None:
             facts["labels"] = _read_labels(labels)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from langchain_dsplus.losses import Loss, parse_loss
 from langchain_dsplus.operations.collect import collect_outcomes
 from langchain_dsplus.prompts.conformal import ConformalCandidates
 from langchain_dsplus.prompts.proficient import proficient_classes
@@ -76,7 +77,7 @@ def certify_cascade(
     dataset: Iterable[Any],
     *,
     pruning: Literal["soft", "hard", "keep"] | None = None,
-    max_loss: float = 0.005,
+    max_loss: Loss = 0.005,
     level: float = 0.95,
     fit_share: float = 0.4,
     alpha: float = 0.05,
@@ -138,6 +139,7 @@ def certify_cascade(
         router = found.router(recorder=JSONLRecorder("routes.jsonl"))
         ```
     """
+    parse_loss(max_loss)  # before anything is paid for
     mode = prompt.pruning if pruning is None else pruning
     if mode == "none":
         msg = "`pruning` must be 'soft', 'hard' or 'keep': without pruning, `collect_outcomes` and `certify` are enough"

@@ -11,6 +11,7 @@ import numpy as np
 
 from langchain_dsplus.calibration import expected_calibration_error
 from langchain_dsplus.learning.targets import ask
+from langchain_dsplus.losses import Loss, parse_loss, points
 from langchain_dsplus.threshold.exact import least_rows, loss_upper_bound, paired_p_value
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def promotion(
     gold_rows: Sequence[tuple[Any, str] | Mapping[str, Any]],
     *,
     old_threshold: float = -math.inf,
-    max_loss: float = 0.02,
+    max_loss: Loss = 0.02,
     level: float = 0.95,
     max_calibration_error: float = 0.02,
     min_coverage_gain: float = 0.0,
@@ -107,7 +108,7 @@ def promotion(
         new: The candidate, with the same labels.
         gold_rows: Pairs (input, true label), or mappings with `input` and `gold`.
         old_threshold: The threshold that is live; by default every row counts as answered.
-        max_loss: Loss of accuracy on the old model's slice that must be excluded, in (0, 1).
+        max_loss: Loss of accuracy on the old model's slice that must be excluded: `"2 points"`, or a share below .1.
         level: Of the test, in [0.5, 1).
         max_calibration_error: Rise of the calibration error that is allowed.
         min_coverage_gain: Rise of the coverage at equal risk that is wanted. At 0 any rise will do; where the old
@@ -129,8 +130,9 @@ def promotion(
     if set(old.labels) != set(new.labels):
         msg = "`old` and `new` must have the same labels"
         raise ValueError(msg)
-    if not 0.0 < max_loss < 1.0 or not 0.5 <= level < 1.0:
-        msg = "`max_loss` must lie in (0, 1) and `level` in [0.5, 1)"
+    max_loss = parse_loss(max_loss)
+    if not 0.5 <= level < 1.0:
+        msg = "`level` must lie in [0.5, 1)"
         raise ValueError(msg)
     inputs, gold = read_gold(gold_rows)
     if not inputs:
@@ -156,7 +158,7 @@ def promotion(
         least = least_rows(max_loss, level)
         few = f"; at least {least} are needed" if n_slice < least else ""
         reasons.append(
-            f"not shown that it forgets less than {max_loss:.2%} of what the old one answered: p = {p_value:.3g} "
+            f"not shown that it forgets less than {points(max_loss)} of what the old one answered: p = {p_value:.3g} "
             f"({harms} lost, {gains} won on {n_slice} rows{few})"
         )
     if worst:

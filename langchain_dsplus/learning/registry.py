@@ -49,6 +49,7 @@ from langchain_dsplus.learning._state import (
     write_state,
 )
 from langchain_dsplus.learning.promotion import ClassChange, PromotionReport, promotion, read_gold
+from langchain_dsplus.losses import Loss
 from langchain_dsplus.threshold.certificate import Certificate
 from langchain_dsplus.threshold.certify import certify
 
@@ -304,7 +305,7 @@ class ModelRegistry:
         gold_rows: Sequence[tuple[Any, str] | Mapping[str, Any]],
         *,
         old_threshold: float | None = None,
-        max_loss: float = 0.02,
+        max_loss: Loss = 0.02,
         level: float = 0.95,
         max_calibration_error: float = 0.02,
         min_coverage_gain: float = 0.0,
@@ -470,7 +471,7 @@ class ModelRegistry:
     def certify(
         self,
         outcomes: Outcomes,
-        max_loss: float = 0.005,
+        max_loss: Loss = 0.005,
         level: float = 0.95,
         *,
         inputs: Mapping[str, Any] | None = None,

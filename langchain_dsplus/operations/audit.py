@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 import numpy as np
 
 from langchain_dsplus.labels import match_label
+from langchain_dsplus.losses import Loss, parse_loss
 from langchain_dsplus.operations._state_file import write_whole
 from langchain_dsplus.operations.betting import BettingProcess, alarm_times, binomial_lower, binomial_upper
 from langchain_dsplus.outcomes.traces import default_label
@@ -111,7 +112,7 @@ class AuditMonitor:
         level: Confidence of each alarm, in [0.5, 1).
         max_disagreement: Allowed share of disagreements among accepted inputs; needed without a certificate, and for
             one whose rows were grouped or held no answers.
-        max_loss: Of Alarm B; by default the certificate's.
+        max_loss: Of Alarm B, `"0.5 points"` or a share below .1; by default the certificate's.
         coverage: Share of inputs accepted. By default the certificate's lower bound, and once 2,000 inputs were seen
             the lower bound of the latest such block.
         ladder: What the first, second, ... alarm does; the last is repeated. `warn` changes nothing; `tighter` goes to
@@ -143,7 +144,7 @@ class AuditMonitor:
         *,
         level: float = 0.95,
         max_disagreement: float | None = None,
-        max_loss: float | None = None,
+        max_loss: Loss | None = None,
         coverage: float | None = None,
         ladder: Sequence[Rung] = ("tighter", "large"),
         path: str | Path | None = None,
@@ -158,7 +159,7 @@ class AuditMonitor:
         if isinstance(ladder, str) or not ladder or set(ladder) - {"warn", "tighter", "large"}:
             msg = "`ladder` must be a sequence of 'warn', 'tighter' and 'large', not empty"
             raise ValueError(msg)
-        for name, value in (("max_disagreement", max_disagreement), ("max_loss", max_loss), ("coverage", coverage)):
+        for name, value in (("max_disagreement", max_disagreement), ("coverage", coverage)):
             if value is not None and not 0.0 < value <= 1.0:
                 msg = f"`{name}` must lie in (0, 1]"
                 raise ValueError(msg)
@@ -175,7 +176,9 @@ class AuditMonitor:
         self.path = None if path is None else Path(path)
         self.drift = drift
         self.on_alarm = on_alarm
-        self.max_loss = max_loss if max_loss is not None or certificate is None else certificate.max_loss
+        self.max_loss: float | None = None if certificate is None else certificate.max_loss
+        if max_loss is not None:
+            self.max_loss = parse_loss(max_loss)
         self._alpha = 1.0 - level
         self._given = max_disagreement
         self._given_coverage = coverage

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
+from langchain_dsplus.losses import Loss, parse_loss
 from langchain_dsplus.threshold.certificate import Certificate, Step, TestResult
 from langchain_dsplus.threshold.choose import ThresholdChoice
 from langchain_dsplus.threshold.clusters import check_groups, clustered_p_value, clustered_upper_bound
@@ -35,7 +36,7 @@ _OVERALL = ""
 
 def certify(
     outcomes: Outcomes,
-    max_loss: float = 0.005,
+    max_loss: Loss = 0.005,
     level: float = 0.95,
     *,
     thresholds: Sequence[float] | None = None,
@@ -64,7 +65,8 @@ def certify(
 
     Args:
         outcomes: The table; its `about` is what the certificate is bound to.
-        max_loss: Accuracy that may be lost, a share of inputs, in (0, 1); 0.005 is half a point.
+        max_loss: Accuracy that may be lost: `"0.5 points"`, or a share of inputs below .1 (0.005). From .1 on only a
+            text with its unit, since 0.5 could as well be meant in points (`losses.parse_loss`).
         level: Confidence level, in [0.5, 1).
         thresholds: The sequence for one small model, strict to lax; fixed beforehand, not in sight of these labels. By
             default at coverage 1/steps, 2/steps, ... of the scores seen here.
@@ -97,7 +99,8 @@ def certify(
         >>> certificate.status, certificate.coverage, round(certificate.p_value, 4)
         ('CERTIFIED', 1.0, 0.0494)
     """
-    _check(max_loss, level, steps, error_cost, unit)
+    max_loss = parse_loss(max_loss)
+    _check(level, steps, error_cost, unit)
     _fair(outcomes)
     _in_labels(outcomes)
     earlier = _earlier(outcomes)
@@ -174,10 +177,7 @@ def certify(
 # --- arguments ------------------------------------------------------------------------------------------------------
 
 
-def _check(max_loss: float, level: float, steps: int, error_cost: float, unit: str) -> None:
-    if not 0.0 < max_loss < 1.0:
-        msg = f"`max_loss` is a share of inputs between 0 and 1 (0.005 is half a point), not {max_loss}"
-        raise ValueError(msg)
+def _check(level: float, steps: int, error_cost: float, unit: str) -> None:
     if not 0.5 <= level < 1.0:
         msg = f"`level` must lie in [0.5, 1), not {level}"
         raise ValueError(msg)

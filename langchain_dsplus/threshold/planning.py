@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from langchain_dsplus._imports import require
+from langchain_dsplus.losses import Loss, parse_loss, points
 from langchain_dsplus.threshold.exact import least_rows, paired_p_value
 
 
@@ -42,7 +43,7 @@ class SampleSizePlan:
 
 
 def plan_sample_size(
-    max_loss: float = 0.005,
+    max_loss: Loss = 0.005,
     level: float = 0.95,
     *,
     harm_rate: float = 0.0,
@@ -56,7 +57,7 @@ def plan_sample_size(
     disagree on at least h + g of the inputs that would be accepted, so a pilot of a few hundred rows tells the rates.
 
     Args:
-        max_loss: The loss to be ruled out, in (0, 1).
+        max_loss: The loss to be ruled out: `"0.5 points"`, or a share of inputs below .1 (see `losses.parse_loss`).
         level: Of the certificate, in [0.5, 1).
         harm_rate: Share of all inputs that the cascade would lose, in [0, 1]. Without a harm and without a gain, as by
             default, the plan is the least there is; harms as frequent as gains, 2 % each, are a sober guess.
@@ -72,8 +73,15 @@ def plan_sample_size(
         >>> plan_sample_size(0.005).n
         598
     """
-    if not (0.0 < max_loss < 1.0 and 0.5 <= level < 1.0 and 0.0 < power < 1.0):
-        msg = "`max_loss` and `power` must lie in (0, 1), `level` in [0.5, 1)"
+    return plan_rows(parse_loss(max_loss), level, harm_rate=harm_rate, gain_rate=gain_rate, power=power)
+
+
+def plan_rows(
+    max_loss: float, level: float, *, harm_rate: float, gain_rate: float, power: float = 0.8
+) -> SampleSizePlan:
+    """`plan_sample_size` for a loss that was read already, as a share."""
+    if not (0.5 <= level < 1.0 and 0.0 < power < 1.0):
+        msg = "`power` must lie in (0, 1), `level` in [0.5, 1)"
         raise ValueError(msg)
     if not (0.0 <= harm_rate <= 1.0 and 0.0 <= gain_rate <= 1.0 and harm_rate + gain_rate <= 1.0):
         msg = "`harm_rate` and `gain_rate` must be at least 0 and sum to at most 1"
@@ -90,11 +98,11 @@ def plan_sample_size(
             rows = math.ceil(rows * 1.02) + 1
     rates = f"{harm_rate:.2%} harms and {gain_rate:.2%} gains"
     if rows is None:
-        note = f"With {rates} the loss is not below {max_loss:.2%}: no number of rows can show that it is."
+        note = f"With {rates} the loss is not below {points(max_loss)}: no number of rows can show that it is."
     else:
         note = (
-            f"About {rows:,} rows show a loss below {max_loss:.2%} at level {level:.0%} with probability {power:.0%}, "
-            f"if there are {rates}. Below {least:,} rows nothing can be shown."
+            f"About {rows:,} rows show a loss below {points(max_loss)} at level {level:.0%} with probability "
+            f"{power:.0%}, if there are {rates}. Below {least:,} rows nothing can be shown."
         )
         if harm_rate == 0.0 == gain_rate:
             note += " One harm in the sample, and it takes more: plan with the rates of a pilot."

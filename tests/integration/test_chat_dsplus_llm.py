@@ -152,7 +152,7 @@ def test_from_judged_outcomes_to_a_cascade(build, tmp_path):
         model, rows, lambda question, answer, gold: bool(answer.strip()), path=tmp_path / "a.jsonl", progress=False
     )
     assert outcomes.values("large_ok") == [True, True, True]
-    certificate = certify(outcomes, max_loss=0.1)
+    certificate = certify(outcomes, max_loss="10 points")
     assert not certificate.certified  # three rows prove nothing
     live = ChatDSPlus(models=model.models, threshold=certificate, stop=model.stop)
     assert live.router.unverifiable == ()

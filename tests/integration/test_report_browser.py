@@ -234,7 +234,7 @@ def test_what_others_typed_does_not_run(browser, tmp_path):
         for row in range(100)
     ]
     outcomes = Outcomes.from_records(rows, about={EVIL: EVIL})
-    certificate = certify(outcomes, 0.4)
+    certificate = certify(outcomes, "40 points")
     texts = dict.fromkeys(outcomes.values("id"), EVIL)
     path = write_report(tmp_path / "evil.html", outcomes, certificate, inputs=texts, title=EVIL)
     logs(browser)

@@ -843,7 +843,7 @@ def test_several_small_models(registry, models, tmp_path):
     rows = router.outcomes(JSONLRecorder.read(tmp_path / "routes.jsonl"), small=router.router.small_names)
     assert len(rows) == 300
     path = [{"specific": 0.95, "small": 0.95}, {"specific": 0.8, "small": 0.8}]
-    found = registry.certify(rows, 0.1, since_promotion=True, path=path)
+    found = registry.certify(rows, "10 points", since_promotion=True, path=path)
     assert found.certified
     assert router.refresh()
     assert router.certificate.thresholds == found.thresholds
@@ -872,7 +872,7 @@ def test_a_sentence_classifier_with_a_real_encoder(tmp_path, encoder_path):
     registry.start(small, trained_on=few)
     result = Distiller(registry.load()).distil([*few, *many], [])
     version = registry.add(result.model, trained_on=many)
-    gate = registry.gate(version.number, gold, max_loss=0.1, **GATE)
+    gate = registry.gate(version.number, gold, max_loss="10 points", **GATE)
     assert gate.report.accuracy_new > 0.8
     assert gate.report.promoted, gate.report.reasons
     registry.promote()

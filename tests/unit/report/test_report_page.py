@@ -128,7 +128,7 @@ def test_what_others_typed_stays_text():
         render_report(hostile("word"), inputs=dict.fromkeys(hostile("word").values("id"), "the text"), title="word")
     )
     for certified in (False, True):
-        promise = certify(outcomes, 0.2) if certified else None
+        promise = certify(outcomes, "20 points") if certified else None
         source = render_report(outcomes, promise, inputs=texts, title=EVIL)
         page = Page(source)
         if not certified:
@@ -282,7 +282,7 @@ def test_what_counts_as_lost_for_lack_of_gold_has_no_interval():
     """An interval around a number that is only a worst case would say something false."""
     outcomes = table(3000, gold=[None] * 3000)
     outcomes.about["score"] = "max_probability"
-    certificate = certify(outcomes, 0.3)
+    certificate = certify(outcomes, "30 points")
     assert certificate.certified
     assert certificate.unlabeled
     source = render_report(outcomes, certificate)
