@@ -339,7 +339,9 @@ class LabelSample:
         low, high = _limits(float(y[known].sum()), n, self.level, int(self.skipped[rows].sum()))
         if not n:
             return _Cell(mass, 0.0, 0, low, high, 0.5)
-        return _Cell(mass, float(y[known] @ weights[known]) * len(rows) / n, n, low, high, float(y[known].mean()))
+        heavy = float(weights[known].sum())  # by what the labelled rows weigh (Hajek 1971), so never above the mass
+        value = mass * float(y[known] @ weights[known]) / heavy if heavy > 0.0 else 0.0
+        return _Cell(mass, value, n, low, high, float(y[known].mean()))
 
     def _likely(self, rows: Bools, happened: Floats, prior: float, worth: float) -> float:
         """A rate that is never 0 or 1: the labelled rows, and a prior worth so many of them."""
