@@ -110,7 +110,7 @@ def dispute() -> dict[str, Pair]:
 
     from langchain_dsplus import FakeSmallModel
     from langchain_dsplus.graphs import Adjudicator, DisputeState, SwapCheck, Triage, create_dispute_graph
-    from langchain_dsplus.prompts.transfer import PromptTransfer
+    from langchain_dsplus.transfer import PromptTransfer
 
     def rewrite(_: str) -> str:
         return REWRITE

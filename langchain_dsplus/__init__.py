@@ -61,7 +61,6 @@ if TYPE_CHECKING:
     from langchain_dsplus.prompts.parser import LabelParser
     from langchain_dsplus.prompts.proficient import proficient_classes
     from langchain_dsplus.prompts.pruner import PromptPruner
-    from langchain_dsplus.prompts.transfer import PromptTransfer, UnfaithfulRewriteError
     from langchain_dsplus.report import render_report, write_report
     from langchain_dsplus.router import ConfidenceRouter
     from langchain_dsplus.small_models.base import SmallModel
@@ -80,6 +79,7 @@ if TYPE_CHECKING:
     from langchain_dsplus.threshold.gain import GainModel, LearnedGain
     from langchain_dsplus.threshold.path import coverage_path
     from langchain_dsplus.threshold.planning import plan_sample_size
+    from langchain_dsplus.transfer import PromptTransfer, UnfaithfulRewriteError
 
 _HOME = {
     "Adjudicator": "graphs",
@@ -118,7 +118,7 @@ _HOME = {
     "PlattScaling": "calibration",
     "Price": "operations.prices",
     "PromptPruner": "prompts.pruner",
-    "PromptTransfer": "prompts.transfer",
+    "PromptTransfer": "transfer",
     "Recorder": "operations.recorder",
     "RegistryError": "learning.registry",
     "Review": "graphs",
@@ -133,7 +133,7 @@ _HOME = {
     "TransformersClassifier": "small_models.transformers",
     "Triage": "graphs",
     "TwoStageConfidenceDistillation": "learning.two_stage",
-    "UnfaithfulRewriteError": "prompts.transfer",
+    "UnfaithfulRewriteError": "transfer",
     "acollect_chat_outcomes": "chat_dsplus.outcomes",
     "acollect_outcomes": "operations.collect",
     "apgr": "threshold.deferral",

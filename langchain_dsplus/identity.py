@@ -36,10 +36,11 @@ def identify(runnable: Any, *, version: str | None = None) -> Identity:
     """Return what a chain is, the same in every process.
 
     The hash is over what LangChain's `dumpd` sees: classes, templates, model names, settings; keys sorted. In addition
-    it sees into Pydantic classes (their JSON schema), exception classes (their names), few-shot templates and small
-    models (their `version`). It cannot see into functions (`RunnableLambda`), graphs and objects that LangChain does
-    not serialize: then `large` is None and `unverifiable` True, unless `version=` says what they are. Another release
-    of LangChain may see a chain differently; then the hash differs too, which is the safe side.
+    it sees into Pydantic classes (their JSON schema), exception classes (their names), few-shot templates, small models
+    (their `version`), and whatever lists what makes it in `identity_parts()`. It cannot see into functions
+    (`RunnableLambda`), graphs and objects that LangChain does not serialize: then `large` is None and `unverifiable`
+    True, unless `version=` says what they are. Another release of LangChain may see a chain differently; then the hash
+    differs too, which is the safe side.
 
     Left out, so that it may change: API keys, secrets in parameters and URLs, the values of HTTP headers, names, tags,
     metadata, callbacks, caches, rate limiters, timeouts, retries, streaming. Of a server on this machine (`localhost`,
@@ -215,6 +216,9 @@ class _Seen:
             if value.version == UNVERIFIABLE:
                 return self._hide()
             return {_OBJECT: _class_id(type(value)), "version": value.version}
+        parts = getattr(value, "identity_parts", None)
+        if callable(parts) and not isinstance(value, type):
+            return {_OBJECT: _class_id(type(value)), "parts": self.form(parts())}
         if isinstance(value, ChatLocal):  # where its files lie says nothing: its version is a hash of them
             settings = {k: v for k, v in value._identifying_params.items() if k not in {"files", "model"}}  # noqa: SLF001
             return {_OBJECT: _class_id(type(value)), "version": value.version, "kwargs": self.form(settings)}

@@ -173,7 +173,7 @@ def rewritten(
     from benchmarks.disputes.asking import SAMPLES_A_CALL
     from benchmarks.disputes.drafts import Drafts
     from benchmarks.disputes.texts import recall
-    from langchain_dsplus.prompts.transfer import PromptTransfer
+    from langchain_dsplus.transfer import PromptTransfer
 
     transfer = PromptTransfer("extractive" if chat is None else chat.with_settings(temperature=0, max_tokens=400))
     sent: dict[str, str] = {}

@@ -16,7 +16,7 @@ from typing_extensions import TypedDict
 
 from langchain_dsplus.graphs.settings import emit
 from langchain_dsplus.labels import NoLabelMassError, label_probabilities, match_label, token_logprobs
-from langchain_dsplus.prompts.transfer import TransferUsage, estimate_tokens, quote_untrusted, usage_of
+from langchain_dsplus.transfer import TransferUsage, estimate_tokens, quote_untrusted, usage_of
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun

@@ -13,7 +13,7 @@ from langchain_dsplus.graphs.caching import cached_by
 from langchain_dsplus.graphs.review import CheckRecord, Review, SwapCheck
 from langchain_dsplus.graphs.settings import GraphContext
 from langchain_dsplus.graphs.triage import Triage, settled
-from langchain_dsplus.prompts.transfer import PromptTransfer, TransferRecord
+from langchain_dsplus.transfer import PromptTransfer, TransferRecord
 
 if TYPE_CHECKING:
     from langgraph.graph.state import CompiledStateGraph

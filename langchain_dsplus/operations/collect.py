@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import json
 import math
 import os
-import threading
 import time
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.exceptions import OutputParserException
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import merge_configs
 
-from langchain_dsplus.identity import Identity, identify, reported_by, score_name
-from langchain_dsplus.operations.prices import is_cache_hit
+from langchain_dsplus.identity import Identity, identify, score_name
+from langchain_dsplus.operations.replies import Meter, ReplyStore, hash_of
 from langchain_dsplus.operations.savings import count_characters
 from langchain_dsplus.outcomes import Outcomes, default_label
 from langchain_dsplus.outcomes.columns import to_text
@@ -31,7 +27,6 @@ from langchain_dsplus.small_models.runnable import as_small_model, distinct_name
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from langchain_core.outputs import LLMResult
     from langchain_core.runnables import RunnableConfig
 
     from langchain_dsplus.answer import Answer
@@ -309,7 +304,7 @@ def _plan(job: _Job) -> Generator[_Work, Any, Outcomes]:
     """Yield what is to be asked, get what came of it, and return the outcomes; sync or async alike."""
     job.check()
     models = _models(job.small)
-    rows = _read_dataset(job.dataset, job.input_key, job.gold_key, job.id_key, job.group_key)
+    rows = read_dataset(job.dataset, job.input_key, job.gold_key, job.id_key, job.group_key)
     if job.large_pruned is not None and not all(isinstance(row["input"], dict) for row in rows):
         msg = "`large_pruned` needs dict inputs: the small model's answer reaches it under `context_key`"
         raise ValueError(msg)
@@ -317,7 +312,7 @@ def _plan(job: _Job) -> Generator[_Work, Any, Outcomes]:
     if job.large_pruned is not None:
         identities["large_pruned"] = identify(job.large_pruned, version=job.version)
     chains = {side: identities[side].large if side in identities else None for side in ("large", "large_pruned")}
-    store = _Store(None if job.path is None else Path(job.path), chains, {row["id"]: row["hash"] for row in rows})
+    store = ReplyStore(job.path, chains, {row["id"]: row["hash"] for row in rows})
     store.retry_unparsed = job.retry_unparsed
     estimate = _Estimate(job, [row for row in rows if not store.has(row["id"], "large")])
     estimate.check()
@@ -386,7 +381,7 @@ def _models(small: Any) -> dict[str, SmallModel]:
     return dict(zip(distinct_names(models), models, strict=True))
 
 
-def _facts(models: Mapping[str, SmallModel], identities: Mapping[str, Identity], store: _Store) -> dict[str, Any]:
+def _facts(models: Mapping[str, SmallModel], identities: Mapping[str, Identity], store: ReplyStore) -> dict[str, Any]:
     scores = {name: score_name(model.score) for name, model in models.items()}
     versions = {name: model.version for name, model in models.items()}
     one = "" in models
@@ -407,9 +402,10 @@ def _facts(models: Mapping[str, SmallModel], identities: Mapping[str, Identity],
 # --- rows -----------------------------------------------------------------------------------------------------------
 
 
-def _read_dataset(
+def read_dataset(
     dataset: Iterable[Any], input_key: str | None, gold_key: str, id_key: str, group_key: str
 ) -> list[dict[str, Any]]:
+    """Read rows as `collect_outcomes` takes them: dicts with id, input, gold, group and the input's hash."""
     rows: list[dict[str, Any]] = []
     seen: set[str] = set()
     for place, item in enumerate(dataset):
@@ -435,7 +431,7 @@ def _read_dataset(
             msg = f"row {place + 1} of `dataset` repeats the id of a row before: ids must be distinct"
             raise ValueError(msg)
         seen.add(name)
-        rows.append({"id": name, "input": value, "gold": gold, "group": group, "hash": _hash(value)})
+        rows.append({"id": name, "input": value, "gold": gold, "group": group, "hash": hash_of(value)})
     return rows
 
 
@@ -451,11 +447,6 @@ def _checked(value: Any, place: int, field: str, *, optional: bool = False) -> A
         raise ValueError(msg) from None
 
 
-def _hash(value: Any) -> str:
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=repr)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
 def _with_context(value: Any, key: str, answer: Answer | None) -> Any:
     if not isinstance(value, dict):
         return value
@@ -464,7 +455,7 @@ def _with_context(value: Any, key: str, answer: Answer | None) -> Any:
 
 
 def _outcome(
-    row: dict[str, Any], answers: Mapping[str, tuple[Answer | Exception, float]], store: _Store, *, pruned: bool
+    row: dict[str, Any], answers: Mapping[str, tuple[Answer | Exception, float]], store: ReplyStore, *, pruned: bool
 ) -> dict[str, Any]:
     reply = store.get(row["id"], "large")
     result: dict[str, Any] = {"id": row["id"]}
@@ -537,95 +528,8 @@ class _Estimate:
 # --- asking ---------------------------------------------------------------------------------------------------------
 
 
-class _Meter(BaseCallbackHandler):
-    """Tokens and seconds of one input's calls, however deep in the chain."""
-
-    run_inline = True
-
-    def __init__(self) -> None:
-        self.began: float | None = None
-        self.ended: float | None = None
-        self.usage: dict[str, int] | None = None
-        self.paid: list[dict[str, Any]] = []
-        self.silent = 0  # replies without usage
-        self.names: set[str] = set()
-        self._lock = threading.Lock()
-
-    def _start(self) -> None:
-        with self._lock:
-            if self.began is None:
-                self.began = time.perf_counter()
-
-    def _end(self) -> None:
-        self.ended = time.perf_counter()
-
-    def on_chain_start(self, *args: Any, **kwargs: Any) -> None:
-        del args, kwargs
-        self._start()
-
-    def on_chat_model_start(self, *args: Any, **kwargs: Any) -> None:
-        del args, kwargs
-        self._start()
-
-    def on_llm_start(self, *args: Any, **kwargs: Any) -> None:
-        del args, kwargs
-        self._start()
-
-    def on_chain_end(self, *args: Any, **kwargs: Any) -> None:
-        del args, kwargs
-        self._end()
-
-    def on_chain_error(self, *args: Any, **kwargs: Any) -> None:
-        del args, kwargs
-        self._end()
-
-    def on_llm_error(self, *args: Any, **kwargs: Any) -> None:
-        del args, kwargs
-        self._end()
-
-    def on_llm_end(self, response: LLMResult, **kwargs: Any) -> None:
-        del kwargs
-        self._end()
-        for generations in response.generations:
-            message = getattr(generations[0], "message", None) if generations else None
-            self.name(message)
-            usage = getattr(message, "usage_metadata", None)
-            if not usage:
-                self.silent += 1
-            self.add(usage)
-
-    def name(self, message: Any) -> None:
-        """Note what the model calls itself."""
-        self.names.update(name for name in reported_by(message) if name is not None)
-
-    def add(self, usage: Mapping[str, Any] | None) -> None:
-        if not isinstance(usage, Mapping) or not usage:
-            return
-        cached = int((usage.get("input_token_details") or {}).get("cache_read") or 0)
-        with self._lock:
-            total = self.usage or {"input_tokens": 0, "output_tokens": 0, "cached_tokens": 0}
-            total["input_tokens"] += int(usage.get("input_tokens") or 0)
-            total["output_tokens"] += int(usage.get("output_tokens") or 0)
-            total["cached_tokens"] += cached
-            self.usage = total
-            if not is_cache_hit(usage):
-                self.paid.append(dict(usage))
-
-    def row(self, price: Price | None) -> dict[str, Any]:
-        """What is written down."""
-        result: dict[str, Any] = dict(self.usage or {})
-        if self.names:
-            result["reported"] = sorted(self.names)
-        if self.began is not None and self.ended is not None:
-            result["seconds"] = self.ended - self.began
-        if price is not None and self.usage is not None:
-            with suppress(ValueError):  # counts that make no sense: the cost is unknown, the answer is kept
-                result["cost"] = sum(price.cost(usage) for usage in self.paid)
-        return result
-
-
 class _Asker:
-    def __init__(self, job: _Job, store: _Store) -> None:
+    def __init__(self, job: _Job, store: ReplyStore) -> None:
         self.store = store
         self.price = job.price
         self.max_cost = job.max_cost
@@ -650,7 +554,7 @@ class _Asker:
         advance: Callable[[int], None],
     ) -> Generator[_AskLarge, Any, bool]:
         """Ask about the items that have no answer yet. False where the money did not last."""
-        due = [(row, value) for row, value in items if not self.store.has(row["id"], side, _hash(value))]
+        due = [(row, value) for row, value in items if not self.store.has(row["id"], side, hash_of(value))]
         advance(len(items) - len(due))
         failures: list[Exception | None] = []
         while due:
@@ -704,7 +608,7 @@ class _Asker:
         advance: Callable[[int], None],
         failures: list[Exception | None],
     ) -> _AskLarge:
-        meters = [_Meter() for _ in items]
+        meters = [Meter() for _ in items]
 
         def take(place: int, output: Any) -> None:
             failures.append(self._take(items[place], side, meters[place], output))
@@ -713,10 +617,10 @@ class _Asker:
         configs: list[RunnableConfig] = [merge_configs(self.config, {"callbacks": [meter]}) for meter in meters]
         return _AskLarge(chain, [value for _, value in items], configs, take)
 
-    def _take(self, item: tuple[dict[str, Any], Any], side: str, meter: _Meter, output: Any) -> Exception | None:
+    def _take(self, item: tuple[dict[str, Any], Any], side: str, meter: Meter, output: Any) -> Exception | None:
         """Keep one output; return what failed."""
         row, value = item
-        entry: dict[str, Any] = {"id": row["id"], "side": side, "hash": row["hash"], "asked": _hash(value)}
+        entry: dict[str, Any] = {"id": row["id"], "side": side, "hash": row["hash"], "asked": hash_of(value)}
         answered = not isinstance(output, BaseException)
         failed: Any = None if answered else output
         if answered:
@@ -747,133 +651,6 @@ class _Asker:
             self.unknown = True
         self.store.put(entry)
         return failed if isinstance(failed, Exception) else None
-
-
-# --- what is on disk ------------------------------------------------------------------------------------------------
-
-
-def _bytes(entry: Mapping[str, Any]) -> bytes:
-    """One line."""
-    return (json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "replace")
-
-
-_NUMBERS = ("seconds", "cost", "input_tokens", "output_tokens", "cached_tokens")
-
-
-def _entry(line: bytes) -> dict[str, Any] | None:
-    """Read a line; None where `_bytes` did not write it."""
-    try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(entry, dict):
-        return None
-    if "chains" in entry:
-        chains = entry["chains"]
-        fine = isinstance(chains, dict) and chains.keys() <= {"large", "large_pruned"}
-    else:
-        fine = (
-            all(isinstance(entry.get(key), str) for key in ("id", "side", "hash", "asked"))
-            and isinstance(entry.get("label"), str | int | None)
-            and isinstance(entry.get("error"), str | None)
-            and all(isinstance(entry.get(key, 0), int | float) for key in _NUMBERS)
-            and isinstance(entry.get("reported", []), list)
-        )
-    return entry if fine else None
-
-
-class _Store:
-    """The large model's replies by row and side; appended to a file, one line each."""
-
-    def __init__(self, path: Path | None, chains: Mapping[str, str | None], hashes: Mapping[str, str]) -> None:
-        self._path = path
-        self.retry_unparsed = False
-        self._replies: dict[tuple[str, str], dict[str, Any]] = {}
-        self._file: Any = None
-        self._chains = dict(chains)
-        self._keep: int | None = None  # bytes of the file that stay
-        self._mend = False  # whether its last line lacks its end
-        if path is not None and path.exists():
-            self._read(path, hashes)
-
-    def _read(self, path: Path, hashes: Mapping[str, str]) -> None:
-        """Check every line, and change nothing: a last line that was cut off goes when the file is opened to write."""
-        body = path.read_bytes()
-        end = body.rfind(b"\n") + 1
-        tail = body[end:]
-        if not end and not _bytes({"chains": self._chains}).startswith(tail):
-            msg = f"{path} is no file that `collect_outcomes` wrote; it is left as it is. Choose another `path`"
-            raise ValueError(msg)
-        lines = body[:end].split(b"\n")[:-1]
-        self._keep = end
-        if end and _entry(tail) is not None:  # only its line end was cut off: the answer is there
-            lines.append(tail)
-            self._keep, self._mend = len(body), True
-        for number, line in enumerate(lines, 1):
-            entry = _entry(line)
-            if entry is None or (number == 1 and "chains" not in entry):
-                msg = (
-                    f"{path}: line {number} is not what `collect_outcomes` writes. The file is left as it is: choose "
-                    "another `path`"
-                )
-                raise ValueError(msg)
-            if "chains" in entry:
-                for side, identity in entry["chains"].items():
-                    mine = self._chains.get(side)
-                    if identity is not None and mine is not None and identity != mine:
-                        msg = f"{path} holds answers of another `{side}` chain. Choose another `path`, or remove it"
-                        raise ValueError(msg)
-                continue
-            if entry["id"] in hashes and hashes[entry["id"]] != entry["hash"]:
-                msg = f"{path}: line {number} answers another input than the row with its id. Choose another `path`"
-                raise ValueError(msg)
-            self._replies[entry["id"], entry["side"]] = entry
-
-    def __enter__(self) -> Self:
-        if self._path is not None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._path.open("ab")
-            if self._keep is not None:
-                self._file.truncate(self._keep)
-            if self._mend:
-                self._file.write(b"\n")
-            self._line({"chains": self._chains})
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def _line(self, entry: Mapping[str, Any]) -> None:
-        self._file.write(_bytes(entry))
-        self._file.flush()
-        os.fsync(self._file.fileno())
-
-    def get(self, name: str, side: str) -> dict[str, Any]:
-        """The reply, or an empty dict."""
-        return self._replies.get((name, side), {})
-
-    def asked(self, name: str, side: str) -> bool:
-        """Whether the model was asked, whatever came of it."""
-        return (name, side) in self._replies
-
-    def has(self, name: str, side: str, asked: str | None = None) -> bool:
-        """Whether there is an answer (to this very question, where `asked` says which)."""
-        reply = self.get(name, side)
-        answered = reply.get("label") is not None or (bool(reply.get("unparsed")) and not self.retry_unparsed)
-        return answered and (asked is None or reply["asked"] == asked)
-
-    def reported(self) -> list[str]:
-        """What the large models called themselves in the replies that count."""
-        names = {name for reply in self._replies.values() for name in reply.get("reported", ())}
-        return sorted(name for name in names if isinstance(name, str))
-
-    def put(self, entry: dict[str, Any]) -> None:
-        """Keep a reply."""
-        self._replies[entry["id"], entry["side"]] = entry
-        if self._file is not None:
-            self._line(entry)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import Runnable
 
 from langchain_dsplus.fidelity.sentences import split_sentences
-from langchain_dsplus.prompts._records import estimate_tokens
+from langchain_dsplus.prompts.tokens import estimate_tokens
 
 USUAL_TOKENS = 1_500
 """Of a chunk, where nothing is known of the model: small models lose the thread in longer ones."""

@@ -14,7 +14,7 @@ _HEADING = re.compile(
     r"(?:\*\*)?[:\uff1a](?:\*\*)?\s*",
     re.IGNORECASE,
 )
-_MARKED_LINE = re.compile(r"^\s*<<<(?:END OF )?(?:ACCOUNT|陈述|陈述结束) [0-9a-f]*>>>\s*$", re.MULTILINE)
+_MARKED_LINE = re.compile(r"^\s*<<<(?:END OF )?(?:ACCOUNT|TEXT|陈述|文字) [0-9a-f]*>>>\s*$", re.MULTILINE)
 
 
 class Draft(NamedTuple):
@@ -23,6 +23,8 @@ class Draft(NamedTuple):
     text: str | None
     reason: str | None = None
     error: Exception | None = None
+    fields: dict[str, Any] | None = None
+    """What a model filled in, where it fills a schema."""
 
 
 def read_draft(output: Any) -> Draft:

@@ -15,7 +15,7 @@ from langchain_dsplus.fidelity.sentences import split_sentences
 from langchain_dsplus.graphs import VERDICTS, create_dispute_graph
 from langchain_dsplus.prompts.extractive import ExtractiveSummarizer
 from langchain_dsplus.prompts.fidelity import Fidelity
-from langchain_dsplus.prompts.transfer import PromptTransfer
+from langchain_dsplus.transfer import PromptTransfer
 from langchain_dsplus.small_models.sentence import Encoder
 
 SHORT = (

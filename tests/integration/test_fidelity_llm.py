@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.disputes.texts import load
-from langchain_dsplus.prompts.transfer import PromptTransfer
+from langchain_dsplus.transfer import PromptTransfer
 
 
 @pytest.mark.llm

@@ -6,7 +6,7 @@ import pytest
 
 from langchain_dsplus.operations.ledger import CostLedger
 from langchain_dsplus.operations.prices import Price
-from langchain_dsplus.prompts.transfer import PromptTransfer
+from langchain_dsplus.transfer import PromptTransfer
 
 # Texts, with what every faithful rewrite of them holds: written by hand, not read by the code that is tested.
 TEXTS = [

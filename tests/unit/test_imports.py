@@ -32,6 +32,7 @@ LAYERS: list[set[str]] = [
     {"decision", "outputs"},
     {"router"},
     {"procedure", "persistence"},
+    {"transfer"},
     {"learning", "graphs", "middleware", "chat_dsplus"},
     {"evaluation"},
     {"report"},

@@ -19,7 +19,7 @@ from typing_extensions import TypedDict
 
 from langchain_dsplus.graphs import VERDICTS, Adjudicator, DisputeState, GraphContext
 from langchain_dsplus.graphs import create_dispute_graph as create
-from langchain_dsplus.prompts.transfer import PromptTransfer, quote_untrusted
+from langchain_dsplus.transfer import PromptTransfer, quote_untrusted
 
 STATEMENT = (
     "The evening was quiet. My neighbor Sven Holm played music until 2 at night. I am a person who "

@@ -6,7 +6,7 @@ from langchain_core.runnables import RunnableLambda
 
 from langchain_dsplus.prompts.entailment import ClassifierNLI, NLIModel, as_entailment, entailed, find_entailment
 from langchain_dsplus.prompts.fidelity import Fidelity
-from langchain_dsplus.prompts.transfer import PromptTransfer
+from langchain_dsplus.transfer import PromptTransfer
 from langchain_dsplus.router import ConfidenceRouter
 from langchain_dsplus.small_models.fake import FakeSmallModel
 

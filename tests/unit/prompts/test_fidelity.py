@@ -482,7 +482,7 @@ def test_balanced_still_refuses_each_fault(code, rewrite):
 
 
 def test_a_preset_by_name_in_the_transfer():
-    from langchain_dsplus.prompts.transfer import PromptTransfer
+    from langchain_dsplus.transfer import PromptTransfer
 
     assert PromptTransfer(lambda _: TOLD, fidelity="strict").fidelity == Fidelity(preset="strict")
     with pytest.raises(ValueError, match="preset"):

@@ -25,7 +25,7 @@ from typing_extensions import TypedDict
 
 from langchain_dsplus.labels import token_logprobs
 from langchain_dsplus.operations.ledger import CostLedger
-from langchain_dsplus.prompts.transfer import PromptTransfer
+from langchain_dsplus.transfer import PromptTransfer
 from langchain_dsplus.small_models import _local_torch
 from langchain_dsplus.small_models._local_jobs import (
     LocalModelError,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, cast
+from typing import Any, Literal, NotRequired, cast
 
 from typing_extensions import TypedDict
 
@@ -31,6 +31,12 @@ class TransferMoney(TypedDict):
 class TransferRecord(TypedDict):
     """What `PromptTransfer` did with one text. Plain Python types."""
 
+    subtask: str
+    """What the small model was to do: `rewrite`, `summarise`, ...; of a `Decompose` the steps, joined by ` > `."""
+    fidelity: str
+    """Which check spoke: `default`, `off`, or `own`."""
+    certificate: str | None
+    """Under which certificate the text was transferred; None where nothing is proven, or the original went on."""
     used: Literal["rewrite", "original", "both", "mixed"]
     """What goes on to the large model. `mixed`: of some chunks of a long text the rewrite, of others not."""
     faithful: bool
@@ -41,6 +47,11 @@ class TransferRecord(TypedDict):
     """Spans of the original that the rewrite lost."""
     added: list[str]
     """Spans of the rewrite that the original does not support."""
+    recall: dict[str, Any]
+    """What the check measured of what was lost, by its own names; of several chunks the least. Empty where it measures
+    nothing."""
+    fields: dict[str, Any] | None
+    """What the small model filled in, where the subtask has a schema and its result goes on."""
     chunks: int
     """Pieces that the text was cut into; 0 where it was not rewritten at all."""
     chunks_rewritten: int
@@ -61,17 +72,19 @@ class TransferRecord(TypedDict):
     """Calls of the rewriting model: one for each chunk."""
     seconds: float
     """Wall time of rewriting and checking."""
+    steps: NotRequired[list[dict[str, Any]]]
+    """Of a `Decompose`: the record of each step, in order."""
 
 
-def estimate_tokens(text: str) -> int:
-    """A rough count of tokens without a tokenizer: one per Han, Kana or Hangul character, else one per four characters.
+_OF_THE_TEXT = frozenset({"missing", "added", "fields"})
 
-    Example:
-        >>> estimate_tokens("He left at nine."), estimate_tokens("他走了")
-        (4, 3)
-    """
-    wide = sum("\u2e80" <= c <= "\ud7a3" or "\uf900" <= c <= "\ufaff" or "\uff00" <= c <= "\uffef" for c in text)
-    return wide + -(-(len(text) - wide) // 4)
+
+def told(record: TransferRecord) -> dict[str, Any]:
+    """A record without the spans of the text: what may go to routes, handlers and logs."""
+    kept: dict[str, Any] = {key: item for key, item in record.items() if key not in _OF_THE_TEXT}
+    if "steps" in kept:
+        kept["steps"] = [told(step) for step in kept["steps"]]
+    return kept
 
 
 def usage_of(outputs: list[Any]) -> TransferUsage | None:

@@ -20,7 +20,7 @@ from langchain_dsplus.operations.prices import Price
 from langchain_dsplus.prompts._chunks import cut, window
 from langchain_dsplus.prompts.extractive import ExtractiveSummarizer
 from langchain_dsplus.prompts.fidelity import Fidelity
-from langchain_dsplus.prompts.transfer import (
+from langchain_dsplus.transfer import (
     REWRITE_PROMPT,
     REWRITE_PROMPT_ZH,
     TRANSFER_EVENT,

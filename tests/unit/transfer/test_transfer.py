@@ -18,7 +18,7 @@ from langchain_dsplus.answer import EscalationContext
 from langchain_dsplus.fidelity.untrusted import defuse
 from langchain_dsplus.prompts.extractive import ExtractiveSummarizer
 from langchain_dsplus.prompts.fidelity import Fidelity
-from langchain_dsplus.prompts.transfer import (
+from langchain_dsplus.transfer import (
     REWRITE_PROMPT,
     PromptTransfer,
     UnfaithfulRewriteError,
@@ -76,6 +76,11 @@ async def test_a_faithful_rewrite_goes_on_and_only_its_keys_come_back(async_):
     record = out["transfer"]
     assert record.pop("seconds") >= 0
     assert record == {
+        "subtask": "rewrite",
+        "fidelity": "default",
+        "certificate": None,
+        "recall": {},
+        "fields": None,
         "used": "rewrite",
         "faithful": True,
         "reasons": [],

@@ -7,27 +7,21 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-from langchain_core.messages import HumanMessage, SystemMessage
-from langchain_core.runnables import Runnable, RunnableLambda, RunnableSerializable
+from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.runnables.config import patch_config, run_in_executor, set_config_context
-from pydantic import ConfigDict, Field
+from pydantic import Field, PrivateAttr
 
 from langchain_dsplus.answer import describe_error, is_interrupt, note
 from langchain_dsplus.fidelity.sentences import HAN
 from langchain_dsplus.fidelity.untrusted import count_instructions, quote_untrusted
 from langchain_dsplus.prompts._chunks import cut, find_chat_model, window
 from langchain_dsplus.prompts._drafts import Draft, read_draft
-from langchain_dsplus.prompts._instructions import REWRITE_PROMPT, REWRITE_PROMPT_ZH
-from langchain_dsplus.prompts._records import (
-    TransferMoney,
-    TransferRecord,
-    TransferUsage,
-    estimate_tokens,
-    money_of,
-    usage_of,
-)
 from langchain_dsplus.prompts.extractive import ExtractiveSummarizer
 from langchain_dsplus.prompts.fidelity import Fidelity, FidelityResult
+from langchain_dsplus.prompts.tokens import estimate_tokens
+from langchain_dsplus.transfer._guard import Transferring
+from langchain_dsplus.transfer.records import TransferRecord, TransferUsage, money_of, told, usage_of
+from langchain_dsplus.transfer.subtasks import REWRITE, as_subtask, json_schema, merged, shown, values
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
@@ -35,29 +29,10 @@ if TYPE_CHECKING:
 
     from langchain_dsplus.operations.prices import Price
 
-__all__ = [
-    "REWRITE_PROMPT",
-    "REWRITE_PROMPT_ZH",
-    "STATEMENT",
-    "TRANSFER_EVENT",
-    "FidelityCheck",
-    "PromptTransfer",
-    "TransferMoney",
-    "TransferRecord",
-    "TransferUsage",
-    "UnfaithfulRewriteError",
-    "estimate_tokens",
-    "quote_untrusted",
-    "usage_of",
-]
-
 FidelityCheck: TypeAlias = Callable[[str, str], FidelityResult | Mapping[str, Any] | bool]
 
 TRANSFER_EVENT = "dsplus_transfer"
 """The custom event with which handlers hear of a transfer: its record, without the spans of the text."""
-
-STATEMENT = "STATEMENT OF ONE PARTY"
-"""What a text is called in the marked lines around it."""
 
 
 class UnfaithfulRewriteError(ValueError):
@@ -89,6 +64,7 @@ class _Done(NamedTuple):
 
     output: dict[str, Any]
     record: TransferRecord
+    audit: list[dict[str, Any]] | None = None
 
 
 class _Part(NamedTuple):
@@ -102,8 +78,8 @@ class _Part(NamedTuple):
 _Steps: TypeAlias = Generator[_Rewrite | _Check, list[Any], _Done]
 
 
-class PromptTransfer(RunnableSerializable[dict[str, Any], dict[str, Any]]):
-    """Let a small model rewrite a text for the large one, and pass the rewrite on only if it is faithful.
+class PromptTransfer(Transferring):
+    """Let a small model do a subtask on a text, and pass the result on only where the check finds nothing invented.
 
     As a node of a graph it reads `state[input_key]` and returns only `{output_key: ..., record_key: ...}`: the bare
     text, for a node that marks it (as the dispute graph's adjudicator does), or with `label` the marked text. In a
@@ -122,22 +98,25 @@ class PromptTransfer(RunnableSerializable[dict[str, Any], dict[str, Any]]):
     - Where the input holds an escalation context of a `ConfidenceRouter`, the record is noted on it for the `Route`,
       without the spans of the text. Handlers hear it as the custom event `dsplus_transfer`.
 
+    - With `certificate`, the original goes on without a call wherever the certificate does not hold. Without one it
+      says once in the log that nothing is proven about the decisions.
+
     Args:
-        model: Who rewrites. A chat model (in this process, or behind a server), which gets `REWRITE_PROMPT`, or for a
-            Chinese text `REWRITE_PROMPT_ZH`, and the text marked as untrusted data; any other Runnable or callable
-            from str to str (or message), which gets the bare text; an `ExtractiveSummarizer`, or "extractive" for the
-            default one.
+        model: Who does the subtask. A chat model (in this process, or behind a server), which gets the subtask's
+            instructions and the text marked as untrusted data; any other Runnable or callable from str to the result,
+            which gets the bare text; an `ExtractiveSummarizer`, or "extractive" for the default one.
+        subtask: What it is to do: `rewrite` (the paper's), `summarise`, `split_claims`, `normalise`, or a `Subtask`:
+            `summarise(...)`, `extract_fields(schema)`, `translate(...)`, `split_claims(...)`, or your own.
         input_key: Where the text is.
         output_key: Where the text for the large model goes. May be the same.
         record_key: Where the `TransferRecord` goes; None leaves it out.
-        fidelity: The check: `Fidelity` settings, the name of a preset of it (`balanced`, `strict`), or a callable
-            from source and rewrite to a `FidelityResult` or a bool,
-            called for each chunk. None is `Fidelity()`. For an extractive model, copying is no fault.
+        fidelity: The check: `"default"`, `Fidelity` settings, or a callable from source and rewrite to a
+            `FidelityResult` or a bool, called for each chunk. `"off"` checks nothing, which is the paper's way, and
+            says so in the record and once in the log. Copying is no fault of an extractive model or of a subtask that
+            takes words over.
         on_unfaithful: What goes on instead of a rewrite that failed the check: the `original`, `both` (rewrite and
             original, marked), or `raise` an `UnfaithfulRewriteError`.
-        label: Put what goes on between marked lines that say this of it, so that an instruction inside does not reach
-            the large model unmarked. None leaves that to whoever writes the prompt (`quote_untrusted`).
-        prompt: Instructions for a chat model, in place of `REWRITE_PROMPT` and `REWRITE_PROMPT_ZH`.
+        prompt: Instructions for a chat model, in place of the subtask's.
         question: What the large model has to decide; the extractive model looks for it.
         token_counter: From a text to its number of tokens, for the record; by default an estimate that needs no
             tokenizer.
@@ -148,9 +127,8 @@ class PromptTransfer(RunnableSerializable[dict[str, Any], dict[str, Any]]):
         chunk_chars: Longest chunk in characters, in place of `chunk_tokens`.
         max_chars: Longest text that is rewritten at all, in characters.
         max_calls: Most chunks that a text is rewritten in.
-        context_key: Where an escalation context is.
-        keep_input: Whether the output holds the rest of the input too; see `as_assign`.
-        name: Name in traces, and of the node.
+        label: See `Transferring`, as for the other arguments: `context_key`, `keep_input`, `certificate`, `large`,
+            `audit_rate`, `monitor`, `version`, `name`.
 
     Example:
         ```python
@@ -161,16 +139,11 @@ class PromptTransfer(RunnableSerializable[dict[str, Any], dict[str, Any]]):
         ```
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True)
-
     model: Any = Field(exclude=True)
     name: str | None = "transfer"
-    input_key: str = "text"
-    output_key: str = "rewrite"
-    record_key: str | None = "transfer"
+    subtask: Any = REWRITE
     fidelity: Any = Field(default=None, exclude=True)
     on_unfaithful: Literal["original", "both", "raise"] = "original"
-    label: str | None = None
     prompt: str | None = None
     question: str | None = None
     token_counter: Callable[[str], int] | None = Field(default=None, exclude=True)
@@ -180,14 +153,14 @@ class PromptTransfer(RunnableSerializable[dict[str, Any], dict[str, Any]]):
     chunk_chars: int | None = Field(default=None, gt=0)
     max_chars: int = Field(default=60_000, gt=0)
     max_calls: int = Field(default=32, gt=0)
-    context_key: str = "dsplus"
-    keep_input: bool = False
-    """Whether the output holds the rest of the input too; see `as_assign`."""
+
+    _runner: Any = PrivateAttr(default=None)
+    _checked_by: str = PrivateAttr(default="default")
 
     def __init__(self, model: Any = None, input_key: str = "text", output_key: str = "rewrite", **kwargs: Any) -> None:
         if isinstance(model, str):
             if model != "extractive":
-                msg = '`model` must be a model, or "extractive"'
+                msg = "`model` must be 'extractive', a chat model, or a callable from text to text"
                 raise ValueError(msg)
             model = ExtractiveSummarizer()
         elif not isinstance(model, Runnable):
@@ -196,35 +169,41 @@ class PromptTransfer(RunnableSerializable[dict[str, Any], dict[str, Any]]):
                 raise TypeError(msg)
             model = RunnableLambda(model)
         fidelity = kwargs.pop("fidelity", None)
-        if fidelity is None:
-            fidelity = Fidelity()
-        elif isinstance(fidelity, str):
-            fidelity = Fidelity(preset=fidelity)
+        checked_by = "own"
+        if fidelity is None or (isinstance(fidelity, str) and fidelity in {"default", "off"}):
+            checked_by = fidelity or "default"
+            fidelity = None if fidelity == "off" else Fidelity()
         elif not callable(fidelity):
-            msg = f"`fidelity` must be `Fidelity` settings or a callable, not {type(fidelity).__name__}"
+            msg = (
+                f"`fidelity` must be 'default', 'off', `Fidelity` settings or a callable, not {type(fidelity).__name__}"
+            )
             raise TypeError(msg)
-        if isinstance(model, ExtractiveSummarizer) and isinstance(fidelity, Fidelity):
-            fidelity = fidelity.extractive()
-        for field in ("price", "large_price"):
-            if kwargs.get(field) is not None and not callable(getattr(kwargs[field], "cost", None)):
-                msg = f"`{field}` must be a `Price`, not {type(kwargs[field]).__name__}"
+        subtask = as_subtask(kwargs.pop("subtask", REWRITE), kwargs.get("prompt"))
+        if isinstance(fidelity, Fidelity):
+            fidelity = _settings(fidelity, "copy" if isinstance(model, ExtractiveSummarizer) else subtask.gate)
+        for name in ("price", "large_price"):
+            if kwargs.get(name) is not None and not callable(getattr(kwargs[name], "cost", None)):
+                msg = f"`{name}` must be a `Price`, not {type(kwargs[name]).__name__}"
                 raise TypeError(msg)
         prices: list[Price] = [kwargs[f] for f in ("price", "large_price") if kwargs.get(f) is not None]
         if len({price.currency for price in prices}) > 1:
             msg = "`price` and `large_price` must be in one currency"
             raise ValueError(msg)
-        super().__init__(model=model, input_key=input_key, output_key=output_key, fidelity=fidelity, **kwargs)
-        if self.record_key is not None and self.record_key == self.output_key:
-            msg = "`record_key` and `output_key` must differ"
-            raise ValueError(msg)
+        super().__init__(
+            model=model, input_key=input_key, output_key=output_key, fidelity=fidelity, subtask=subtask, **kwargs
+        )
+        self._checked_by = checked_by
+        self._runner = _bound(model, subtask)
 
-    def as_assign(self, label: str | None = STATEMENT) -> PromptTransfer:
-        """The same, returning the whole input dict with the new keys added: for pipes.
-
-        Args:
-            label: What the marked lines say of the text. None leaves the text bare: mark it in your prompt then.
-        """
-        return self.model_copy(update={"keep_input": True, "label": self.label or label})
+    def identity_parts(self) -> dict[str, Any]:
+        """What makes it, for `identify`: model or `version`, subtask, check, sizes; not where texts come and go."""
+        names = ("on_unfaithful", "question", "label", "chunk_tokens", "chunk_chars", "max_chars", "max_calls")
+        return {
+            "model": _seen(self.model) if self.version is None else self.version,
+            "subtask": self.subtask,
+            "fidelity": "off" if self.fidelity is None else _seen(self.fidelity),
+            **{name: getattr(self, name) for name in names},
+        }
 
     def check(self, source: str, rewrite: str) -> FidelityResult:
         """Run the fidelity check alone. A check that raises finds nothing faithful.
@@ -232,6 +211,8 @@ class PromptTransfer(RunnableSerializable[dict[str, Any], dict[str, Any]]):
         Raises:
             TypeError: If a check of your own returns neither a bool nor a mapping with `faithful`.
         """
+        if self.fidelity is None:
+            return {"faithful": True, "reasons": [], "missing": [], "added": []}
         try:
             found = self.fidelity(source, rewrite)
         except Exception as error:  # noqa: BLE001 - a text that cannot be checked is not faithful
@@ -245,12 +226,13 @@ class PromptTransfer(RunnableSerializable[dict[str, Any], dict[str, Any]]):
         reasons = [str(r) for r in found.get("reasons", ())]
         if not found["faithful"] and not reasons:
             reasons = ["unfaithful: by the check that was given"]
-        return {
-            "faithful": found["faithful"],
+        checked: dict[str, Any] = {
+            **found,
             "reasons": reasons,
             "missing": [str(m) for m in found.get("missing", ())],
             "added": [str(a) for a in found.get("added", ())],
         }
+        return checked  # type: ignore[return-value]
 
     # --- Runnable -----------------------------------------------------------------------------------------------
 
@@ -296,12 +278,14 @@ class PromptTransfer(RunnableSerializable[dict[str, Any], dict[str, Any]]):
             else:
                 try:
                     configs = [child] * len(request.prompts)
-                    answer = self.model.batch(request.prompts, configs, return_exceptions=True, **kwargs)
+                    answer = self._runner.batch(request.prompts, configs, return_exceptions=True, **kwargs)
                 except Exception as error:  # noqa: BLE001 - judged in `_steps`
                     answer = [error] * len(request.prompts)
         assert done is not None
         if run_manager.handlers:
-            run_manager.get_child().on_custom_event(TRANSFER_EVENT, _told(done.record), run_id=run_manager.run_id)
+            run_manager.get_child().on_custom_event(TRANSFER_EVENT, told(done.record), run_id=run_manager.run_id)
+        if done.audit is not None:
+            self._guard.later(self, done.audit, child)
         return done.output
 
     async def _atransfer(
@@ -323,12 +307,14 @@ class PromptTransfer(RunnableSerializable[dict[str, Any], dict[str, Any]]):
             else:
                 try:
                     configs = [child] * len(request.prompts)
-                    answer = await self.model.abatch(request.prompts, configs, return_exceptions=True, **kwargs)
+                    answer = await self._runner.abatch(request.prompts, configs, return_exceptions=True, **kwargs)
                 except Exception as error:  # noqa: BLE001 - judged in `_steps`
                     answer = [error] * len(request.prompts)
         assert done is not None
         if run_manager.handlers:
-            await run_manager.get_child().on_custom_event(TRANSFER_EVENT, _told(done.record), run_id=run_manager.run_id)
+            await run_manager.get_child().on_custom_event(TRANSFER_EVENT, told(done.record), run_id=run_manager.run_id)
+        if done.audit is not None:
+            self._guard.alater(self, done.audit, child)
         return done.output
 
     @property
@@ -355,25 +341,32 @@ class PromptTransfer(RunnableSerializable[dict[str, Any], dict[str, Any]]):
         """All of a transfer but asking models: `_transfer` and `_atransfer` answer what it yields."""
         started = time.perf_counter()
         text = self._read(value)
-        chunks, refusal = self._cut(text)
+        refusal = self._guard.refusal(self)
+        chunks: list[str] = []
+        if refusal is None:
+            chunks, refusal = self._cut(text)
         outputs: list[Any] = []
         if chunks:
             outputs = yield _Rewrite(self._prompts(chunks, text))
         for output in outputs:
             if isinstance(output, BaseException) and (is_interrupt(output) or not isinstance(output, Exception)):
                 raise output
-        drafts = [read_draft(output) for output in outputs]
+        replies = [output["raw"] if isinstance(output, dict) and "raw" in output else output for output in outputs]
+        drafts = (
+            [self.subtask.read(output) for output in outputs] if not self._embedded else [*map(read_draft, outputs)]
+        )
         for draft in drafts:
             if draft.error is not None and self.on_unfaithful == "raise":
                 raise draft.error
-        pairs = [(chunk, draft.text) for chunk, draft in zip(chunks, drafts, strict=True) if draft.text is not None]
+        strange = self._guard.strange(replies)
+        if strange is not None:
+            drafts, refusal = [Draft(None, strange) for _ in drafts], strange
+        pairs = [(chunk, _checked_text(draft)) for chunk, draft in zip(chunks, drafts, strict=True) if draft.text]
         checked = iter((yield _Check(pairs)) if pairs else [])
-        parts = [
-            _Part(c, d, _unread(d) if d.text is None else next(checked)) for c, d in zip(chunks, drafts, strict=True)
-        ]
+        parts = [_Part(c, d, next(checked) if d.text else _unread(d)) for c, d in zip(chunks, drafts, strict=True)]
         output, used = self._assemble(text, parts)
         record = self._record(text, output, used, parts, refusal)
-        record["usage"] = usage_of(outputs)
+        record["usage"] = usage_of(replies)
         record["money"] = money_of(
             self.price,
             self.large_price,
@@ -382,30 +375,26 @@ class PromptTransfer(RunnableSerializable[dict[str, Any], dict[str, Any]]):
             record["tokens_after"],
         )
         record["seconds"] = round(time.perf_counter() - started, 6)
-        if self.on_unfaithful == "raise" and any(d.text is not None for d in drafts) and not record["faithful"]:
+        refused = any(part.draft.text and not part.found["faithful"] for part in parts)
+        if self.on_unfaithful == "raise" and refused:
             msg = "the rewrite is not faithful: " + "; ".join(record["reasons"])
             raise UnfaithfulRewriteError(msg, record)
         # Routes go to logs and response metadata: no words of the text in them.
-        note(value.get(self.context_key), transfer=_told(record))
+        note(value.get(self.context_key), transfer=told(record))
+        return self._sent(value, text, output, record)
+
+    def _sent(self, value: Mapping[str, Any], text: str, output: str, record: TransferRecord) -> _Done:
+        original = text
         if self.label is not None:
-            output = quote_untrusted(output, self.label)
+            output, original = quote_untrusted(output, self.label), quote_untrusted(text, self.label)
         update: dict[str, Any] = {self.output_key: output}
+        audit = None
+        if record["used"] != "original":
+            self._guard.sent(self, checked=self.fidelity is not None)
+            audit = self._guard.audit(self, update, value, original)
         if self.record_key is not None:
             update[self.record_key] = record
-        return _Done({**value, **update} if self.keep_input else update, record)
-
-    def _read(self, value: Any) -> str:
-        if not isinstance(value, Mapping):
-            msg = f"PromptTransfer needs a dict with the key {self.input_key!r}, not {type(value).__name__}"
-            raise TypeError(msg)
-        if self.input_key not in value:
-            msg = f"the input has no key {self.input_key!r} (`input_key` of PromptTransfer {self.name!r})"
-            raise TypeError(msg)
-        text = value[self.input_key]
-        if not isinstance(text, str):
-            msg = f"the input's {self.input_key!r} must be a str, not {type(text).__name__}"
-            raise TypeError(msg)
-        return text
+        return _Done({**value, **update} if self.keep_input else update, record, audit)
 
     def _cut(self, text: str) -> tuple[list[str], str | None]:
         """The chunks to rewrite; or none, and why: nothing is worth a call, or it is too much."""
@@ -418,30 +407,27 @@ class PromptTransfer(RunnableSerializable[dict[str, Any], dict[str, Any]]):
         if self.chunk_chars is not None:
             chunks = cut(text, self.chunk_chars, len)
         else:
-            chunks = cut(text, self.chunk_tokens or window(self.model, estimate_tokens(self._instructions(text)) + 60))
+            around = estimate_tokens(self.subtask.told(chinese=is_chinese(text))) + 60
+            chunks = cut(text, self.chunk_tokens or window(self.model, around))
         if len(chunks) > self.max_calls:
             return [], f"input_too_long: {len(chunks)} chunks, at most {self.max_calls} (`max_calls`)"
         return chunks, None
 
-    def _instructions(self, text: str) -> str:
-        if self.prompt is not None:
-            return self.prompt
-        return REWRITE_PROMPT_ZH if is_chinese(text) else REWRITE_PROMPT
-
     def _prompts(self, chunks: list[str], text: str) -> list[Any]:
         if self._embedded or find_chat_model(self.model)[0] is None:
             return list(chunks)
-        name, order = ("陈述", "请改写这段陈述。") if is_chinese(text) else ("ACCOUNT", "Rewrite the account.")
-        system = SystemMessage(self._instructions(text))
-        return [[system, HumanMessage(quote_untrusted(chunk, name) + f"\n\n{order}")] for chunk in chunks]
+        chinese = is_chinese(text)
+        return [self.subtask.messages(chunk, chinese=chinese) for chunk in chunks]
 
     def _assemble(self, text: str, parts: list[_Part]) -> tuple[str, Literal["rewrite", "original", "both", "mixed"]]:
         """What goes on, and what to call it."""
         good = sum(part.found["faithful"] for part in parts)
         if parts and good == len(parts):
+            if parts[0].draft.fields is not None:
+                return shown(merged([part.draft.fields or {} for part in parts])), "rewrite"
             return "\n".join(str(part.draft.text) for part in parts), "rewrite"
-        shown = self.on_unfaithful == "both" and any(part.draft.text for part in parts)
-        if not good and not shown:
+        draft_too = self.on_unfaithful == "both" and any(part.draft.text for part in parts)
+        if not good and not draft_too:
             return text, "original"
         pieces = []
         for part in parts:
@@ -471,12 +457,19 @@ class PromptTransfer(RunnableSerializable[dict[str, Any], dict[str, Any]]):
         ]
         count = self.token_counter or estimate_tokens
         good = sum(part.found["faithful"] for part in parts)
+        filled = [part.draft.fields for part in parts if part.draft.fields is not None]
+        certificate = self.certificate
         return {
+            "subtask": "extractive" if self._embedded else self.subtask.name,
+            "fidelity": self._checked_by,
+            "certificate": certificate.id if certificate is not None and used != "original" else None,
             "used": used,
             "faithful": bool(parts) and good == len(parts),
             "reasons": [refusal] if refusal else reasons,
             "missing": [span for part in parts for span in part.found["missing"]],
             "added": [span for part in parts for span in part.found["added"]],
+            "recall": _least([part.found for part in parts]),
+            "fields": merged(filled) if filled and used == "rewrite" else None,
             "chunks": len(parts),
             "chunks_rewritten": good,
             "instructions": count_instructions(text),
@@ -507,9 +500,42 @@ def _free(outputs: list[Any]) -> TransferUsage | None:
     return None if outputs else {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
 
 
-def _told(record: TransferRecord) -> dict[str, Any]:
-    """A record without the spans of the text."""
-    return {k: v for k, v in record.items() if k not in {"missing", "added"}}
+def _checked_text(draft: Draft) -> str:
+    """What the check reads: a filled schema without the names of its fields."""
+    return str(draft.text) if draft.fields is None else "\n".join(values(draft.fields))
+
+
+def _least(found: list[FidelityResult]) -> dict[str, Any]:
+    """What the check says is kept, of several chunks the least."""
+    least: dict[str, Any] = {}
+    for each in found:
+        for name, value in (each.get("recall") or {}).items():
+            known = least.get(name)
+            least[name] = value if known is None or (value is not None and value < known) else known
+    return least
+
+
+def _settings(fidelity: Fidelity, gate: str) -> Fidelity:
+    """The check as a subtask needs it."""
+    return fidelity if gate == "rewrite" else fidelity.extractive()
+
+
+def _bound(model: Any, subtask: Any) -> Any:
+    """The model, told to fill the subtask's schema where it can be."""
+    if subtask.schema is None:
+        return model
+    schema = subtask.schema if isinstance(subtask.schema, type) else json_schema(subtask.schema)
+    try:
+        return model.with_structured_output(schema, method="json_schema", include_raw=True)
+    except (NotImplementedError, AttributeError, ValueError, NameError):  # fallbacks raise the last where they look
+        return model
+
+
+def _seen(value: Any) -> Any:
+    """A part for `identify`: of our own records all fields, of anything else the thing itself."""
+    if isinstance(value, (ExtractiveSummarizer, Fidelity)):
+        return {name: _seen(getattr(value, name)) for name in type(value).model_fields}
+    return value
 
 
 def is_chinese(text: str) -> bool:

@@ -1,0 +1,47 @@
+"""Prompt transfer: a small model does a subtask on a text, a large one decides, and what that costs is certified."""
+
+from langchain_dsplus.fidelity.untrusted import quote_untrusted
+from langchain_dsplus.prompts._instructions import REWRITE_PROMPT, REWRITE_PROMPT_ZH
+from langchain_dsplus.prompts.tokens import estimate_tokens
+from langchain_dsplus.transfer._guard import STATEMENT
+from langchain_dsplus.transfer.certificate import TransferCertificate
+from langchain_dsplus.transfer.node import (
+    TRANSFER_EVENT,
+    FidelityCheck,
+    PromptTransfer,
+    UnfaithfulRewriteError,
+    is_chinese,
+)
+from langchain_dsplus.transfer.records import TransferMoney, TransferRecord, TransferUsage, usage_of
+from langchain_dsplus.transfer.subtasks import (
+    Subtask,
+    extract_fields,
+    normalise,
+    split_claims,
+    summarise,
+    translate,
+)
+
+__all__ = [
+    "REWRITE_PROMPT",
+    "REWRITE_PROMPT_ZH",
+    "STATEMENT",
+    "TRANSFER_EVENT",
+    "FidelityCheck",
+    "PromptTransfer",
+    "Subtask",
+    "TransferCertificate",
+    "TransferMoney",
+    "TransferRecord",
+    "TransferUsage",
+    "UnfaithfulRewriteError",
+    "estimate_tokens",
+    "extract_fields",
+    "is_chinese",
+    "normalise",
+    "quote_untrusted",
+    "split_claims",
+    "summarise",
+    "translate",
+    "usage_of",
+]

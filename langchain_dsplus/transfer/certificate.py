@@ -1,0 +1,361 @@
+"""`TransferCertificate`: that decisions on transferred texts are hardly worse, on what evidence, about which chains."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from langchain_dsplus._imports import require
+from langchain_dsplus.operations.betting import binomial_upper
+from langchain_dsplus.threshold.certificate import CertificateError
+from langchain_dsplus.threshold.exact import loss_upper_bound, paired_p_value
+from langchain_dsplus.threshold.planning import plan_sample_size
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A number with its 95 % interval.
+
+    Attributes:
+        value: The estimate.
+        low: Lower end.
+        high: Upper end.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Savings:
+    """What transfer saves, both models counted. Negative where it costs more than it saves.
+
+    Attributes:
+        tokens_plain: Tokens of a case with the plain prompt, in and out, all calls; the mean.
+        tokens_transferred: With the transferred one, the small model's calls included.
+        tokens_large: Of these, the large model's.
+        tokens: Share of tokens saved by both models together, by bootstrap over cases.
+        large: Share of the large model's tokens saved.
+        money: Money saved per 1,000 cases, prompt-cache prices counted; None where no price was given.
+        currency: Of `money`.
+        n: Cases that reported their tokens.
+    """
+
+    tokens_plain: float
+    tokens_transferred: float
+    tokens_large: float
+    tokens: Interval
+    large: Interval
+    money: Interval | None
+    currency: str | None
+    n: int
+
+
+@dataclass(frozen=True)
+class TransferCertificate:
+    """The result of `certify_transfer`. Pass it as `PromptTransfer(certificate=...)`.
+
+    Attributes:
+        status: `CERTIFIED`, or `NOT_CERTIFIED`: then the original texts go on.
+        max_loss: The promise: the decisions are worse by less than this share of inputs.
+        level: With this probability.
+        test: `paired`: wrong decisions are counted against gold. `binomial`: there is no gold at all, so that every
+            changed decision is a harm.
+        p_value: Of "the loss is below `max_loss`".
+        harms: Cases that the transferred prompt loses; without gold, all whose decision changed.
+        gains: Cases that it wins; 0 without gold.
+        n: All cases.
+        changed: Cases whose decision differs from the plain prompt's.
+        unknown: Of these, those without gold: they count as harms.
+        failed: Cases with a call that failed; they count as harms unless gold shows that the transferred prompt is
+            right.
+        loss_upper: Upper confidence bound of the loss at `level`.
+        changed_upper: Upper bound of the share of changed decisions, at 1 - (1 - level) / 2. Audits are held to it.
+        wavering: How often the plain prompt differs from itself when it is asked twice: `n`, `differ`, `rate`, `low`,
+            `high`. Shown beside the loss; it certifies nothing and is never taken off. None where it was not asked.
+        accuracy: Share right of the cases with gold: `plain`, `transferred`, `n`; None without gold.
+        savings: Tokens and money; None where no reply reported tokens.
+        needed: Cases with which it would be certified with probability 0.8 if harms and gains go on at these rates;
+            None where no number would do.
+        about: What it is bound to: `plain`, `transferred`, `transfer`, `large` (hashes, see `identify`; missing where
+            they cannot be known), `data` (hash of the cases), `reported` (names that the replies carried).
+    """
+
+    status: Literal["CERTIFIED", "NOT_CERTIFIED"]
+    max_loss: float
+    level: float
+    test: Literal["paired", "binomial"]
+    p_value: float
+    harms: int
+    gains: int
+    n: int
+    changed: int
+    unknown: int
+    failed: int
+    loss_upper: float
+    changed_upper: float
+    needed: int | None
+    wavering: dict[str, Any] | None = None
+    accuracy: dict[str, Any] | None = None
+    savings: Savings | None = None
+    about: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of_counts(
+        cls,
+        *,
+        harms: int,
+        gains: int,
+        n: int,
+        changed: int,
+        unknown: int = 0,
+        failed: int = 0,
+        test: Literal["paired", "binomial"],
+        max_loss: float,
+        level: float,
+        **more: Any,
+    ) -> Self:
+        """Build the certificate that counts give.
+
+        Raises:
+            ValueError: If the counts are impossible or an argument is out of range.
+
+        Example:
+            >>> TransferCertificate.of_counts(
+            ...     harms=0, gains=0, n=149, changed=0, test="binomial", max_loss=0.02, level=0.95
+            ... ).status
+            'CERTIFIED'
+        """
+        if not 0.5 <= level < 1.0:
+            msg = "`level` must lie in [0.5, 1)"
+            raise ValueError(msg)
+        if not (0 <= unknown <= changed <= n and 0 <= failed <= n):
+            msg = "`changed` and `failed` must be at most `n`, `unknown` at most `changed`"
+            raise ValueError(msg)
+        p_value = _p_value(test, harms, gains, n, max_loss)
+        alpha = 1.0 - level
+        upper = binomial_upper(harms, n, alpha) if test == "binomial" else loss_upper_bound(harms, gains, n, level)
+        certified = p_value <= alpha
+        plan = plan_sample_size(max_loss, level, harm_rate=harms / n, gain_rate=gains / n)
+        return cls(
+            status="CERTIFIED" if certified else "NOT_CERTIFIED",
+            max_loss=max_loss,
+            level=level,
+            test=test,
+            p_value=p_value,
+            harms=harms,
+            gains=gains,
+            n=n,
+            changed=changed,
+            unknown=unknown,
+            failed=failed,
+            loss_upper=upper,
+            changed_upper=binomial_upper(changed, n, alpha / 2.0),
+            needed=n if certified else None if plan.n is None else max(plan.n, n + 1),
+            **more,
+        )
+
+    @property
+    def certified(self) -> bool:
+        """Whether transferred texts may go on."""
+        return self.status == "CERTIFIED"
+
+    @property
+    def loss(self) -> float:
+        """The estimate: (harms - gains) / n."""
+        return (self.harms - self.gains) / self.n
+
+    @property
+    def id(self) -> str:
+        """A short name for exactly this certificate: the first 16 hex digits of the SHA-256 of its JSON."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+
+    @property
+    def text(self) -> str:
+        """The certificate in plain words."""
+        points = f"{100 * self.max_loss:.4g} points"
+        if self.certified:
+            first = (
+                f"CERTIFIED. Decisions on transferred texts are less than {points} worse than with the plain prompt; a "
+                f"procedure that says so is wrong in at most {1 - self.level:.2%} of all cases."
+            )
+        else:
+            first = (
+                f"NOT_CERTIFIED. It could not be shown that decisions on transferred texts are less than {points} "
+                "worse than with the plain prompt: the original texts go on."
+            )
+        lines = [first]
+        counted = "every changed decision is a harm, for want of gold" if self.test == "binomial" else "against gold"
+        lines.append(
+            f"Seen on {self.n:,} cases: {self.harms} lost, {self.gains} won ({counted}); {self.changed} decisions "
+            f"changed; p = {self.p_value:.3g}; the loss is at most {self.loss_upper:.2%}."
+        )
+        if self.test == "paired" and self.unknown:
+            lines.append(f"{self.unknown} of the lost count so only for want of gold.")
+        if self.failed:
+            lines.append(f"In {self.failed} cases a call failed; ask again with the same `path`.")
+        if self.accuracy is not None:
+            lines.append(
+                f"Right where gold is given ({self.accuracy['n']:,}): plain {self.accuracy['plain']:.1%}, transferred "
+                f"{self.accuracy['transferred']:.1%}."
+            )
+        if self.wavering is not None:
+            lines.append(
+                f"The plain prompt, asked twice, differs from itself in {self.wavering['rate']:.1%} of cases "
+                f"({self.wavering['low']:.1%} to {self.wavering['high']:.1%}). This certifies nothing."
+            )
+        if self.savings is not None:
+            lines.append(_saved(self.savings))
+        if not self.certified:
+            lines.append(
+                "At these rates no number of cases would do."
+                if self.needed is None
+                else f"If harms and gains go on at these rates, about {self.needed:,} cases would do."
+            )
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.text
+
+    # --- JSON -------------------------------------------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {"format": _FORMAT, "kind": "transfer", **asdict(self)}
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """Return the certificate as JSON, and write it to `path` where one is given."""
+        text = json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, indent=1)
+        if path is not None:
+            Path(path).write_text(text + "\n", encoding="utf-8")
+        return text
+
+    @classmethod
+    def from_dict(cls, body: Mapping[str, Any]) -> Self:
+        """Build a certificate from what `to_dict` returned; what its counts do not give is refused.
+
+        Raises:
+            CertificateError: If something is missing, unknown, of the wrong type, or does not follow from the counts.
+        """
+        if not isinstance(body, Mapping) or body.get("format") != _FORMAT or body.get("kind") != "transfer":
+            msg = f"not a transfer certificate: `format` must be {_FORMAT} and `kind` 'transfer'"
+            raise CertificateError(msg)
+        given = {name: item for name, item in body.items() if name not in {"format", "kind"}}
+        if unknown := sorted(given.keys() - cls.__dataclass_fields__.keys()):
+            msg = f"not a transfer certificate: it has unknown fields {unknown}"
+            raise CertificateError(msg)
+        if missing := sorted(cls.__dataclass_fields__.keys() - given.keys()):
+            msg = f"not a transfer certificate: it lacks {missing}"
+            raise CertificateError(msg)
+        try:
+            return cls._checked(given)
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            msg = f"not a transfer certificate: {error}"
+            raise CertificateError(msg) from error
+
+    @classmethod
+    def _checked(cls, given: dict[str, Any]) -> Self:
+        for name in ("harms", "gains", "n", "changed", "unknown", "failed"):
+            if isinstance(given[name], bool) or not isinstance(given[name], int) or given[name] < 0:
+                msg = f"`{name}` must be a whole number, at least 0"
+                raise ValueError(msg)
+        for name in ("max_loss", "level"):
+            if isinstance(given[name], bool) or not isinstance(given[name], (int, float)):
+                msg = f"`{name}` must be a number"
+                raise TypeError(msg)
+        if given["test"] not in ("paired", "binomial"):
+            msg = "`test` must be 'paired' or 'binomial'"
+            raise ValueError(msg)
+        if given["test"] == "binomial" and (given["gains"] or given["harms"] < given["changed"]):
+            msg = "without gold every changed decision is a harm, and none is a gain"
+            raise ValueError(msg)
+        if given["unknown"] > given["harms"]:
+            msg = "`unknown` cases count as harms: they cannot be more"
+            raise ValueError(msg)
+        for name in ("wavering", "accuracy"):
+            if given[name] is not None:
+                _shares(name, given[name])
+        if not isinstance(given["about"], Mapping):
+            msg = "`about` must be a JSON object"
+            raise TypeError(msg)
+        savings = given["savings"]
+        if savings is not None:
+            parts = {
+                key: None if savings[key] is None else Interval(**savings[key]) for key in ("tokens", "large", "money")
+            }
+            savings = Savings(**{**savings, **parts})
+        counts = ("harms", "gains", "n", "changed", "unknown", "failed", "test", "max_loss", "level")
+        found = cls.of_counts(
+            **{name: given[name] for name in counts},
+            wavering=given["wavering"],
+            accuracy=given["accuracy"],
+            savings=savings,
+            about=dict(given["about"]),
+        )
+        if found.status != given["status"]:
+            msg = f"`status` is {given['status']!r}, but its counts give {found.status!r}"
+            raise ValueError(msg)
+        for name in ("p_value", "loss_upper", "changed_upper"):
+            if not isinstance(given[name], (int, float)) or not math.isclose(
+                given[name], getattr(found, name), rel_tol=0.01, abs_tol=1e-6
+            ):
+                msg = f"`{name}` does not follow from its counts"
+                raise ValueError(msg)
+        return cls(**{**given, "savings": savings, "about": dict(given["about"])})
+
+    @classmethod
+    def from_json(cls, source: str | Path) -> Self:
+        """Read a certificate from a file, or from JSON text.
+
+        Raises:
+            CertificateError: If it is no certificate of a transfer.
+        """
+        if isinstance(source, Path) or source.lstrip()[:1] not in ("", "{", "["):
+            source = Path(source).read_text(encoding="utf-8")
+        try:
+            body = json.loads(source)
+        except ValueError as error:
+            msg = "not a transfer certificate: it is not JSON"
+            raise CertificateError(msg) from error
+        return cls.from_dict(body)
+
+
+def _p_value(test: str, harms: int, gains: int, n: int, max_loss: float) -> float:
+    if test == "paired":
+        return paired_p_value(harms, gains, n, max_loss)
+    if gains or not (0 <= harms <= n and n >= 1 and 0.0 < max_loss < 1.0):
+        msg = "`harms` must be at most `n`, `gains` 0, and `max_loss` between 0 and 1"
+        raise ValueError(msg)
+    special: Any = require("scipy.special", "sklearn")
+    return float(special.bdtr(harms, n, max_loss))
+
+
+def _shares(name: str, value: Any) -> None:
+    if not isinstance(value, Mapping) or not all(
+        isinstance(item, (int, float)) and not isinstance(item, bool) and math.isfinite(item) and item >= 0
+        for item in value.values()
+    ):
+        msg = f"`{name}` must be a JSON object of numbers"
+        raise ValueError(msg)
+
+
+def _saved(savings: Savings) -> str:
+    both, large = savings.tokens, savings.large
+    text = (
+        f"Tokens saved: of the large model {large.value:.1%} ({large.low:.1%} to {large.high:.1%}), of both models "
+        f"together {both.value:.1%} ({both.low:.1%} to {both.high:.1%})."
+    )
+    if savings.money is not None:
+        money = savings.money
+        text += (
+            f" Money saved per 1,000 cases: {money.value:.4g} {savings.currency} ({money.low:.4g} to {money.high:.4g})."
+        )
+    return text
