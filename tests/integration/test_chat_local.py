@@ -21,10 +21,10 @@ from pydantic import BaseModel, Field
 
 from langchain_dsplus.labels import token_logprobs
 from langchain_dsplus.operations.ledger import CostLedger
-from langchain_dsplus.transfer import PromptTransfer
 from langchain_dsplus.small_models._local_jobs import LocalModelError, LocalTimeoutError, PromptTooLongError
 from langchain_dsplus.small_models.chat import ChatClassifier
 from langchain_dsplus.small_models.local import ChatLocal
+from langchain_dsplus.transfer import PromptTransfer
 
 pytestmark = [pytest.mark.llm]
 pytest.importorskip("xllamacpp")

@@ -15,8 +15,8 @@ from langchain_dsplus.fidelity.sentences import split_sentences
 from langchain_dsplus.graphs import VERDICTS, create_dispute_graph
 from langchain_dsplus.prompts.extractive import ExtractiveSummarizer
 from langchain_dsplus.prompts.fidelity import Fidelity
-from langchain_dsplus.transfer import PromptTransfer
 from langchain_dsplus.small_models.sentence import Encoder
+from langchain_dsplus.transfer import PromptTransfer
 
 SHORT = (
     "I am a friendly person and it was a sunny day. Nadia Roth parked her car in front of my garage for 3 hours. "

@@ -6,9 +6,9 @@ from langchain_core.runnables import RunnableLambda
 
 from langchain_dsplus.prompts.entailment import ClassifierNLI, NLIModel, as_entailment, entailed, find_entailment
 from langchain_dsplus.prompts.fidelity import Fidelity
-from langchain_dsplus.transfer import PromptTransfer
 from langchain_dsplus.router import ConfidenceRouter
 from langchain_dsplus.small_models.fake import FakeSmallModel
+from langchain_dsplus.transfer import PromptTransfer
 
 SOURCE = "I lent my drill to Oskar Lund on April 2. He kept it for 9 days. I poured water over his balcony."
 PARAPHRASE = "The narrator lent a drill to Oskar Lund on April 2. He retained it for 9 days. The narrator drenched Lund's balcony."

@@ -25,7 +25,6 @@ from typing_extensions import TypedDict
 
 from langchain_dsplus.labels import token_logprobs
 from langchain_dsplus.operations.ledger import CostLedger
-from langchain_dsplus.transfer import PromptTransfer
 from langchain_dsplus.small_models import _local_torch
 from langchain_dsplus.small_models._local_jobs import (
     LocalModelError,
@@ -35,6 +34,7 @@ from langchain_dsplus.small_models._local_jobs import (
 )
 from langchain_dsplus.small_models.chat import ChatClassifier
 from langchain_dsplus.small_models.local import ChatLocal
+from langchain_dsplus.transfer import PromptTransfer
 
 SENTENCE = "the cat sat on the mat and said hello to you."
 torch = pytest.importorskip("torch")
