@@ -15,8 +15,8 @@ from langchain_core.runnables.config import run_in_executor
 from pydantic import ConfigDict, Field, PrivateAttr
 
 from langchain_dsplus.fidelity.sentences import normalize, split_sentences
+from langchain_dsplus.fidelity.vectors import as_encode, unit_rows
 from langchain_dsplus.prompts._reading import Reading
-from langchain_dsplus.prompts._support import as_encode, unit_rows
 from langchain_dsplus.prompts.fidelity import Fidelity, Spans, lost_deeds
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from typing_extensions import TypedDict
 
 from langchain_dsplus.fidelity.sentences import HAN
 from langchain_dsplus.fidelity.untrusted import count_instructions
+from langchain_dsplus.fidelity.vectors import as_encode
 from langchain_dsplus.prompts._gravity import (
     EITHER_WAY,
     LIGHT_VERBS,
@@ -30,7 +31,7 @@ from langchain_dsplus.prompts._gravity import (
     strange_deeds,
 )
 from langchain_dsplus.prompts._reading import Deed, Reading, copied_share
-from langchain_dsplus.prompts._support import EncoderJudge, EntailmentJudge, Support, as_encode
+from langchain_dsplus.prompts._support import EncoderJudge, EntailmentJudge, Support
 from langchain_dsplus.prompts._words import (
     FUNCTION_HAN,
     KINDS_BY_STEM,
