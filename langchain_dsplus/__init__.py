@@ -79,7 +79,7 @@ if TYPE_CHECKING:
     from langchain_dsplus.threshold.gain import GainModel, LearnedGain
     from langchain_dsplus.threshold.path import coverage_path
     from langchain_dsplus.threshold.planning import plan_sample_size
-    from langchain_dsplus.transfer import PromptTransfer, UnfaithfulRewriteError
+    from langchain_dsplus.transfer import PromptTransfer, UnfaithfulRewriteError, certify_transfer
 
 _HOME = {
     "Adjudicator": "graphs",
@@ -142,6 +142,7 @@ _HOME = {
     "brier_score": "calibration",
     "certify": "threshold.certify",
     "certify_cascade": "procedure",
+    "certify_transfer": "transfer",
     "choose_threshold": "threshold.choose",
     "collect_chat_outcomes": "chat_dsplus.outcomes",
     "collect_outcomes": "operations.collect",
@@ -228,6 +229,7 @@ __all__ = [
     "brier_score",
     "certify",
     "certify_cascade",
+    "certify_transfer",
     "choose_threshold",
     "collect_chat_outcomes",
     "collect_outcomes",

@@ -5,6 +5,8 @@ from langchain_dsplus.prompts._instructions import REWRITE_PROMPT, REWRITE_PROMP
 from langchain_dsplus.prompts.tokens import estimate_tokens
 from langchain_dsplus.transfer._guard import STATEMENT
 from langchain_dsplus.transfer.certificate import TransferCertificate
+from langchain_dsplus.transfer.certify import acertify_transfer, certify_transfer
+from langchain_dsplus.transfer.decompose import Decompose
 from langchain_dsplus.transfer.node import (
     TRANSFER_EVENT,
     FidelityCheck,
@@ -27,6 +29,7 @@ __all__ = [
     "REWRITE_PROMPT_ZH",
     "STATEMENT",
     "TRANSFER_EVENT",
+    "Decompose",
     "FidelityCheck",
     "PromptTransfer",
     "Subtask",
@@ -35,6 +38,8 @@ __all__ = [
     "TransferRecord",
     "TransferUsage",
     "UnfaithfulRewriteError",
+    "acertify_transfer",
+    "certify_transfer",
     "estimate_tokens",
     "extract_fields",
     "is_chinese",

@@ -49,6 +49,7 @@ class Transferring(RunnableSerializable[dict[str, Any], dict[str, Any]]):
             an alarm follows, and the originals go on from then. Needs `large`.
         monitor: The `AuditMonitor` that hears of audits; by default one made from the certificate.
         version: Your own text for what the small model is, where `identify` cannot see into it.
+        large_version: The same for `large`: the `version` that `certify_transfer` was given.
         name: Name in traces, and of the node.
     """
 
@@ -66,6 +67,7 @@ class Transferring(RunnableSerializable[dict[str, Any], dict[str, Any]]):
     audit_rate: float = Field(default=0.0, ge=0.0, le=1.0)
     monitor: Any = Field(default=None, exclude=True, repr=False)
     version: str | None = None
+    large_version: str | None = None
 
     _guard: Any = PrivateAttr(default=None)
 
@@ -171,7 +173,10 @@ class _Guard:
             return "not_certified: the certificate is a refusal"
         about = certificate.about
         mine = {"transfer": identify(owner).large}
-        mine["large"] = None if owner.large is None else identify(owner.large).large
+        if owner.large is None:
+            mine["large"] = owner.large_version
+        else:
+            mine["large"] = identify(owner.large, version=owner.large_version).large
         other = [n for n, found in mine.items() if None not in (found, about.get(n)) and found != about[n]]
         if other:
             return f"certificate_other: it is about another {' and another '.join(other)}"
@@ -180,7 +185,7 @@ class _Guard:
             self.say(
                 "hidden",
                 "the certificate of the transfer %r cannot be compared with its %s: name `large=`, and give `version=` "
-                "where a model cannot be seen into",
+                "or `large_version=` where a model cannot be seen into",
                 owner.name,
                 " and ".join(hidden),
             )

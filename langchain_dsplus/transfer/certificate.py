@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from langchain_dsplus._imports import require
+from langchain_dsplus.losses import points
 from langchain_dsplus.operations.betting import binomial_upper
 from langchain_dsplus.threshold.certificate import CertificateError
 from langchain_dsplus.threshold.exact import loss_upper_bound, paired_p_value
-from langchain_dsplus.threshold.planning import plan_sample_size
+from langchain_dsplus.threshold.planning import plan_rows
 
 _FORMAT = 1
 
@@ -144,7 +145,7 @@ class TransferCertificate:
         alpha = 1.0 - level
         upper = binomial_upper(harms, n, alpha) if test == "binomial" else loss_upper_bound(harms, gains, n, level)
         certified = p_value <= alpha
-        plan = plan_sample_size(max_loss, level, harm_rate=harms / n, gain_rate=gains / n)
+        plan = plan_rows(max_loss, level, harm_rate=harms / n, gain_rate=gains / n)
         return cls(
             status="CERTIFIED" if certified else "NOT_CERTIFIED",
             max_loss=max_loss,
@@ -181,15 +182,15 @@ class TransferCertificate:
     @property
     def text(self) -> str:
         """The certificate in plain words."""
-        points = f"{100 * self.max_loss:.4g} points"
+        loss = points(self.max_loss)
         if self.certified:
             first = (
-                f"CERTIFIED. Decisions on transferred texts are less than {points} worse than with the plain prompt; a "
+                f"CERTIFIED. Decisions on transferred texts are less than {loss} worse than with the plain prompt; a "
                 f"procedure that says so is wrong in at most {1 - self.level:.2%} of all cases."
             )
         else:
             first = (
-                f"NOT_CERTIFIED. It could not be shown that decisions on transferred texts are less than {points} "
+                f"NOT_CERTIFIED. It could not be shown that decisions on transferred texts are less than {loss} "
                 "worse than with the plain prompt: the original texts go on."
             )
         lines = [first]

@@ -1,0 +1,309 @@
+"""Asking chains about cases: caches off, order shuffled, every call counted, every reply on disk before the next."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from langchain_core.language_models import BaseLanguageModel
+from langchain_core.runnables import Runnable, RunnableLambda
+from langchain_core.runnables.config import merge_configs
+
+from langchain_dsplus.labels import match_label
+from langchain_dsplus.operations.collect import read_dataset
+from langchain_dsplus.operations.prices import Usage, is_cache_hit
+from langchain_dsplus.operations.replies import Meter, ReplyStore
+from langchain_dsplus.operations.savings import count_characters
+from langchain_dsplus.outcomes import default_label
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from langchain_core.outputs import LLMResult
+    from langchain_core.runnables import RunnableConfig
+
+    from langchain_dsplus.operations.prices import Price
+
+Call: TypeAlias = tuple[str, int, int, int, int, int]
+"""Who (`small` or `large`), and the fields of its `Usage`."""
+
+_CHARACTERS_PER_TOKEN = 4
+_REPLY_TOKENS = 20
+
+
+class CachedReplyError(ValueError):
+    """A reply came out of a cache: it is no independent answer, and so no evidence."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One call of a chain about one case."""
+
+    row: Mapping[str, Any]
+    side: str
+    """Under which name the reply is kept."""
+    chain: Runnable[Any, Any]
+    value: Any
+
+
+class Bill(Meter):
+    """The calls of one question: of the small model (below a run tagged `transfer`) and of the large one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[Call] = []
+        self.hits = 0
+        self._parents: dict[Any, Any] = {}
+        self._tagged: set[Any] = set()
+
+    def _begun(self, kwargs: Mapping[str, Any]) -> None:
+        run = kwargs.get("run_id")
+        self._parents[run] = kwargs.get("parent_run_id")
+        if "transfer" in (kwargs.get("tags") or ()):
+            self._tagged.add(run)
+
+    def on_chain_start(self, *args: Any, **kwargs: Any) -> None:
+        """Note whose run it is."""
+        self._begun(kwargs)
+        super().on_chain_start(*args, **kwargs)
+
+    def on_chat_model_start(self, *args: Any, **kwargs: Any) -> None:
+        """Note whose run it is."""
+        self._begun(kwargs)
+        super().on_chat_model_start(*args, **kwargs)
+
+    def on_llm_start(self, *args: Any, **kwargs: Any) -> None:
+        """Note whose run it is."""
+        self._begun(kwargs)
+        super().on_llm_start(*args, **kwargs)
+
+    def on_llm_end(self, response: LLMResult, **kwargs: Any) -> None:
+        """Count a call's tokens."""
+        super().on_llm_end(response, **kwargs)
+        run = kwargs.get("run_id")
+        while run is not None and run not in self._tagged:
+            run = self._parents.get(run)
+        for generations in response.generations:
+            usage = getattr(getattr(generations[0] if generations else None, "message", None), "usage_metadata", None)
+            if usage:
+                self.hits += is_cache_hit(usage)
+                read = Usage.read(usage)
+                side = "large" if run is None else "small"
+                self.calls.append((side, read.input, read.output, read.cached, read.written, read.written_1h))
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What a plan wants asked now: `run` or `arun` does it, and every reply is taken as it comes."""
+
+    questions: Sequence[Question]
+    configs: list[RunnableConfig]
+    take: Callable[[int, Any], None]
+
+    def _lane(self) -> RunnableLambda[int, Any]:
+        def ask(place: int, config: RunnableConfig) -> Any:
+            return self.questions[place].chain.invoke(self.questions[place].value, config)
+
+        async def aask(place: int, config: RunnableConfig) -> Any:
+            return await self.questions[place].chain.ainvoke(self.questions[place].value, config)
+
+        # A lambda would call a Runnable that it got back; chains may well return one.
+        return RunnableLambda(ask, afunc=aask, name="ask")
+
+    def run(self) -> None:
+        """Ask in threads."""
+        places = range(len(self.questions))
+        for place, output in self._lane().batch_as_completed([*places], self.configs, return_exceptions=True):
+            self.take(place, output)
+
+    async def arun(self) -> None:
+        """Ask in tasks."""
+        places = range(len(self.questions))
+        async for place, output in self._lane().abatch_as_completed([*places], self.configs, return_exceptions=True):
+            self.take(place, output)
+
+
+class Asker:
+    """Turns questions into requests, and keeps the replies.
+
+    Args:
+        store: Where they are kept.
+        to_label: From a chain's output to its decision; None where it is none.
+        config: Passed on to the chains.
+        max_concurrency: Calls at a time.
+        seed: Of the order.
+    """
+
+    def __init__(
+        self,
+        store: ReplyStore,
+        to_label: Callable[[Any], str | None],
+        config: RunnableConfig | None,
+        max_concurrency: int,
+        seed: int,
+    ) -> None:
+        self.store = store
+        self.to_label = to_label
+        self.config: Any = {**(config or {}), "max_concurrency": max_concurrency}
+        self.random = random.Random(seed)  # noqa: S311 - an order, no secret
+
+    def ask(self, questions: Iterable[Question], advance: Callable[[int], None]) -> Iterator[Ask]:
+        """Yield the request for what has no reply yet; the order is random."""
+        every = list(questions)
+        due = [q for q in every if not self.store.has(q.row["id"], q.side)]
+        advance(len(every) - len(due))
+        if not due:
+            return
+        self.random.shuffle(due)
+        bills = [Bill() for _ in due]
+
+        def take(place: int, output: Any) -> None:
+            self._take(due[place], bills[place], output)
+            advance(1)
+
+        yield Ask(due, [merge_configs(self.config, {"callbacks": [bill]}) for bill in bills], take)
+
+    def _take(self, question: Question, bill: Bill, output: Any) -> None:
+        if bill.hits:
+            msg = (
+                "a reply came out of a cache, so it is no independent answer: pass models with `cache=False`, and no "
+                "`set_llm_cache`"
+            )
+            raise CachedReplyError(msg)
+        entry: dict[str, Any] = {
+            "id": question.row["id"],
+            "side": question.side,
+            "hash": question.row["hash"],
+            "asked": question.row["hash"],
+        }
+        if isinstance(output, BaseException):
+            entry["error"] = type(output).__name__
+        else:
+            bill.name(output)
+            label = self.to_label(output)
+            entry |= {"error": "NoLabel", "unparsed": True} if label is None else {"label": str(label)}
+        self.store.put({**entry, **bill.row(None), "calls": [list(call) for call in bill.calls]})
+
+
+def labeller(labels: Sequence[str] | None, to_label: Callable[[Any], Any] | None) -> Callable[[Any], str | None]:
+    """How an output's decision is read: by the user's function, as one of the labels, or as its text."""
+
+    def read(output: Any) -> str | None:
+        if to_label is not None:
+            found = to_label(output)
+            if found is not None and not isinstance(found, str):
+                msg = f"`to_label` must return a str or None, not {type(found).__name__}"
+                raise TypeError(msg)
+            return found
+        text = default_label(output)
+        return text if labels is None else match_label(text, labels)
+
+    return read
+
+
+def read_cases(cases: Any, input_key: str | None, gold_key: str, id_key: str) -> list[dict[str, Any]]:
+    """Cases as rows: mappings, (input, gold) pairs, or the path of a JSONL file of mappings.
+
+    Raises:
+        ValueError: If they are malformed or none; the message names the line.
+    """
+    if isinstance(cases, (str, Path)):
+        cases = _lines(Path(cases))
+    rows = read_dataset(cases, input_key, gold_key, id_key, "group")
+    if not rows:
+        msg = "`cases` is empty"
+        raise ValueError(msg)
+    return rows
+
+
+def _lines(path: Path) -> list[Any]:
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            msg = f"{path}: line {number} is no JSON"
+            raise ValueError(msg) from None
+        if not isinstance(found[-1], dict):
+            msg = f"{path}: line {number} must be a JSON object"
+            raise ValueError(msg)  # noqa: TRY004 - a malformed file, like the one above
+    return found
+
+
+@contextmanager
+def caches_off(*chains: Runnable[Any, Any]) -> Iterator[None]:
+    """Switch LangChain's caches of replies off while asking: the global one, and those of the models in the chains."""
+    from langchain_core.globals import get_llm_cache, set_llm_cache  # noqa: PLC0415
+
+    before = get_llm_cache()
+    models = [(model, model.cache) for model in _models(chains) if model.cache is not False]
+    set_llm_cache(None)
+    for model, _ in models:
+        model.cache = False
+    try:
+        yield
+    finally:
+        set_llm_cache(before)
+        for model, cache in models:
+            model.cache = cache
+
+
+def _models(parts: Iterable[Any]) -> list[BaseLanguageModel[Any]]:
+    found: list[BaseLanguageModel[Any]] = []
+    seen: set[int] = set()
+    todo = list(parts)
+    while todo:
+        part = todo.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        if isinstance(part, BaseLanguageModel):
+            found.append(part)
+        if isinstance(part, Mapping):
+            todo += part.values()
+        elif isinstance(part, (list, tuple)):
+            todo += part
+        elif isinstance(part, Runnable):
+            todo += vars(part).values()
+            todo += (getattr(part, "__pydantic_private__", None) or {}).values()
+            todo += getattr(part, "deps", [])
+    return found
+
+
+def tell_estimate(questions: Iterable[Question], price: Price | None, *, calls_of: str) -> None:
+    """Say on standard error about how much is to be asked, from below: prompts around the inputs are not known."""
+    from rich.console import Console  # noqa: PLC0415
+
+    count, tokens = 0, 0
+    for question in questions:
+        count += 1
+        tokens += math.ceil(count_characters(question.value) / _CHARACTERS_PER_TOKEN)
+    text = f"{calls_of}: every call is answered already"
+    if count:
+        text = f"{calls_of}: {count:,} calls, at least {tokens:,} tokens, without the prompts around them"
+        if price is not None:
+            cost = price.cost({"input_tokens": tokens, "output_tokens": _REPLY_TOKENS * count})
+            text += f", or {cost:.2g} {price.currency}"
+    Console(stderr=True).print(text, markup=False, highlight=False)
+
+
+def tokens_of(reply: Mapping[str, Any], *sides: str) -> int:
+    """Tokens in and out of the calls of some sides."""
+    return sum(call[1] + call[2] for call in reply.get("calls", ()) if call[0] in sides)
+
+
+def cost_of(reply: Mapping[str, Any], price: Price, small_price: Price | None) -> float:
+    """What a reply cost, prompt-cache prices counted; a small model without a price is free."""
+    total = 0.0
+    for side, *counts in reply.get("calls", ()):
+        paid = price if side == "large" else small_price
+        total += 0.0 if paid is None else paid.cost(Usage(*counts))
+    return total
