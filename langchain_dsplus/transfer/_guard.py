@@ -99,6 +99,12 @@ class Transferring(RunnableSerializable[dict[str, Any], dict[str, Any]]):
         """
         return self.model_copy(update={"keep_input": True, "label": self.label or label})
 
+    def silent(self) -> Self:
+        """A copy that says nothing in the log: what holds it speaks for it."""
+        copy = self.model_copy()
+        copy._guard = _Guard(copy, silent=True)  # noqa: SLF001 - of its own kind
+        return copy
+
     def drain(self, timeout: float | None = None) -> bool:
         """Wait for audits in the background. Returns False when the time ran out first."""
         return self._guard.background.drain(timeout)  # type: ignore[no-any-return]
@@ -130,7 +136,8 @@ class Transferring(RunnableSerializable[dict[str, Any], dict[str, Any]]):
 class _Guard:
     """One for a transfer and its copies: the certificate is compared once, and things are said once."""
 
-    def __init__(self, owner: Transferring) -> None:
+    def __init__(self, owner: Transferring, *, silent: bool = False) -> None:
+        self.silent = silent
         self.certificate: TransferCertificate | None = owner.certificate
         self.background = Background()
         self.monitor: AuditMonitor | None = owner.monitor
@@ -151,7 +158,7 @@ class _Guard:
     def say(self, code: str, text: str, *values: object) -> None:
         """Log a warning, once."""
         with self._lock:
-            if code in self._said:
+            if self.silent or code in self._said:
                 return
             self._said.add(code)
         logger.warning(text, *values)

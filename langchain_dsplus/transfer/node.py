@@ -189,9 +189,8 @@ class PromptTransfer(Transferring):
         if len({price.currency for price in prices}) > 1:
             msg = "`price` and `large_price` must be in one currency"
             raise ValueError(msg)
-        super().__init__(
-            model=model, input_key=input_key, output_key=output_key, fidelity=fidelity, subtask=subtask, **kwargs
-        )
+        mine = {"model": model, "fidelity": fidelity, "subtask": subtask}
+        super().__init__(input_key=input_key, output_key=output_key, **mine, **kwargs)
         self._checked_by = checked_by
         self._runner = _bound(model, subtask)
 
@@ -509,7 +508,8 @@ def _least(found: list[FidelityResult]) -> dict[str, Any]:
     """What the check says is kept, of several chunks the least."""
     least: dict[str, Any] = {}
     for each in found:
-        for name, value in (each.get("recall") or {}).items():
+        measured: Any = each.get("recall")
+        for name, value in (measured or {}).items():
             known = least.get(name)
             least[name] = value if known is None or (value is not None and value < known) else known
     return least

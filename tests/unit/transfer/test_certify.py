@@ -150,7 +150,12 @@ def test_gold_that_no_reply_ever_equals_is_an_error():
 def test_a_reply_that_is_no_label_is_no_gain():
     plain, other = ["I cannot say."] * 4 + ["yes"], ["yes"] * 5
     found = run(
-        False, [(i, "yes") for i in range(5)], plain=table(plain), transferred=table(other), labels=LABELS, max_loss="50 points"
+        False,
+        [(i, "yes") for i in range(5)],
+        plain=table(plain),
+        transferred=table(other),
+        labels=LABELS,
+        max_loss="50 points",
     )
     assert (found.harms, found.gains, found.changed) == (0, 0, 4)
 
@@ -260,9 +265,7 @@ def test_caches_are_off_while_asking_and_on_again_afterwards(async_):
 
 
 def test_a_reply_out_of_a_hidden_cache_is_refused(async_):
-    hit = AIMessage(
-        "yes", usage_metadata={"input_tokens": 1, "output_tokens": 1, "total_tokens": 2, "total_cost": 0}
-    )
+    hit = AIMessage("yes", usage_metadata={"input_tokens": 1, "output_tokens": 1, "total_tokens": 2, "total_cost": 0})
 
     class Hidden(Judge):
         def _generate(self, messages, stop=None, run_manager=None, **kwargs):

@@ -76,7 +76,7 @@ async def test_elsewhere_the_original_goes_on_without_a_call(good, async_, chang
     one = PromptTransfer(lambda t: asked.append(t) or SHORT, certificate=good, **given)
     out = await call(one, async_)
     assert TEXT in out["rewrite"]
-    assert SHORT != out["rewrite"]
+    assert out["rewrite"] != SHORT
     assert out["transfer"]["used"] == "original"
     assert out["transfer"]["certificate"] is None
     assert reason in out["transfer"]["reasons"][0]
@@ -93,8 +93,10 @@ async def test_a_refusal_sends_the_original(async_):
 
 def test_it_holds_after_json_and_for_copies(good):
     read = TransferCertificate.from_json(good.to_json())
-    out = transfer(certificate=read, large=large(), large_version="chain 1").as_assign(label=None).invoke(
-        {"text": TEXT, "other": 1}
+    out = (
+        transfer(certificate=read, large=large(), large_version="chain 1")
+        .as_assign(label=None)
+        .invoke({"text": TEXT, "other": 1})
     )
     assert out["rewrite"] == SHORT
     assert out["other"] == 1
@@ -109,9 +111,7 @@ def test_a_small_model_that_reports_another_name_is_another():
     found = certificate(PromptTransfer(small("one"), fidelity="off", subtask="summarise", version="small 1"))
     assert found.about["reported"] == ["one"]
     for name, sent in (("one", SHORT), ("two", TEXT)):
-        guarded = PromptTransfer(
-            small(name), fidelity="off", subtask="summarise", version="small 1", certificate=found
-        )
+        guarded = PromptTransfer(small(name), fidelity="off", subtask="summarise", version="small 1", certificate=found)
         assert guarded.invoke({"text": TEXT})["rewrite"] == sent
 
 
