@@ -491,6 +491,10 @@ def certify(  # noqa: PLR0917
         typer.Option(help="Several small models: JSON list of {name: threshold}, strict to lax, fixed on other rows."),
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Thresholds to test.")] = 50,
+    unusable_large: Annotated[
+        Literal["unknown", "wrong"],
+        typer.Option(help="What a reply of the large model counts as that is no label; wrong: the small one may gain."),
+    ] = "unknown",
     unit: Annotated[Literal["input", "group"], typer.Option(help="What the promise is per.")] = "input",
     never_local: Annotated[
         list[str] | None, typer.Option(help="Label that always escalates. Repeat it for more.")
@@ -534,6 +538,7 @@ def certify(  # noqa: PLR0917
             steps=steps,
             start=start,
             prompt=prompt,
+            unusable_large=unusable_large,
             unit=unit,
             slices=tuple(slice_ or ()),
             never_local=tuple(never_local or ()),
@@ -617,6 +622,7 @@ def _promise(certificate: Certificate, outcomes: Path, output: Path, unknown: in
     from rich.panel import Panel
     from rich.text import Text
 
+    from langchain_dsplus.losses import signed_points
     from langchain_dsplus.report.words import help_lines
 
     style = "green" if certificate.certified else "yellow"
@@ -625,7 +631,7 @@ def _promise(certificate: Certificate, outcomes: Path, output: Path, unknown: in
     for item in certificate.baselines:
         accuracy = "needs gold" if item.accuracy is None else f"{item.accuracy:.1%}"
         guessed = certificate.unlabeled if item.name == "cascade" else 0 if item.name == "always large" else unknown
-        gap = f"{-100 * item.loss + 0.0:+.2f}"
+        gap = signed_points(-item.loss)
         if guessed:  # each counts as lost
             gap = "needs gold" if item.name == "oracle" else f"at worst {gap}"
         table.add_row(

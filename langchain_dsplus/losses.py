@@ -71,15 +71,15 @@ def parse_loss(value: Loss, name: str = "max_loss") -> float:
 
 
 def points(share: float) -> str:
-    """A loss in words.
+    """A loss in words, which `parse_loss` reads again.
 
     Example:
         >>> points(0.005), points(0.01)
-        ('0.5 points', '1 point')
+        ('0.5 percentage points', '1 percentage point')
     """
-    number = f"{100.0 * share + 0.0:.4g}"
+    number = f"{float(f'{100.0 * share:.4g}') + 0.0:.12f}".rstrip("0").rstrip(".")  # no exponent
     number = "0" if float(number) == 0.0 else number
-    return f"{number} point" + ("" if number == "1" else "s")
+    return f"{number} percentage point" + ("" if number == "1" else "s")
 
 
 def signed_points(share: float, digits: int = 2) -> str:
@@ -93,10 +93,11 @@ def signed_points(share: float, digits: int = 2) -> str:
     return number[1:] if float(number) == 0.0 else number
 
 
-def threshold_words(thresholds: float | Mapping[str, float], digits: int = 6) -> str:
+def threshold_words(thresholds: float | Mapping[str, float], digits: int | None = 6) -> str:
     """A threshold in words, or one for each small model.
 
-    The laxest threshold of a table is the float below its smallest score: that is said, not written out.
+    The laxest threshold of a table is the float below its smallest score: that is said, not written out. Without
+    `digits` the number stands there exactly, as a router needs it.
 
     Example:
         >>> threshold_words(0.91875), threshold_words(math.inf), threshold_words(-5e-324)
@@ -111,5 +112,7 @@ def threshold_words(thresholds: float | Mapping[str, float], digits: int = 6) ->
         return "accept nothing" if value > 0.0 else "accept everything"
     if value and abs(value) < _SMALLEST:
         return "just below 0" if value < 0.0 else "just above 0"
+    if digits is None:
+        return repr(value)
     near = float(f"{value:.{digits}g}") + 0.0
     return ("just below " if math.nextafter(near, -math.inf) == value else "") + f"{near:.{digits}g}"

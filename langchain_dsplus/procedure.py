@@ -17,6 +17,7 @@ from langchain_dsplus.prompts.pruner import PromptPruner
 from langchain_dsplus.router import ConfidenceRouter
 from langchain_dsplus.threshold.certify import certify
 from langchain_dsplus.threshold.choose import choose_threshold
+from langchain_dsplus.threshold.differences import UnusableLarge
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,6 +87,7 @@ def certify_cascade(
     error_cost: float = 0.0,
     never_local: Sequence[str] = (),
     slices: Sequence[str] = (),
+    unusable_large: UnusableLarge = "unknown",
     label: Callable[[Outcomes], Outcomes] | None = None,
     folder: str | Path | None = None,
     seed: int = 0,
@@ -121,6 +123,7 @@ def certify_cascade(
         error_cost: As in `certify`.
         never_local: Labels that always escalate.
         slices: As in `certify`.
+        unusable_large: As in `certify`, and as in `choose_threshold`.
         label: Gets the certify split before it is certified, and returns it with gold: the place for a person
             (`Outcomes.to_label(prompt="pruned")`, `Outcomes.with_gold`).
         folder: Where the large model's answers are kept, so that a second call goes on after a crash.
@@ -160,7 +163,7 @@ def certify_cascade(
     first, second = _split(list(dataset), fit_share, seed, collect)
     plain = _frozen(prompt, pruning="none", proficient=None, conformal=None) | llm
     fit = collect_outcomes(small, plain, first, path=at("fit"), **collect)
-    start = choose_threshold(fit, objective, seed=seed)
+    start = choose_threshold(fit, objective, unusable_large=unusable_large, seed=seed)
     threshold = start.threshold
     if threshold is None:
         msg = "`small` must be one small model: the procedure does not know several yet"
@@ -191,6 +194,7 @@ def certify_cascade(
         max_loss,
         level,
         prompt="pruned" if changes else "plain",
+        unusable_large=unusable_large,
         start=threshold if changes else None,
         slices=slices,
         never_local=never_local,

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from langchain_dsplus.calibration import ReliabilityBin, reliability_bins
-from langchain_dsplus.threshold.curves import accuracy_interval, candidate_thresholds, group_numbers, large_correct
+from langchain_dsplus.threshold.cascade import Costs, Turns, candidate_thresholds
+from langchain_dsplus.threshold.curves import accuracy_interval, group_numbers
 from langchain_dsplus.threshold.differences import differences
 from langchain_dsplus.threshold.exact import loss_interval
 from langchain_dsplus.threshold.path import coverage_path
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from langchain_dsplus.outcomes import Outcomes
+    from langchain_dsplus.threshold.cascade import Turn
     from langchain_dsplus.threshold.curves import Prompt
+    from langchain_dsplus.threshold.differences import UnusableLarge
 
     Floats: TypeAlias = NDArray[np.float64]
     Ints: TypeAlias = NDArray[np.intp]
@@ -33,8 +36,8 @@ _ALL_KNOWN = 0.95  # share of rows with gold from which on the accuracy over tho
 class Rows:
     """What the report needs of each row; M small models, n rows.
 
-    Whoever answers is a number: a small model's place, or M for the large model, or M + 1 for the large model with its
-    plain prompt since a small model failed.
+    Whoever answers is a number, as in `cascade.Turns`: a small model's place, or M for the large model, or M + 1 for
+    the large model with its plain prompt since a small model failed.
 
     Attributes:
         names: Of the small models, in the order they are asked.
@@ -44,6 +47,8 @@ class Rows:
         guessed: Whether that loss is +1 only since nobody knows who is right, shape (M + 2, n).
         right: Whether that answer is right, 1 or 0, NaN unknown, shape (M + 2, n).
         known: Rows where it is known who is right, whoever answers, shape (n,).
+        compared: Rows on which the large model gave a label, shape (n,): accuracies are over those of them that are
+            known.
         groups: Number of each row's group, shape (n,); None where every row stands for itself.
     """
 
@@ -54,6 +59,7 @@ class Rows:
     guessed: Bools
     right: Floats
     known: Bools
+    compared: Bools
     groups: Ints | None
 
     def __len__(self) -> int:
@@ -68,41 +74,48 @@ class Rows:
     @property
     def failed(self) -> Bools:
         """Rows that a small model failed on, shape (n,)."""
-        failed: Bools = np.asarray(np.isneginf(self.confidence).any(axis=0))
+        failed: Bools = np.isneginf(self.confidence).any(axis=0)
         return failed
 
+    def turns(self, thresholds: Floats) -> Turns:
+        """Follow the rows along a grid of thresholds, shape (T, M)."""
+        return Turns(self.confidence, self.barred, thresholds)
 
-def read_rows(outcomes: Outcomes, *, prompt: Prompt = "plain", never_local: Sequence[str] = ()) -> Rows:
+
+def read_rows(
+    outcomes: Outcomes,
+    *,
+    prompt: Prompt = "plain",
+    never_local: Sequence[str] = (),
+    unusable_large: UnusableLarge = "unknown",
+) -> Rows:
     """Take from the table what the report shows; losses are those of `threshold.differences`.
 
     Args:
         outcomes: The table.
         prompt: What escalated rows are asked: `plain`, or `pruned`, which takes the column `large_pruned`.
         never_local: Labels of the small model that always escalate.
+        unusable_large: As in `certify`.
 
     Raises:
         ValueError: If the table has no rows, or lacks a column.
     """
-    found = differences(outcomes, never_local=never_local, prompt=prompt)
+    found = differences(outcomes, never_local=never_local, prompt=prompt, unusable_large=unusable_large)
     n, models = found.n, found.models
-    plain, asked = large_correct(outcomes, prompt)
-    columns = [model_column(outcomes, model.name) for model in models]
-    right = np.stack([*(outcomes.correct(column) for column in columns), asked, plain])
-    confidence = np.stack([model.confidence for model in models])
-    # Nobody asks a failed model, nor any after it, nor the pruned prompt then.
-    reached = np.logical_and.accumulate(~np.isneginf(confidence), axis=0)
     barred = np.stack([model.barred for model in models])
+    # Nobody asks a failed model, nor any after it, nor the pruned prompt then.
+    reached = np.logical_and.accumulate(~found.failed, axis=0)
     escalates = reached[-1] | (barred & reached).any(axis=0)
     needed = np.vstack([reached & ~barred, escalates, np.ones(n, dtype=bool)])
-    none = np.zeros(n)
     return Rows(
         names=[model.name for model in models],
-        confidence=confidence,
+        confidence=np.stack([model.confidence for model in models]),
         barred=barred,
-        loss=np.stack([*(model.loss for model in models), found.escalated, none]).astype(np.float64),
-        guessed=np.stack([*(model.unlabeled for model in models), found.escalated_unlabeled, none > 0]),
-        right=right,
-        known=~(np.isnan(right) & needed).any(axis=0),
+        loss=found.loss.astype(np.float64),
+        guessed=found.unlabeled,
+        right=found.right,
+        known=~(np.isnan(found.right) & needed).any(axis=0),
+        compared=found.compared,
         groups=group_numbers(outcomes, np.arange(n)),
     )
 
@@ -157,6 +170,7 @@ class Tally:
         thresholds: Shape (T, M).
         n: Rows that count.
         known: Of them, rows where it is known who is right.
+        compared: Rows on which the large model gave a label.
         accepted: Rows that a small model answers.
         harms: Rows that the cascade gets wrong and the large model alone right (unknown ones count as such).
         gains: The other way round.
@@ -170,6 +184,7 @@ class Tally:
     thresholds: Floats
     n: int
     known: int
+    compared: int
     accepted: Ints
     harms: Ints
     gains: Ints
@@ -187,8 +202,8 @@ class Tally:
 
     @property
     def has_accuracy(self) -> bool:
-        """Whether gold is known for nearly all rows, so that an accuracy over those means something."""
-        return self.known >= _ALL_KNOWN * self.n
+        """Whether gold is known for nearly all rows that can be compared, so that an accuracy means something."""
+        return self.known > 0 and self.known >= _ALL_KNOWN * self.compared
 
     @property
     def coverage(self) -> Floats:
@@ -203,57 +218,11 @@ class Tally:
         return result
 
 
-@dataclass(frozen=True)
-class _Event:
-    """Rows whose answerer changes at some step of the grid, each shape (k,)."""
-
-    rows: Ints
-    step: Ints
-    before: Ints
-    after: Ints
-
-
-def _first_steps(rows: Rows, thresholds: Floats) -> Ints:
-    """The first step at which each model's confidence is above its threshold, shape (M, n); T where it never is."""
-    steps = len(thresholds)
-    first = np.full(rows.confidence.shape, steps, dtype=np.intp)
-    reached = np.ones(len(rows), dtype=bool)
-    for place, score in enumerate(rows.confidence):
-        reached &= ~np.isneginf(score)
-        # thresholds[step] < score, strictly: the same comparison as the router's
-        found = np.searchsorted(-thresholds[:, place], -score[reached], side="right")
-        first[place, reached] = np.minimum(found, steps)
-    return first
-
-
-def _base(rows: Rows) -> Ints:
-    """Who answers where no model is sure, shape (n,)."""
-    models = len(rows.names)
-    return np.where(rows.failed, models + 1, models).astype(np.intp)
-
-
-def _events(rows: Rows, thresholds: Floats) -> list[_Event]:
-    """Who answers changes where a model begins to be sure of a row that no model before it is sure of by then."""
-    steps, models = len(thresholds), len(rows.names)
-    first, base = _first_steps(rows, thresholds), _base(rows)
-    turn = np.where(rows.barred, models, np.arange(models)[:, None])  # to whom a sure model's row goes
-    found = []
-    for m in range(models):
-        taken = np.zeros(len(rows), dtype=bool)
-        for earlier in range(m):
-            taken |= first[earlier] <= first[m]
-        at = np.flatnonzero((first[m] < steps) & ~taken)
-        before = base[at].copy()
-        for later in range(models - 1, m, -1):
-            before = np.where(first[later][at] < first[m][at], turn[later][at], before)
-        found.append(_Event(at, first[m][at], before, turn[m][at]))
-    return found
-
-
 def tally(outcomes: Outcomes, rows: Rows, thresholds: Floats, *, prompt: Prompt = "plain") -> Tally:
     """Count what each threshold gives."""
     steps, every = len(thresholds), np.arange(len(rows))
-    base, events = _base(rows), _events(rows, thresholds)
+    turns = rows.turns(thresholds)
+    base = turns.base
     loss = rows.loss[base, every]
     begin = {
         "accepted": 0,
@@ -263,23 +232,24 @@ def tally(outcomes: Outcomes, rows: Rows, thresholds: Floats, *, prompt: Prompt 
         "right": int(rows.right[base, every][rows.known].sum()),
     }
     moved = {name: np.zeros(steps) for name in begin}
-    for event in events:
+    for event in turns.changes:
         for name, values in _changes(rows, event).items():
             moved[name] += np.bincount(event.step, weights=values, minlength=steps)
     counts = {name: np.rint(begin[name] + np.cumsum(moved[name])).astype(np.intp) for name in begin}
-    cost, large_cost = _money(outcomes, rows, thresholds, prompt)
+    costs, scale = Costs.of(outcomes, rows.names, prompt), 1000.0 / len(rows)
     return Tally(
         thresholds=thresholds,
         n=len(rows),
         known=int(rows.known.sum()),
+        compared=int(rows.compared.sum()),
         large=int(rows.large[rows.known].sum()),
-        cost=cost,
-        large_cost=large_cost,
+        cost=scale * costs.along(turns) if costs.money else None,
+        large_cost=scale * float(costs.plain.sum()) if costs.money else None,
         **counts,
     )
 
 
-def _changes(rows: Rows, event: _Event) -> dict[str, Floats]:
+def _changes(rows: Rows, event: Turn) -> dict[str, Floats]:
     at, before, after, models = event.rows, event.before, event.after, len(rows.names)
     old, new = rows.loss[before, at], rows.loss[after, at]
     right = np.where(rows.known[at], rows.right[after, at] - rows.right[before, at], 0.0)
@@ -290,46 +260,6 @@ def _changes(rows: Rows, event: _Event) -> dict[str, Floats]:
         "guessed": rows.guessed[after, at].astype(np.float64) - rows.guessed[before, at],
         "right": right,
     }
-
-
-def _money(outcomes: Outcomes, rows: Rows, thresholds: Floats, prompt: Prompt) -> tuple[Floats | None, float | None]:
-    """Cost per 1,000 inputs: every row pays the small models it reaches, escalated rows pay the large one too.
-
-    A cost that is not known is the mean of those that are; without a column the small side is free.
-    """
-    plain = _cost(outcomes, "cost_large")
-    asked = plain if prompt == "plain" else _cost(outcomes, "cost_large_pruned")
-    if plain is None or asked is None:
-        return None, None
-    steps = len(thresholds)
-    paid = np.vstack([np.zeros((len(rows.names), len(rows))), asked, plain])
-    changed = np.zeros(steps)
-    for event in _events(rows, thresholds):
-        by = paid[event.after, event.rows] - paid[event.before, event.rows]
-        changed += np.bincount(event.step, weights=by, minlength=steps)
-    begin = float(paid[_base(rows), np.arange(len(rows))].sum())
-    first = _first_steps(rows, thresholds)
-    reached = np.ones(len(rows), dtype=bool)
-    stop = np.full(len(rows), steps, dtype=np.intp)  # from this step on an earlier model keeps the row
-    for place, name in enumerate(rows.names):
-        small = _cost(outcomes, model_column(outcomes, name).replace("small", "cost_small", 1))
-        if small is not None:
-            begin += float(small[reached].sum())
-            kept = reached & (stop < steps)
-            changed -= np.bincount(stop[kept], weights=small[kept], minlength=steps)
-        stop = np.minimum(stop, first[place])
-        reached &= ~np.isneginf(rows.confidence[place])
-    scale = 1000.0 / len(rows)
-    cost: Floats = scale * np.maximum(begin + np.cumsum(changed), 0.0)
-    return cost, scale * float(plain.sum())
-
-
-def _cost(outcomes: Outcomes, name: str) -> Floats | None:
-    if name not in outcomes:
-        return None
-    cost = np.asarray(outcomes[name], dtype=np.float64)
-    known = ~np.isnan(cost)
-    return np.where(known, cost, cost[known].mean()) if known.any() else None
 
 
 # --- classes and slices ---------------------------------------------------------------------------------------------
@@ -361,7 +291,8 @@ _MEASURES = ("accepted", "harms", "gains", "right")
 
 def parts(rows: Rows, thresholds: Floats, members: Mapping[str, Ints]) -> list[Part]:
     """Count each class or slice. `members`: row numbers by name; a row may be in several."""
-    steps, every, base = len(thresholds), np.arange(len(rows)), _base(rows)
+    steps, every, turns = len(thresholds), np.arange(len(rows)), rows.turns(thresholds)
+    base = turns.base
     names = list(members)
     if not names:
         return []
@@ -369,7 +300,7 @@ def parts(rows: Rows, thresholds: Floats, members: Mapping[str, Ints]) -> list[P
     row = np.concatenate([members[name] for name in names])
     part = np.repeat(np.arange(len(names)), [len(members[name]) for name in names])
     change = np.zeros((4, len(names) * steps))
-    for event in _events(rows, thresholds):
+    for event in turns.changes:
         where = np.full(len(rows), -1, dtype=np.intp)
         where[event.rows] = np.arange(len(event.rows))
         index = where[row]
@@ -480,9 +411,10 @@ def design_effects(rows: Rows, thresholds: Floats) -> tuple[Floats, Floats]:
     accuracy, loss = np.ones(steps), np.ones(steps)
     if rows.groups is None:
         return accuracy, loss
-    who, every = _base(rows), np.arange(len(rows))
+    turns, every = rows.turns(thresholds), np.arange(len(rows))
+    who = turns.base.copy()
     moves = []
-    for event in _events(rows, thresholds):
+    for event in turns.changes:
         order = np.argsort(event.step, kind="stable")
         moves.append((event, order, np.searchsorted(event.step[order], np.arange(steps + 1))))
     sizes = np.bincount(rows.groups).astype(np.float64)
@@ -548,7 +480,7 @@ def local_errors(rows: Rows, thresholds: Floats) -> Floats:
     """Share of wrong answers among those accepted at each step, shape (T,); NaN where nothing is accepted or known."""
     wrong, taken = np.zeros(len(thresholds)), np.zeros(len(thresholds))
     models = len(rows.names)
-    for event in _events(rows, thresholds):
+    for event in rows.turns(thresholds).changes:
         for who, sign in ((event.before, -1.0), (event.after, 1.0)):
             right = rows.right[who, event.rows]
             mine = (who < models) & ~np.isnan(right)
@@ -566,7 +498,8 @@ def oracle(rows: Rows) -> tuple[Floats, Floats]:
     models, known = len(rows.names), rows.known
     usable = np.isfinite(rows.confidence) & ~rows.barred
     best = np.where(usable, np.nan_to_num(rows.right[:models]), -1.0).max(axis=0)[known]
-    large = rows.right[_base(rows), np.arange(len(rows))][known]
+    base = rows.turns(np.full((1, models), math.inf)).base
+    large = rows.right[base, np.arange(len(rows))][known]
     n = max(len(large), 1)
     must = best < 0  # no small model may answer
     better, worse = int((must | (large > best)).sum()), int((~must & (large < best)).sum())
@@ -604,11 +537,12 @@ class Lost:
 def lost_rows(rows: Rows, thresholds: Floats) -> list[Lost]:
     """Return the rows that are lost somewhere on the grid: those lost at the strictest threshold first."""
     steps, models = len(thresholds), len(rows.names)
-    base = _base(rows)
+    path = rows.turns(thresholds)
+    base = path.base
     turns: dict[int, list[tuple[int, int]]] = {
         row: [(0, int(base[row]))] for row in np.flatnonzero((rows.loss > 0).any(axis=0)).tolist()
     }
-    for event in _events(rows, thresholds):
+    for event in path.changes:
         for row, step, who in zip(event.rows.tolist(), event.step.tolist(), event.after.tolist(), strict=True):
             if row in turns:
                 turns[row].append((step, who))

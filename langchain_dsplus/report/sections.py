@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from langchain_dsplus.losses import points as loss_in_points
+from langchain_dsplus.losses import threshold_words
 from langchain_dsplus.report.charts import Plot
 from langchain_dsplus.report.numbers import local_errors, lost_rows, model_column, oracle, reliability
 from langchain_dsplus.report.words import (
@@ -17,12 +19,10 @@ from langchain_dsplus.report.words import (
     SPACE,
     fact,
     help_lines,
-    loss_words,
     money,
     percent,
     points,
     text,
-    threshold_words,
     whole,
     words,
 )
@@ -285,7 +285,7 @@ def _quality(view: View) -> str:
         keys.append(_key("certified", "certificate"))
     note = ""
     if not known:
-        missing = count.n - count.known
+        missing = count.compared - count.known
         note = (
             f'<p class="soft">Gold is missing for {whole(missing)} rows, so there is no accuracy to show; the '
             "difference from the large model needs gold only where the models differ.</p>"
@@ -297,7 +297,10 @@ def _quality(view: View) -> str:
                 "</code>).</p>"
             )
     elif count.known < count.n:
-        note = f'<p class="soft">Accuracy over the {whole(count.known)} rows whose gold is known.</p>'
+        note = (
+            f'<p class="soft">Accuracy over the {whole(count.known)} rows whose gold is known and on which the large '
+            "model gave a label.</p>"
+        )
     return (
         '<section class="card"><h2>Cost and quality</h2><p class="soft">Each point is one threshold. Left is cheap, up '
         "is good. Click or drag to move the threshold.</p>"
@@ -450,6 +453,8 @@ def _deferral(view: View) -> str:
         return ""
     draws = 200 if count.n <= _BOOTSTRAP_ROWS else 0
     kwargs: dict[str, Any] = {"prompt": view.prompt, "bootstrap": draws, "level": view.level}
+    if view.certificate is not None:
+        kwargs["unusable_large"] = view.certificate.unusable_large
     lines: list[tuple[str, str, str, str]] = []
 
     def between(low: float | None, high: float | None, shown: Any) -> str:
@@ -594,12 +599,15 @@ def _evidence(view: View) -> str:
     if certificate is not None:
         shown = {
             "status": certificate.status,
-            "loses less than": loss_words(certificate.max_loss),
+            "loses less than": loss_in_points(certificate.max_loss),
             "level": percent(certificate.level),
             "error probability spent": f"{certificate.alpha:.4g}",
             "p-value": f"{certificate.p_value:.4g}",
             "tested on": f"{whole(certificate.n)} {certificate.unit}s"
             + ("" if certificate.groups is None else f" in {whole(certificate.groups)} groups"),
+            "replies of the large model that are no label": f"{whole(certificate.unusable)}, counted as "
+            f"{certificate.unusable_large}",
+            "no reply of the large model": whole(certificate.unanswered),
             "escalated inputs get": f"the {certificate.prompt} prompt",
             "certification of this table": f"no. {certificate.certification}",
             "upper bound of the loss": NONE
@@ -637,7 +645,7 @@ def _steps(certificate: Certificate) -> str:
         chosen = step.thresholds == certificate.thresholds
         kind = "best" if chosen else "" if step.p_value is not None else "out"
         lines.append(
-            f'<tr class="{kind}"><th scope="row"><code>{words(threshold_words(step.thresholds))}</code></th>'
+            f'<tr class="{kind}"><th scope="row"><code>{words(threshold_words(step.thresholds, None))}</code></th>'
             f"<td>{percent(step.coverage)}</td><td>{whole(step.harms)}</td><td>{whole(step.gains)}</td>"
             f"<td>{_p_value(step)}</td>{tests}<td>{verdict}</td></tr>"
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from langchain_dsplus.losses import threshold_words
 from langchain_dsplus.report.numbers import (
     class_members,
     intervals,
@@ -18,7 +19,6 @@ from langchain_dsplus.report.numbers import (
     tally,
     threshold_grid,
 )
-from langchain_dsplus.report.words import threshold_words
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,7 +66,8 @@ class View:
         barred: Sequence[str] = never_local or ()
         if certificate is not None:
             asked, barred = certificate.prompt, certificate.never_local
-        rows = read_rows(outcomes, prompt=asked, never_local=barred)
+        unusable = "unknown" if certificate is None else certificate.unusable_large
+        rows = read_rows(outcomes, prompt=asked, never_local=barred, unusable_large=unusable)
         wanted = _certificate_thresholds(certificate, rows.names)
         grid = threshold_grid(outcomes, rows, np.array(wanted) if wanted else None)
         count = tally(outcomes, rows, grid, prompt=asked)
@@ -108,7 +109,7 @@ class View:
 
     def threshold(self, step: int) -> str:
         """The threshold in words."""
-        return threshold_words(dict(zip(self.rows.names, self.tally.thresholds[step].tolist(), strict=True)))
+        return threshold_words(dict(zip(self.rows.names, self.tally.thresholds[step].tolist(), strict=True)), None)
 
     def quality(self) -> tuple[Floats, Floats, Floats, float]:
         """What the main chart shows at each step, with its interval, and for the large model alone; in percent."""

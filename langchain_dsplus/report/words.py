@@ -9,6 +9,9 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from langchain_dsplus.losses import points as loss_in_points
+from langchain_dsplus.losses import signed_points
+
 if TYPE_CHECKING:
     from langchain_dsplus.threshold.certificate import Certificate
 
@@ -68,12 +71,6 @@ def words(sentence: str) -> str:
     return html.escape(_CONTROL.sub("\ufffd", sentence).encode("utf-8", "replace").decode("utf-8"))
 
 
-def _signed(number: str) -> str:
-    if set(number) <= set("-0.,"):
-        return number.replace("-", "")
-    return number.replace("-", MINUS)
-
-
 def percent(value: float, digits: int = 1) -> str:
     """A share in percent.
 
@@ -81,13 +78,13 @@ def percent(value: float, digits: int = 1) -> str:
         >>> percent(0.5).replace(SPACE, " ")
         '50.0 %'
     """
-    return _signed(f"{100 * value:.{digits}f}") + SPACE + "%"
+    number = f"{100 * value:.{digits}f}"
+    return (number.lstrip("-") if float(number) == 0.0 else number.replace("-", MINUS)) + SPACE + "%"
 
 
 def points(value: float, digits: int = 1) -> str:
     """A difference of shares in percentage points, with its sign."""
-    number = f"{100 * value:.{digits}f}"
-    return ("+" if float(number) > 0 else "") + _signed(number)
+    return signed_points(value, digits).replace("-", MINUS)
 
 
 def whole(value: int) -> str:
@@ -103,22 +100,6 @@ def money(value: float) -> str:
     return number.rstrip("0").rstrip(".") if "." in number else number
 
 
-def threshold_words(values: Mapping[str, float]) -> str:
-    """Thresholds, exactly as a router needs them."""
-    if len(values) == 1:
-        (value,) = values.values()
-        return "accept nothing" if math.isinf(value) else repr(float(value))
-    return ", ".join(
-        f"{name}: {'nothing' if math.isinf(value) else repr(float(value))}" for name, value in values.items()
-    )
-
-
-def loss_words(loss: float) -> str:
-    """A loss that is allowed, in percentage points."""
-    number = f"{100 * loss:.4g}"
-    return f"{number} percentage point" + ("" if number == "1" else "s")
-
-
 def help_lines(certificate: Certificate) -> list[str]:
     """Say in plain words what would help a certificate that was refused; empty for others."""
     found = dict(certificate.help or {})
@@ -131,8 +112,8 @@ def help_lines(certificate: Certificate) -> list[str]:
         groups = found.get("least_groups")
         like = "" if groups is None else f" in groups like these (about {whole(int(groups))} groups)"
         lines.append(
-            f"Below {whole(least)} {unit}{like} nothing can be shown at a loss of {loss_words(certificate.max_loss)}, "
-            "even if nothing at all is lost."
+            f"Below {whole(least)} {unit}{like} nothing can be shown at a loss of "
+            f"{loss_in_points(certificate.max_loss)}, even if nothing at all is lost."
         )
     for name, part in (found.get("slices") or {}).items():
         if part["n"] < part["least_n"]:
@@ -151,7 +132,7 @@ def help_lines(certificate: Certificate) -> list[str]:
             if loss is not None and loss > smallest
         )
         lines.append(
-            f"The smallest loss that these rows would have shown is {100 * smallest:.3g} percentage points, at the "
+            f"The smallest loss that these rows would have shown is {loss_in_points(smallest)}, at the "
             "strictest threshold"
             + (f" ({at})" if at else "")
             + ". That was found in sight of the rows: it is no certificate."

@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
+
+from langchain_dsplus.losses import points, threshold_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Status: TypeAlias = Literal["CERTIFIED", "NOT_CERTIFIED"]
+Decision: TypeAlias = Literal["CASCADE", "LARGE ALONE", "SMALL ALONE", "NOT ENOUGH DATA"]
+DECISIONS: tuple[Decision, ...] = get_args(Decision)
 Unit: TypeAlias = Literal["input", "group"]
 
 _FORMAT = 1
@@ -21,6 +25,22 @@ _FORMAT = 1
 
 class CertificateError(ValueError):
     """A certificate that cannot be read, or that does not fit what it is used for."""
+
+
+class _WhenAsked:
+    """A field that may be given as a function of nothing: it is called the first time that the field is read."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, record: Any, owner: type) -> Any:
+        value = record.__dict__[self.name]
+        if isinstance(value, Callable):  # type: ignore[arg-type]
+            value = record.__dict__[self.name] = value()
+        return value
+
+    def __set__(self, record: Any, value: Any) -> None:
+        record.__dict__[self.name] = value
 
 
 @dataclass(frozen=True)
@@ -32,6 +52,7 @@ class TestResult:
         gains: Rows that it wins.
         n: All rows of the test.
         p_value: Of "the loss is below `max_loss`"; None where an earlier step had failed, so that it was not tested.
+            Exact p-values take long: `certify` gives it as a function, which is called when this is first read.
     """
 
     __test__ = False  # not for pytest
@@ -52,10 +73,11 @@ class Step:
         accepted: The same in rows.
         harms: Rows that the cascade loses.
         gains: Rows that it wins.
-        p_value: The largest over the tests of this step; None where it was not tested.
+        p_value: The largest over the tests of this step; None where it was not tested. Counted when it is first read,
+            as that of a `TestResult`: that a step passed is known without.
         passed: Whether this and every earlier step passed all tests.
         tests: Of the named slices.
-        cost: Per input: money where the table knows costs, calls of the large model otherwise.
+        cost: Per input: money where the table knows costs (`cascade.Costs`), calls of the large model otherwise.
         disagreements: Accepted rows on which small and large model say different things, a large model that failed
             included; None where the table has not both answers. Audits are held against it.
     """
@@ -72,6 +94,10 @@ class Step:
     disagreements: int | None = None
 
 
+TestResult.p_value = _WhenAsked("p_value")  # type: ignore[assignment]
+Step.p_value = _WhenAsked("p_value")  # type: ignore[assignment]
+
+
 @dataclass(frozen=True)
 class Baseline:
     """What another way would have given on the same rows.
@@ -79,7 +105,8 @@ class Baseline:
     Attributes:
         name: `always large`, `always small`, `random at equal budget`, `oracle` or `cascade`.
         escalation_rate: Share of inputs that reach the large model.
-        accuracy: Share right; None where gold is missing.
+        accuracy: Share right, over the rows on which the large model gave a label (all ways over the same rows); None
+            where gold is missing.
         low: Lower end of its interval; where gold is missing, the bound if every unknown were wrong.
         high: Upper end; where gold is missing, the bound if every unknown were right.
         loss: Accuracy lost against the large model alone, unlabeled disagreements counted as lost.
@@ -133,10 +160,13 @@ class Certificate:
         by_slice: By slice, without a promise.
         unlabeled: Disagreements that counted as harms at that step for lack of gold.
         help: When not certified: what would help.
-        verdict: In words, against the baselines: starts with CASCADE, DO NOT CASCADE or NOT ENOUGH DATA. It changes
-            neither status nor threshold.
+        verdict: In words, against the baselines: starts with CASCADE, LARGE ALONE, SMALL ALONE or NOT ENOUGH DATA (see
+            `decision`). It changes neither status nor threshold.
         groups: Number of groups; None where rows count singly.
         error_cost: Price of one error that chose among the certified thresholds; 0 is the cheapest.
+        unusable_large: What a reply of the large model counted as that is no label.
+        unusable: Rows with such a reply.
+        unanswered: Rows on which it gave no reply.
     """
 
     status: Status
@@ -167,11 +197,45 @@ class Certificate:
     verdict: str = ""
     groups: int | None = None
     error_cost: float = 0.0
+    unusable_large: Literal["unknown", "wrong"] = "unknown"
+    unusable: int = 0
+    unanswered: int = 0
 
     @property
     def certified(self) -> bool:
         """Whether anything may be accepted."""
         return self.status == "CERTIFIED"
+
+    @property
+    def decision(self) -> Decision | None:
+        """What the verdict comes to; None without a verdict.
+
+        `CASCADE`: let the small model keep what it is sure of. `SMALL ALONE`: it may keep everything that it may answer
+        at all. `LARGE ALONE`: wherever a cascade would save something it loses too much. `NOT ENOUGH DATA`: neither
+        could be shown yet.
+        """
+        return next((name for name in DECISIONS if self.verdict.startswith(f"{name}:")), None)
+
+    @property
+    def next_line(self) -> str:
+        """The one line of code to run next, as the verdict has it; empty without a verdict."""
+        several = len(self.thresholds) > 1
+        small = f"[{', '.join(self.thresholds)}]" if several else "small"
+        barred = f", never_local={list(self.never_local)!r}" if self.never_local else ""
+        router = f"ConfidenceRouter(small={small}, large=large, threshold=certificate{barred})"
+        decision = self.decision
+        if decision == "SMALL ALONE":
+            return 'answer = small.invoke(input)["choice"]' if self.coverage == 1.0 else f"router = {router}"
+        if decision == "CASCADE":
+            return f"router = {router}"
+        if decision == "LARGE ALONE":
+            return "answer = large.invoke(input)"
+        if decision is None:
+            return ""
+        if (self.help or {}).get("labels_needed"):
+            return 'outcomes.to_label("to_label.csv")'
+        shadow = f'ConfidenceRouter(small={small}, large=large, mode="shadow", recorder=JSONLRecorder("routes.jsonl"))'
+        return f"router = {shadow}"
 
     @property
     def id(self) -> str:
@@ -192,7 +256,7 @@ class Certificate:
             where = self._where()
             saved = f"answers {self.coverage:.1%} of inputs locally"
             promise = (
-                f"CERTIFIED. With {where} the cascade {saved} and is less than {_points(self.max_loss)} worse than the "
+                f"CERTIFIED. With {where} the cascade {saved} and is less than {points(self.max_loss)} worse than the "
                 f"large model alone with its plain prompt. A procedure that says so is wrong in at most "
                 f"{self.alpha:.2%} of all cases."
             )
@@ -208,7 +272,7 @@ class Certificate:
         else:
             promise = (
                 f"NOT_CERTIFIED. It could not be shown that any share of inputs may stay local at a loss below "
-                f"{_points(self.max_loss)}: everything goes to the large model with its plain prompt."
+                f"{points(self.max_loss)}: everything goes to the large model with its plain prompt."
             )
             seen = (
                 f"Tested on {rows}; at the first threshold {self.harms} lost, {self.gains} won; p = {self.p_value:.3g}."
@@ -216,15 +280,16 @@ class Certificate:
         limits = "It is about inputs like these, the same models and the same prompts."
         if self.certification > 1:
             limits += f" The table was used {self.certification} times; this time {self.alpha:.3%} was spent."
-        return f"{promise}\n{seen}\n{limits}\n{self.verdict}"
+        lines = [promise, seen, limits, self.verdict, f"Next: {self.next_line}" if self.verdict else ""]
+        return "\n".join(lines).rstrip("\n")
 
     def __str__(self) -> str:
         return self.text
 
     def _where(self) -> str:
-        if self.threshold is not None:
-            return f"threshold {self.threshold:.6g}"
-        return "thresholds " + ", ".join(f"{name} {value:.6g}" for name, value in self.thresholds.items())
+        if self.threshold is None:
+            return f"thresholds {threshold_words(self.thresholds)}"
+        return f"threshold {threshold_words(self.threshold)}"
 
     def bind(self, **about: Any) -> Certificate:
         """Return the certificate with more said about what it is bound to, such as `score=` and `labels=`.
@@ -316,12 +381,6 @@ def _hidden(value: Any) -> bool:
 def unnamed(parts: Sequence[str]) -> str:
     """What a verdict says of parts that nobody can compare later."""
     return f" Unverifiable, since `about` does not name them: {', '.join(parts)}." if parts else ""
-
-
-def _points(share: float) -> str:
-    """A share as percentage points."""
-    value = f"{share * 100:.4g}"
-    return f"{value} percentage point" + ("" if value == "1" else "s")
 
 
 def _plain(value: Any) -> Any:

@@ -7,17 +7,19 @@ import logging
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
 from langchain_dsplus.losses import Loss, parse_loss
+from langchain_dsplus.threshold.cascade import Costs
 from langchain_dsplus.threshold.certificate import Certificate, Step, TestResult
 from langchain_dsplus.threshold.choose import ThresholdChoice
 from langchain_dsplus.threshold.clusters import check_groups, clustered_p_value, clustered_upper_bound
-from langchain_dsplus.threshold.differences import Differences, coverage_grid, differences
+from langchain_dsplus.threshold.differences import Differences, UnusableLarge, coverage_grid, differences
 from langchain_dsplus.threshold.exact import count_significant, loss_upper_bound, paired_p_value
 from langchain_dsplus.threshold.verdict import baselines, by_class, by_slice, give_verdict, what_would_help
 
@@ -44,6 +46,7 @@ def certify(
     steps: int = 50,
     start: float | Mapping[str, float] | ThresholdChoice | None = None,
     prompt: Literal["plain", "pruned"] = "plain",
+    unusable_large: UnusableLarge = "unknown",
     unit: Literal["input", "group"] = "input",
     slices: Sequence[str] = (),
     never_local: Sequence[str] = (),
@@ -77,6 +80,9 @@ def certify(
             `choose_threshold` found on other rows, or what it returned.
         prompt: What escalated rows are asked. `pruned` counts what the other prompt loses or wins there too, from the
             column `large_pruned`.
+        unusable_large: What a reply of the large model counts as that is none of `about["labels"]`. `unknown`: the row
+            is never won, and lost where the small model would answer and is not known to be right. `wrong`: the small
+            model may gain there. Either way such replies are counted, and named in the verdict.
         unit: With `input` (default) the promise is per input; where the table has groups (threads, customers), a
             cluster-robust test is used. With `group` it is per group: one input is drawn from each.
         slices: Slices in which the promise must hold too: `"language=de"` for one, `"language"` for each of its values.
@@ -105,7 +111,7 @@ def certify(
     _in_labels(outcomes)
     earlier = _earlier(outcomes)
     alpha = (1.0 - level) / 2.0**earlier
-    found = differences(outcomes, never_local=never_local, prompt=prompt)
+    found = differences(outcomes, never_local=never_local, prompt=prompt, unusable_large=unusable_large)
     sequence = _sequence(found, thresholds, path, steps, start, prompt)
     groups = _groups(outcomes, unit)
     draw = _draw(groups, seed) if groups is not None and unit == "group" else None
@@ -115,14 +121,13 @@ def certify(
     }
     whole = hypotheses[_OVERALL]
 
-    costs, disagreeing = _Costs.of(outcomes, found, prompt), _disagreeing(outcomes, found)
-    records = _walk(found, sequence, hypotheses, costs, disagreeing)
+    records = _walk(outcomes, found, sequence, hypotheses)
     passed = min(hypothesis.leading(max_loss, alpha) for hypothesis in hypotheses.values())
     for place in range(min(passed + 1, len(records))):  # one more is shown: the step that failed
         results = {name: hypothesis.result(place, max_loss) for name, hypothesis in hypotheses.items()}
         records[place] = replace(
             records[place],
-            p_value=max(result.p_value or 0.0 for result in results.values()),
+            p_value=partial(_largest, results),
             passed=place < passed,
             tests={name: result for name, result in results.items() if name != _OVERALL},
         )
@@ -162,12 +167,15 @@ def certify(
         loss_upper=None if shown is None else whole.upper(chosen, alpha),
         steps=tuple(records),
         unlabeled=0 if shown is None else int(found.at(shown.thresholds)[2][whole.rows].sum()),
+        unusable_large=unusable_large,
+        unusable=int(found.unusable[whole.rows].sum()),
+        unanswered=int(found.unanswered[whole.rows].sum()),
         groups=None if groups is None else len(np.unique(groups[whole.rows])),
         error_cost=float(error_cost),
         by_class=by_class(outcomes, found, final) if certified else (),
         by_slice=by_slice(outcomes, found, final) if certified else (),
     )
-    certificate = replace(certificate, baselines=baselines(outcomes, found, certificate, whole.rows))
+    certificate = replace(certificate, baselines=baselines(found, certificate, whole.rows))
     if not certified:
         refused = next((hypothesis.refused for hypothesis in hypotheses.values() if hypothesis.refused), None)
         certificate = replace(certificate, help=what_would_help(found, certificate, hypotheses, refused))
@@ -203,7 +211,7 @@ def _fair(outcomes: Outcomes) -> None:
 
 
 def _in_labels(outcomes: Outcomes) -> None:
-    """Refuse a table whose large model does not speak in labels: its every answer would count as wrong."""
+    """Refuse a table whose large model never speaks in labels: then the list is another one, or nothing reads it."""
     if "large" not in outcomes or not outcomes.about.get("labels") or "large_ok" in outcomes:
         return
     answered = np.fromiter((value is not None for value in outcomes["large"]), dtype=bool, count=len(outcomes))
@@ -212,10 +220,10 @@ def _in_labels(outcomes: Outcomes) -> None:
         return
     msg = (
         f"{other:,} of {int(answered.sum()):,} answers of the large model are none of the labels in "
-        "`outcomes.about['labels']`, and so count as wrong. End the chain with `LabelParser(labels)`, or pass "
-        "`to_label=` where the table is made"
+        "`outcomes.about['labels']`. End the chain with `LabelParser(labels)`, or pass `to_label=` where the table is "
+        "made"
     )
-    if other > 0.5 * answered.sum():
+    if other == answered.sum():
         raise ValueError(msg)
     logger.warning("%s", msg)
 
@@ -398,10 +406,11 @@ class _Hypothesis:
     def result(self, place: int, max_loss: float) -> TestResult:
         """The test at one step."""
         harms, gains = self.harms[place], self.gains[place]
+        p: Any
         if self.refused:
             p = 1.0
-        elif self.codes is None:
-            p = paired_p_value(harms, gains, self.n, max_loss)
+        elif self.codes is None:  # an exact p-value takes long, and most are never looked at
+            p = partial(paired_p_value, harms, gains, self.n, max_loss)
         else:
             p = clustered_p_value(self.sums[place], self.sizes, max_loss)
         return TestResult(harms, gains, self.n, p)
@@ -426,35 +435,40 @@ def _disagreeing(outcomes: Outcomes, found: Differences) -> list[Bools] | None:
     return [np.asarray(outcomes[column] != large, dtype=bool) | failed for column in columns]
 
 
+def _largest(results: Mapping[str, TestResult]) -> float:
+    return max(result.p_value or 0.0 for result in results.values())
+
+
 def _walk(
+    outcomes: Outcomes,
     found: Differences,
     sequence: Sequence[dict[str, float]],
     hypotheses: Mapping[str, _Hypothesis],
-    costs: _Costs,
-    disagreeing: Sequence[Bools] | None,
 ) -> list[Step]:
     """Count harms, gains, disagreements and costs at every step."""
     whole = hypotheses[_OVERALL]
+    models, every = len(found.models), np.arange(found.n)
+    disagreeing = _disagreeing(outcomes, found)
+    names = [model.name for model in found.models]
+    costs = Costs.of(outcomes, names, found.prompt).take(whole.rows).along(found.turns(sequence, whole.rows))
     records = []
-    for thresholds in sequence:
-        loss, accepted, _ = found.at(thresholds)
+    for place, who in enumerate(found.turns(sequence).walk()):
         for hypothesis in hypotheses.values():
-            hypothesis.add(loss)
-        mine = accepted[whole.rows]
+            hypothesis.add(found.loss[who, every])
+        mine = (who < models)[whole.rows]
         differing = None
         if disagreeing is not None:
-            who = found.who(thresholds)[0] if len(found.models) > 1 else np.where(accepted, 0, -1)
-            differing = sum(int((other & (who == place) & whole.rows).sum()) for place, other in enumerate(disagreeing))
+            differing = sum(int((other & (who == m) & whole.rows).sum()) for m, other in enumerate(disagreeing))
         records.append(
             Step(
-                thresholds=dict(thresholds),
+                thresholds=dict(sequence[place]),
                 coverage=float(mine.mean()),
                 accepted=int(mine.sum()),
                 harms=whole.harms[-1],
                 gains=whole.gains[-1],
                 p_value=None,
                 passed=False,
-                cost=costs.per_input(found, thresholds, whole.rows),
+                cost=float(costs[place]) / whole.n,
                 disagreements=differing,
             )
         )
@@ -462,45 +476,6 @@ def _walk(
 
 
 # --- choosing among the certified -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Costs:
-    """What each row costs: always, and more when it escalates."""
-
-    always: Any
-    escalated: Any
-
-    each: tuple[Any, ...]
-    """What each of several small models costs where a row reaches it."""
-
-    @classmethod
-    def of(cls, outcomes: Outcomes, found: Differences, prompt: str) -> _Costs:
-        column = "cost_large_pruned" if prompt == "pruned" and "cost_large_pruned" in outcomes else "cost_large"
-        n = len(outcomes)
-        if column not in outcomes:
-            return cls(np.zeros(n), np.ones(n), ())
-
-        def small(name: str) -> Any:
-            return np.nan_to_num(outcomes[name]) if name in outcomes else np.zeros(n)
-
-        names = [model.name for model in found.models]
-        each = tuple(small(f"cost_small.{name}") for name in names) if names != ["small"] else ()
-        costs = np.asarray(outcomes[column], dtype=np.float64)
-        known = ~np.isnan(costs)
-        escalated = np.where(known, costs, costs[known].mean() if known.any() else 1.0)
-        return cls(small("cost_small"), escalated, each)
-
-    def per_input(self, found: Differences, thresholds: Mapping[str, float], rows: Bools) -> float:
-        who, _ = found.who(thresholds)
-        costs = self.always + np.where(who >= 0, 0.0, self.escalated)
-        reached = np.ones(len(who), dtype=bool)
-        for place, paid in enumerate(self.each):
-            costs = costs + np.where(reached & ((who < 0) | (who >= place)), paid, 0.0)
-            model = found.models[place]
-            reached &= ~np.isneginf(model.confidence)
-            reached &= ~(model.barred & (model.confidence > thresholds[model.name]))
-        return float(costs[rows].mean())
 
 
 def _choose(certified: Sequence[Step], error_cost: float, n: int) -> int:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from langchain_dsplus.threshold.curves import Sweep, money, resampled_weights, sweep, sweep_costs
-from langchain_dsplus.threshold.differences import model_names
-from langchain_dsplus.threshold.path import PathSweep, coverage_path, path_costs, path_sweep
+from langchain_dsplus.threshold.curves import Sweep, costs_along, known_costs, resampled_weights, sweep
+from langchain_dsplus.threshold.differences import UnusableLarge, model_names
+from langchain_dsplus.threshold.path import PathSweep, coverage_path, path_sweep
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,10 +47,11 @@ class ThresholdChoice:
         gain_high: Upper end.
         level: Of the intervals.
         n: Rows that count.
-        left_out: Rows that do not: the large model gave no answer there, or nobody knows who was right.
+        left_out: Rows that do not: the large model gave no label there, or nobody knows who was right.
         note: In words, what this number does not say.
         thresholds: By small model; `{"small": threshold}` where there is one.
-        cost: Money per 1,000 inputs, small side included; None where a row's cost is not known.
+        cost: Money per 1,000 inputs, small side included, as `cascade.Costs` counts it; None where nobody knows what
+            the large model costs.
         large_cost: The same for the large model alone, on the plain prompt.
     """
 
@@ -91,6 +92,7 @@ def choose_threshold(
     target: float | None = None,
     path: Sequence[Mapping[str, float]] | None = None,
     prompt: Prompt = "plain",
+    unusable_large: UnusableLarge = "unknown",
     seed: int = 0,
     bootstrap: int = 1000,
     level: float = 0.95,
@@ -115,6 +117,8 @@ def choose_threshold(
         target: An accuracy in [0, 1].
         path: Thresholds by model, from strict to lax, for several small models; by default `coverage_path(outcomes)`.
         prompt: What escalated rows are asked: `plain`, or `pruned`, which counts the column `large_pruned`.
+        unusable_large: What a reply of the large model counts as that is no label, as in `certify`: by default such
+            rows are left out.
         seed: Of the bootstrap.
         bootstrap: Resamples; 0 gives intervals of no width. Rows of one `group` are drawn together.
         level: Of the intervals.
@@ -134,12 +138,15 @@ def choose_threshold(
     _check(objective, budget=budget, budget_money=budget_money, target=target, bootstrap=bootstrap, level=level)
     found: Sweep | PathSweep
     if path is None and model_names(outcomes) == ["small"]:
-        found = sweep(outcomes, prompt=prompt)
-        options = [{"small": t} for t in found.thresholds.tolist()]
+        found = sweep(outcomes, prompt=prompt, unusable_large=unusable_large)
     else:
-        found = path_sweep(outcomes, coverage_path(outcomes) if path is None else path, prompt=prompt)
-        options = found.path
-    costs, large_cost = _costs(outcomes, found, prompt, needed=budget_money is not None)
+        steps = coverage_path(outcomes) if path is None else path
+        found = path_sweep(outcomes, steps, prompt=prompt, unusable_large=unusable_large)
+    options = found.path
+    if budget_money is not None:
+        known_costs(outcomes, found.rows, prompt)
+    paid = costs_along(outcomes, found.rows, options, prompt)
+    costs, large_cost = (None, None) if paid is None else (paid[0] * 1000.0 / found.n, paid[1] * 1000.0 / found.n)
     large = float(found.large.sum())
     # Counts are whole numbers in float64: compare those, not quotients.
     met = True
@@ -179,21 +186,6 @@ def choose_threshold(
         cost=None if costs is None else float(costs[place]),
         large_cost=large_cost,
     )
-
-
-def _costs(outcomes: Outcomes, found: Sweep | PathSweep, prompt: Prompt, *, needed: bool) -> tuple[Any, float | None]:
-    """Money per 1,000 inputs at each option, and of the large model alone; None where it is not known."""
-    thousand = 1000.0 / found.n
-    try:
-        if isinstance(found, Sweep):
-            costs = sweep_costs(outcomes, found, prompt=prompt)
-        else:
-            costs = path_costs(outcomes, found, prompt=prompt)
-        return costs * thousand, float(money(outcomes, "cost_large", found.rows).sum()) * thousand
-    except ValueError:
-        if needed:
-            raise
-        return None, None
 
 
 def _check(
@@ -280,9 +272,7 @@ def _note(objective: str, *, met: bool, left_out: int, free: bool) -> str:
             }[objective]
         )
     if left_out:
-        parts.append(
-            f"{left_out} rows are left out: the large model gave no answer there, or who was right is unknown."
-        )
+        parts.append(f"{left_out} rows are left out: the large model gave no label there, or who was right is unknown.")
     if free:
         parts.append("The small side counts as free: there is no column `cost_small`.")
     parts.append(_NO_PROMISE)

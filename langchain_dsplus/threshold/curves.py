@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
@@ -11,44 +10,20 @@ import numpy as np
 
 from langchain_dsplus import calibration
 from langchain_dsplus._imports import require
+from langchain_dsplus.threshold.cascade import Costs, candidate_thresholds
+from langchain_dsplus.threshold.differences import UnusableLarge, differences
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
 
     from langchain_dsplus.outcomes import Outcomes
+    from langchain_dsplus.threshold.differences import Differences
 
     Floats: TypeAlias = NDArray[np.float64]
 
 Prompt: TypeAlias = Literal["plain", "pruned"]
-
-
-def candidate_thresholds(confidences: ArrayLike) -> Floats:
-    """Return the thresholds that tell rows apart, from strict to lax; an input is accepted iff confidence > threshold.
-
-    The first is infinity (accept nothing), then one midway between each two neighbouring distinct scores, last the next
-    float below the smallest score (accept everything). Scores that are not finite are accepted by none.
-
-    Args:
-        confidences: Shape (n,); NaN where the small model failed.
-
-    Returns:
-        Shape (m + 1,), with m distinct finite scores.
-
-    Example:
-        >>> candidate_thresholds([0.5, 0.75, 0.75]).tolist()
-        [inf, 0.625, 0.49999999999999994]
-    """
-    scores = np.asarray(confidences, dtype=np.float64)
-    distinct = np.unique(scores[np.isfinite(scores)])[::-1]
-    if not len(distinct):
-        return np.array([math.inf])
-    high, low = distinct[:-1], distinct[1:]
-    middle = low / 2 + high / 2  # not (low + high) / 2, which may overflow
-    # Between two floats that touch there is none: the lower one does, since acceptance is strict.
-    middle = np.where((middle < high) & (middle >= low), middle, low)
-    return np.concatenate([[math.inf], middle, [math.nextafter(float(distinct[-1]), -math.inf)]])
 
 
 @dataclass(frozen=True)
@@ -82,84 +57,68 @@ class Sweep:
         """Rows that count."""
         return len(self.large)
 
+    @property
+    def path(self) -> list[dict[str, float]]:
+        """The thresholds as a path of one small model."""
+        return [{"small": threshold} for threshold in self.thresholds.tolist()]
+
     def cascade(self, place: int) -> Floats:
         """Whether the cascade is right at one of the thresholds, per row in the order of `rows`."""
         k = int(self.accepted[place])
         return np.concatenate([self.small[:k], self.escalated[k:]])
 
 
-def sweep(outcomes: Outcomes, *, prompt: Prompt = "plain") -> Sweep:
+def sweep(outcomes: Outcomes, *, prompt: Prompt = "plain", unusable_large: UnusableLarge = "unknown") -> Sweep:
     """Follow every candidate threshold over the rows.
 
-    A row counts where small model, large model and gold are known. It is left out where the large model failed on the
-    plain prompt, or answered outside `about["labels"]` and was wrong, so that it is never a gain. Where the small model
-    failed or named an unknown label the row always escalates, with the plain prompt.
+    A row counts where small model, large model and gold are known. It is left out where the large model gave no reply
+    to the plain prompt, or one that is no label and counts as unknown. Where the small model failed or named an unknown
+    label the row always escalates, with the plain prompt.
 
     Args:
         outcomes: The table, of one small model.
         prompt: What escalated rows are asked: `plain` counts `large`, `pruned` counts `large_pruned`.
+        unusable_large: As in `certify`.
 
     Raises:
         ValueError: If no row tells who was right, `prompt` is unknown, or there are several small models.
     """
-    _check_prompt(prompt)
     if "confidence" not in outcomes:
         msg = (
             "`outcomes` holds several small models (`confidence.<name>`), and this curve is about one: rename the "
             "columns of the one you mean to `small` and `confidence`"
         )
         raise ValueError(msg)
-    confidence = np.asarray(outcomes["confidence"], dtype=np.float64)
-    failed = ~np.isfinite(confidence) | ~_usable(outcomes, "small")
-    small = outcomes.correct("small")
-    large, escalated = large_correct(outcomes, prompt)
-    escalated = np.where(failed, large, escalated)
-    counts = ~np.isnan(large) & ~np.isnan(escalated) & (failed | ~np.isnan(small))
+    found = differences(outcomes, prompt=prompt, unusable_large=unusable_large)
+    counts = rows_that_count(found)
     if not counts.any():
         msg = "`outcomes` holds no row where small, large and gold are all known: nothing can be compared"
         raise ValueError(msg)
-    key = np.where(failed, math.inf, -np.where(failed, 0.0, confidence))
+    (model,), failed = found.models, found.failed[0]
     rows = np.flatnonzero(counts)
-    rows = rows[np.argsort(key[rows], kind="stable")]
-    key, small = key[rows], np.where(failed, 0.0, small)[rows]
-    large, escalated = large[rows], escalated[rows]
-    thresholds = candidate_thresholds(-key)
-    # -confidence < -threshold: the same strict comparison as the router's.
-    accepted = np.searchsorted(key, -thresholds, side="left").astype(np.intp)
+    rows = rows[np.argsort(-model.confidence[rows], kind="stable")]  # failed ones last
+    thresholds = candidate_thresholds(model.confidence[rows])
+    first = found.turns([{model.name: threshold} for threshold in thresholds.tolist()], rows).first[0]
+    accepted = np.searchsorted(first, np.arange(len(thresholds)), side="right").astype(np.intp)
+    small = np.where(failed, 0.0, model.right)[rows]
+    large, escalated = found.large[rows], np.where(failed, found.large, found.asked)[rows]
     gained = np.concatenate([[0.0], np.cumsum(small - escalated)])
     right = escalated.sum() + gained[accepted]
     groups = group_numbers(outcomes, rows)
     return Sweep(thresholds, accepted, right, small, escalated, large, rows, groups, int((~counts).sum()))
 
 
-def _check_prompt(prompt: str) -> None:
-    if prompt not in ("plain", "pruned"):
-        msg = f"`prompt` must be 'plain' or 'pruned', not {prompt!r}"
-        raise ValueError(msg)
+def rows_that_count(found: Differences) -> NDArray[np.bool_]:
+    """Rows where it is known who is right, whoever answers, shape (n,): accuracies are compared over these.
 
-
-def large_correct(outcomes: Outcomes, prompt: Prompt) -> tuple[Floats, Floats]:
-    """Whether the large model is right on the plain prompt, and when it is asked; shape (n,) each, NaN unknown.
-
-    On the plain prompt an answer outside the labels is unknown where it is not right: it must never count as a gain. On
-    the pruned prompt it is wrong: that is a harm of the prompt's.
+    A row whose large model gave no reply, or one that is no label and counts as unknown, is none of them. Where a small
+    model failed the row escalates with the plain prompt, so nobody is asked who is right otherwise.
     """
-    plain = outcomes.correct("large")
-    if "large" in outcomes:
-        plain = np.where(_usable(outcomes, "large") | (plain == 1.0), plain, np.nan)
-    if prompt == "plain":
-        return plain, plain
-    if "large_pruned" not in outcomes and "large_pruned_ok" not in outcomes:
-        msg = "`prompt='pruned'` needs a column 'large_pruned': what the large model said to the pruned prompt"
-        raise ValueError(msg)
-    return plain, outcomes.correct("large_pruned")
-
-
-def _usable(outcomes: Outcomes, who: str) -> NDArray[np.bool_]:
-    """Whether there is an answer, and one of the labels where they are known; True where only a verdict is kept."""
-    if who not in outcomes:
-        return np.ones(len(outcomes), dtype=bool)
-    return outcomes.valid(who)
+    failed = found.failed
+    small = np.stack([model.right for model in found.models])
+    asked = failed.any(axis=0) | ~np.isnan(found.asked)
+    counts: NDArray[np.bool_] = ~np.isnan(found.large) & asked & (failed | ~np.isnan(small)).all(axis=0)
+    return counts
 
 
 def group_numbers(outcomes: Outcomes, rows: NDArray[np.intp]) -> NDArray[np.intp] | None:
@@ -182,59 +141,49 @@ def resampled_weights(n: int, groups: NDArray[np.intp] | None, *, seed: int, boo
         yield drawn if groups is None else drawn[groups]
 
 
-def row_costs(outcomes: Outcomes, rows: NDArray[np.intp], prompt: Prompt = "plain") -> tuple[Floats, Floats, Floats]:
-    """What some rows cost: the small side; the large model when it is asked; the large model alone, plain prompt.
-
-    Money in the unit of the columns `cost_small` (0 everywhere where there is no such column), `cost_large_pruned` or
-    `cost_large`, and `cost_large`. Rows whose small model failed are asked the plain prompt.
-
-    Returns:
-        Three arrays, each the shape of `rows`.
+def known_costs(outcomes: Outcomes, rows: NDArray[np.intp], prompt: Prompt = "plain") -> None:
+    """Make sure that some rows' costs are all known, where a budget has to be kept.
 
     Raises:
-        ValueError: If there is no column `cost_large` (or `cost_large_pruned`), or one of the rows has no number there.
+        ValueError: If there is no column `cost_large` (`cost_large_pruned` with pruned prompts), or one of the rows has
+            no number in one of the columns that count.
     """
-    plain = money(outcomes, "cost_large", rows)
-    asked = plain
+    found = differences(outcomes, prompt=prompt)
+    failed = found.failed.any(axis=0)[rows]
+    several = [model.name for model in found.models] != ["small"]
+    reached = np.logical_and.accumulate(~found.failed[:, rows], axis=0)
+    asked = [rows, *(rows[mask] for mask in reached[:-1])]
+    wanted = {"cost_large": rows if prompt == "plain" else rows[failed]}
     if prompt == "pruned":
-        failed = ~np.isfinite(np.asarray(outcomes["confidence"], dtype=np.float64)) | ~_usable(outcomes, "small")
-        asked = plain.copy()
-        asked[~failed[rows]] = money(outcomes, "cost_large_pruned", rows[~failed[rows]])
-    small = money(outcomes, "cost_small", rows) if "cost_small" in outcomes else np.zeros(len(rows))
-    return small, asked, plain
+        wanted["cost_large_pruned"] = rows[~failed]
+    if "cost_small" in outcomes:
+        wanted["cost_small"] = rows
+    for model, mine in zip(found.models, asked, strict=True):
+        if several and f"cost_small.{model.name}" in outcomes:
+            wanted[f"cost_small.{model.name}"] = mine
+    for name, mine in wanted.items():
+        if name not in outcomes:
+            msg = f"`outcomes` has no column {name!r}: money needs what each row cost. Collect with prices, or add it"
+            raise ValueError(msg)
+        missing = int(np.isnan(np.asarray(outcomes[name], dtype=np.float64)[mine]).sum())
+        if missing:
+            msg = (
+                f"column {name!r} is empty in {missing} of {len(mine)} rows: write what they cost, 0 where nothing was "
+                "paid"
+            )
+            raise ValueError(msg)
 
 
-def money(outcomes: Outcomes, name: str, rows: NDArray[np.intp]) -> Floats:
-    """Return a column of costs for some rows.
+def costs_along(
+    outcomes: Outcomes, rows: NDArray[np.intp], path: Sequence[Mapping[str, float]], prompt: Prompt = "plain"
+) -> tuple[Floats, float] | None:
+    """Return what the cascade costs at each step of a path, and the large model alone, over some rows together.
 
-    Raises:
-        ValueError: If there is no such column, or one of the rows has no number in it.
+    As `cascade.Costs` counts it; None where the table does not know what the large model costs.
     """
-    if name not in outcomes:
-        msg = f"`outcomes` has no column {name!r}: money needs what each row cost. Collect with prices, or add it"
-        raise ValueError(msg)
-    values: Floats = np.asarray(outcomes[name], dtype=np.float64)[rows]
-    missing = int(np.isnan(values).sum())
-    if missing:
-        msg = (
-            f"column {name!r} is empty in {missing} of {len(rows)} rows: write what they cost, 0 where nothing was paid"
-        )
-        raise ValueError(msg)
-    return values
-
-
-def sweep_costs(outcomes: Outcomes, found: Sweep, *, prompt: Prompt = "plain") -> Floats:
-    """Return what the cascade costs at each threshold, all rows together, shape (m,).
-
-    The small model is paid for every row, the large one for those that escalate.
-
-    Raises:
-        ValueError: As in `row_costs`.
-    """
-    small, asked, _ = row_costs(outcomes, found.rows, prompt)
-    later = np.concatenate([np.cumsum(asked[::-1])[::-1], [0.0]])  # of the rows from this one on
-    costs: Floats = small.sum() + later[found.accepted]
-    return costs
+    found = differences(outcomes, prompt=prompt)
+    costs = Costs.of(outcomes, [model.name for model in found.models], prompt).take(rows)
+    return (costs.along(found.turns(path, rows)), float(costs.plain.sum())) if costs.money else None
 
 
 class CurvePoint(NamedTuple):
@@ -258,7 +207,8 @@ class CostQualityCurve:
         small_accuracy: Of the small model alone.
         n: Rows that count.
         left_out: Rows that do not: the large model gave no answer there, or nobody knows who was right.
-        cost: Money per 1,000 inputs, small side included, shape (m,); None where a row's cost is not known.
+        cost: Money per 1,000 inputs, small side included, shape (m,), as `cascade.Costs` counts it; None where nobody
+            knows what the large model costs.
     """
 
     thresholds: Floats
@@ -289,7 +239,9 @@ class CostQualityCurve:
             yield CurvePoint(*row)
 
 
-def cost_quality_curve(outcomes: Outcomes, *, prompt: Prompt = "plain") -> CostQualityCurve:
+def cost_quality_curve(
+    outcomes: Outcomes, *, prompt: Prompt = "plain", unusable_large: UnusableLarge = "unknown"
+) -> CostQualityCurve:
     """Return accuracy and LLM calls at every threshold that tells rows apart (paper, Fig. 4).
 
     It is hindsight: the best point of it is an optimistic estimate for new inputs.
@@ -297,6 +249,7 @@ def cost_quality_curve(outcomes: Outcomes, *, prompt: Prompt = "plain") -> CostQ
     Args:
         outcomes: The table.
         prompt: As in `sweep`.
+        unusable_large: As in `certify`.
 
     Example:
         ```python
@@ -304,10 +257,8 @@ def cost_quality_curve(outcomes: Outcomes, *, prompt: Prompt = "plain") -> CostQ
         axes.plot(curve.escalation_rate, curve.accuracy)
         ```
     """
-    found = sweep(outcomes, prompt=prompt)
-    cost = None
-    with suppress(ValueError):  # not every table knows money
-        cost = sweep_costs(outcomes, found, prompt=prompt) * (1000.0 / found.n)
+    found = sweep(outcomes, prompt=prompt, unusable_large=unusable_large)
+    costs = costs_along(outcomes, found.rows, found.path, prompt)
     return CostQualityCurve(
         thresholds=found.thresholds,
         coverage=found.accepted / found.n,
@@ -316,7 +267,7 @@ def cost_quality_curve(outcomes: Outcomes, *, prompt: Prompt = "plain") -> CostQ
         small_accuracy=float(found.small.mean()),
         n=found.n,
         left_out=found.left_out,
-        cost=cost,
+        cost=None if costs is None else costs[0] * (1000.0 / found.n),
     )
 
 

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from langchain_dsplus.threshold.curves import resampled_weights, row_costs, sweep
+from langchain_dsplus.threshold.cascade import Costs
+from langchain_dsplus.threshold.curves import resampled_weights, sweep
+from langchain_dsplus.threshold.differences import UnusableLarge, differences
 
 if TYPE_CHECKING:
     from typing import Self
@@ -102,6 +104,7 @@ def deferral_curve(
     outcomes: Outcomes,
     *,
     prompt: Prompt = "plain",
+    unusable_large: UnusableLarge = "unknown",
     points: int = 101,
     bootstrap: int = 0,
     level: float = 0.95,
@@ -114,6 +117,7 @@ def deferral_curve(
     Args:
         outcomes: The table, of one small model.
         prompt: What escalated rows are asked: `plain` counts `large`, `pruned` counts `large_pruned`.
+        unusable_large: As in `certify`.
         points: How many steps, at least 2.
         bootstrap: Resamples of the pointwise intervals; 0 makes none. Rows of one `group` are drawn together.
         level: Of the intervals.
@@ -134,7 +138,7 @@ def deferral_curve(
     if points < 2:
         msg = "`points` must be at least 2"
         raise ValueError(msg)
-    found = sweep(outcomes, prompt=prompt)
+    found = sweep(outcomes, prompt=prompt, unusable_large=unusable_large)
     grid = np.linspace(0.0, 1.0, points)
 
     def on_grid(weights: Floats) -> Floats:
@@ -165,7 +169,13 @@ def deferral_curve(
 
 
 def apgr(
-    outcomes: Outcomes, *, prompt: Prompt = "plain", bootstrap: int = 0, level: float = 0.95, seed: int = 0
+    outcomes: Outcomes,
+    *,
+    prompt: Prompt = "plain",
+    unusable_large: UnusableLarge = "unknown",
+    bootstrap: int = 0,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> Estimate:
     """Return the average performance gap recovered (RouteLLM, 2406.18665): the mean PGR over all shares of calls.
 
@@ -175,6 +185,7 @@ def apgr(
     Args:
         outcomes: The table, of one small model.
         prompt: What escalated rows are asked; the gap is always to the plain prompt.
+        unusable_large: As in `certify`.
         bootstrap: Resamples of the interval (percentile); 0 makes none. Rows of one `group` are drawn together.
         level: Of the interval.
         seed: Of the bootstrap.
@@ -196,7 +207,9 @@ def apgr(
     def area(rates: Floats, pgr: Floats) -> float:
         return float((np.diff(rates) * (pgr[1:] + pgr[:-1]) / 2.0).sum())
 
-    return _estimate(outcomes, area, prompt=prompt, bootstrap=bootstrap, level=level, seed=seed)
+    return _estimate(
+        outcomes, area, prompt=prompt, unusable_large=unusable_large, bootstrap=bootstrap, level=level, seed=seed
+    )
 
 
 def cpt(
@@ -204,6 +217,7 @@ def cpt(
     x: float,
     *,
     prompt: Prompt = "plain",
+    unusable_large: UnusableLarge = "unknown",
     bootstrap: int = 0,
     level: float = 0.95,
     seed: int = 0,
@@ -216,6 +230,7 @@ def cpt(
         outcomes: The table, of one small model.
         x: Share of the gap to recover, in (0, 1]: 0.5 for RouteLLM's CPT(50 %).
         prompt: What escalated rows are asked; the gap is always to the plain prompt.
+        unusable_large: As in `certify`.
         bootstrap: Resamples of the interval (percentile); 0 makes none. Rows of one `group` are drawn together.
         level: Of the interval.
         seed: Of the bootstrap.
@@ -241,7 +256,9 @@ def cpt(
         enough = np.flatnonzero(pgr >= x - _NEAR)
         return float(rates[enough[0]]) if len(enough) else math.nan
 
-    value = _estimate(outcomes, smallest, prompt=prompt, bootstrap=bootstrap, level=level, seed=seed)
+    value = _estimate(
+        outcomes, smallest, prompt=prompt, unusable_large=unusable_large, bootstrap=bootstrap, level=level, seed=seed
+    )
     if math.isnan(value):
         msg = f"no threshold recovers {x:g} of the gap with prompt={prompt!r}"
         raise ValueError(msg)
@@ -286,7 +303,13 @@ class Parity:
 
 
 def cost_at_parity(
-    outcomes: Outcomes, *, prompt: Prompt = "plain", bootstrap: int = 0, level: float = 0.95, seed: int = 0
+    outcomes: Outcomes,
+    *,
+    prompt: Prompt = "plain",
+    unusable_large: UnusableLarge = "unknown",
+    bootstrap: int = 0,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> Parity:
     """Return the smallest share of calls, and its money, at which the cascade is as accurate as the large model.
 
@@ -296,6 +319,7 @@ def cost_at_parity(
     Args:
         outcomes: The table, of one small model. It need not be worse than the large one: the share is then about 0.
         prompt: What escalated rows are asked; parity is always with the plain prompt.
+        unusable_large: As in `certify`.
         bootstrap: Resamples of the intervals (percentile); 0 makes none. Rows of one `group` are drawn together.
         level: Of the intervals.
         seed: Of the bootstrap.
@@ -313,22 +337,21 @@ def cost_at_parity(
         (0.25, 0.65)
     """
     _check(bootstrap, level)
-    found = sweep(outcomes, prompt=prompt)
+    found = sweep(outcomes, prompt=prompt, unusable_large=unusable_large)
     place = _laxest_parity(found, np.ones(found.n))
     if place is None:
         msg = f"no threshold is as accurate as the large model on the plain prompt, with prompt={prompt!r}"
         raise ValueError(msg)
-    try:
-        small, asked, alone = row_costs(outcomes, found.rows, prompt)
-    except ValueError:  # not every table knows money
-        small = asked = alone = np.full(found.n, math.nan)
-    priced = bool(alone.sum() > 0.0)
+    costs = Costs.of(outcomes, ["small"], prompt).take(found.rows)
+    turns = differences(outcomes, prompt=prompt).turns(found.path, found.rows)
+    priced = costs.money and bool(costs.plain.sum() > 0.0)
 
     def spent(weights: Floats, at: int) -> tuple[float, float, float]:
         """Share of calls, money of the cascade, money of the large model alone."""
-        k = int(found.accepted[at])
-        later = weights[k:]
-        return float(later.sum() / weights.sum()), float(weights @ small + later @ asked[k:]), float(weights @ alone)
+        share = float(weights[int(found.accepted[at]) :].sum() / weights.sum())
+        if not costs.money:  # not every table knows it
+            return share, math.nan, math.nan
+        return share, float(weights @ costs.paid(turns, at)), float(weights @ costs.plain)
 
     share, cost, large_cost = spent(np.ones(found.n), place)
     thousand = 1000.0 / found.n
@@ -396,13 +419,14 @@ def _estimate(
     statistic: Callable[[Floats, Floats], float],
     *,
     prompt: Prompt,
+    unusable_large: UnusableLarge,
     bootstrap: int,
     level: float,
     seed: int,
 ) -> Estimate:
     """A statistic of shares and PGR, with its interval where one is asked for; NaN where it does not exist."""
     _check(bootstrap, level)
-    found = sweep(outcomes, prompt=prompt)
+    found = sweep(outcomes, prompt=prompt, unusable_large=unusable_large)
 
     def value(weights: Floats) -> float:
         rates, accuracy = _curve(found, weights)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
 from langchain_dsplus.outcomes.columns import known_labels
+from langchain_dsplus.threshold.cascade import Turns, candidate_thresholds
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     Bools: TypeAlias = NDArray[np.bool_]
     Floats: TypeAlias = NDArray[np.float64]
     Losses: TypeAlias = NDArray[np.int8]
+
+UnusableLarge: TypeAlias = Literal["unknown", "wrong"]
+"""What a reply of the large model counts as that is none of the labels."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,7 @@ class SmallSide:
         barred: Whether its choice is one of `never_local`: above the threshold the row escalates at once.
         loss: In {-1, 0, 1}, what accepting its answer loses against the large model alone on the plain prompt.
         unlabeled: Whether that loss is 1 only since nobody knows who was right.
+        right: Whether its answer is right, 1 or 0, NaN unknown.
     """
 
     name: str
@@ -38,28 +44,75 @@ class SmallSide:
     barred: Bools
     loss: Losses
     unlabeled: Bools
+    right: Floats
 
 
 @dataclass(frozen=True)
 class Differences:
-    """Losses of every row of a table.
+    """What every row of a table loses or wins, and who is right in it: what all doors read.
 
     Attributes:
         models: The small models, in the order in which they are asked.
         escalated: In {-1, 0, 1}, what escalating loses: 0 with the plain prompt, shape (n,).
         escalated_unlabeled: Whether that is 1 only since nobody knows who was right.
         prompt: What escalated rows are asked.
+        large: Whether the large model is right on the plain prompt, 1 or 0, NaN unknown.
+        asked: The same of what escalated rows are asked.
+        unusable: Whether its reply to the plain prompt is no label.
+        unanswered: Whether it gave no reply to the plain prompt.
+        compared: Whether the row counts where accuracies are compared: not where the large model gave no reply, nor
+            where its reply is no label and counts as unknown.
     """
 
     models: tuple[SmallSide, ...]
     escalated: Losses
     escalated_unlabeled: Bools
     prompt: Literal["plain", "pruned"]
+    large: Floats
+    asked: Floats
+    unusable: Bools
+    unanswered: Bools
+    compared: Bools
 
     @property
     def n(self) -> int:
         """All rows."""
         return len(self.escalated)
+
+    @cached_property
+    def loss(self) -> Losses:
+        """What a row loses, by who answers (see `cascade.Turns`), shape (M + 2, n)."""
+        return np.stack([*(model.loss for model in self.models), self.escalated, np.zeros_like(self.escalated)])
+
+    @cached_property
+    def unlabeled(self) -> Bools:
+        """Whether that is 1 only since nobody knows who was right, shape (M + 2, n)."""
+        none = np.zeros(self.n, dtype=bool)
+        return np.stack([*(model.unlabeled for model in self.models), self.escalated_unlabeled, none])
+
+    @cached_property
+    def right(self) -> Floats:
+        """Whether the answer is right, by who answers, shape (M + 2, n)."""
+        return np.stack([*(model.right for model in self.models), self.asked, self.large])
+
+    @cached_property
+    def failed(self) -> Bools:
+        """Whether each small model failed, shape (M, n)."""
+        return np.stack([np.isneginf(model.confidence) for model in self.models])
+
+    def turns(self, path: Sequence[Mapping[str, float]], rows: Any = None) -> Turns:
+        """Follow the rows along a path of thresholds, from strict to lax.
+
+        Args:
+            path: Thresholds by name.
+            rows: Which rows, a mask or numbers; by default all.
+        """
+        chosen = slice(None) if rows is None else rows
+        return Turns(
+            np.stack([model.confidence[chosen] for model in self.models]),
+            np.stack([model.barred[chosen] for model in self.models]),
+            [[step[model.name] for model in self.models] for step in path],
+        )
 
     def who(self, thresholds: Mapping[str, float]) -> tuple[NDArray[np.int8], Bools]:
         """Follow the rows through the small models (Algorithm 2).
@@ -71,27 +124,18 @@ class Differences:
             Which model answers, shape (n,), -1 where the large one does; and which rows escalate with the plain prompt,
             since a small model failed.
         """
-        answers = np.full(self.n, -1, dtype=np.int8)
-        failed = np.zeros(self.n, dtype=bool)
-        pending = np.ones(self.n, dtype=bool)
-        for place, model in enumerate(self.models):
-            above = pending & (model.confidence > thresholds[model.name])
-            answers[above & ~model.barred] = place
-            broken = pending & np.isneginf(model.confidence)
-            failed |= broken
-            pending &= ~above & ~broken
-        return answers, failed
+        who = self.turns([thresholds]).at(0)
+        return np.where(who < len(self.models), who, -1).astype(np.int8), who > len(self.models)
 
     def at(self, thresholds: Mapping[str, float]) -> tuple[Losses, Bools, Bools]:
         """Return every row's loss, whether it is accepted, and whether it is a harm only for lack of gold."""
-        who, failed = self.who(thresholds)
-        loss = np.where(failed, 0, self.escalated).astype(np.int8)
-        unlabeled = self.escalated_unlabeled & ~failed
-        for place, model in enumerate(self.models):
-            mine = who == place
-            loss[mine] = model.loss[mine]
-            unlabeled = np.where(mine, model.unlabeled, unlabeled)
-        return loss, who >= 0, unlabeled
+        who, every = self.turns([thresholds]).at(0), np.arange(self.n)
+        return self.loss[who, every], who < len(self.models), self.unlabeled[who, every]
+
+    def correct(self, thresholds: Mapping[str, float]) -> Floats:
+        """Return whether the cascade is right, shape (n,), NaN unknown."""
+        right: Floats = self.right[self.turns([thresholds]).at(0), np.arange(self.n)]
+        return right
 
 
 def model_names(outcomes: Outcomes) -> list[str]:
@@ -101,23 +145,32 @@ def model_names(outcomes: Outcomes) -> list[str]:
 
 
 def differences(
-    outcomes: Outcomes, *, never_local: Sequence[str] = (), prompt: Literal["plain", "pruned"] = "plain"
+    outcomes: Outcomes,
+    *,
+    never_local: Sequence[str] = (),
+    prompt: Literal["plain", "pruned"] = "plain",
+    unusable_large: UnusableLarge = "unknown",
 ) -> Differences:
     """Return what every row loses or wins, by one rule without modes.
 
     Where an answer agrees with the large model's on the plain prompt the difference is 0, whatever is true. Where they
     disagree and who was right is known, it is -1 (won), 0 or 1 (lost). Where it is not known, the worst that can be is
-    assumed, so a row counts as lost. A row whose large model failed, or answered outside `about["labels"]`, never
-    counts as won. So gold is needed only where they disagree.
+    assumed, so a row counts as lost. So gold is needed only where they disagree.
+
+    Where the large model gave no reply, or one outside `about["labels"]`, nobody knows what it would have been worth,
+    gold or not (unless a judge says that it was right): such a row is never won; it is lost where the answer that
+    replaces it is not known to be right. With `unusable_large="wrong"` a reply outside the labels was wrong, so the row
+    may be won; no reply at all stays unknown. A small model's answer outside its labels escalates.
 
     Args:
         outcomes: The table.
         never_local: Labels that always escalate.
         prompt: What escalated rows are asked. With `pruned`, `large_pruned` is compared with `large` by the same rule;
             rows whose small model failed are asked the plain prompt.
+        unusable_large: What a reply of the large model to the plain prompt counts as that is none of the labels.
 
     Raises:
-        ValueError: If the table lacks a column, or `prompt` is unknown.
+        ValueError: If the table lacks a column, or `prompt` or `unusable_large` is unknown.
 
     Example:
         >>> from langchain_dsplus import Outcomes
@@ -132,6 +185,9 @@ def differences(
     if prompt not in ("plain", "pruned"):
         msg = f"`prompt` must be 'plain' or 'pruned', not {prompt!r}"
         raise ValueError(msg)
+    if unusable_large not in get_args(UnusableLarge):
+        msg = f"`unusable_large` must be 'unknown' or 'wrong', not {unusable_large!r}"
+        raise ValueError(msg)
     if not len(outcomes):
         msg = "`outcomes` has no rows"
         raise ValueError(msg)
@@ -140,6 +196,7 @@ def differences(
         msg = f"`never_local` names labels that are not in `about['labels']`: {sorted(barred - known)}"
         raise ValueError(msg)
     names = model_names(outcomes)
+    large = _large_side(outcomes, unusable_large)
     models = []
     for name in names:
         suffix = "" if names == ["small"] else f".{name}"
@@ -159,30 +216,52 @@ def differences(
                 msg = f"`never_local` needs the column {column!r}"
                 raise ValueError(msg)
             blocked = np.fromiter((answer in barred for answer in said), dtype=bool, count=len(said))
-        loss, unlabeled = _losses(outcomes, column)
-        models.append(SmallSide(name, np.where(usable, confidence, -math.inf), blocked, loss, unlabeled))
+        right = _correct(outcomes, column)
+        loss, unlabeled = _losses(outcomes, column, right, large.right)
+        models.append(SmallSide(name, np.where(usable, confidence, -math.inf), blocked, loss, unlabeled, right))
+    compared = ~large.unanswered & (~large.unusable | (unusable_large == "wrong"))
+    kept = large.unusable, large.unanswered, compared
     if prompt == "plain":
         none = np.zeros(len(outcomes), dtype=bool)
-        return Differences(tuple(models), none.astype(np.int8), none, prompt)
+        return Differences(tuple(models), none.astype(np.int8), none, prompt, large.right, large.right, *kept)
     if "large_pruned" not in outcomes and "large_pruned_ok" not in outcomes:
         msg = "`prompt='pruned'` needs a column 'large_pruned': what the large model said to the pruned prompt"
         raise ValueError(msg)
-    loss, unlabeled = _losses(outcomes, "large_pruned")
-    return Differences(tuple(models), loss, unlabeled, prompt)
+    right = _correct(outcomes, "large_pruned")
+    loss, unlabeled = _losses(outcomes, "large_pruned", right, large.right)
+    return Differences(tuple(models), loss, unlabeled, prompt, large.right, right, *kept)
 
 
-def _losses(outcomes: Outcomes, who: str) -> tuple[Losses, Bools]:
+@dataclass(frozen=True)
+class _LargeSide:
+    """The large model on the plain prompt: whether it is right, where its reply is no label, where there is none."""
+
+    right: Floats
+    unusable: Bools
+    unanswered: Bools
+
+
+def _large_side(outcomes: Outcomes, unusable_large: UnusableLarge) -> _LargeSide:
+    right = _correct(outcomes, "large")
+    usable = (outcomes.valid("large") if "large" in outcomes else np.ones(len(right), dtype=bool)) | (right == 1.0)
+    said = np.zeros(len(right), dtype=bool)
+    if "large" in outcomes:
+        said = np.fromiter((value is not None for value in outcomes["large"]), dtype=bool, count=len(right))
+    unusable = said & ~usable
+    right = np.where(usable, right, np.nan)
+    if unusable_large == "wrong":
+        right = np.where(unusable, 0.0, right)
+    return _LargeSide(right, unusable, ~said & ~usable)
+
+
+def _losses(outcomes: Outcomes, who: str, answer: Floats, large: Floats) -> tuple[Losses, Bools]:
     """What answering as `who` does loses against the large model on the plain prompt; which are harms by default."""
-    answer, large = _correct(outcomes, who), _correct(outcomes, "large")
     # Unknown: the worst that can be.
     worst = np.where(np.isnan(large), 1.0, large) - np.where(np.isnan(answer), 0.0, answer)
-    agree = np.zeros(len(worst), dtype=bool)
-    if who in outcomes and "large" in outcomes:
-        mine, other = outcomes[who], outcomes["large"]
-        present = np.fromiter((value is not None for value in other), dtype=bool, count=len(other))
-        agree = np.asarray(mine == other, dtype=bool) & present
-    valid = outcomes.valid("large") if "large" in outcomes else ~np.isnan(large)
-    worst = np.where(agree, 0.0, np.where(valid, worst, np.maximum(worst, 0.0)))
+    agree = (
+        outcomes.agree(who, "large") if who in outcomes and "large" in outcomes else np.zeros(len(worst), dtype=bool)
+    )
+    worst = np.where(agree, 0.0, worst)
     # Gold helps where it is missing; where only verdicts are kept, one of those.
     missing = np.fromiter((gold is None for gold in outcomes["gold"]), dtype=bool, count=len(worst))
     open_ = np.zeros(len(worst), dtype=bool)
@@ -215,8 +294,6 @@ def coverage_grid(confidence: Any, steps: int = 50) -> list[float]:
         >>> coverage_grid([0.2, 0.4, 0.6, 0.8], steps=2)
         [0.5, 0.19999999999999998]
     """
-    from langchain_dsplus.threshold.curves import candidate_thresholds  # noqa: PLC0415
-
     if steps < 1:
         msg = "`steps` must be at least 1"
         raise ValueError(msg)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from langchain_dsplus.threshold.curves import candidate_thresholds, group_numbers, large_correct, money
-from langchain_dsplus.threshold.differences import differences, model_names
+from langchain_dsplus.threshold.cascade import candidate_thresholds
+from langchain_dsplus.threshold.curves import group_numbers, rows_that_count
+from langchain_dsplus.threshold.differences import UnusableLarge, differences, model_names
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -131,7 +132,6 @@ class PathSweep:
         escalated: Whether the large model is right when it is asked, shape (n,).
         large: Whether the large model is right on the plain prompt, shape (n,).
         rows: Which row of the table each is, shape (n,).
-        failed: Whether each small model failed, shape (models, n).
         groups: Number of each row's group, shape (n,); None where every row stands for itself.
         left_out: Rows that do not count, since the large model gave no answer there or nobody knows who was right.
     """
@@ -144,7 +144,6 @@ class PathSweep:
     escalated: Floats
     large: Floats
     rows: NDArray[np.intp]
-    failed: NDArray[np.bool_]
     groups: NDArray[np.intp] | None
     left_out: int
 
@@ -162,7 +161,13 @@ class PathSweep:
         return right
 
 
-def path_sweep(outcomes: Outcomes, path: Sequence[Mapping[str, float]], *, prompt: Prompt = "plain") -> PathSweep:
+def path_sweep(
+    outcomes: Outcomes,
+    path: Sequence[Mapping[str, float]],
+    *,
+    prompt: Prompt = "plain",
+    unusable_large: UnusableLarge = "unknown",
+) -> PathSweep:
     """Follow a path over the rows, each row through the small models in turn (Algorithm 2).
 
     A row counts where every small model that answered, the large model and gold are known, as in `curves.sweep`. Where
@@ -172,65 +177,32 @@ def path_sweep(outcomes: Outcomes, path: Sequence[Mapping[str, float]], *, promp
         outcomes: The table.
         path: As `coverage_path` makes it; a first step that accepts nothing is put before it.
         prompt: What escalated rows are asked.
+        unusable_large: As in `certify`.
 
     Raises:
         ValueError: If the path does not fit, no row tells who was right, or `prompt` is unknown.
     """
-    names = model_names(outcomes)
-    steps = [dict.fromkeys(names, math.inf), *check_path(path, names)]
-    cascade = differences(outcomes, prompt=prompt)
-    several = names != ["small"]
-    small = np.array([outcomes.correct(f"small.{name}" if several else "small") for name in names])
-    failures = np.array([np.isneginf(model.confidence) for model in cascade.models])
-    large, asked = large_correct(outcomes, prompt)
-    # A row that escalates has passed every model, so it met the failing one if there is one: then the prompt is plain.
-    escalated = np.where(failures.any(axis=0), large, asked)
-    counts = ~np.isnan(large) & ~np.isnan(escalated) & (failures | ~np.isnan(small)).all(axis=0)
-    answers = [cascade.who(step)[0] for step in steps]
+    steps = [dict.fromkeys(model_names(outcomes), math.inf), *check_path(path, model_names(outcomes))]
+    cascade = differences(outcomes, prompt=prompt, unusable_large=unusable_large)
+    counts = rows_that_count(cascade)
     if not counts.any():
         msg = "`outcomes` holds no row where the small models, large and gold are all known: nothing can be compared"
         raise ValueError(msg)
     rows = np.flatnonzero(counts)
+    large = len(cascade.models)
+    answers = np.array([np.where(who < large, who, -1) for who in cascade.turns(steps, rows).walk()], dtype=np.int8)
     found = PathSweep(
         path=steps,
-        accepted=np.array([int((who[rows] >= 0).sum()) for who in answers], dtype=np.intp),
+        accepted=(answers >= 0).sum(axis=1),
         right=np.zeros(len(steps)),
-        answers=np.array(answers)[:, rows],
-        small=np.where(failures, 0.0, small)[:, rows],
-        escalated=escalated[rows],
-        large=large[rows],
+        answers=answers,
+        small=np.where(cascade.failed, 0.0, cascade.right[:large])[:, rows],
+        # A row that escalates has passed every model, so it met the failing one if there is one: the prompt is plain.
+        escalated=np.where(cascade.failed.any(axis=0), cascade.large, cascade.asked)[rows],
+        large=cascade.large[rows],
         rows=rows,
-        failed=failures[:, rows],
         groups=group_numbers(outcomes, rows),
         left_out=int((~counts).sum()),
     )
     found.right[:] = [found.cascade(place).sum() for place in range(len(steps))]
     return found
-
-
-def path_costs(outcomes: Outcomes, found: PathSweep, *, prompt: Prompt = "plain") -> Floats:
-    """Return what the cascade costs at each step, all rows together, shape (m,).
-
-    `cost_small.<name>` is paid for the rows that reach that model, `cost_small` for every row, the large model for
-    those that escalate. A small side without a column is free.
-
-    Raises:
-        ValueError: As in `curves.row_costs`.
-    """
-    plain = money(outcomes, "cost_large", found.rows)
-    asked = plain
-    if prompt == "pruned":
-        fine = ~found.failed.any(axis=0)
-        asked = plain.copy()
-        asked[fine] = money(outcomes, "cost_large_pruned", found.rows[fine])
-    costs = np.array([float(asked[who < 0].sum()) for who in found.answers])
-    if "cost_small" in outcomes:
-        costs += money(outcomes, "cost_small", found.rows).sum()
-    reached = np.ones(found.n, dtype=bool)
-    for place, name in enumerate(found.path[0]):
-        if f"cost_small.{name}" in outcomes:
-            paid = np.zeros(found.n)
-            paid[reached] = money(outcomes, f"cost_small.{name}", found.rows[reached])
-            costs += [paid[(who < 0) | (who >= place)].sum() for who in found.answers]
-        reached &= ~found.failed[place]
-    return costs

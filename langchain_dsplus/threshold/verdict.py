@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from langchain_dsplus.losses import points, signed_points
 from langchain_dsplus.threshold.certificate import Baseline, unnamed
 from langchain_dsplus.threshold.clusters import clustered_upper_bound, least_groups
 from langchain_dsplus.threshold.curves import accuracy_interval
 from langchain_dsplus.threshold.exact import least_rows, loss_interval, loss_upper_bound
-from langchain_dsplus.threshold.planning import plan_sample_size
+from langchain_dsplus.threshold.planning import plan_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,26 +31,28 @@ _USEFUL = 0.1
 """Coverage from which a clear loss counts against cascading at all."""
 
 
-def baselines(outcomes: Outcomes, found: Differences, certificate: Certificate, rows: Bools) -> tuple[Baseline, ...]:
+def baselines(found: Differences, certificate: Certificate, rows: Bools) -> tuple[Baseline, ...]:
     """Return the other ways to spend the money, on the rows of the test.
 
     Random at equal budget keeps as many inputs local as the certificate does, whichever they are. The oracle knows who
     is right and asks the large model only where it alone is. Intervals are for rows that count singly.
 
+    Accuracies are over the rows on which the large model gave a label, each way over the same ones: where it gave none
+    nobody knows what it would have been worth. Losses are over all rows.
+
     Args:
-        outcomes: The table.
-        found: Its losses.
+        found: The losses of a table.
         certificate: What was certified.
         rows: Which rows count, shape (n,).
     """
     everything = {model.name: -math.inf for model in found.models}
     nothing = {model.name: math.inf for model in found.models}
-    large = outcomes.correct("large")
+    large = found.large
     local, inside, local_unlabeled = found.at(everything)
-    small = _right(outcomes, found, everything, large)
+    small = found.correct(everything)
     if certificate.certified:
         lost, accepted, unlabeled = found.at(certificate.thresholds)
-        cascade = _right(outcomes, found, certificate.thresholds, large)
+        cascade = found.correct(certificate.thresholds)
     else:  # then the large model gets the plain prompt
         accepted, cascade = found.who(nothing)[0] >= 0, large
         lost, unlabeled = np.zeros_like(local), np.zeros_like(inside)
@@ -57,7 +60,7 @@ def baselines(outcomes: Outcomes, found: Differences, certificate: Certificate, 
         small = np.where(inside, small, large)
         local = np.where(inside, local, 0).astype(np.int8)
     either = np.where((large == 1.0) | (small == 1.0), 1.0, np.where(np.isnan(large + small), np.nan, 0.0))
-    counts = rows & _answered(outcomes, large)
+    counts = rows & found.compared
     coverage = float(accepted[rows].mean())
     ways = (
         ("always large", 1.0, large, np.zeros_like(local), 1.0, np.zeros_like(inside)),
@@ -83,27 +86,9 @@ def baselines(outcomes: Outcomes, found: Differences, certificate: Certificate, 
     )
 
 
-def _right(outcomes: Outcomes, found: Differences, thresholds: Mapping[str, float], large: Floats) -> Floats:
-    """Whether the cascade is right, shape (n,); NaN where nobody knows."""
-    who, failed = found.who(thresholds)
-    right = np.where(failed, large, outcomes.correct("large_pruned") if found.prompt == "pruned" else large)
-    for place, model in enumerate(found.models):
-        mine = who == place
-        right[mine] = outcomes.correct(_column(found, model.name))[mine]
-    return right
-
-
 def _column(found: Differences, name: str) -> str:
     """Where the answers of a small model stand; one of several may be named `small`, too."""
     return "small" if [model.name for model in found.models] == ["small"] else f"small.{name}"
-
-
-def _answered(outcomes: Outcomes, large: Floats) -> Bools:
-    """Where the large model gave an answer: an outage tells nothing about its accuracy, and no label mends that."""
-    if "large" not in outcomes:
-        return np.ones(len(large), dtype=bool)
-    said = np.fromiter((value is not None for value in outcomes["large"]), dtype=bool, count=len(large))
-    return said | ~np.isnan(large)
 
 
 def _baseline(
@@ -217,13 +202,13 @@ def what_would_help(
                 interval = loss_interval(part.harms[place], part.gains[place], part.n, 2.0 * level - 1.0)
                 worst[name] = max(worst[name], interval[1])
         if place == 0:
-            worst = {name: _shown(part, 0, level) for name, part in parts.items()}
+            worst = {name: _shows(part, 0, level) for name, part in parts.items()}
             smallest["any"] = None if refused else max(worst.values())
         while remaining and step.coverage >= remaining[0] / 100.0 - 0.01:
             coverage = str(remaining.pop(0))
             plans = [_planned(part, place, certificate.max_loss, level, whole.n) for part in parts.values()]
             planned[coverage] = None if None in plans else max(plan for plan in plans if plan is not None)
-            at = [_shown(part, place, level) for part in parts.values() if part.sizes is not None]
+            at = [_shows(part, place, level) for part in parts.values() if part.sizes is not None]
             smallest[coverage] = None if refused else max([*worst.values(), *at])
     least = {name: _least(part, certificate.max_loss, level) for name, part in parts.items()}
     unlabeled = np.zeros(found.n, dtype=bool)
@@ -264,7 +249,7 @@ def _least(part: Any, max_loss: float, level: float) -> int:
 def _planned(part: Any, place: int, max_loss: float, level: float, n: int) -> int | None:
     """Rows of the whole table at which a part would pass at this step, at the rates seen; None where none would do."""
     harms, gains = part.harms[place], part.gains[place]
-    rows = plan_sample_size(max_loss, level, harm_rate=harms / part.n, gain_rate=gains / part.n).n
+    rows = plan_rows(max_loss, level, harm_rate=harms / part.n, gain_rate=gains / part.n).n
     if rows is None:
         return None
     if part.sizes is not None:
@@ -278,7 +263,7 @@ def _planned(part: Any, place: int, max_loss: float, level: float, n: int) -> in
     return rows if part.n == n else math.ceil(rows * n / part.n)
 
 
-def _shown(part: Any, place: int, level: float) -> float:
+def _shows(part: Any, place: int, level: float) -> float:
     if part.refused:
         return 1.0
     if part.sizes is not None:
@@ -292,29 +277,67 @@ def _shown(part: Any, place: int, level: float) -> float:
 
 
 def give_verdict(certificate: Certificate) -> str:
-    """Return the verdict: `CASCADE: ...`, `DO NOT CASCADE: ...` or `NOT ENOUGH DATA: ...`, with the reason."""
+    """Return the verdict: one of `certificate.DECISIONS`, a colon, and the reason."""
+    words = _shown(certificate) if certificate.certified else _not_shown(certificate)
+    return words + _no_labels(certificate) + (unnamed(certificate.unverifiable) if certificate.certified else "")
+
+
+def _shown(certificate: Certificate) -> str:
+    """The verdict of a certificate that is CERTIFIED."""
     rows = {baseline.name: baseline for baseline in certificate.baselines}
     small, random, cascade = rows["always small"], rows["random at equal budget"], rows["cascade"]
-    if certificate.certified and certificate.coverage == 0.0:
+    if certificate.coverage == 0.0:
         return "NOT ENOUGH DATA: the threshold passes, but it lies above all scores seen here, so nothing stays local."
-    if certificate.certified:
-        # Of several small models the first alone was not tested.
-        if len(certificate.thresholds) == 1 and cascade.escalation_rate <= small.escalation_rate + 1e-9:
-            rest = "nothing"
-            if small.escalation_rate > 0.0:
-                rest = f"nothing but the {small.escalation_rate:.1%} of inputs that may not stay local"
-            words = (
-                f"DO NOT CASCADE: the small model alone passes the same test, so {rest} needs to be escalated. "
-                f"Against the large model alone it changes accuracy by {_change(small)}. {_accuracies(rows)} To buy "
-                "accuracy with calls, certify with `error_cost`."
+    # Of several small models the first alone was not tested: they remain a cascade.
+    if len(certificate.thresholds) == 1 and cascade.escalation_rate <= small.escalation_rate + 1e-9:
+        rest = "no input needs the large model"
+        if small.escalation_rate > 0.0:
+            rest = (
+                f"no input needs the large model but the {small.escalation_rate:.1%} that may not stay local or that "
+                "the small model did not answer"
             )
-        else:
-            words = (
-                f"CASCADE: {certificate.coverage:.1%} of inputs need no call of the large model; accuracy changes by "
-                f"{_change(cascade)}. Always small would change it by {_change(small)}, as many inputs kept local at "
-                f"random by {_change(random)}. {_accuracies(rows)}"
-            )
-        return words + unnamed(certificate.unverifiable)
+        return (
+            f"SMALL ALONE: the small model by itself passes the test, so {rest}. Against the large model alone that "
+            f"changes accuracy by {_change(cascade)}. {_accuracies(rows)} To buy accuracy with calls, "
+            "certify with `error_cost`."
+        )
+    return (
+        f"CASCADE: {certificate.coverage:.1%} of inputs need no call of the large model; accuracy changes by "
+        f"{_change(cascade)}. Always small would change it by {_change(small)}, as many inputs kept local at "
+        f"random by {_change(random)}. {_accuracies(rows)}"
+    )
+
+
+def _no_labels(certificate: Certificate) -> str:
+    """What became of the rows on which the large model gave no label."""
+    words = ""
+    if certificate.unusable:
+        share = certificate.unusable / certificate.n
+        worth = (
+            "never a gain for the small model, and a harm where it would answer and is not known to be right"
+            if certificate.unusable_large == "unknown"
+            else "wrong, as was asked for: the small model may gain there"
+        )
+        words = (
+            f" On {certificate.unusable:,} of {certificate.n:,} rows ({share:.1%}) the large model's reply is none of "
+            f"the labels: counted as {worth}."
+        )
+    if certificate.unanswered:
+        share = certificate.unanswered / certificate.n
+        words += (
+            f" On {certificate.unanswered:,} of {certificate.n:,} rows ({share:.1%}) the large model gave no reply: "
+            "never a gain for the small model, and a harm where it would answer and is not known to be right."
+        )
+    left = certificate.unanswered + (certificate.unusable if certificate.unusable_large == "unknown" else 0)
+    if left and left < certificate.n:
+        words += f" Accuracies are over the other {certificate.n - left:,} rows."
+    return words
+
+
+def _not_shown(certificate: Certificate) -> str:
+    """The verdict of a certificate that is NOT_CERTIFIED."""
+    rows = {baseline.name: baseline for baseline in certificate.baselines}
+    small = rows["always small"]
     help_ = certificate.help or {}
     if reason := help_.get("reason"):
         return f"NOT ENOUGH DATA: {reason}."
@@ -323,13 +346,13 @@ def give_verdict(certificate: Certificate) -> str:
     if certificate.n < help_["least_n"]:
         return (
             f"NOT ENOUGH DATA: {certificate.n:,} {unit}, and below {help_['least_n']:,}{groups} nothing can be shown "
-            f"at a loss of {certificate.max_loss:.2%}."
+            f"at a loss of {points(certificate.max_loss)}."
         )
     for name, part in help_.get("slices", {}).items():
         if part["n"] < part["least_n"]:
             return (
                 f"NOT ENOUGH DATA: {part['n']:,} {unit} in slice {name}, and below {part['least_n']:,} nothing can be "
-                f"shown there at a loss of {certificate.max_loss:.2%}."
+                f"shown there at a loss of {points(certificate.max_loss)}."
             )
     if certificate.unlabeled and help_["labels_needed"]:
         return (
@@ -342,8 +365,8 @@ def give_verdict(certificate: Certificate) -> str:
         lows = []  # these intervals are for rows that count singly
     if lows and min(lows) > certificate.max_loss:
         return (
-            f"DO NOT CASCADE: wherever {_USEFUL:.0%} of inputs or more stay local, the loss is above "
-            f"{certificate.max_loss:.2%}. Always small changes accuracy by {_change(small)}."
+            f"LARGE ALONE: wherever {_USEFUL:.0%} of inputs or more stay local, the loss is above "
+            f"{points(certificate.max_loss)}. Always small changes accuracy by {_change(small)}. {_accuracies(rows)}"
         )
     planned = [n for n in help_["planned_n"].values() if n is not None]
     more = (
@@ -354,7 +377,7 @@ def give_verdict(certificate: Certificate) -> str:
     also = " over all and in each named slice" if certificate.slices else ""
     return (
         f"NOT ENOUGH DATA: on {certificate.n:,} {unit} no share could be shown to lose less than "
-        f"{certificate.max_loss:.2%}{also}. {more}."
+        f"{points(certificate.max_loss)}{also}. {more}."
     )
 
 
@@ -362,17 +385,17 @@ def _change(baseline: Baseline) -> str:
     """What a way wins (+) or loses (-) against the large model alone, in points."""
     if baseline.unlabeled:
         return (
-            f"{-100 * baseline.loss:+.2f} points at worst ({baseline.unlabeled:,} disagreements have no gold and count "
-            "as lost)"
+            f"{signed_points(-baseline.loss)} points at worst ({baseline.unlabeled:,} disagreements have no gold and "
+            "count as lost)"
         )
-    low, high = -100 * baseline.loss_high, -100 * baseline.loss_low
-    return f"{-100 * baseline.loss:+.2f} points (95 %: {low:+.2f} to {high:+.2f})"
+    low, high = signed_points(-baseline.loss_high), signed_points(-baseline.loss_low)
+    return f"{signed_points(-baseline.loss)} points (95 %: {low} to {high})"
 
 
 def _accuracies(rows: Mapping[str, Baseline]) -> str:
     large = rows["always large"]
     if large.accuracy is None and not large.needs_gold:
-        return "The large model answered none of the rows."
+        return "The large model gave a label on none of the rows."
     if large.accuracy is None:
         return f"How accurate each is needs {large.needs_gold:,} more labels."
     shown = ", ".join(

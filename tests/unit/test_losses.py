@@ -71,6 +71,7 @@ def test_no_change_has_a_minus_and_nothing_behind_it(share, digits):
     assert float(shown) == pytest.approx(100 * share, abs=0.6 / 10**digits)
     assert float(shown) != 0 or shown[0] not in "+-"
     assert not re.match(r"-0(\.0*)? ", points(share) + " ")
+    assert share <= 1e-12 or share >= 0.999 or parse_loss(points(share)) == pytest.approx(share, rel=1e-3)
 
 
 @given(st.one_of(st.floats(allow_nan=False), st.floats(0, 1).map(lambda x: math.nextafter(x, -math.inf))))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from langchain_dsplus.outcomes import Outcomes
 from langchain_dsplus.report import numbers
-from langchain_dsplus.threshold.curves import cost_quality_curve, large_correct, risk_coverage_curve
+from langchain_dsplus.threshold.curves import cost_quality_curve, risk_coverage_curve
 from langchain_dsplus.threshold.differences import differences
 from langchain_dsplus.threshold.path import coverage_path
 
@@ -53,7 +53,7 @@ def check(outcomes, prompt, never_local):
     tallies = {name: numbers.parts(rows, grid, members) for name, members in (("c", classes), ("s", slices))}
     lost = numbers.lost_rows(rows, grid)
     errors = numbers.local_errors(rows, grid)
-    plain, asked = large_correct(outcomes, prompt)
+    plain, asked = truth.large, truth.asked
     assert np.isinf(grid[0]).all()
     assert (grid[1:] <= grid[:-1]).all()
     for step, thresholds in enumerate(grid):

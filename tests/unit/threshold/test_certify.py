@@ -59,7 +59,7 @@ def agreeing(n: int, **more: Any) -> list[dict[str, Any]]:
         ("a", None, "b", 1),
         ("a", None, None, 1),
         ("a", "not a label", "a", 0),
-        ("a", "not a label", "b", 0),
+        ("a", "not a label", "b", 1),
         ("a", "not a label", None, 1),
     ],
 )
@@ -187,14 +187,14 @@ def test_a_useless_small_model_is_no_cascade() -> None:
     rows = [row(float(random.random()), "b" if random.random() < 0.3 else "a", "a", "a") for _ in range(3000)]
     found = certify(Outcomes.from_records(rows))
     assert found.status == "NOT_CERTIFIED"
-    assert found.verdict.startswith("DO NOT CASCADE:")
+    assert found.verdict.startswith("LARGE ALONE:")
 
 
 def test_a_small_model_that_is_good_enough_alone_is_no_cascade() -> None:
     found = certify(Outcomes.from_records(agreeing(1000)))
     assert found.status == "CERTIFIED"
     assert found.coverage == 1.0
-    assert found.verdict.startswith("DO NOT CASCADE:")
+    assert found.verdict.startswith("SMALL ALONE:")
 
 
 def test_missing_labels_are_asked_for() -> None:

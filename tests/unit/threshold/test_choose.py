@@ -268,7 +268,7 @@ def test_costs_that_are_missing_are_named():
     table[1]["cost_large"] = 0.5
     with pytest.raises(ValueError, match="'cost_large' is empty in 1 of 2 rows"):
         choose_threshold(Outcomes.from_records(table), "budget", budget_money=1.0)
-    assert choose_threshold(Outcomes.from_records(table)).cost is None
+    assert choose_threshold(Outcomes.from_records(table)).large_cost == 500.0  # the mean of those that are known
     table[0].update(cost_large=0.5, cost_small=0.1)
     with pytest.raises(ValueError, match="'cost_small' is empty in 1 of 2 rows"):
         choose_threshold(Outcomes.from_records(table), "budget", budget_money=1.0)

@@ -159,6 +159,9 @@ def test_money_along_the_curve():
     curve = cost_quality_curve(Outcomes.from_records(table))
     assert curve.cost == pytest.approx([26.0, 23.5, 18.5, 1.0])
     table[0]["cost_large"] = None
+    # What is not known is the mean of what is.
+    assert cost_quality_curve(Outcomes.from_records(table)).cost == pytest.approx([31.0, 23.5, 18.5, 1.0])
+    table = [{**row, "cost_large": None} for row in table]
     assert cost_quality_curve(Outcomes.from_records(table)).cost is None
 
 

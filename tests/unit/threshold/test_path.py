@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from langchain_dsplus.outcomes import Outcomes
 from langchain_dsplus.threshold.choose import choose_threshold
-from langchain_dsplus.threshold.curves import sweep
+from langchain_dsplus.threshold.curves import costs_along, sweep
 from langchain_dsplus.threshold.differences import coverage_grid
-from langchain_dsplus.threshold.path import check_path, coverage_path, path_costs, path_sweep
+from langchain_dsplus.threshold.path import check_path, coverage_path, path_sweep
 
 scores = st.none() | st.sampled_from([0.2, 0.5, 0.5000000000000001, 0.9]) | st.floats(0, 1)
 money = st.sampled_from([0.0, 0.5, 2.0])
@@ -134,7 +134,7 @@ def test_the_sweep_of_a_path_is_what_routing_row_by_row_gives(prompt, table):
     path = coverage_path(outcomes, steps=6) or [dict.fromkeys(NAMES, 0.5)]
     found = path_sweep(outcomes, path, prompt=prompt)
     assert found.path == [dict.fromkeys(NAMES, math.inf), *path]
-    costs = path_costs(outcomes, found, prompt=prompt)
+    costs, _ = costs_along(outcomes, found.rows, found.path, prompt)
     for place, step in enumerate(found.path):
         expected = [routed(r, step, prompt) for r in table]
         assert found.accepted[place] == sum(name is not None for name, _, _ in expected)

@@ -92,7 +92,7 @@ def test_a_harmless_pruned_prompt_alone_is_no_certificate() -> None:
     certificate = roundtrip(certify(Outcomes.from_records(rows), prompt="pruned", start=math.inf))
     assert (certificate.status, certificate.threshold) == ("NOT_CERTIFIED", math.inf)
     assert certificate.p_value > 0.05
-    assert certificate.verdict.startswith("DO NOT CASCADE")
+    assert certificate.verdict.startswith("LARGE ALONE")
 
 
 def test_start_may_be_what_choose_threshold_returned() -> None:
