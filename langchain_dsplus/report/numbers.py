@@ -74,7 +74,7 @@ class Rows:
     @property
     def failed(self) -> Bools:
         """Rows that a small model failed on, shape (n,)."""
-        failed: Bools = np.isneginf(self.confidence).any(axis=0)
+        failed: Bools = np.asarray(np.isneginf(self.confidence).any(axis=0))
         return failed
 
     def turns(self, thresholds: Floats) -> Turns:

@@ -109,7 +109,7 @@ class Turns:
 
     def at(self, step: int) -> Ints:
         """Return who answers at one step, shape (n,)."""
-        who = self.base.copy()
+        who: Ints = self.base.copy()
         for place in range(self.models - 1, -1, -1):
             sure = self.first[place] <= step
             who[sure] = self.taker[place, sure]

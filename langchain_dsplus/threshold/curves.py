@@ -149,7 +149,7 @@ def known_costs(outcomes: Outcomes, rows: NDArray[np.intp], prompt: Prompt = "pl
             no number in one of the columns that count.
     """
     found = differences(outcomes, prompt=prompt)
-    failed = found.failed.any(axis=0)[rows]
+    failed = np.asarray(found.failed.any(axis=0))[rows]
     several = [model.name for model in found.models] != ["small"]
     reached = np.logical_and.accumulate(~found.failed[:, rows], axis=0)
     asked = [rows, *(rows[mask] for mask in reached[:-1])]
