@@ -7,10 +7,12 @@ and strict JSON unchanged.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, NotRequired
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NotRequired, TypeVar
 
 from typing_extensions import TypedDict
+
+T = TypeVar("T")
 
 Reason = Literal[
     "confident", "unsure", "error", "off", "shadow", "audit", "budget", "never_local", "not_certified", "mismatch",
@@ -202,3 +204,34 @@ def describe_error(error: BaseException) -> str:
 def is_interrupt(error: object) -> bool:
     """Whether an exception is LangGraph's way of pausing or jumping, which is no failure."""
     return any(kind.__name__ == "GraphBubbleUp" for kind in type(error).__mro__)
+
+
+def must_pass(error: object) -> bool:
+    """Whether an exception is no failure of whoever was asked, and so passes through everything.
+
+    Cancellation, Ctrl-C, the end of the program, the end of a generator, and LangGraph's interrupts.
+
+    Example:
+        >>> must_pass(KeyboardInterrupt()), must_pass(ValueError()), must_pass("an answer")
+        (True, False, False)
+    """
+    return isinstance(error, BaseException) and (not isinstance(error, Exception) or is_interrupt(error))
+
+
+def failure(error: Exception) -> Exception:
+    """The exception, to be kept in the place of an answer; raised where it is none to be kept (`must_pass`)."""
+    if is_interrupt(error):
+        raise error
+    return error
+
+
+def pass_on(results: Sequence[T]) -> Sequence[T]:
+    """The results of a batch, if all of them are answers or failures.
+
+    LangChain's `batch(return_exceptions=True)` gives cancellation and the like back as if it were an answer: the first
+    of these is raised here.
+    """
+    for result in results:
+        if isinstance(result, BaseException) and must_pass(result):
+            raise result
+    return results

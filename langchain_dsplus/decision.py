@@ -14,7 +14,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias, get_args
 
-from langchain_dsplus.answer import Answer, EscalationContext, InvalidAnswerError, Reason, Route, describe_error
+from langchain_dsplus.answer import Answer, EscalationContext, InvalidAnswerError, Reason, Route, describe_error, failure
 from langchain_dsplus.confidence import ScoreFunction
 
 logger = logging.getLogger(__name__)
@@ -309,6 +309,7 @@ class Item:
             try:
                 value = function(output)
             except Exception as error:  # noqa: BLE001 - a note never costs an answer
+                failure(error)
                 logger.warning("the note %r of a route failed with %s", name, type(error).__name__)
             else:
                 if value is not None:
@@ -381,5 +382,5 @@ def judge(result: Answer | Exception, known: Sequence[str], score: ScoreFunction
         if known and result["choice"] not in known:
             return InvalidAnswerError("`choice` is a label that the small model does not have")
     except Exception as error:  # noqa: BLE001 - whatever it is, accepting needs proof
-        return error
+        return failure(error)
     return result

@@ -14,7 +14,7 @@ from langchain_core.runnables import RunnableLambda
 from pydantic import BaseModel, PrivateAttr, TypeAdapter
 
 from langchain_dsplus._imports import require
-from langchain_dsplus.answer import Answer, EscalationContext, Route, describe_error, is_interrupt
+from langchain_dsplus.answer import Answer, EscalationContext, Route, describe_error, failure
 from langchain_dsplus.outputs import with_route
 from langchain_dsplus.prompts.pruner import PromptPruner
 from langchain_dsplus.router import ConfidenceRouter
@@ -220,6 +220,7 @@ class ConfidenceShuntMiddleware(AgentMiddleware[ShuntState, Any, Any]):
         try:
             text = self._read(request)
         except Exception as error:  # noqa: BLE001 - fails open
+            failure(error)
             logger.warning("`read` failed with %s: the turn is passed on", type(error).__name__)
             return None
         if not text:
@@ -304,6 +305,7 @@ class ConfidenceShuntMiddleware(AgentMiddleware[ShuntState, Any, Any]):
                     **{"text": str(turn), self._pruner.context_key: context},
                 )
             except Exception as error:  # noqa: BLE001 - fails open
+                failure(error)
                 logger.warning("`pruner` failed with %s: the prompt stays as it is", describe_error(error))
             else:
                 request = request.override(system_message=_behind(request.system_message, messages))
@@ -336,8 +338,7 @@ def _tool_name(tool: Any) -> str | None:
 
 
 def _or_go_on(error: Exception) -> None:
-    if is_interrupt(error):
-        raise error
+    failure(error)
     logger.warning("the cheaper model failed with %s: the agent's own model is asked", type(error).__name__)
 
 

@@ -41,8 +41,11 @@ from langchain_dsplus.answer import (
     EscalationContext,
     Route,
     describe_error,
+    failure,
     is_context,
     is_interrupt,
+    must_pass,
+    pass_on,
 )
 from langchain_dsplus.binding import MismatchError, ReportedNames, bind, facts, thresholds_of
 from langchain_dsplus.confidence import ScoreFunction, resolve_score
@@ -417,16 +420,17 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
                 try:
                     with _apart(config):
                         result = self.large.invoke(asked, self._large_config(item), **kwargs)
-                except Exception as error:  # noqa: BLE001 - judged in `_finish`
+                except BaseException as error:  # noqa: BLE001 - judged in `_finish`
                     result = error
                 item.large_seconds = time.perf_counter() - started
             else:
                 result = item.output
             finished = self._try_finish(item, result)
-            if not is_interrupt(finished):
-                self._after([item], kwargs)
-            if isinstance(finished, Exception):
+            if isinstance(finished, BaseException):
+                if not must_pass(finished):
+                    self._after([item], kwargs)
                 raise finished
+            self._after([item], kwargs)
             output, route = finished
             self._announce(run, route)
         except BaseException as error:
@@ -447,16 +451,17 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
                 try:
                     with _apart(config):
                         result = await self.large.ainvoke(asked, self._large_config(item), **kwargs)
-                except Exception as error:  # noqa: BLE001 - judged in `_finish`
+                except BaseException as error:  # noqa: BLE001 - judged in `_finish`
                     result = error
                 item.large_seconds = time.perf_counter() - started
             else:
                 result = item.output
             finished = self._try_finish(item, result)
-            if not is_interrupt(finished):
-                await self._aafter([item], kwargs)
-            if isinstance(finished, Exception):
+            if isinstance(finished, BaseException):
+                if not must_pass(finished):
+                    await self._aafter([item], kwargs)
                 raise finished
+            await self._aafter([item], kwargs)
             output, route = finished
             await self._aannounce(run, route)
         except BaseException as error:
@@ -491,10 +496,13 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             answers: list[Any] = []
             if hard:
                 started = time.perf_counter()
-                with _apart(hard[0].config):
-                    answers = self.large.batch(
-                        asked, [self._large_config(i) for i in hard], return_exceptions=True, **kwargs
-                    )
+                try:
+                    with _apart(hard[0].config):
+                        answers = self.large.batch(
+                            asked, [self._large_config(i) for i in hard], return_exceptions=True, **kwargs
+                        )
+                except BaseException as error:  # noqa: BLE001 - judged in `_finish`
+                    answers = [error] * len(hard)
                 self._share_time(hard, time.perf_counter() - started)
             results = self._gather(items, hard, answers)
         except BaseException as error:
@@ -530,10 +538,13 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             answers: list[Any] = []
             if hard:
                 started = time.perf_counter()
-                with _apart(hard[0].config):
-                    answers = await self.large.abatch(
-                        asked, [self._large_config(i) for i in hard], return_exceptions=True, **kwargs
-                    )
+                try:
+                    with _apart(hard[0].config):
+                        answers = await self.large.abatch(
+                            asked, [self._large_config(i) for i in hard], return_exceptions=True, **kwargs
+                        )
+                except BaseException as error:  # noqa: BLE001 - judged in `_finish`
+                    answers = [error] * len(hard)
                 self._share_time(hard, time.perf_counter() - started)
             results = self._gather(items, hard, answers)
         except BaseException as error:
@@ -563,11 +574,11 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
         runs = [self._start(value, c) for value, c in zip(inputs, configs, strict=True)]
         still_open = set(range(len(runs)))
 
-        def close(place: int, result: tuple[Any, Route] | Exception) -> Any:
+        def close(place: int, result: tuple[Any, Route] | BaseException) -> Any:
             still_open.discard(place)
-            if isinstance(result, Exception):
+            if isinstance(result, BaseException):
                 runs[place].on_chain_error(result)
-                if return_exceptions:
+                if return_exceptions and not must_pass(result):
                     return result
                 raise result
             self._announce(runs[place], result[1])
@@ -617,11 +628,11 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
         runs = await asyncio.gather(*(self._astart(v, c) for v, c in zip(inputs, configs, strict=True)))
         still_open = set(range(len(runs)))
 
-        async def close(place: int, result: tuple[Any, Route] | Exception) -> Any:
+        async def close(place: int, result: tuple[Any, Route] | BaseException) -> Any:
             still_open.discard(place)
-            if isinstance(result, Exception):
+            if isinstance(result, BaseException):
                 await runs[place].on_chain_error(result)
-                if return_exceptions:
+                if return_exceptions and not must_pass(result):
                     return result
                 raise result
             await self._aannounce(runs[place], result[1])
@@ -730,7 +741,8 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
                 if following is _NOTHING:
                     break
                 first = _add(first, following)
-        except Exception as error:  # noqa: BLE001 - nothing was shown yet
+        except BaseException as error:  # noqa: BLE001 - nothing was shown yet
+            item.large_seconds = time.perf_counter() - started
             output, route = self._finish(item, error)
             self._announce(run, route)
             yield from self._chunks(to_chunk(output), route)
@@ -743,13 +755,10 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             for chunk in source:
                 parts.append(chunk)
                 yield self._wrap(chunk)
-        except Exception as error:
-            if not is_interrupt(error):
-                self._record_route(item, route, None, error)
-            raise
-        except BaseException:  # the consumer has seen enough
+        except BaseException as error:
             item.large_seconds = time.perf_counter() - started
-            self._record_stream(item, route, parts, whole=False)
+            if not is_interrupt(error):
+                self._record_stream(item, route, parts, error)
             raise
         item.large_seconds = time.perf_counter() - started
         self._record_stream(item, route, parts)
@@ -795,7 +804,8 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
                 if following is _NOTHING:
                     break
                 first = _add(first, following)
-        except Exception as error:  # noqa: BLE001 - nothing was shown yet
+        except BaseException as error:  # noqa: BLE001 - nothing was shown yet
+            item.large_seconds = time.perf_counter() - started
             output, route = self._finish(item, error)
             await self._aannounce(run, route)
             for out in self._chunks(to_chunk(output), route):
@@ -810,13 +820,10 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             async for chunk in source:
                 parts.append(chunk)
                 yield self._wrap(chunk)
-        except Exception as error:
-            if not is_interrupt(error):
-                self._record_route(item, route, None, error)
-            raise
-        except BaseException:  # the consumer has seen enough
+        except BaseException as error:
             item.large_seconds = time.perf_counter() - started
-            self._record_stream(item, route, parts, whole=False)
+            if not is_interrupt(error):
+                self._record_stream(item, route, parts, error)
             raise
         item.large_seconds = time.perf_counter() - started
         self._record_stream(item, route, parts)
@@ -1046,6 +1053,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             try:
                 item.output = self._state.to_output(item.answers[-1], item.input)
             except Exception as error:  # noqa: BLE001
+                failure(error)
                 logger.warning("`to_output` failed with %s: the input escalates", type(error).__name__)
                 item.accepted = None
                 item.failed = True
@@ -1089,14 +1097,14 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
                 try:
                     asked.append(self._large_input(item))
                 except Exception as error:  # noqa: BLE001
-                    ready[-1] = error
+                    ready[-1] = failure(error)
                 else:
                     hard.append(item)
         return ready, hard, asked
 
     def _finish(self, item: Item, result: Any) -> tuple[Any, Route]:
         """Turn what came back into the output and its route; record it; raise what must be raised."""
-        error = result if isinstance(result, Exception) else None
+        error = result if isinstance(result, BaseException) else None
         if error is not None:
             stand_in = self._stand_in(item, error)
             if stand_in is None:
@@ -1112,39 +1120,51 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
         self._record_route(item, route, result, None)
         return with_route(result, route), route
 
-    def _try_finish(self, item: Item, result: Any) -> tuple[Any, Route] | Exception:
+    def _try_finish(self, item: Item, result: Any) -> tuple[Any, Route] | BaseException:
         try:
             return self._finish(item, result)
-        except Exception as error:  # noqa: BLE001
-            return error
+        except BaseException as error:
+            if error is result or not must_pass(error):
+                return error
+            raise
 
-    def _stand_in(self, item: Item, error: Exception) -> tuple[int, Any] | None:
+    def _stand_in(self, item: Item, error: BaseException) -> tuple[int, Any] | None:
         """The small answer in place of a failed large one, where that is wanted and there is one."""
-        if self.on_large_error != "small" or not item.answers or is_interrupt(error):
+        if self.on_large_error != "small" or not item.answers or must_pass(error):
             return None
         answer = item.answers[-1]
         if answer["choice"] in self._state.never_local:
             return None
         try:
             return len(item.answers) - 1, self._state.to_output(answer, item.input)
-        except Exception:  # noqa: BLE001
+        except Exception as broken:  # noqa: BLE001
+            failure(broken)
             return None
 
     def _gather(self, items: Sequence[Any], hard: Sequence[Item], answers: Sequence[Any]) -> list[Any]:
-        """Per input `(output, route)` or its exception, in order."""
+        """Per input `(output, route)` or its exception, in order.
+
+        Raises:
+            BaseException: One that passes through everything, once all that came back is recorded.
+        """
         by_item = {id(item): answer for item, answer in zip(hard, answers, strict=True)}
-        return [
+        results = [
             self._try_finish(item, by_item.get(id(item), item.output)) if isinstance(item, Item) else item
             for item in items
         ]
+        passing = next((r for r in results if must_pass(r)), None)
+        if passing is not None:
+            _raise_with(passing, self._finished(results))
+        return results
+
+    def _finished(self, results: Sequence[Any]) -> dict[int, Any]:
+        return {i: self._present(*r) for i, r in enumerate(results) if not isinstance(r, BaseException)}
 
     def _unpack(self, results: Sequence[Any], *, return_exceptions: bool) -> list[Any]:
-        outputs = [r if isinstance(r, Exception) else self._present(*r) for r in results]
         error = next((r for r in results if isinstance(r, Exception)), None)
         if error is not None and not return_exceptions:
-            finished = {i: out for i, out in enumerate(outputs) if not isinstance(out, Exception)}
-            _raise_with(error, finished)
-        return outputs
+            _raise_with(error, self._finished(results))
+        return [r if isinstance(r, Exception) else self._present(*r) for r in results]
 
     def _present(self, output: Any, route: Route) -> Any:
         return {"output": output, "route": route} if self.include_route else output
@@ -1188,6 +1208,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             try:
                 recorder.record(row)
             except Exception as error:  # noqa: BLE001 - a broken recorder never breaks an answer
+                failure(error)
                 with self._state.lock:
                     self._state.recorder_errors += 1
                     first = self._state.recorder_errors == 1
@@ -1195,7 +1216,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
                     logger.warning("the recorder failed with %s; later failures are only counted", type(error).__name__)
 
     def _record_route(
-        self, item: Item, route: Route, output: Any, error: Exception | None, *, cut: bool = False
+        self, item: Item, route: Route, output: Any, error: BaseException | None, *, cut: bool = False
     ) -> None:
         if not self._state.recorders:
             return
@@ -1218,17 +1239,24 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             row["usage"] = dict(usage)
         self._record(row)
 
-    def _record_stream(self, item: Item, route: Route, chunks: Sequence[Any], *, whole: bool = True) -> None:
+    def _record_stream(
+        self, item: Item, route: Route, chunks: Sequence[Any], error: BaseException | None = None
+    ) -> None:
+        """Record what a stream gave; `error` is what ended it early, `GeneratorExit` where its reader had enough."""
         if not self._state.recorders:
+            return
+        if isinstance(error, Exception):
+            self._record_route(item, route, None, error)
             return
         output: Any = None
         for chunk in chunks:
             if chunk is not _NOTHING:
                 output = chunk if output is None else _add(output, chunk)
-        if whole and output is not None:
+        if error is None and output is not None:
             route = route.copy()  # the consumer has the other one already
             item.note_output(route, output)
-        self._record_route(item, route, output, None, cut=not whole)
+        failed = None if isinstance(error, GeneratorExit) else error
+        self._record_route(item, route, output, failed, cut=error is not None)
 
     def _without_context(self, value: Any) -> Any:
         if isinstance(value, Mapping) and self.context_key in value:
@@ -1353,10 +1381,11 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
 
     def _record_audits(self, items: Sequence[Item], outputs: Sequence[Any]) -> None:
         if not self._state.recorders:
+            pass_on(outputs)
             return
         for item, output in zip(items, outputs, strict=True):
             row = Row(kind="audit", route_id=item.route_id, router=self.get_name(), answers=item.answers)
-            if isinstance(output, Exception):
+            if isinstance(output, BaseException):
                 row["error"] = f"large: {describe_error(output)}"
             else:
                 row["output"] = output
@@ -1364,6 +1393,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
                 if usage:
                     row["usage"] = dict(usage)
             self._record(row)
+        pass_on(outputs)
 
     def _background_config(self, item: Item) -> RunnableConfig:
         """A config for work whose run has ended: runs of its own, for the same handlers, tagged.
@@ -1594,7 +1624,7 @@ def _add_time(items: Sequence[Item], seconds: float) -> None:
         item.small_seconds += seconds
 
 
-def _raise_with(error: Exception, finished: dict[int, Any]) -> NoReturn:
+def _raise_with(error: BaseException, finished: dict[int, Any]) -> NoReturn:
     with contextlib.suppress(AttributeError, TypeError):
         error.dsplus_finished = finished  # type: ignore[attr-defined]
         if not getattr(error, "__notes__", None):  # the same error may be raised again and again

@@ -10,7 +10,7 @@ from typing import Any
 from langchain_core.messages import AIMessage
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from langchain_dsplus.answer import InvalidAnswerError
+from langchain_dsplus.answer import InvalidAnswerError, failure
 
 _ENDINGS = ("finish_reason", "stop_reason", "done_reason")
 _CUT = frozenset(
@@ -171,7 +171,8 @@ class Tools:
         if validate is not None:
             try:
                 validate(args)
-            except Exception:  # noqa: BLE001 - it carries the draft
+            except Exception as error:  # noqa: BLE001 - it carries the draft
+                failure(error)
                 msg = f"the arguments for the tool {name!r} are not valid"
                 raise DraftError(msg) from None
 
@@ -238,7 +239,8 @@ class Checks:
         if self.parse is not None:
             try:
                 self.parse(message)
-            except Exception:  # noqa: BLE001 - it carries the draft
+            except Exception as error:  # noqa: BLE001 - it carries the draft
+                failure(error)
                 msg = "the draft is not what the schema asks for"
                 raise DraftError(msg) from None
         return message

@@ -17,7 +17,7 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.base import RunnableBindingBase
 from pydantic import Field
 
-from langchain_dsplus.answer import Answer, InputError
+from langchain_dsplus.answer import Answer, InputError, failure, pass_on
 from langchain_dsplus.chat_dsplus.checks import Checks, DraftError, answer_text
 from langchain_dsplus.chat_dsplus.scores import (
     NO,
@@ -134,7 +134,7 @@ class _Send:
         for part in self._parts():
             prompts, configs = [self.prompts[i] for i in part], [self.configs[i] for i in part]
             replies = self.model.batch(prompts, configs, return_exceptions=True, **self.kwargs[part[0]])
-            for place, reply in zip(part, replies, strict=True):
+            for place, reply in zip(part, pass_on(replies), strict=True):
                 found[place] = reply
         return found
 
@@ -143,7 +143,7 @@ class _Send:
         for part in self._parts():
             prompts, configs = [self.prompts[i] for i in part], [self.configs[i] for i in part]
             replies = await self.model.abatch(prompts, configs, return_exceptions=True, **self.kwargs[part[0]])
-            for place, reply in zip(part, replies, strict=True):
+            for place, reply in zip(part, pass_on(replies), strict=True):
                 found[place] = reply
         return found
 
@@ -181,7 +181,7 @@ class _Judge:
                     msg = "`accept` is async: call the model by `ainvoke`, `astream` or `abatch`"
                     score = DraftError(msg)
             except Exception as error:  # noqa: BLE001 - accepting needs proof
-                score = error
+                score = failure(error)
             found.append(score)
         return found
 
@@ -192,7 +192,7 @@ class _Judge:
                 score = self.function(messages, draft)
                 found.append(await score if inspect.isawaitable(score) else score)
             except Exception as error:  # noqa: BLE001 - accepting needs proof
-                found.append(error)
+                found.append(failure(error))
         return found
 
 
@@ -304,7 +304,7 @@ class DraftModel(SmallModel):
                 kwargs = value.kwargs if isinstance(value, Asked) else {}
                 asked[place] = Asked(read_messages(value), kwargs)
             except Exception as error:  # noqa: BLE001
-                results[place] = error
+                results[place] = failure(error)
         tagged = [self._tagged(config) for config in configs or [RunnableConfig()] * len(inputs)]
         if asked:
             k = self.samples if self.accept == "consistency" else 1
@@ -376,7 +376,7 @@ class DraftModel(SmallModel):
                 draft = draft.model_copy(update={"response_metadata": kept})
             return self._scored(draft, sequence_confidence(tokens, self.sequence))
         except Exception as error:  # noqa: BLE001 - whatever it is, accepting needs proof
-            return error
+            return failure(error)
 
     def _checked(self, request: Asked, reply: Any) -> AIMessage | Exception:
         if isinstance(reply, Exception):

@@ -14,7 +14,7 @@ from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import ensure_config, patch_config
 from typing_extensions import TypedDict
 
-from langchain_dsplus.answer import Route
+from langchain_dsplus.answer import Route, is_interrupt
 from langchain_dsplus.decision import Item, decide
 from langchain_dsplus.graphs.caching import cached_by
 from langchain_dsplus.graphs.settings import GraphContext, emit
@@ -151,7 +151,7 @@ class GraphRouter(ConfidenceRouter):
             while True:
                 try:
                     done = work.call()
-                except Exception as error:  # noqa: BLE001 - the step judges it
+                except BaseException as error:  # noqa: BLE001 - the step judges it
                     work = plan.throw(error)
                 else:
                     work = plan.send(done)
@@ -172,7 +172,7 @@ class GraphRouter(ConfidenceRouter):
             while True:
                 try:
                     done = await work.acall()
-                except Exception as error:  # noqa: BLE001 - the step judges it
+                except BaseException as error:  # noqa: BLE001 - the step judges it
                     work = plan.throw(error)
                 else:
                     work = plan.send(done)
@@ -266,7 +266,8 @@ class GraphRouter(ConfidenceRouter):
     def _ask_large(self, state: Mapping[str, Any], config: RunnableConfig, run: Any) -> _Plan:
         item = self._resumed(state, config, run)
         model, prompt, child = self.chain.model, state["prompt"], self._large_config(item)
-        reply = yield _Work(lambda: model.invoke(prompt, child), lambda: model.ainvoke(prompt, child))
+        with self._failing(item, state["route"]):
+            reply = yield _Work(lambda: model.invoke(prompt, child), lambda: model.ainvoke(prompt, child))
         # Here, and not once the label is known: a ledger looks for the paid calls below the run that is announced.
         yield self._tell(run, state["route"])
         emit(config, {"type": "dsplus_route", "node": "large", "route": state["route"]})
@@ -276,13 +277,24 @@ class GraphRouter(ConfidenceRouter):
         item = self._resumed(state, config, run)
         parser, child = self.chain.parser, patch_config(config, callbacks=run.get_child("dsplus:parser"))
         read = {"output": state["reply"], "candidates": state["candidates"]}
-        label = yield _Work(lambda: parser.invoke(read, child), lambda: parser.ainvoke(read, child))
+        with self._failing(item, state["route"], state["reply"]):
+            label = yield _Work(lambda: parser.invoke(read, child), lambda: parser.ainvoke(read, child))
         route: Route = state["route"].copy()
         if self.chain.pruner.conformal is not None:  # whether the label lies outside the set: a note of the pruner's
             self.chain.pruner.format_messages(**self._large_input(item))
             item.note_output(route, label)
         self._record_route(item, route, label, None)
         return {"label": label, "route": route}
+
+    @contextlib.contextmanager
+    def _failing(self, item: Item, route: Route, paid: Any = None) -> Iterator[None]:
+        """Record an attempt that came to nothing: it may have been paid for all the same."""
+        try:
+            yield
+        except BaseException as error:
+            if not is_interrupt(error):
+                self._record_route(item, route, None, error, paid=paid)
+            raise
 
     def _tell(self, run: Any, route: Route) -> _Work:
         return _Work(lambda: self._announce(run, route), lambda: self._aannounce(run, route))

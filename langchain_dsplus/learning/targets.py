@@ -14,6 +14,7 @@ import numpy as np
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 
+from langchain_dsplus.answer import pass_on
 from langchain_dsplus.labels import match_label
 
 if TYPE_CHECKING:
@@ -120,7 +121,9 @@ def ask_large(large: Any, values: Sequence[Any], chosen: Sequence[int], paid: Pa
         failed = dict(zip(rest, _ask_and_keep(large, values, rest, paid, runnable=runnable), strict=True))
         return [paid[place] if place in paid else failed[place] for place in chosen]
     if runnable:
-        return list(large.batch([values[place] for place in chosen], return_exceptions=True)) if len(chosen) else []
+        if not len(chosen):
+            return []
+        return list(pass_on(large.batch([values[place] for place in chosen], return_exceptions=True)))
     if callable(large):
         return [large(values[place]) for place in chosen]
     if len(large) != len(values):
@@ -145,7 +148,7 @@ def _ask_and_keep(
     limit = own.get("max_concurrency") if isinstance(own, Mapping) else None
     config: RunnableConfig = {} if limit is None else {"max_concurrency": limit}
     asking: Any = RunnableLambda(answer).with_config(run_name="distillation")
-    return list(asking.batch(list(places), config, return_exceptions=True)) if places else []
+    return list(pass_on(asking.batch(list(places), config, return_exceptions=True))) if places else []
 
 
 class PaidAnswers:

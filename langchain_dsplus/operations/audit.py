@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 import numpy as np
 
+from langchain_dsplus.answer import failure
 from langchain_dsplus.labels import match_label
 from langchain_dsplus.losses import Loss, parse_loss
 from langchain_dsplus.operations._state_file import write_whole
@@ -300,6 +301,7 @@ class AuditMonitor:
             try:
                 same = self._agree(answers[-1], row.get("output"))
             except Exception as error:  # noqa: BLE001 - the user's, or an output that it cannot read
+                failure(error)
                 if not self._blind:
                     self._blind = True
                     logger.warning(
@@ -508,6 +510,7 @@ class AuditMonitor:
             try:
                 self.on_alarm(alarm)
             except Exception as error:  # noqa: BLE001 - who listens never harms who counts
+                failure(error)
                 logger.warning("`on_alarm` failed with %s", type(error).__name__)
 
     # --- bounds -----------------------------------------------------------------------------------------------------

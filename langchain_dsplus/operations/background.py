@@ -123,7 +123,7 @@ class Background:
                 continue
             try:
                 job()
-            except Exception as error:  # noqa: BLE001
+            except BaseException as error:  # noqa: BLE001 - in this thread there is nobody to pass it on to
                 self._done(size, error)
             else:
                 self._done(size)

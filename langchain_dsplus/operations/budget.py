@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from langchain_dsplus.answer import Answer
+from langchain_dsplus.answer import Answer, failure
 from langchain_dsplus.operations._state_file import write_whole
 
 logger = logging.getLogger(__name__)
@@ -166,6 +166,7 @@ class BudgetPacer:
         try:
             gain = float(self.gain(answer))
         except Exception as error:  # noqa: BLE001 - the user's function: asking is the safe side
+            failure(error)
             logger.warning("`gain` failed with %s: the input escalates", type(error).__name__)
             gain = math.inf
         with self._lock:

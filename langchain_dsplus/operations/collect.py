@@ -17,6 +17,7 @@ from langchain_core.exceptions import OutputParserException
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import merge_configs
 
+from langchain_dsplus.answer import failure, must_pass
 from langchain_dsplus.identity import Identity, identify, score_name
 from langchain_dsplus.operations.replies import Meter, ReplyStore, hash_of
 from langchain_dsplus.operations.savings import count_characters
@@ -636,7 +637,7 @@ class _Asker:
                     raise TypeError(msg)
                 entry["label"] = str(label)  # NumPy's texts become plain ones
             except Exception as error:  # noqa: BLE001
-                failed = error
+                failed = failure(error)
         if failed is not None:
             entry["error"] = type(failed).__name__
             # It was paid for and would say the same again: a chain that ends in a parser raises on it.
@@ -650,6 +651,8 @@ class _Asker:
         if meter.silent > 0 or (answered and cost is None):
             self.unknown = True
         self.store.put(entry)
+        if must_pass(failed):
+            raise failed
         return failed if isinstance(failed, Exception) else None
 
 

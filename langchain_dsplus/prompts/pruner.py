@@ -14,7 +14,7 @@ from langchain_core.runnables.config import patch_config
 from langchain_core.runnables.utils import ConfigurableFieldSpec, get_unique_config_specs
 from pydantic import ConfigDict, Field, InstanceOf, field_validator, model_validator
 
-from langchain_dsplus.answer import EscalationContext, note, note_later
+from langchain_dsplus.answer import EscalationContext, note, note_later, pass_on
 from langchain_dsplus.labels import list_labels, show_label
 from langchain_dsplus.prompts.conformal import ConformalCandidates, Offered, contradicts
 from langchain_dsplus.prompts.parser import LabelParser
@@ -561,7 +561,7 @@ class PrunedChain(RunnableSerializable[dict[str, Any], Any]):
                     return list(stop.value)
                 done = work.runnable.batch(work.inputs, work.configs, return_exceptions=True, **work.kwargs)
 
-        return self._batch_with_config(run, inputs, config, return_exceptions=return_exceptions)
+        return list(pass_on(self._batch_with_config(run, inputs, config, return_exceptions=return_exceptions)))
 
     async def abatch(
         self,
@@ -582,22 +582,23 @@ class PrunedChain(RunnableSerializable[dict[str, Any], Any]):
                     return list(stop.value)
                 done = await work.runnable.abatch(work.inputs, work.configs, return_exceptions=True, **work.kwargs)
 
-        return await self._abatch_with_config(run, inputs, config, return_exceptions=return_exceptions)
+        found = await self._abatch_with_config(run, inputs, config, return_exceptions=return_exceptions)
+        return list(pass_on(found))
 
     def _plan(
         self, values: list[dict[str, Any]], managers: list[Any], configs: list[RunnableConfig], kwargs: dict[str, Any]
     ) -> Generator[_Work, Any, list[Any]]:
         """Yield the three batches and get their results back, sync or async; a failed item goes no further."""
         steps = [_steps(c, m) for c, m in zip(configs, managers, strict=True)]
-        results = yield _Work(self.pruner, values, [step("prompt") for step in steps], {})
+        results = list(pass_on((yield _Work(self.pruner, values, [step("prompt") for step in steps], {}))))
         for runnable, name, settings in ((self.model, "model", kwargs), (self.parser, "parser", {})):
             alive = [n for n, result in enumerate(results) if not isinstance(result, Exception)]
             if alive:
                 inputs = [results[n] if name == "model" else self._read(values[n], results[n]) for n in alive]
                 done = yield _Work(runnable, inputs, [steps[n](name) for n in alive], settings)
-                for n, result in zip(alive, done, strict=True):
+                for n, result in zip(alive, pass_on(done), strict=True):
                     results[n] = result
-        return list(results)
+        return results
 
     def _read(self, value: dict[str, Any], reply: Any) -> dict[str, Any]:
         return {"output": reply, "candidates": self.pruner.offered(value)}

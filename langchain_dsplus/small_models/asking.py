@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_core.runnables.config import set_config_context
 
-from langchain_dsplus.answer import InvalidAnswerError, describe_error, is_interrupt
+from langchain_dsplus.answer import InvalidAnswerError, describe_error, pass_on
 from langchain_dsplus.small_models.microbatch import MicroBatcher
 
 if TYPE_CHECKING:
@@ -77,9 +77,7 @@ class Asker:
         try:
             job = self._job(values, configs, within)
             return self._checked(job() if self.timeout is None else self._wait(job), values)
-        except Exception as error:
-            if is_interrupt(error):
-                raise
+        except Exception as error:  # noqa: BLE001 - judged by whoever asked
             return self._checked([error] * len(values), values)
 
     async def aask(
@@ -97,9 +95,7 @@ class Asker:
             else:
                 results = await self._aanswers(values, configs, within)
             return self._checked(results, values)
-        except Exception as error:
-            if is_interrupt(error):
-                raise
+        except Exception as error:  # noqa: BLE001 - judged by whoever asked
             return self._checked([error] * len(values), values)
 
     def _job(
@@ -142,11 +138,9 @@ class Asker:
 
     def _checked(self, results: Sequence[Answer | Exception], values: Sequence[Any]) -> Sequence[Answer | Exception]:
         """Say once for each kind of failure that inputs escalate because of it: that costs money."""
-        results = self._complete(results, values)
+        results = pass_on(self._complete(results, values))
         for result in results:
             if isinstance(result, Exception):
-                if is_interrupt(result):
-                    raise result
                 self._warn(result, values)
         return results
 
@@ -204,7 +198,7 @@ class Asker:
         def work() -> None:
             try:
                 result = context.run(job)
-            except Exception as error:  # noqa: BLE001
+            except BaseException as error:  # noqa: BLE001 - whoever waits gets it
                 future.set_exception(error)
             else:
                 future.set_result(result)

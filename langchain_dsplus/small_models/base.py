@@ -16,7 +16,7 @@ from langchain_core.runnables import RunnableSerializable
 from langchain_core.runnables.config import run_in_executor
 from pydantic import ConfigDict, Field, PrivateAttr
 
-from langchain_dsplus.answer import Answer, InputError, InvalidAnswerError
+from langchain_dsplus.answer import Answer, InputError, InvalidAnswerError, failure, pass_on
 from langchain_dsplus.confidence import SCORES, ScoreFunction, resolve_score
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ class SmallModel(RunnableSerializable[Any, Answer]):
             try:
                 values.append(self.read(item))
             except Exception as error:  # noqa: BLE001
-                results[place] = error
+                results[place] = failure(error)
             else:
                 places.append(place)
         if values:
@@ -232,6 +232,7 @@ class SmallModel(RunnableSerializable[Any, Answer]):
         try:
             results = self._answer(values)
         except Exception as error:  # noqa: BLE001
+            failure(error)
             if len(values) == 1:
                 patience.failed(error)
                 return [error]
@@ -273,7 +274,7 @@ class SmallModel(RunnableSerializable[Any, Answer]):
                 else:
                     confidence = float(function(probabilities))
             except Exception as error:  # noqa: BLE001
-                results.append(error)
+                results.append(failure(error))
                 continue
             if not math.isfinite(confidence):
                 results.append(InvalidAnswerError("`confidence` is not finite"))
@@ -337,7 +338,8 @@ class SmallModel(RunnableSerializable[Any, Answer]):
             del run_manager
             return self.answers(values, config)
 
-        return self._batch_with_config(answer, inputs, config, return_exceptions=return_exceptions, **kwargs)
+        found = self._batch_with_config(answer, inputs, config, return_exceptions=return_exceptions, **kwargs)
+        return list(pass_on(found))
 
     async def abatch(
         self,
@@ -353,7 +355,8 @@ class SmallModel(RunnableSerializable[Any, Answer]):
             del run_manager
             return await self.aanswers(values, config)
 
-        return await self._abatch_with_config(answer, inputs, config, return_exceptions=return_exceptions, **kwargs)
+        found = await self._abatch_with_config(answer, inputs, config, return_exceptions=return_exceptions, **kwargs)
+        return list(pass_on(found))
 
 
 def _rows(raw: Any) -> list[list[float]]:

@@ -19,7 +19,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.base import RunnableBindingBase
 from pydantic import Field, PrivateAttr
 
-from langchain_dsplus.answer import Answer, InvalidAnswerError, check_answer
+from langchain_dsplus.answer import Answer, InvalidAnswerError, check_answer, pass_on
 from langchain_dsplus.calibration import TemperatureScaling
 from langchain_dsplus.confidence import ScoreFunction, energy, token_quantile
 from langchain_dsplus.labels import (
@@ -274,7 +274,8 @@ class ChatClassifier(SmallModel):
                 request = next(plan) if replies is None else plan.send(replies)
             except StopIteration as stop:
                 return stop.value
-            replies = self._sender(request).batch(request.prompts, request.configs, return_exceptions=True)
+            found = self._sender(request).batch(request.prompts, request.configs, return_exceptions=True)
+            replies = list(pass_on(found))
 
     async def _arun(self, plan: _Plan) -> Any:
         replies: list[Any] | None = None
@@ -283,7 +284,8 @@ class ChatClassifier(SmallModel):
                 request = next(plan) if replies is None else plan.send(replies)
             except StopIteration as stop:
                 return stop.value
-            replies = await self._sender(request).abatch(request.prompts, request.configs, return_exceptions=True)
+            found = await self._sender(request).abatch(request.prompts, request.configs, return_exceptions=True)
+            replies = list(pass_on(found))
 
     # The plans know nothing of sync and async: they yield what to send and get the replies back.
 

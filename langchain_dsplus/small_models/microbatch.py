@@ -73,6 +73,14 @@ class MicroBatcher:
             results = await self.ask_batch([value for value, _, _ in batch], configs or None)
         except Exception as error:  # noqa: BLE001
             results = [error] * len(batch)
+        except BaseException as error:
+            for _, _, future in batch:  # else they would wait for ever
+                if not future.done():
+                    if isinstance(error, asyncio.CancelledError):
+                        future.cancel()
+                    else:
+                        future.set_exception(error)
+            raise
         for (_, _, future), result in zip(batch, results, strict=False):
             if not future.done():
                 future.set_result(result)

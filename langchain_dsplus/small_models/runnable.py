@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from langchain_core.runnables import Runnable
 
-from langchain_dsplus.answer import Answer, check_answer
+from langchain_dsplus.answer import Answer, check_answer, pass_on
 from langchain_dsplus.small_models.base import SmallModel
 from langchain_dsplus.small_models.sklearn import SklearnClassifier
 
@@ -55,7 +55,7 @@ class RunnableSmallModel(SmallModel):
 
     def _check(self, raw: list[Any]) -> list[Answer | Exception]:
         results: list[Answer | Exception] = []
-        for value in raw:
+        for value in pass_on(raw):
             try:
                 results.append(value if isinstance(value, Exception) else check_answer(value, self.label_set))
             except ValueError as error:

@@ -11,7 +11,7 @@ from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.runnables.config import patch_config, run_in_executor, set_config_context
 from pydantic import Field, PrivateAttr
 
-from langchain_dsplus.answer import describe_error, is_interrupt, note
+from langchain_dsplus.answer import describe_error, failure, note, pass_on
 from langchain_dsplus.fidelity.sentences import HAN
 from langchain_dsplus.fidelity.untrusted import count_instructions, quote_untrusted
 from langchain_dsplus.prompts._chunks import cut, find_chat_model, window
@@ -215,6 +215,7 @@ class PromptTransfer(Transferring):
         try:
             found = self.fidelity(source, rewrite)
         except Exception as error:  # noqa: BLE001 - a text that cannot be checked is not faithful
+            failure(error)
             return {"faithful": False, "reasons": [f"check_error: {describe_error(error)}"], "missing": [], "added": []}
         if isinstance(found, bool):
             reasons = [] if found else ["unfaithful: by the check that was given"]
@@ -332,7 +333,7 @@ class PromptTransfer(Transferring):
         try:
             return str(self.model.summarize(text, self.question))
         except Exception as error:  # noqa: BLE001 - judged in `_steps`
-            return error
+            return failure(error)
 
     # --- without I/O --------------------------------------------------------------------------------------------
 
@@ -347,9 +348,7 @@ class PromptTransfer(Transferring):
         outputs: list[Any] = []
         if chunks:
             outputs = yield _Rewrite(self._prompts(chunks, text))
-        for output in outputs:
-            if isinstance(output, BaseException) and (is_interrupt(output) or not isinstance(output, Exception)):
-                raise output
+        pass_on(outputs)
         replies = [output["raw"] if isinstance(output, dict) and "raw" in output else output for output in outputs]
         drafts = (
             [self.subtask.read(output) for output in outputs] if not self._embedded else [*map(read_draft, outputs)]
