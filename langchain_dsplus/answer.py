@@ -148,6 +148,10 @@ class InputError(TypeError):
     """A small model cannot read an input. The message says what to change, and never carries the input."""
 
 
+class AttachmentError(InputError):
+    """An input holds an image, a file or audio that a small model does not read. Such an input escalates."""
+
+
 def check_answer(answer: Mapping[str, Any], labels: frozenset[str]) -> Answer:
     """Return a checked copy in plain Python types.
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Annotated, Any, NotRequired, TypeAlias
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from langchain_core.runnables import RunnableLambda
-from pydantic import BaseModel, PrivateAttr, TypeAdapter
+from pydantic import PrivateAttr, PydanticUserError, TypeAdapter
 
 from langchain_dsplus._imports import require
 from langchain_dsplus.answer import Answer, EscalationContext, Route, describe_error, failure
-from langchain_dsplus.outputs import with_route
+from langchain_dsplus.outputs import label_field, with_route
 from langchain_dsplus.prompts.pruner import PromptPruner
 from langchain_dsplus.router import ConfidenceRouter
+from langchain_dsplus.small_models.attachments import find_attachment
 from langchain_dsplus.small_models.runnable import as_small_model
 
 require("langchain.agents.middleware", "middleware")
@@ -69,14 +69,10 @@ class _Reply(AIMessage):
 def last_user_text(request: ModelRequest[Any]) -> str | None:
     """Return the last message's text if a user wrote it: a fresh turn, not the way back from a tool.
 
-    Messages with images or other parts beside text are left to the large model.
+    Conversations with images or other parts beside text are left to the large model.
     """
     last = request.messages[-1] if request.messages else None
-    if not isinstance(last, HumanMessage):
-        return None
-    if not isinstance(last.content, str) and any(
-        not isinstance(part, str) and part.get("type") != "text" for part in last.content
-    ):
+    if not isinstance(last, HumanMessage) or find_attachment(request.messages) is not None:
         return None
     return str(last.text).strip() or None
 
@@ -117,8 +113,9 @@ class ConfidenceShuntMiddleware(AgentMiddleware[ShuntState, Any, Any]):
             `small_timeout`, `recorder`, `monitor`, `pacer`, `on_mismatch`, `version`, `allow_override`, `background`
             and so on.
 
-    Structured output: a text answer fills the schema's only required field. Where it has more, an `answers` callable
-    must return a `ModelResponse` with a `structured_response`; else such turns are passed on.
+    Structured output: a text answer fills the schema's field whose type is a Literal, an Enum or a constrained str of
+    the answers, or its only field. Where none or several are so, or another one is required, an `answers` callable must
+    return a `ModelResponse` with a `structured_response`; else such turns are passed on.
 
     Raises:
         ImportError: At import, if `langchain` is not installed.
@@ -192,6 +189,9 @@ class ConfidenceShuntMiddleware(AgentMiddleware[ShuntState, Any, Any]):
             name=self.name,
             **router,
         )
+        self._texts = frozenset(local)
+        if isinstance(answers, Mapping):
+            self._texts = frozenset(a if isinstance(a, str) else str(a.text) for a in answers.values())
         self._warned = False
 
     @property
@@ -225,7 +225,8 @@ class ConfidenceShuntMiddleware(AgentMiddleware[ShuntState, Any, Any]):
             return None
         if not text:
             return None
-        if request.response_format is not None and not callable(self._answers) and not _fits(request.response_format):
+        wanted = request.response_format
+        if wanted is not None and not callable(self._answers) and not _fits(wanted, self._texts):
             if not self._warned:
                 self._warned = True
                 logger.warning(
@@ -249,7 +250,8 @@ class ConfidenceShuntMiddleware(AgentMiddleware[ShuntState, Any, Any]):
         if isinstance(reply, ModelResponse):
             response = reply
         elif turn.request.response_format is not None and not (isinstance(reply, AIMessage) and reply.tool_calls):
-            structured = _fill(turn.request.response_format, reply if isinstance(reply, str) else str(reply.text))
+            said = reply if isinstance(reply, str) else str(reply.text)
+            structured = _fill(turn.request.response_format, said, self._texts)
             plain = TypeAdapter(type(structured)).dump_python(structured, mode="json")
             shown = json.dumps(plain, ensure_ascii=False, allow_nan=False)
             response = ModelResponse(result=[AIMessage(shown)], structured_response=structured)
@@ -361,33 +363,18 @@ def _schema(response_format: Any) -> Any:
     return response_format.schema if strategy else response_format
 
 
-def _only_field(schema: Any) -> str | None:
-    """The name of a schema's only required field; None where it has another number of them."""
-    if isinstance(schema, Mapping):
-        required = [str(name) for name in schema.get("required") or ()]
-    elif isinstance(schema, type) and issubclass(schema, BaseModel):
-        required = [field.alias or name for name, field in schema.model_fields.items() if field.is_required()]
-    elif isinstance(schema, type) and is_dataclass(schema):
-        shown = TypeAdapter(schema).json_schema()
-        required = [field.name for field in fields(schema) if field.name in shown.get("required", ())]
-    elif hasattr(schema, "__required_keys__"):
-        required = sorted(schema.__required_keys__)
-    else:
-        return None
-    return required[0] if len(required) == 1 else None
+def _fits(response_format: Any, texts: Collection[str]) -> bool:
+    """Whether one field of the schema takes what may be answered."""
+    try:
+        label_field(_schema(response_format), texts)
+    except (TypeError, PydanticUserError):
+        return False
+    return True
 
 
-def _fits(response_format: Any) -> bool:
-    return _only_field(_schema(response_format)) is not None
-
-
-def _fill(response_format: Any, text: str) -> Any:
+def _fill(response_format: Any, text: str, texts: Collection[str]) -> Any:
     schema = _schema(response_format)
-    field = _only_field(schema)
-    if field is None:
-        msg = "`response_format` needs more than a label: return a ModelResponse with a `structured_response`"
-        raise ValueError(msg)
-    values = {field: text}
+    values = {label_field(schema, texts): text}
     return values if isinstance(schema, Mapping) else TypeAdapter(schema).validate_python(values)
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+import string
 import types
 import typing
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeAlias
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
-from pydantic import BaseModel
+from pydantic import AliasChoices, BaseModel, PydanticUserError, RootModel, TypeAdapter
+from pydantic.fields import FieldInfo
 
 from langchain_dsplus.answer import Answer, Route
 
@@ -29,8 +33,15 @@ def to_text(answer: Answer, _: Any) -> str:
     return answer["choice"]
 
 
-def default_to_output(output_type: Any) -> ToOutput:
+def default_to_output(output_type: Any, labels: Sequence[str] = ()) -> ToOutput:
     """Choose the conversion by the large chain's `OutputType`.
+
+    Of a pydantic class the field is filled whose type is a Literal, an Enum or a constrained str of the labels; a plain
+    str only where it is the only field (see `label_field`).
+
+    Args:
+        output_type: The large chain's.
+        labels: Those that may be answered locally; empty where they are not known.
 
     Raises:
         TypeError: If it cannot be told; the message shows how to pass `to_output=`.
@@ -41,16 +52,13 @@ def default_to_output(output_type: Any) -> ToOutput:
     if members and all(isinstance(m, type) and issubclass(m, BaseMessage) for m in members):
         return to_message
     if isinstance(output_type, type) and issubclass(output_type, BaseModel):
-        required = [name for name, field in output_type.model_fields.items() if field.is_required()]
-        if len(required) == 1:
-            info = output_type.model_fields[required[0]]
-            alias = info.validation_alias if isinstance(info.validation_alias, str) else info.alias
-            field = alias or required[0]
+        root = issubclass(output_type, RootModel)
+        field = "" if root else label_field(output_type, labels)
 
-            def to_model(answer: Answer, _: Any) -> Any:
-                return output_type.model_validate({field: answer["choice"]})
+        def to_model(answer: Answer, _: Any) -> Any:
+            return output_type.model_validate(answer["choice"] if root else {field: answer["choice"]})
 
-            return to_model
+        return to_model
     msg = (
         f"cannot tell how a local answer becomes what `large` returns (its OutputType is {output_type}). "
         "Pass `to_output=lambda answer, input: ...`, which gets the small model's Answer and the input and returns "
@@ -79,6 +87,151 @@ def check_labels(to_output: ToOutput, output_type: Any, labels: Sequence[str]) -
             "them into `never_local=`, or pass `to_output=lambda answer, input: ...`"
         )
         raise TypeError(msg)
+
+
+# --- which field holds the label --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Field:
+    """One field of a schema: by which key it is filled, and what may stand in it, as JSON schema."""
+
+    key: str
+    required: bool
+    spec: Mapping[str, Any]
+    names: Mapping[str, Any]
+    """What the references in `spec` mean."""
+
+    def takes(self, text: str) -> bool:
+        """Whether a text may stand there."""
+        return any(_allows(part, text) for part in _members(self.spec, self.names))
+
+    def closed(self, labels: Collection[str]) -> bool:
+        """Whether only chosen texts may stand there: a list of them, or a pattern that takes none like the labels."""
+        parts = _members(self.spec, self.names)
+        if not labels or not parts or not all({"const", "enum", "pattern"} & part.keys() for part in parts):
+            return False
+        return not any(_is_general(part["pattern"], labels) for part in parts if "pattern" in part)
+
+
+def label_field(schema: Any, labels: Collection[str]) -> str:
+    """Return the key of the one field of a schema that a label goes into.
+
+    That is the field whose type is a Literal, an Enum or a str with a pattern that takes all the labels and little
+    else; with one field alone, any type of text will do.
+
+    Args:
+        schema: A pydantic class, a dataclass, a TypedDict, or a JSON schema of an object.
+        labels: What may go into it; empty where that is not known, and then only a lone field will do.
+
+    Raises:
+        TypeError: If no field or several would do, or another one is required. The message shows `to_output=`.
+
+    Example:
+        >>> from typing import Literal
+        >>> class Ticket(BaseModel):
+        ...     label: Literal["refund", "delivery", "other"]
+        ...     reasoning: str = ""
+        >>> label_field(Ticket, ["refund", "delivery"])
+        'label'
+    """
+    fields = _fields_of(schema)
+    found = [f for f in fields if all(f.takes(text) for text in labels) and (len(fields) == 1 or f.closed(labels))]
+    if len(found) == 1:
+        others = [f.key for f in fields if f.required and f is not found[0]]
+        if not others:
+            return found[0].key
+        why = f"{_listed(others)} must be filled as well"
+    elif found:
+        why = f"{_listed([f.key for f in found])} could all hold it"
+    else:
+        why = "of several fields none is a Literal, an Enum or a constrained str"
+        for field in fields:
+            refused = [text for text in labels if not field.takes(text)]
+            if refused and (len(fields) == 1 or (field.closed(labels) and len(refused) < len(labels))):
+                why = f"{field.key!r} does not take these labels: {refused}; rename them or put them into `never_local=`"
+        why += "" if labels else ", or the small model does not name its labels"
+    name = getattr(schema, "__name__", "the schema")
+    msg = (
+        f"cannot tell which field of {name} a local label goes into: {why}. Pass `to_output=lambda answer, input: "
+        f"{name}(...)`, which gets the small model's Answer and the input"
+    )
+    raise TypeError(msg)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(repr(name) for name in names)
+
+
+def _fields_of(schema: Any) -> list[_Field]:
+    if isinstance(schema, type) and issubclass(schema, BaseModel):
+        return [_field_of(name, info) for name, info in schema.model_fields.items()]
+    if not isinstance(schema, Mapping):
+        schema = TypeAdapter(schema).json_schema()
+        schema = _resolved(schema, schema.get("$defs", {}))
+    required = schema.get("required") or ()
+    names = schema.get("$defs", {})
+    return [_Field(str(key), key in required, spec, names) for key, spec in (schema.get("properties") or {}).items()]
+
+
+def _field_of(name: str, info: FieldInfo) -> _Field:
+    alias = info.validation_alias
+    if isinstance(alias, AliasChoices):
+        alias = next((choice for choice in alias.choices if isinstance(choice, str)), None)
+    key = alias if isinstance(alias, str) else info.alias or name
+    kind = Annotated[(info.annotation, *info.metadata)] if info.metadata else info.annotation  # type: ignore[valid-type]
+    try:
+        spec = TypeAdapter(kind).json_schema()
+    except (PydanticUserError, TypeError):  # no JSON can stand there, and so no label
+        spec = {}
+    return _Field(key, info.is_required(), spec, spec.get("$defs", {}))
+
+
+def _resolved(spec: Mapping[str, Any], names: Mapping[str, Any]) -> Mapping[str, Any]:
+    reference = spec.get("$ref")
+    if not isinstance(reference, str):
+        return spec
+    found = names.get(reference.rpartition("/")[2], {})
+    return {**found, "$defs": names}
+
+
+def _members(spec: Mapping[str, Any], names: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The alternatives that a JSON schema allows, without null."""
+    spec = _resolved(spec, names)
+    for key in ("anyOf", "oneOf", "allOf"):
+        if isinstance(spec.get(key), list):
+            return [member for part in spec[key] for member in _members(part, names)]
+    return [] if spec.get("type") == "null" else [spec]
+
+
+def _allows(part: Mapping[str, Any], text: str) -> bool:
+    if "const" in part:
+        return bool(part["const"] == text)
+    if "enum" in part:
+        return text in part["enum"]
+    if "pattern" in part and re.search(part["pattern"], text) is None:
+        return False
+    return "type" not in part or (part["type"] == "string" and "format" not in part)
+
+
+def _is_general(pattern: str, labels: Collection[str]) -> bool:
+    """Whether a pattern holds for words or codes in general: also where a label's letters are exchanged for others."""
+
+    def other(text: str, by: int) -> str:
+        return "".join(_shifted(letter, by) for letter in text)
+
+    for label in labels:
+        unlike = [text for text in (other(label, by) for by in (1, 5, 7, 11)) if text not in labels]
+        if unlike and all(re.search(pattern, text) for text in unlike):
+            return True
+    return False
+
+
+def _shifted(letter: str, by: int) -> str:
+    for alphabet in (string.ascii_lowercase, string.ascii_uppercase, string.digits):
+        if letter in alphabet:
+            return alphabet[(alphabet.index(letter) + by) % len(alphabet)]
+    return letter
 
 
 def _union_members(annotation: Any) -> tuple[Any, ...]:

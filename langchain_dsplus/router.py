@@ -1490,9 +1490,10 @@ class _State:
         if certificate is not None:
             self._bind(router, certificate)
         output_type = _output_type(router.large)
-        self.to_output = router.to_output or default_to_output(output_type)
+        local = sorted(known - self.never_local) if all(model.labels for model in self.models) else []
+        self.to_output = router.to_output or default_to_output(output_type, local)
         if router.to_output is None:
-            check_labels(self.to_output, output_type, sorted(known - self.never_local))
+            check_labels(self.to_output, output_type, local)
         if router.small_timeout is not None and not router.small_timeout > 0:
             msg = "`small_timeout` must be a positive number of seconds, or None"
             raise ValueError(msg)

@@ -12,12 +12,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
+from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableSerializable
 from langchain_core.runnables.config import run_in_executor
 from pydantic import ConfigDict, Field, PrivateAttr
 
-from langchain_dsplus.answer import Answer, InputError, InvalidAnswerError, failure, pass_on
+from langchain_dsplus.answer import Answer, AttachmentError, InputError, InvalidAnswerError, failure, pass_on
 from langchain_dsplus.confidence import SCORES, ScoreFunction, resolve_score
+from langchain_dsplus.small_models.attachments import find_attachment, is_row, row_to_dict
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -70,6 +72,9 @@ class SmallModel(RunnableSerializable[Any, Answer]):
         score: What `Answer.confidence` is: `max_probability` (the paper's Eq. 1), `margin`, `entropy`, a callable from
             probabilities to a float, or one of the kind's `own_scores`. Fixed at construction: a threshold holds for
             the score it was chosen with.
+        ignore_attachments: Whether a model that reads text answers for inputs that hold images, files or audio beside
+            it: in any message of a conversation, or in a dict. By default such an input cannot be answered, and so
+            escalates.
         version: What this model is, for certificates. By default a hash of it, or `unverifiable`.
 
     Example:
@@ -91,11 +96,14 @@ class SmallModel(RunnableSerializable[Any, Answer]):
     name: str | None = "small"
     input_key: str | None = None
     score: str | ScoreFunction = Field(default="max_probability", frozen=True)
+    ignore_attachments: bool = False
 
     own_scores: ClassVar[frozenset[str]] = frozenset()
     """Scores beyond those of `confidence.SCORES` that this kind of model computes itself."""
     traces_calls: ClassVar[bool] = False
     """Whether asking the model makes traced runs of its own (a chat model does)."""
+    reads_text: ClassVar[bool] = False
+    """Whether the model reads the text of an input and nothing else."""
 
     _version: str | None = PrivateAttr(default=None)
 
@@ -136,15 +144,37 @@ class SmallModel(RunnableSerializable[Any, Answer]):
     def read(self, value: Any) -> Any:
         """Take the model's input out of what the chain passes.
 
+        A row of a table (a pandas Series, a named tuple) counts as the dict of its columns.
+
         Raises:
-            InputError: If a dict lacks `input_key`.
+            InputError: If a dict lacks `input_key`, or holds attachments that the model would not see.
         """
-        if self.input_key is not None and isinstance(value, Mapping):
-            if self.input_key not in value:
-                msg = f"the input has no key {self.input_key!r} (`input_key` of small model {self.name!r})"
+        if is_row(value):
+            value = row_to_dict(value)
+            if self.input_key is None and self.reads_text:
+                msg = "the input is a row of a table: name the column that holds the text with `input_key=`"
                 raise InputError(msg)
-            return value[self.input_key]
-        return value
+        keyed = self.input_key is not None and isinstance(value, Mapping)
+        if keyed and self.input_key not in value:
+            msg = f"the input has no key {self.input_key!r} (`input_key` of small model {self.name!r})"
+            raise InputError(msg)
+        if not self.ignore_attachments:
+            found = find_attachment(self._unread(value))
+            if found is not None:
+                msg = (
+                    f"the input has an attachment ({found}) that small model {self.name!r} does not read; "
+                    "`ignore_attachments=True` answers without it"
+                )
+                raise AttachmentError(msg)
+        return value[self.input_key] if keyed else value
+
+    def _unread(self, value: Any) -> Any:
+        """What of an input is not handed to the model as it is: there no attachment may be."""
+        if self.reads_text:
+            return value
+        if self.input_key is not None and isinstance(value, Mapping):
+            return {key: part for key, part in value.items() if key != self.input_key}
+        return None
 
     def warmup(self) -> None:
         """Load what is loaded late, so that the first input does not pay for it."""
@@ -382,24 +412,22 @@ def read_text(value: Any) -> str:
         return value
     if hasattr(value, "to_messages"):  # a prompt value
         value = value.to_messages()
-    text = getattr(value, "text", None)  # a message
-    if isinstance(text, str):
-        return str(text)
+    if isinstance(value, BaseMessage):
+        return str(value.text)
     if isinstance(value, Mapping):
         texts = [v for k, v in value.items() if isinstance(v, str) and k != "dsplus"]
         if len(texts) == 1:
             return texts[0]
         msg = f"the input is a dict with {len(texts)} texts: name the key with `input_key=`"
         raise InputError(msg)
-    if isinstance(value, Sequence) and len(value) > 0 and not isinstance(value, (bytes, bytearray)):
+    if isinstance(value, Sequence) and len(value) > 0 and not isinstance(value, (bytes, bytearray)) and not is_row(value):
         last = value[-1]
         if isinstance(last, (Mapping, tuple)):  # a message in one of LangChain's short forms
             from langchain_core.messages import convert_to_messages  # noqa: PLC0415
 
             with contextlib.suppress(ValueError, NotImplementedError, TypeError):
                 last = convert_to_messages([cast("Any", last)])[0]
-        text = getattr(last, "text", None)
-        if isinstance(text, str):
-            return str(text)
+        if isinstance(last, BaseMessage):
+            return str(last.text)
     msg = f"a text model needs a str, a message, or a dict with a text, not {type(value).__name__}"
     raise InputError(msg)

@@ -156,6 +156,7 @@ class ChatClassifier(SmallModel):
 
     own_scores: ClassVar[frozenset[str]] = frozenset({ENERGY, MEAN_TOKEN_PROBABILITY, TOKEN_QUANTILE, VOTE_SHARE})
     traces_calls: ClassVar[bool] = True
+    reads_text: ClassVar[bool] = True
 
     _seen_logprobs: bool = PrivateAttr(default=False)
     _without_logprobs: int = PrivateAttr(default=0)

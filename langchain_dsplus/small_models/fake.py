@@ -86,6 +86,9 @@ class FakeSmallModel(SmallModel):
             return UNVERIFIABLE
         return json.dumps([dict(self.responses), self.default], default=repr, sort_keys=True)
 
+    def _unread(self, value: Any) -> Any:
+        return super()._unread(value) if callable(self.responses) else value
+
     def predict_proba(self, inputs: list[Any]) -> list[list[float]]:
         """Look the inputs up."""
         with _LOCK:

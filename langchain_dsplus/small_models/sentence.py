@@ -289,6 +289,7 @@ class SentenceClassifier(SmallModel):
     seed: int = 0
 
     own_scores: ClassVar[frozenset[str]] = frozenset({"energy"})
+    reads_text: ClassVar[bool] = True
 
     _head: _Head | None = PrivateAttr(default=None)
     _labels_given: bool = PrivateAttr(default=False)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import Field
 
 from langchain_dsplus._imports import require
+from langchain_dsplus.answer import InputError
 from langchain_dsplus.labels import list_labels
 from langchain_dsplus.small_models._files import load_folder, pick, pick_score, plain_errors, save_folder
 from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel
@@ -25,7 +26,9 @@ class SklearnClassifier(SmallModel):
     """Any object with `predict_proba(list of inputs)` and `classes_`: a text pipeline, a table model, your own.
 
     Args:
-        estimator: A fitted classifier. It gets the inputs as a list, taken out of their dicts where `input_key` is set.
+        estimator: A fitted classifier. It gets the inputs as a list, taken out of their dicts where `input_key` is set;
+            one that was fitted on a DataFrame (`feature_names_in_`, as with a `ColumnTransformer`) gets a DataFrame of
+            the inputs' columns: inputs are dicts, pandas rows, named tuples, or lists in the columns' order.
         **kwargs: `name`, `input_key`, `score`, `version` as in `SmallModel`; `labels` renames `classes_`, in their
             order.
 
@@ -69,8 +72,38 @@ class SklearnClassifier(SmallModel):
         return False
 
     def predict_proba(self, inputs: list[Any]) -> Any:
-        """Ask the estimator."""
-        return self.estimator.predict_proba(inputs)
+        """Ask the estimator; one that was fitted on a DataFrame gets a DataFrame."""
+        columns = self._columns
+        if columns is None:
+            return self.estimator.predict_proba(inputs)
+        rows = [value if isinstance(value, Mapping) else _in_order(value, columns) for value in inputs]
+        frame = require("pandas", "sklearn").DataFrame([{name: row[name] for name in columns} for row in rows])
+        return self.estimator.predict_proba(frame)
+
+    def read(self, value: Any) -> Any:
+        """Take the estimator's input out of what the chain passes.
+
+        Raises:
+            InputError: If a dict lacks a column that the estimator was fitted on.
+        """
+        found = super().read(value)
+        if self._columns is not None and isinstance(found, Mapping):
+            missing = [name for name in self._columns if name not in found]
+            if missing:
+                msg = f"the input lacks columns that the estimator of small model {self.name!r} needs: {missing}"
+                raise InputError(msg)
+        return found
+
+    def _unread(self, value: Any) -> Any:
+        if self._columns is not None and self.input_key is None and isinstance(value, Mapping):
+            return {key: part for key, part in value.items() if key not in self._columns}
+        return super()._unread(value)
+
+    @property
+    def _columns(self) -> list[str] | None:
+        """The columns of the DataFrame that the estimator was fitted on, where it was one."""
+        names = getattr(self.estimator, "feature_names_in_", None)
+        return None if names is None else [str(name) for name in names]
 
     def fingerprint(self) -> str:
         """A hash of the fitted estimator, where it is one of scikit-learn's."""
@@ -128,6 +161,16 @@ class SklearnClassifier(SmallModel):
         estimator = sio.loads(body, trusted=sorted(allowed))
         with plain_errors(path):
             return cls(estimator, score=score, **fields)
+
+
+def _in_order(value: Any, columns: Sequence[str]) -> dict[str, Any]:
+    """A row without names, as the columns stand; a text is a row of one column."""
+    listed = hasattr(value, "__len__") and not isinstance(value, (str, bytes))
+    row = list(value) if listed else [value]
+    if len(row) != len(columns):
+        msg = f"the estimator needs a dict with the columns {list(columns)}"
+        raise InputError(msg)
+    return dict(zip(columns, row, strict=True))
 
 
 _HARMLESS = frozenset(

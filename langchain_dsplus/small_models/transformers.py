@@ -104,6 +104,7 @@ class TransformersClassifier(TorchClassifier):
 
     default_lr: ClassVar[float] = 5e-5
     saved_as: ClassVar[str] = "TransformersClassifier"
+    reads_text: ClassVar[bool] = True
 
     _tokenizer: _Tokenizer | None = PrivateAttr(default=None)
     _folder: Path | None = PrivateAttr(default=None)

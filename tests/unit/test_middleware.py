@@ -9,7 +9,7 @@ import logging
 import sys
 import uuid
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from langchain.agents import create_agent
@@ -249,7 +249,7 @@ def test_the_large_model_keeps_its_tools(is_async):
 class Label(BaseModel):
     """An intent."""
 
-    intent: str
+    intent: Literal["hours", "order", "chat"]
     note: str = ""
 
 
