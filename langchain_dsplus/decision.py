@@ -14,8 +14,17 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias, get_args
 
-from langchain_dsplus.answer import Answer, EscalationContext, InvalidAnswerError, Reason, Route, describe_error, failure
+from langchain_dsplus.answer import (
+    Answer,
+    EscalationContext,
+    InvalidAnswerError,
+    Reason,
+    Route,
+    describe_error,
+    failure,
+)
 from langchain_dsplus.confidence import ScoreFunction
+from langchain_dsplus.costs.usage import UsageMeter
 
 logger = logging.getLogger(__name__)
 
@@ -260,6 +269,9 @@ class Item:
     """The local answer as the large chain's type, where one was accepted."""
     context: EscalationContext | None = None
     degraded: int | None = None
+    meter: UsageMeter | None = None
+    """Hears the large chain's calls, where somebody records them."""
+    audit_meter: UsageMeter | None = None
     audited: bool = False
     small_seconds: float = 0.0
     large_seconds: float = 0.0

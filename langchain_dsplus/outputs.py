@@ -149,7 +149,9 @@ def label_field(schema: Any, labels: Collection[str]) -> str:
         for field in fields:
             refused = [text for text in labels if not field.takes(text)]
             if refused and (len(fields) == 1 or (field.closed(labels) and len(refused) < len(labels))):
-                why = f"{field.key!r} does not take these labels: {refused}; rename them or put them into `never_local=`"
+                why = (
+                    f"{field.key!r} does not take these labels: {refused}: rename them, or `never_local=`"
+                )
         why += "" if labels else ", or the small model does not name its labels"
     name = getattr(schema, "__name__", "the schema")
     msg = (

@@ -49,6 +49,7 @@ from langchain_dsplus.answer import (
 )
 from langchain_dsplus.binding import MismatchError, ReportedNames, bind, facts, thresholds_of
 from langchain_dsplus.confidence import ScoreFunction, resolve_score
+from langchain_dsplus.costs.usage import UsageMeter
 from langchain_dsplus.decision import (
     Item,
     Mode,
@@ -1067,6 +1068,9 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
 
     def _large_config(self, item: Item) -> RunnableConfig:
         callbacks = item.run.get_child(LARGE_TAG)
+        if self._state.recorders:
+            item.meter = UsageMeter()
+            callbacks.add_handler(item.meter, inherit=True)
         if self._state.reported is not None:
             callbacks.add_handler(self._state.reported, inherit=True)
         return patch_config(item.config, callbacks=callbacks)
@@ -1216,8 +1220,16 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
                     logger.warning("the recorder failed with %s; later failures are only counted", type(error).__name__)
 
     def _record_route(
-        self, item: Item, route: Route, output: Any, error: BaseException | None, *, cut: bool = False
+        self,
+        item: Item,
+        route: Route,
+        output: Any,
+        error: BaseException | None,
+        *,
+        cut: bool = False,
+        paid: Any = None,
     ) -> None:
+        """Record a decision; `paid` is the reply that carries the usage, where that is not the output."""
         if not self._state.recorders:
             return
         row = Row(
@@ -1234,10 +1246,20 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             row["error"] = f"large: {describe_error(error)}"
         if cut:
             row["cut"] = True
-        usage = getattr(output, "usage_metadata", None)
-        if usage:
-            row["usage"] = dict(usage)
+        self._count(row, item.meter, output if paid is None else paid)
         self._record(row)
+
+    @staticmethod
+    def _count(row: Row, meter: UsageMeter | None, output: Any) -> None:
+        """Write down the tokens of the large chain's calls, and how many of them did not say."""
+        said = getattr(output, "usage_metadata", None)
+        heard = None if meter is None else meter.usage
+        if said and (meter is None or meter.calls <= 1):
+            row["usage"] = dict(said)
+        elif heard is not None:
+            row["usage"] = heard.to_metadata()
+        if meter is not None and meter.unreported:
+            row["calls_without_usage"] = meter.unreported
 
     def _record_stream(
         self, item: Item, route: Route, chunks: Sequence[Any], error: BaseException | None = None
@@ -1363,7 +1385,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
         with _apart(items[0].config):
             outputs = self.large.batch(
                 [self._for_large(i.input, EscalationContext(None, {})) for i in items],
-                [self._background_config(i) for i in items],
+                [self._audit_config(i) for i in items],
                 return_exceptions=True,
                 **kwargs,
             )
@@ -1373,7 +1395,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
         with _apart(items[0].config):
             outputs = await self.large.abatch(
                 [self._for_large(i.input, EscalationContext(None, {})) for i in items],
-                [self._background_config(i) for i in items],
+                [self._audit_config(i) for i in items],
                 return_exceptions=True,
                 **kwargs,
             )
@@ -1389,11 +1411,14 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
                 row["error"] = f"large: {describe_error(output)}"
             else:
                 row["output"] = output
-                usage = getattr(output, "usage_metadata", None)
-                if usage:
-                    row["usage"] = dict(usage)
+            self._count(row, item.audit_meter, output)
             self._record(row)
         pass_on(outputs)
+
+    def _audit_config(self, item: Item) -> RunnableConfig:
+        config = self._background_config(item)
+        item.audit_meter = UsageMeter(background=True)
+        return {**config, "callbacks": [*cast("list[Any]", config["callbacks"]), item.audit_meter]}
 
     def _background_config(self, item: Item) -> RunnableConfig:
         """A config for work whose run has ended: runs of its own, for the same handlers, tagged.

@@ -5,22 +5,21 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
-from langchain_core.messages.ai import UsageMetadata, add_usage
 from langchain_core.tracers.base import BaseTracer
 from langchain_core.tracers.context import _configure_hooks
 
-from langchain_dsplus.operations.prices import is_cache_hit
+from langchain_dsplus.costs.usage import Usage, add_up, paid_usage, read_result
 
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from langchain_core.messages.ai import UsageMetadata
     from langchain_core.outputs import LLMResult
 
 _BACKGROUND = "dsplus:background"
-_NOTHING = UsageMetadata(input_tokens=0, output_tokens=0, total_tokens=0)
 _TOKENS = ("on_llm_new_token", "on_stream_event")
 
 
@@ -102,12 +101,13 @@ class Meter(BaseCallbackHandler):
         self.names = tuple(names)
         self._lock = threading.Lock()
         self._runs: dict[UUID, tuple[str | None, frozenset[str]]] = {}
-        self._usage: dict[str, UsageMetadata] = {}
+        self._usage: dict[str, Usage] = {}
 
     def usage(self) -> dict[str, UsageMetadata]:
         """Tokens so far by name, in the order of the names; whoever used none is missing."""
         with self._lock:
-            return {name: self._usage[name] for name in self.names if name in self._usage}
+            found = {name: self._usage[name] for name in self.names if name in self._usage}
+        return {name: cast("UsageMetadata", usage.to_metadata()) for name, usage in found.items()}
 
     def _begin(self, run_id: UUID, parent_run_id: UUID | None, tags: Sequence[str] | None) -> None:
         own = frozenset(tags or ())
@@ -152,19 +152,15 @@ class Meter(BaseCallbackHandler):
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         """Add the tokens of a call."""
         del kwargs
-        generations = response.generations
-        message = getattr(generations[0][0], "message", None) if generations and generations[0] else None
-        usage = getattr(message, "usage_metadata", None)
+        _, counts = read_result(response)
+        paid = paid_usage(counts)
         with self._lock:
             who, _ = self._runs.pop(run_id, (None, frozenset()))
-            if who is not None and isinstance(usage, Mapping) and usage:
-                paid = _NOTHING if is_cache_hit(usage) else UsageMetadata(**usage)  # type: ignore[typeddict-item]
-                self._usage[who] = add_usage(self._usage.get(who), paid)
+            if who is not None and paid is not None:
+                self._usage[who] = paid + self._usage.get(who, Usage())
 
 
 def total(usage: Mapping[str, UsageMetadata]) -> UsageMetadata | None:
     """All tokens together; None where nobody reported any."""
-    result: UsageMetadata | None = None
-    for one in usage.values():
-        result = add_usage(result, one)
-    return result
+    found = add_up(usage.values())
+    return None if found is None else cast("UsageMetadata", found.to_metadata())

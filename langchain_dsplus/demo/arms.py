@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from langchain_dsplus.costs.usage import Usage, read_usage
 from langchain_dsplus.demo.snippets import LABELS, Snippet
 from langchain_dsplus.labels import match_label
 
@@ -122,13 +123,13 @@ def _measured(row: Snippet, reply: Any, seconds: float) -> dict[str, Any]:
         failed = {"label": None, "model": "large", "input_tokens": 0, "output_tokens": 0, "confidence": None}
         return {**measured, **failed, "error": type(reply).__name__}
     route = reply.response_metadata["dsplus"]
-    usage = reply.usage_metadata or {}
+    usage = read_usage(reply) or Usage()
     return {
         **measured,
         "label": match_label(reply.text, LABELS),
         "model": route["model"],
         "confidence": route["answers"][0]["confidence"] if route["answers"] else None,
         "small": route["answers"][0]["choice"] if route["answers"] else None,
-        "input_tokens": usage.get("input_tokens", 0),
-        "output_tokens": usage.get("output_tokens", 0),
+        "input_tokens": usage.input,
+        "output_tokens": usage.output,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
@@ -14,12 +14,14 @@ from langchain_core.runnables.config import patch_config
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
+from langchain_dsplus.costs.usage import read_usage
 from langchain_dsplus.graphs.settings import emit
 from langchain_dsplus.labels import NoLabelMassError, label_probabilities, match_label, token_logprobs
 from langchain_dsplus.transfer import TransferUsage, estimate_tokens, quote_untrusted, usage_of
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
+    from langchain_core.messages.ai import UsageMetadata
     from langchain_core.runnables import RunnableConfig
 
 VERDICTS = ("narrator", "other party", "both", "unclear")
@@ -362,15 +364,7 @@ def _unreadable(error: Exception) -> _Answer:
         "ContentFilterFinishReasonError",
     }:
         raise error
-    usage = getattr(getattr(error, "completion", None), "usage", None)
+    usage = read_usage(getattr(error, "completion", None))
     if usage is None:
         return _Answer(None, [], kind)
-    paid = AIMessage(
-        "",
-        usage_metadata={
-            "input_tokens": int(usage.prompt_tokens),
-            "output_tokens": int(usage.completion_tokens),
-            "total_tokens": int(usage.total_tokens),
-        },
-    )
-    return _Answer(None, [paid], kind)
+    return _Answer(None, [AIMessage("", usage_metadata=cast("UsageMetadata", usage.to_metadata()))], kind)

@@ -283,7 +283,7 @@ class GraphRouter(ConfidenceRouter):
         if self.chain.pruner.conformal is not None:  # whether the label lies outside the set: a note of the pruner's
             self.chain.pruner.format_messages(**self._large_input(item))
             item.note_output(route, label)
-        self._record_route(item, route, label, None)
+        self._record_route(item, route, label, None, paid=state["reply"])
         return {"label": label, "route": route}
 
     @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import logging
 import math
@@ -19,8 +18,9 @@ from langchain_core.messages import BaseMessage
 from langchain_core.tracers.context import register_configure_hook
 from typing_extensions import TypedDict
 
+from langchain_dsplus.costs.usage import Usage, counts_itself, is_cache_hit, is_free, read_result, read_usage
 from langchain_dsplus.identity import reported_by
-from langchain_dsplus.operations.prices import Price, Usage, find_price, is_cache_hit
+from langchain_dsplus.operations.prices import Price, find_price
 from langchain_dsplus.operations.savings import (
     KEPT,
     Decisions,
@@ -338,7 +338,7 @@ class CostLedger(BaseCallbackHandler):
         usage, hit, name, message = _read(response)
         with self._lock:
             run = self._close(run_id)
-            if run is None or run.model is None or run.wraps or _is_local(message):
+            if run is None or run.model is None or run.wraps or counts_itself(message):
                 return
             if name is not None:
                 self._reported.setdefault(run.model, set()).add(name)
@@ -359,7 +359,7 @@ class CostLedger(BaseCallbackHandler):
             count.seconds += time.perf_counter() - run.started
             if usage is not None:
                 count.usage = count.usage + usage
-            if begun or not _is_free(error):
+            if begun or not is_free(error):
                 count.unmetered += 1
                 self._mark_unmetered(run)
             self._end_audit(run)
@@ -820,41 +820,11 @@ def _requested(
 
 def _read(response: Any) -> tuple[Usage | None, bool, str | None, Any]:
     """What a reply says about itself: usage, whether it is out of LangChain's cache, the model's name, the message."""
-    generations = getattr(response, "generations", None) or []
-    first = generations[0][0] if generations and generations[0] else None
-    message = getattr(first, "message", None)
-    output = getattr(response, "llm_output", None) or {}
-    name = reported_by(message)[0] or output.get("model_name")
-    # Several choices of one call carry its usage each: only the first counts.
-    usage = getattr(message, "usage_metadata", None)
-    if usage is None and message is None:
-        counts = output.get("token_usage") or {}
-        usage = {"input_tokens": counts.get("prompt_tokens"), "output_tokens": counts.get("completion_tokens")}
+    message, counts = read_result(response)
+    name = reported_by(message)[0] or (getattr(response, "llm_output", None) or {}).get("model_name")
     name = name if isinstance(name, str) and name else None
-    if is_cache_hit(usage):
-        return None, True, name, message
-    try:
-        return Usage.read(usage or {}), False, name, message
-    except (ValueError, TypeError, AttributeError):
-        return None, False, name, message
-
-
-def _is_local(message: Any) -> bool:
-    """Whether a chat model that is a router in disguise answered: it called nothing, or what it called is counted."""
-    return "dsplus" in (getattr(message, "response_metadata", None) or {})
-
-
-def _is_free(error: BaseException) -> bool:
-    """Whether a failed call surely cost nothing: the server refused it, or was never reached."""
-    if isinstance(error, (TimeoutError, asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)):
-        return False
-    status = getattr(error, "status_code", None)
-    if isinstance(status, int):
-        return status >= 400
-    names = {kind.__name__ for kind in type(error).__mro__}
-    if any("Timeout" in name for name in names):
-        return False
-    return not names.isdisjoint({"ConnectionError", "APIConnectionError", "ConnectError"})
+    hit = is_cache_hit(counts)
+    return None if hit else read_usage(counts), hit, name, message
 
 
 # --- words ------------------------------------------------------------------------------------------------------------

@@ -6,81 +6,15 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
+
+from langchain_dsplus.costs.usage import Usage, is_cache_hit
 
 PRICES_DATE = "2025-08"
 """When the prices in `PRICES` were published. Providers change them: check before you rely on a sum."""
 
 _MILLION = 1_000_000
 _DATED = re.compile(r"-(?:\d{4}-\d{2}-\d{2}|\d{8}|\d{4}|latest)")
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """The tokens of one call or of several: the one place that reads a message's `usage_metadata`.
-
-    Args:
-        input: Prompt tokens, all of them.
-        output: Completion tokens.
-        cached: Prompt tokens that the provider took from its own cache.
-        written: Prompt tokens that the provider wrote into its cache, for the usual time.
-        written_1h: Those that it wrote for an hour.
-
-    Example:
-        >>> Usage.read({"input_tokens": 9, "output_tokens": 1, "input_token_details": {"cache_read": 4}})
-        Usage(input=9, output=1, cached=4, written=0, written_1h=0)
-    """
-
-    input: int = 0
-    output: int = 0
-    cached: int = 0
-    written: int = 0
-    written_1h: int = 0
-
-    @classmethod
-    def read(cls, usage: Mapping[str, Any]) -> Self:
-        """Read a `usage_metadata`; the details never exceed the prompt that they are part of.
-
-        Raises:
-            ValueError: If a count is missing or negative.
-        """
-        try:
-            tokens_in, tokens_out = int(usage["input_tokens"]), int(usage["output_tokens"])
-        except (KeyError, TypeError):
-            msg = "`usage` needs `input_tokens` and `output_tokens`"
-            raise ValueError(msg) from None
-        details: dict[str, int] = {}
-        for name, count in (usage.get("input_token_details") or {}).items():
-            details[name] = int(count or 0)
-        # Some services put the name of their tier in front: `flex_cache_read`.
-        cached = sum(count for name, count in details.items() if name.endswith("cache_read"))
-        written = details.get("cache_creation", 0) + details.get("ephemeral_5m_input_tokens", 0)
-        hour = details.get("ephemeral_1h_input_tokens", 0)
-        if min(tokens_in, tokens_out, cached, written, hour) < 0:
-            msg = "`usage` holds a negative number of tokens"
-            raise ValueError(msg)
-        cached = min(cached, tokens_in)
-        hour = min(hour, tokens_in - cached)
-        return cls(tokens_in, tokens_out, cached, min(written, tokens_in - cached - hour), hour)
-
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            self.input + other.input,
-            self.output + other.output,
-            self.cached + other.cached,
-            self.written + other.written,
-            self.written_1h + other.written_1h,
-        )
-
-
-def is_cache_hit(usage: object) -> bool:
-    """Whether a message came out of LangChain's own cache: it marks such a `usage_metadata` with a cost of 0.
-
-    Example:
-        >>> is_cache_hit({"input_tokens": 9, "output_tokens": 1, "total_cost": 0})
-        True
-    """
-    return isinstance(usage, Mapping) and usage.get("total_cost") == 0
 
 
 @dataclass(frozen=True)
@@ -123,14 +57,12 @@ class Price:
         """Return what a call cost, in `currency`.
 
         Args:
-            usage: A message's `usage_metadata`: `input_tokens` and `output_tokens`, and where the provider says so
-                `input_token_details` about its cache; or a `Usage`.
+            usage: A message's `usage_metadata`, a `Usage`, or whatever else `read_usage` reads.
 
         Raises:
             ValueError: If a count is missing or negative.
         """
-        if not isinstance(usage, Usage):
-            usage = Usage.read(usage if isinstance(usage, Mapping) else {})
+        usage = Usage.read(usage)
         read = self.input if self.cached_input is None else self.cached_input
         write = self.input if self.cache_write is None else self.cache_write
         hour = write if self.cache_write_1h is None else self.cache_write_1h
@@ -196,3 +128,6 @@ def find_price(model: str, prices: Mapping[str, Price] | None = None) -> Price |
         if model.startswith(name) and _DATED.fullmatch(model[len(name) :]):
             return price
     return None
+
+
+__all__ = ["PRICES", "PRICES_DATE", "Price", "Usage", "find_price", "is_cache_hit"]

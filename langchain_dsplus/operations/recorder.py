@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -40,6 +42,9 @@ class Row(TypedDict):
     errors: NotRequired[dict[str, str]]
     error: NotRequired[str]
     usage: NotRequired[dict[str, Any]]
+    """Tokens of the large chain's calls, as LangChain's `usage_metadata`; missing where none said."""
+    calls_without_usage: NotRequired[int]
+    """Calls that may have cost something and reported no tokens: cancelled, failed, or of a model that does not say."""
     small_seconds: NotRequired[float]
     large_seconds: NotRequired[float]
 
@@ -55,8 +60,10 @@ class Recorder(Protocol):
 class JSONLRecorder:
     """Appends one JSON line per row.
 
-    A row is one `write` to a file opened for appending, so threads and processes do not mix their lines, and a kill
-    loses nothing that was recorded before it. A line cut off by a power failure is skipped by `read`.
+    A row is written as a whole, by one thread and one process at a time, so lines do not mix, and a kill loses nothing
+    that was recorded before it. A line that was cut off (a full disk, a power failure, another process that was killed)
+    is skipped by `read`, and the next row starts on a line of its own: the end of the file is looked at whenever this
+    recorder was not the last to write, or failed. A row of which `record` raised is not counted as written.
 
     Args:
         path: The file. Missing folders are made; an existing file is continued.
@@ -79,11 +86,23 @@ class JSONLRecorder:
         self.path = Path(path)
         self.texts = texts
         self.redact = redact
+        self._begin()
+
+    def _begin(self) -> None:
+        """At the start, and in a fork: that has the object, but must not share lock and file with its parent."""
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._file: int | None = None
+        self._end: int | None = None
+        """Where our last row ended; None where that is not known to be the end of a line."""
 
     def record(self, row: Row) -> None:
-        """Append a row."""
+        """Append a row.
+
+        Raises:
+            ValueError: If it holds a number beyond what a float can be, or is nested more than 100 deep.
+            OSError: If it cannot be written.
+        """
         body: dict[str, Any] = {"time": datetime.now(UTC).isoformat()}
         body.update((key, plain(value)) for key, value in row.items())
         if not self.texts:
@@ -92,22 +111,27 @@ class JSONLRecorder:
             redacted = self.redact(body)
             if redacted is None:
                 return
-            body = dict(redacted)
+            body = plain(redacted)
         line = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
         data = line.encode("utf-8", errors="backslashreplace")
+        if self._pid != os.getpid():
+            self._begin()
         with self._lock:
             if self._file is None:
-                self._file = self._open()
-            while data:  # a full disk or a signal may cut a write short
-                data = data[os.write(self._file, data) :]
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+            with _alone(self._file):
+                self._append(self._file, data)
 
-    def _open(self) -> int:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+    def _append(self, file: int, data: bytes) -> None:
         size = os.fstat(file).st_size
-        if size and os.pread(file, 1, size - 1) != b"\n":
-            os.write(file, b"\n")  # an earlier process was cut off in the middle of a line
-        return file
+        if size != self._end and size and os.pread(file, 1, size - 1) != b"\n":
+            data = b"\n" + data  # what stands there was cut off in the middle of a line
+        self._end = None
+        end = size + len(data)
+        while data:  # a full disk or a signal may cut a write short
+            data = data[os.write(file, data) :]
+        self._end = end
 
     def close(self) -> None:
         """Close the file; the next row opens it again."""
@@ -123,7 +147,7 @@ class JSONLRecorder:
         self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_file", None) is not None:
+        if getattr(self, "_file", None) is not None and self._pid == os.getpid():
             self.close()
 
     @staticmethod
@@ -133,7 +157,7 @@ class JSONLRecorder:
             for line in file:
                 try:
                     row = json.loads(line)
-                except ValueError:
+                except (ValueError, RecursionError):
                     continue
                 if isinstance(row, dict):
                     yield row
@@ -148,23 +172,55 @@ def drop_texts(body: dict[str, Any]) -> None:
             answer["choice"] = ""  # free text, not a label
 
 
-def plain(value: Any) -> Any:
-    """Turn a value into strict JSON: messages become their text, unknown objects their type's name."""
-    if value is None or isinstance(value, (str, bool, int)):
+@contextlib.contextmanager
+def _alone(file: int) -> Iterator[None]:
+    """Keep other processes from writing between the look at the end of a file and what is put there."""
+    try:
+        import fcntl  # noqa: PLC0415 - not on Windows
+
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except (ImportError, OSError):  # a file system without locks
+        yield
+        return
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
+_DEPTH = 100
+
+
+def plain(value: Any, *, depth: int = 0) -> Any:
+    """Turn a value into strict JSON: messages become their text, unknown objects their type's name.
+
+    Raises:
+        ValueError: If it holds a whole number that no float can hold, or is nested more than 100 deep.
+    """
+    if value is None or isinstance(value, (str, bool)):
+        return value
+    if isinstance(value, int):
+        if abs(value) > sys.float_info.max:
+            msg = "a row holds a whole number beyond the largest float"
+            raise ValueError(msg)
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if depth > _DEPTH:
+        msg = f"a row is nested more than {_DEPTH} deep"
+        raise ValueError(msg)
+    depth += 1
     if isinstance(value, BaseMessage):
-        return {"type": value.type, "content": plain(value.content)}
+        return {"type": value.type, "content": plain(value.content, depth=depth)}
     if isinstance(value, PromptValue):
-        return plain(value.to_messages())
+        return plain(value.to_messages(), depth=depth)
     if isinstance(value, BaseModel):
-        return plain(value.model_dump())
+        return plain(value.model_dump(), depth=depth)
     if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
+        return {str(k): plain(v, depth=depth) for k, v in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
-        return [plain(v) for v in value]
+        return [plain(v, depth=depth) for v in value]
     item = getattr(value, "item", None)  # a NumPy scalar
     if callable(item) and getattr(value, "ndim", None) == 0:
-        return plain(item())
+        return plain(item(), depth=depth)
     return f"<{type(value).__name__}>"

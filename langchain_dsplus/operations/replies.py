@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.callbacks import BaseCallbackHandler
 
+from langchain_dsplus.costs.usage import Usage, is_cache_hit, read_usage
 from langchain_dsplus.identity import reported_by
-from langchain_dsplus.operations.prices import is_cache_hit
 
 if TYPE_CHECKING:
     from langchain_core.outputs import LLMResult
@@ -38,7 +38,7 @@ class Meter(BaseCallbackHandler):
         self.began: float | None = None
         self.ended: float | None = None
         self.usage: dict[str, int] | None = None
-        self.paid: list[dict[str, Any]] = []
+        self.paid: list[Usage] = []
         self.silent = 0  # replies without usage
         self.names: set[str] = set()
         self._lock = threading.Lock()
@@ -89,7 +89,7 @@ class Meter(BaseCallbackHandler):
             message = getattr(generations[0], "message", None) if generations else None
             self.name(message)
             usage = getattr(message, "usage_metadata", None)
-            if not usage:
+            if read_usage(usage) is None:
                 self.silent += 1
             self.add(usage)
 
@@ -97,19 +97,19 @@ class Meter(BaseCallbackHandler):
         """Note what the model calls itself."""
         self.names.update(name for name in reported_by(message) if name is not None)
 
-    def add(self, usage: Mapping[str, Any] | None) -> None:
+    def add(self, usage: Any) -> None:
         """Add the tokens of one message."""
-        if not isinstance(usage, Mapping) or not usage:
+        found = read_usage(usage)
+        if found is None:
             return
-        cached = int((usage.get("input_token_details") or {}).get("cache_read") or 0)
         with self._lock:
             total = self.usage or {"input_tokens": 0, "output_tokens": 0, "cached_tokens": 0}
-            total["input_tokens"] += int(usage.get("input_tokens") or 0)
-            total["output_tokens"] += int(usage.get("output_tokens") or 0)
-            total["cached_tokens"] += cached
+            total["input_tokens"] += found.input
+            total["output_tokens"] += found.output
+            total["cached_tokens"] += found.cached
             self.usage = total
             if not is_cache_hit(usage):
-                self.paid.append(dict(usage))
+                self.paid.append(found)
 
     def row(self, price: Price | None) -> dict[str, Any]:
         """What is written down."""

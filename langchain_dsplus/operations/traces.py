@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import hashlib
 import itertools
 import json
 import logging
 import os
+import re
 import threading
 import time
 import uuid
@@ -19,8 +21,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from langchain_dsplus._imports import require
+from langchain_dsplus.costs.usage import paid_usage
 from langchain_dsplus.operations.background import _drain_all
-from langchain_dsplus.operations.prices import Price, is_cache_hit
+from langchain_dsplus.operations.prices import Price
 from langchain_dsplus.operations.recorder import Row, drop_texts, plain
 from langchain_dsplus.operations.traces_calls import read_calls
 from langchain_dsplus.operations.traces_database import Database, insert_statement, parse_url, table
@@ -39,6 +42,7 @@ _GATHER_SECONDS = 0.05
 """How long the first row waits for others, so that a commit is of more than one."""
 _RETRY_SECONDS = (0.1, 5.0)
 _PRUNE_SECONDS = 3600.0
+_UID = re.compile(r"[\w.:+-]{1,40}", re.ASCII)
 _NAME = 500
 """Characters of a name that are indexed."""
 
@@ -172,21 +176,23 @@ class TraceStore:
     def _pack(self, row: dict[str, Any]) -> dict[str, Any] | None:
         """The columns of a row; None where it is not wanted."""
         body: dict[str, Any] = {"time": row.pop("time", None) or datetime.now(UTC).isoformat()}
-        uid = row.pop("uid", None) or uuid.uuid4().hex
+        uid = row.pop("uid", None)
+        if uid is None:
+            uid = uuid.uuid4().hex
+        elif not isinstance(uid, str) or not _UID.fullmatch(uid):  # the column takes no other; equal ones stay equal
+            uid = hashlib.sha256(repr(uid).encode("utf-8", "backslashreplace")).hexdigest()[:32]
         body.update((key, plain(value)) for key, value in row.items())
-        usage = body.get("usage")
-        if self.price is not None and usage and "cost" not in body:
-            try:
-                body["cost"] = 0.0 if is_cache_hit(usage) else self.price.cost(usage)
-            except (AttributeError, TypeError, ValueError):
-                body.pop("cost", None)  # counts that make no sense: the cost is unknown
+        usage = paid_usage(body.get("usage"))
+        # Where a call reported nothing, or counts make no sense, the cost is unknown.
+        if self.price is not None and usage is not None and "cost" not in body and not body.get("calls_without_usage"):
+            body["cost"] = self.price.cost(usage)
         if not self.texts:
             drop_texts(body)
         if self.redact is not None:
             redacted = self.redact(body)
             if redacted is None:
                 return None
-            body = dict(redacted)
+            body = plain(redacted)
         route = body.get("route")
         decided: Mapping[str, Any] = route if isinstance(route, Mapping) and body["kind"] == "route" else {}
         cost = body.get("cost")
@@ -248,9 +254,9 @@ class TraceStore:
                     if self._prune_due():
                         self._prune(connection)
                 except Exception as error:  # noqa: BLE001 - a broken database is no reason to end
+                    refused = self._judge(generation, error, [] if connection is None else batch)
                     _shut(connection)
                     connection = None
-                    refused = self._judge(generation, error, batch)
                     if refused:
                         continue
                     if inline:
@@ -309,8 +315,11 @@ class TraceStore:
     def _judge(self, generation: int, error: Exception, batch: list[dict[str, Any]]) -> bool:
         """Whether the rows are at fault, not the database: then they are tried one by one, and a lone one is lost."""
         errors = require("sqlalchemy", "store").exc
-        data = isinstance(error, (errors.DataError, errors.IntegrityError)) and bool(batch)
-        if not data:
+        # What Python's side cannot turn into the database's types comes as an error of Python, in a wrapping or not.
+        data: tuple[type[Exception], ...] = (errors.DataError, errors.IntegrityError)
+        data += (ValueError, TypeError, OverflowError, RecursionError)
+        wrapped = isinstance(error, errors.StatementError) and isinstance(error.orig, data)
+        if not batch or not (wrapped or isinstance(error, data)):
             with self._changed:
                 self.failures += 1
             self._say("failure", "the trace store failed with %s: it is tried again", _kind(error))

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from langchain_core.runnables import Runnable
 
+from langchain_dsplus.costs.usage import read_usage
 from langchain_dsplus.identity import identify
 from langchain_dsplus.operations.collect import _EMPTY, _facts, _models, _outcome, _Told
 from langchain_dsplus.operations.recorder import plain
@@ -275,25 +276,8 @@ def _run_output(outputs: Mapping[str, Any]) -> tuple[Any, dict[str, Any] | None]
 
 def _usage(value: Any) -> dict[str, Any] | None:
     """LangChain's `usage_metadata`, whoever counted."""
-    if not isinstance(value, Mapping):
-        return None
-    tokens_in = value.get("input_tokens", value.get("prompt_tokens"))
-    tokens_out = value.get("output_tokens", value.get("completion_tokens"))
-    if not isinstance(tokens_in, int) or not isinstance(tokens_out, int):
-        return None
-    usage: dict[str, Any] = {
-        "input_tokens": tokens_in,
-        "output_tokens": tokens_out,
-        "total_tokens": tokens_in + tokens_out,
-    }
-    details = (
-        value.get("input_token_details") or value.get("prompt_token_details") or value.get("prompt_tokens_details")
-    )
-    if isinstance(details, Mapping):
-        cached = details.get("cache_read", details.get("cached_tokens"))
-        if isinstance(cached, int):
-            usage["input_token_details"] = {"cache_read": cached}
-    return usage
+    found = read_usage(value) if isinstance(value, Mapping) else None
+    return None if found is None else found.to_metadata()
 
 
 def _run_usage(run: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -499,14 +483,13 @@ def _as_any(value: Any) -> Any:
 
 def _reply(call: Mapping[str, Any], to_label: Callable[[Any], str]) -> dict[str, Any]:
     usage = call.get("usage")
-    counts: Mapping[str, Any] = usage if isinstance(usage, Mapping) else {}
-    details = counts.get("input_token_details")
+    counts = read_usage(usage)
     reply: dict[str, Any] = {
         "seconds": call.get("large_seconds"),
         "cost": call.get("cost"),
-        "input_tokens": counts.get("input_tokens"),
-        "output_tokens": counts.get("output_tokens"),
-        "cached_tokens": details.get("cache_read") if isinstance(details, Mapping) else None,
+        "input_tokens": None if counts is None else counts.input,
+        "output_tokens": None if counts is None else counts.output,
+        "cached_tokens": None if counts is None else counts.cached or None,
     }
     error = call.get("error")
     if error is not None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from langchain_core.messages import BaseMessage
 
+from langchain_dsplus.costs.usage import read_usage
 from langchain_dsplus.outcomes.columns import to_text
 
 _KINDS = ("route", "shadow", "audit", "gold")
@@ -141,8 +142,9 @@ class _Reader:
     def _route(self, decision: _Decision, row: Mapping[str, Any]) -> None:
         route = row["route"]
         said = self._said(row)
-        if decision.reason is not None:
-            self._same((decision.route, decision.said.label), (route, said.label))
+        if decision.reason is not None and (said.error is not None or decision.said.error is None):
+            if said.error is None or decision.said.error is not None:  # else an attempt that failed before or after
+                self._same((decision.route, decision.said.label), (route, said.label))
             return
         decision.reason, decision.route, decision.said = str(route["reason"]), route, said
         value = row.get("input")
@@ -285,11 +287,11 @@ def _row(route_id: str, decision: _Decision, names: Sequence[str], reader: _Read
         "latency_small": decision.small_seconds or None,
         "latency_large": said.seconds if said is not None else None,
     }
-    usage = said.usage if said is not None else None
-    if isinstance(usage, Mapping):
-        optional["tokens_input"] = usage.get("input_tokens")
-        optional["tokens_output"] = usage.get("output_tokens")
-        optional["tokens_cached"] = (usage.get("input_token_details") or {}).get("cache_read")
+    usage = read_usage(said.usage) if said is not None else None
+    if usage is not None:
+        optional["tokens_input"] = usage.input
+        optional["tokens_output"] = usage.output
+        optional["tokens_cached"] = usage.cached or None
     row.update({key: value for key, value in optional.items() if value is not None})
     return row
 

@@ -420,7 +420,12 @@ def read_text(value: Any) -> str:
             return texts[0]
         msg = f"the input is a dict with {len(texts)} texts: name the key with `input_key=`"
         raise InputError(msg)
-    if isinstance(value, Sequence) and len(value) > 0 and not isinstance(value, (bytes, bytearray)) and not is_row(value):
+    if (
+        isinstance(value, Sequence)
+        and len(value) > 0
+        and not isinstance(value, (bytes, bytearray))
+        and not is_row(value)
+    ):
         last = value[-1]
         if isinstance(last, (Mapping, tuple)):  # a message in one of LangChain's short forms
             from langchain_core.messages import convert_to_messages  # noqa: PLC0415

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NotRequired, cast
+from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
+
+from langchain_dsplus.costs.usage import add_up
 
 
 class TransferUsage(TypedDict):
@@ -89,18 +91,10 @@ def told(record: TransferRecord) -> dict[str, Any]:
 
 def usage_of(outputs: list[Any]) -> TransferUsage | None:
     """Sum the `usage_metadata` of messages; a cache hit (`total_cost` of 0) is 0; None where none is reported."""
-    total: TransferUsage | None = None
-    for output in outputs:
-        usage = cast("dict[str, Any] | None", getattr(output, "usage_metadata", None))
-        if not usage:
-            continue
-        total = total or {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
-        if usage.get("total_cost") == 0:
-            continue
-        total["input_tokens"] += int(usage.get("input_tokens", 0))
-        total["output_tokens"] += int(usage.get("output_tokens", 0))
-        total["total_tokens"] += int(usage.get("total_tokens", 0))
-    return total
+    found = add_up(getattr(output, "usage_metadata", None) for output in outputs)
+    if found is None:
+        return None
+    return {"input_tokens": found.input, "output_tokens": found.output, "total_tokens": found.input + found.output}
 
 
 def money_of(

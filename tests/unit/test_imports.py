@@ -16,6 +16,7 @@ ROOT = "langchain_dsplus"
 LAYERS: list[set[str]] = [
     {"_imports", "_progress", "_version", "losses"},
     {"answer"},
+    {"costs"},
     {"labels"},
     {"confidence"},
     {"calibration"},

@@ -1,0 +1,379 @@
+"""How many tokens a call took: the one place that reads it, from whichever provider."""
+
+from __future__ import annotations
+
+import asyncio
+import operator
+import re
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from langchain_core.callbacks import BaseCallbackHandler
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from langchain_core.outputs import LLMResult
+
+BACKGROUND_TAG = "dsplus:background"
+ROUTE_KEY = "dsplus"
+"""Where a message of a chat model that is a router carries its route, in `response_metadata`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The tokens of one call or of several.
+
+    Args:
+        input: Prompt tokens, all of them.
+        output: Completion tokens, reasoning included.
+        cached: Prompt tokens that the provider took from its own cache.
+        written: Prompt tokens that the provider wrote into its cache, for the usual time.
+        written_1h: Those that it wrote for an hour.
+        reasoning: Completion tokens that were spent on reasoning.
+
+    Example:
+        >>> Usage.read({"input_tokens": 9, "output_tokens": 1, "input_token_details": {"cache_read": 4}})
+        Usage(input=9, output=1, cached=4, written=0, written_1h=0, reasoning=0)
+    """
+
+    input: int = 0
+    output: int = 0
+    cached: int = 0
+    written: int = 0
+    written_1h: int = 0
+    reasoning: int = 0
+
+    @classmethod
+    def read(cls, usage: Any) -> Self:
+        """Read what `read_usage` reads.
+
+        Raises:
+            ValueError: If a count is missing, negative or no whole number.
+        """
+        return cls(*_read(_plain(usage)))
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.input + other.input,
+            self.output + other.output,
+            self.cached + other.cached,
+            self.written + other.written,
+            self.written_1h + other.written_1h,
+            self.reasoning + other.reasoning,
+        )
+
+    def to_metadata(self) -> dict[str, Any]:
+        """The same as LangChain's `usage_metadata`, without counts of 0 in the details.
+
+        Example:
+            >>> Usage(9, 1, cached=4).to_metadata()["input_token_details"]
+            {'cache_read': 4}
+        """
+        result: dict[str, Any] = {
+            "input_tokens": self.input,
+            "output_tokens": self.output,
+            "total_tokens": self.input + self.output,
+        }
+        details = {
+            "cache_read": self.cached,
+            "cache_creation": self.written,
+            "ephemeral_1h_input_tokens": self.written_1h,
+        }
+        details = {name: count for name, count in details.items() if count}
+        if details:
+            result["input_token_details"] = details
+        if self.reasoning:
+            result["output_token_details"] = {"reasoning": self.reasoning}
+        return result
+
+
+def read_usage(value: Any) -> Usage | None:
+    """Read the tokens of a call, in the form of LangChain, OpenAI, Anthropic, Google, Bedrock, Ollama or LangSmith.
+
+    Args:
+        value: A message (its `usage_metadata`), a mapping, an object with such attributes, a `Usage`, or None. A
+            mapping may be the counts themselves, or hold them under `usage`, `token_usage` or `usage_metadata`.
+
+    Returns:
+        None where the counts of prompt and completion are not there, or make no sense: unknown is not zero.
+
+    Example:
+        >>> read_usage({"prompt_tokens": 9, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 4}})
+        Usage(input=9, output=1, cached=4, written=0, written_1h=0, reasoning=0)
+        >>> read_usage({"input_tokens": 5, "cache_read_input_tokens": 4, "output_tokens": 1}).input  # Anthropic's own
+        9
+        >>> read_usage({"input_tokens": 5}) is None
+        True
+    """
+    try:
+        return Usage.read(value)
+    except ValueError:
+        return None
+
+
+def add_up(usages: Iterable[Any]) -> Usage | None:
+    """Sum what `read_usage` reads; an answer out of LangChain's cache is 0; None where none could be read."""
+    total: Usage | None = None
+    for value in usages:
+        found = paid_usage(value)
+        if found is not None:
+            total = found if total is None else total + found
+    return total
+
+
+def paid_usage(value: Any) -> Usage | None:
+    """What `read_usage` reads, as far as it was paid for: an answer out of LangChain's cache is 0."""
+    return Usage() if is_cache_hit(_counts(value)) else read_usage(value)
+
+
+def is_cache_hit(usage: object) -> bool:
+    """Whether a message came out of LangChain's own cache: it marks such a `usage_metadata` with a cost of 0.
+
+    Example:
+        >>> is_cache_hit({"input_tokens": 9, "output_tokens": 1, "total_cost": 0})
+        True
+    """
+    return isinstance(usage, Mapping) and usage.get("total_cost") == 0
+
+
+# --- forms ------------------------------------------------------------------------------------------------------------
+
+_INPUT = ("input_tokens", "prompt_tokens", "prompt_token_count", "input_token_count", "prompt_eval_count")
+_OUTPUT = (
+    *("output_tokens", "completion_tokens", "candidates_token_count", "output_token_count", "eval_count"),
+    "generated_tokens",
+)
+_INPUT_DETAILS = ("input_token_details", "input_tokens_details", "prompt_token_details", "prompt_tokens_details")
+_OUTPUT_DETAILS = (
+    *("output_token_details", "output_tokens_details", "completion_token_details", "completion_tokens_details"),
+)
+_BESIDE = ("cache_read_input_tokens", "cache_creation_input_tokens", "cache_write_input_tokens")
+"""Anthropic and Bedrock count cached tokens beside `input_tokens`, not as a part of them."""
+_HOLDERS = ("usage_metadata", "token_usage", "usage")
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+
+def _counts(value: Any) -> Any:
+    """The mapping that has the counts: of a message, of an object, or inside another mapping."""
+    if value is None or isinstance(value, (Usage, str, bytes)):
+        return value
+    if isinstance(value, Mapping):
+        inner = next((value[name] for name in _HOLDERS if value.get(name) is not None), None)
+        return value if inner is None else _counts(inner)
+    for name in _HOLDERS:
+        inner = getattr(value, name, None)
+        if inner is not None:
+            return _counts(inner)
+    dump = getattr(value, "model_dump", None)
+    return dump() if callable(dump) and not hasattr(value, "usage_metadata") else None
+
+
+def _plain(value: Any) -> Any:
+    """The counts under names in small letters with underscores."""
+    value = _counts(value)
+    if not isinstance(value, Mapping):
+        return value
+    return {_HUMP.sub("_", str(name)).lower(): count for name, count in value.items()}
+
+
+def _read(usage: Any) -> tuple[int, int, int, int, int, int]:
+    if isinstance(usage, Usage):
+        return usage.input, usage.output, usage.cached, usage.written, usage.written_1h, usage.reasoning
+    counts: Mapping[str, Any] = usage if isinstance(usage, Mapping) else {}
+    tokens_in, tokens_out = _first(counts, _INPUT), _first(counts, _OUTPUT)
+    if tokens_in is None or tokens_out is None:
+        msg = "`usage` needs `input_tokens` and `output_tokens`"
+        raise ValueError(msg)
+    details = _details(counts, _INPUT_DETAILS)
+    beside = {name: _count(counts[name]) for name in _BESIDE if counts.get(name) is not None}
+    if "input_tokens" in counts:
+        tokens_in += sum(beside.values())
+    tokens_in += _first(counts, ("tool_use_prompt_token_count",)) or 0
+    # Some services put the name of their tier in front: `flex_cache_read`.
+    cached = sum(count for name, count in details.items() if name.endswith("cache_read"))
+    cached = cached or details.get("cached_tokens", 0) or beside.get("cache_read_input_tokens", 0)
+    cached = cached or _first(counts, ("cached_content_token_count", "prompt_cache_hit_tokens")) or 0
+    spans = _details(counts, ("cache_creation",)) or details
+    hour = spans.get("ephemeral_1h_input_tokens", 0)
+    written = details.get("cache_creation", 0) + spans.get("ephemeral_5m_input_tokens", 0)
+    if not written:  # Anthropic's sum is over both spans
+        written = max(sum(count for name, count in beside.items() if name != "cache_read_input_tokens") - hour, 0)
+    reasons = _details(counts, _OUTPUT_DETAILS)
+    reasoning = sum(count for name, count in reasons.items() if name.endswith(("reasoning", "reasoning_tokens")))
+    thoughts = _first(counts, ("thoughts_token_count",)) or 0  # Google counts them beside the candidates
+    cached = min(cached, tokens_in)
+    hour = min(hour, tokens_in - cached)
+    written = min(written, tokens_in - cached - hour)
+    tokens_out += thoughts
+    return tokens_in, tokens_out, cached, written, hour, min(reasoning + thoughts, tokens_out)
+
+
+def _first(counts: Mapping[str, Any], names: Iterable[str]) -> int | None:
+    found = next((counts[name] for name in names if counts.get(name) is not None), None)
+    return None if found is None else _count(found)
+
+
+def _details(counts: Mapping[str, Any], names: Iterable[str]) -> dict[str, int]:
+    found = next((counts[name] for name in names if counts.get(name)), None)
+    if found is not None and not isinstance(found, Mapping):
+        dump = getattr(found, "model_dump", None)
+        found = dump() if callable(dump) else None
+    return {str(name): _count(count) for name, count in (found or {}).items() if count is not None}
+
+
+def _count(value: Any) -> int:
+    """A number of tokens.
+
+    Raises:
+        ValueError: If it is negative or no whole number.
+    """
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = int(value) if isinstance(value, float) and value.is_integer() else operator.index(value)
+    except TypeError:
+        msg = "`usage` holds something else than whole numbers of tokens"
+        raise ValueError(msg) from None
+    if number < 0:
+        msg = "`usage` holds a negative number of tokens"
+        raise ValueError(msg)
+    return number
+
+
+# --- calls ------------------------------------------------------------------------------------------------------------
+
+
+def is_free(error: BaseException) -> bool:
+    """Whether a failed call surely cost nothing: the server refused it, or was never reached."""
+    if isinstance(error, (TimeoutError, asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)):
+        return False
+    status = getattr(error, "status_code", None)
+    if isinstance(status, int):
+        return status >= 400
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if any("Timeout" in name for name in names):
+        return False
+    return not names.isdisjoint({"ConnectionError", "APIConnectionError", "ConnectError"})
+
+
+def read_result(result: Any) -> tuple[Any, Any]:
+    """The first message of an `LLMResult`, and what `read_usage` can read of it.
+
+    Several choices of one call carry its usage each: only the first counts.
+    """
+    generations = getattr(result, "generations", None) or []
+    first = generations[0][0] if generations and generations[0] else None
+    message = getattr(first, "message", None)
+    if message is not None:
+        return message, getattr(message, "usage_metadata", None)
+    return None, (getattr(result, "llm_output", None) or {}).get("token_usage")
+
+
+def counts_itself(message: Any) -> bool:
+    """Whether a chat model that is a router in disguise answered: it called nothing, or what it called is counted."""
+    return ROUTE_KEY in (getattr(message, "response_metadata", None) or {})
+
+
+class UsageMeter(BaseCallbackHandler):
+    """Adds up the tokens of one input's calls, however deep in a chain.
+
+    Args:
+        background: Whether background work (audits, shadow answers) is what counts; else it is left out.
+
+    Attributes:
+        calls: Calls of models that ended.
+        usage: Tokens that were paid for; None where no call said anything about them.
+        silent: Calls that may have cost something and reported no tokens: they failed, or the model does not say.
+    """
+
+    run_inline = True
+
+    def __init__(self, *, background: bool = False) -> None:
+        self.background = background
+        self.calls = 0
+        self.usage: Usage | None = None
+        self.silent = 0
+        self._above: dict[UUID, UUID | None] = {}
+        self._open: set[UUID] = set()
+        self._lock = threading.Lock()
+
+    @property
+    def unreported(self) -> int:
+        """`silent`, and the calls that have no end: LangChain does not tell of one that is cancelled."""
+        with self._lock:
+            return self.silent + len(self._open)
+
+    def on_chain_start(
+        self,
+        serialized: Any,
+        inputs: Any,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Note where the calls below it belong."""
+        del serialized, inputs, kwargs
+        with self._lock:
+            self._above[run_id] = parent_run_id
+
+    def on_chat_model_start(
+        self,
+        serialized: Any,
+        messages: Any,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        tags: list[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Note a call; a model around it only passes it on."""
+        del serialized, messages, kwargs
+        with self._lock:
+            self._above[run_id] = above = parent_run_id
+            while above is not None:
+                self._open.discard(above)
+                above = self._above.get(above)
+            if self.background or BACKGROUND_TAG not in (tags or ()):
+                self._open.add(run_id)
+
+    def on_llm_start(self, serialized: Any, prompts: Any, **kwargs: Any) -> None:
+        """Note a call."""
+        self.on_chat_model_start(serialized, prompts, **kwargs)
+
+    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
+        """Add the tokens of a call."""
+        del kwargs
+        message, counts = read_result(response)
+        with self._lock:
+            if run_id not in self._open:
+                return
+            self._open.discard(run_id)
+            if not counts_itself(message):
+                self.calls += 1
+                self._add(paid_usage(counts))
+
+    def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        """Note a call that failed, and what it may have cost all the same."""
+        message, counts = read_result(kwargs.get("response"))
+        found = paid_usage(counts)
+        with self._lock:
+            if run_id not in self._open:
+                return
+            self._open.discard(run_id)
+            if found is not None:
+                self._add(found)
+            if found is not None or getattr(message, "content", None) or not is_free(error):
+                self.silent += 1  # what came before it failed is not all
+
+    def _add(self, found: Usage | None) -> None:
+        if found is None:
+            self.silent += 1
+        else:
+            self.usage = found if self.usage is None else self.usage + found
+
+
+__all__ = ["Usage", "UsageMeter", "add_up", "is_cache_hit", "paid_usage", "read_usage"]
