@@ -152,6 +152,35 @@ class AttachmentError(InputError):
     """An input holds an image, a file or audio that a small model does not read. Such an input escalates."""
 
 
+class EmptyReplyError(ValueError):
+    """A large model was asked and said nothing: no choice, null, or an empty message. The message names the model."""
+
+
+_SILENT = frozenset({"text", "output_text", "reasoning", "thinking", "redacted_thinking", "reasoning_content"})
+
+
+def is_empty_reply(message: object) -> bool:
+    """Whether a chat model's message says nothing: no text, no tool call, no block but thoughts.
+
+    Example:
+        >>> from langchain_core.messages import AIMessage
+        >>> (
+        ...     is_empty_reply(AIMessage(" ")),
+        ...     is_empty_reply(AIMessage("", tool_calls=[{"name": "f", "args": {}, "id": "1"}])),
+        ... )
+        (True, False)
+    """
+    if str(getattr(message, "text", None) or "").strip():
+        return False
+    extra = getattr(message, "additional_kwargs", None) or {}
+    said = [getattr(message, name, None) for name in ("tool_calls", "invalid_tool_calls", "tool_call_chunks")]
+    if any(said) or any(extra.get(name) for name in ("audio", "refusal", "function_call")):
+        return False
+    content = getattr(message, "content", None)
+    blocks = content if isinstance(content, list) else []
+    return all(isinstance(block, str) or block.get("type", "text") in _SILENT for block in blocks)
+
+
 def check_answer(answer: Mapping[str, Any], labels: frozenset[str]) -> Answer:
     """Return a checked copy in plain Python types.
 

@@ -48,8 +48,7 @@ def default_to_output(output_type: Any, labels: Sequence[str] = ()) -> ToOutput:
     """
     if output_type is str:
         return to_text
-    members = _union_members(output_type)
-    if members and all(isinstance(m, type) and issubclass(m, BaseMessage) for m in members):
+    if is_message(output_type):
         return to_message
     if isinstance(output_type, type) and issubclass(output_type, BaseModel):
         root = issubclass(output_type, RootModel)
@@ -65,6 +64,12 @@ def default_to_output(output_type: Any, labels: Sequence[str] = ()) -> ToOutput:
         "the large chain's type, for example `to_output=lambda answer, input: answer['choice']`"
     )
     raise TypeError(msg)
+
+
+def is_message(output_type: Any) -> bool:
+    """Whether a type is a message, or a union of messages."""
+    members = _union_members(output_type)
+    return bool(members) and all(isinstance(m, type) and issubclass(m, BaseMessage) for m in members)
 
 
 def check_labels(to_output: ToOutput, output_type: Any, labels: Sequence[str]) -> None:
@@ -149,9 +154,7 @@ def label_field(schema: Any, labels: Collection[str]) -> str:
         for field in fields:
             refused = [text for text in labels if not field.takes(text)]
             if refused and (len(fields) == 1 or (field.closed(labels) and len(refused) < len(labels))):
-                why = (
-                    f"{field.key!r} does not take these labels: {refused}: rename them, or `never_local=`"
-                )
+                why = f"{field.key!r} does not take these labels: {refused}: rename them, or `never_local=`"
         why += "" if labels else ", or the small model does not name its labels"
     name = getattr(schema, "__name__", "the schema")
     msg = (
@@ -181,7 +184,7 @@ def _field_of(name: str, info: FieldInfo) -> _Field:
     if isinstance(alias, AliasChoices):
         alias = next((choice for choice in alias.choices if isinstance(choice, str)), None)
     key = alias if isinstance(alias, str) else info.alias or name
-    kind = Annotated[(info.annotation, *info.metadata)] if info.metadata else info.annotation  # type: ignore[valid-type]
+    kind: Any = Annotated[(info.annotation, *info.metadata)] if info.metadata else info.annotation
     try:
         spec = TypeAdapter(kind).json_schema()
     except (PydanticUserError, TypeError):  # no JSON can stand there, and so no label

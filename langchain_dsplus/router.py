@@ -17,6 +17,7 @@ from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, cast
 
+from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
 from langchain_core.runnables.base import coerce_to_runnable
 from langchain_core.runnables.config import (
@@ -38,11 +39,13 @@ from pydantic import ConfigDict, Field, ValidationError, field_validator
 from langchain_dsplus.answer import (
     Answer,
     Context,
+    EmptyReplyError,
     EscalationContext,
     Route,
     describe_error,
     failure,
     is_context,
+    is_empty_reply,
     is_interrupt,
     must_pass,
     pass_on,
@@ -63,10 +66,19 @@ from langchain_dsplus.decision import (
     read_thresholds,
     sampled,
 )
+from langchain_dsplus.identity import reported_by
 from langchain_dsplus.operations.background import Background
 from langchain_dsplus.operations.ledger import CostLedger
 from langchain_dsplus.operations.recorder import Recorder, Row
-from langchain_dsplus.outputs import ToOutput, check_labels, default_to_output, is_blank, to_chunk, with_route
+from langchain_dsplus.outputs import (
+    ToOutput,
+    check_labels,
+    default_to_output,
+    is_blank,
+    is_message,
+    to_chunk,
+    with_route,
+)
 from langchain_dsplus.small_models.asking import Asker, SmallModelTimeoutError
 from langchain_dsplus.small_models.runnable import as_small_model, distinct_names
 from langchain_dsplus.threshold.certificate import Certificate
@@ -742,6 +754,8 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
                 if following is _NOTHING:
                     break
                 first = _add(first, following)
+            if self.on_large_error == "small" and isinstance(heard := self._heard(item, _sum([first])), Exception):
+                raise heard
         except BaseException as error:  # noqa: BLE001 - nothing was shown yet
             item.large_seconds = time.perf_counter() - started
             output, route = self._finish(item, error)
@@ -762,6 +776,10 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
                 self._record_stream(item, route, parts, error)
             raise
         item.large_seconds = time.perf_counter() - started
+        whole = self._heard(item, _sum(parts))
+        if isinstance(whole, Exception):
+            self._record_stream(item, route, parts, whole)
+            raise whole
         self._record_stream(item, route, parts)
 
     async def _astream(
@@ -805,6 +823,8 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
                 if following is _NOTHING:
                     break
                 first = _add(first, following)
+            if self.on_large_error == "small" and isinstance(heard := self._heard(item, _sum([first])), Exception):
+                raise heard
         except BaseException as error:  # noqa: BLE001 - nothing was shown yet
             item.large_seconds = time.perf_counter() - started
             output, route = self._finish(item, error)
@@ -827,6 +847,10 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
                 self._record_stream(item, route, parts, error)
             raise
         item.large_seconds = time.perf_counter() - started
+        whole = self._heard(item, _sum(parts))
+        if isinstance(whole, Exception):
+            self._record_stream(item, route, parts, whole)
+            raise whole
         self._record_stream(item, route, parts)
 
     def _chunks(self, first: Any, route: Route) -> Iterator[Any]:
@@ -1068,9 +1092,8 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
 
     def _large_config(self, item: Item) -> RunnableConfig:
         callbacks = item.run.get_child(LARGE_TAG)
-        if self._state.recorders:
-            item.meter = UsageMeter()
-            callbacks.add_handler(item.meter, inherit=True)
+        item.meter = UsageMeter()
+        callbacks.add_handler(item.meter, inherit=True)
         if self._state.reported is not None:
             callbacks.add_handler(self._state.reported, inherit=True)
         return patch_config(item.config, callbacks=callbacks)
@@ -1108,6 +1131,8 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
 
     def _finish(self, item: Item, result: Any) -> tuple[Any, Route]:
         """Turn what came back into the output and its route; record it; raise what must be raised."""
+        if item.accepted is None:
+            result = self._heard(item, result)
         error = result if isinstance(result, BaseException) else None
         if error is not None:
             stand_in = self._stand_in(item, error)
@@ -1123,6 +1148,27 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             item.note_output(route, result)
         self._record_route(item, route, result, None)
         return with_route(result, route), route
+
+    def _heard(self, item: Item, result: Any) -> Any:
+        """What came back, or the error that the large model said nothing, whatever was made of that."""
+        if must_pass(result):
+            return result
+        silent = item.meter is not None and item.meter.empty
+        if isinstance(result, BaseException):
+            cause: BaseException | None = result
+            empty = silent
+        else:
+            cause = None
+            # A message of a class of its own means what its maker says; a text may only be empty where it is a reply.
+            empty = type(result) in {AIMessage, AIMessageChunk} and is_empty_reply(result)
+            if self._state.replies and (result is None or isinstance(result, str)):
+                empty = not (result or "").strip()
+        if not empty:
+            return result
+        name = reported_by(result)[0] or (item.meter.model if item.meter is not None else None)
+        error = EmptyReplyError(f"the large model {name or self.large.get_name()!r} said nothing: its reply is empty")
+        error.__cause__ = cause
+        return error
 
     def _try_finish(self, item: Item, result: Any) -> tuple[Any, Route] | BaseException:
         try:
@@ -1156,7 +1202,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             self._try_finish(item, by_item.get(id(item), item.output)) if isinstance(item, Item) else item
             for item in items
         ]
-        passing = next((r for r in results if must_pass(r)), None)
+        passing = next((r for r in results if isinstance(r, BaseException) and must_pass(r)), None)
         if passing is not None:
             _raise_with(passing, self._finished(results))
         return results
@@ -1270,10 +1316,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
         if isinstance(error, Exception):
             self._record_route(item, route, None, error)
             return
-        output: Any = None
-        for chunk in chunks:
-            if chunk is not _NOTHING:
-                output = chunk if output is None else _add(output, chunk)
+        output = _sum(chunks)
         if error is None and output is not None:
             route = route.copy()  # the consumer has the other one already
             item.note_output(route, output)
@@ -1516,6 +1559,7 @@ class _State:
             self._bind(router, certificate)
         output_type = _output_type(router.large)
         local = sorted(known - self.never_local) if all(model.labels for model in self.models) else []
+        self.replies = output_type is str or is_message(output_type)
         self.to_output = router.to_output or default_to_output(output_type, local)
         if router.to_output is None:
             check_labels(self.to_output, output_type, local)
@@ -1643,6 +1687,15 @@ def _add(first: Any, second: Any) -> Any:
         return first + second
     except TypeError:
         return second
+
+
+def _sum(chunks: Sequence[Any]) -> Any:
+    """All of a stream; None where nothing came."""
+    output: Any = None
+    for chunk in chunks:
+        if chunk is not _NOTHING:
+            output = chunk if output is None else _add(output, chunk)
+    return output
 
 
 def _add_time(items: Sequence[Item], seconds: float) -> None:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.callbacks import BaseCallbackHandler
 
+from langchain_dsplus.answer import is_empty_reply
+
 if TYPE_CHECKING:
     from uuid import UUID
 
@@ -152,6 +154,15 @@ _OUTPUT_DETAILS = (
 )
 _BESIDE = ("cache_read_input_tokens", "cache_creation_input_tokens", "cache_write_input_tokens")
 """Anthropic and Bedrock count cached tokens beside `input_tokens`, not as a part of them."""
+_DETAILS = (
+    *("cache_read", "cached_tokens", "cache_creation", "ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens"),
+    *("reasoning", "reasoning_tokens"),
+)
+_OTHERS = (
+    *("tool_use_prompt_token_count", "cached_content_token_count", "prompt_cache_hit_tokens", "cache_creation"),
+    "thoughts_token_count",
+)
+_NAMES = (*_INPUT, *_OUTPUT, *_INPUT_DETAILS, *_OUTPUT_DETAILS, *_BESIDE, *_OTHERS)
 _HOLDERS = ("usage_metadata", "token_usage", "usage")
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -167,8 +178,13 @@ def _counts(value: Any) -> Any:
         inner = getattr(value, name, None)
         if inner is not None:
             return _counts(inner)
-    dump = getattr(value, "model_dump", None)
-    return dump() if callable(dump) and not hasattr(value, "usage_metadata") else None
+    return None if hasattr(value, "usage_metadata") else _attributes(value, _NAMES)
+
+
+def _attributes(value: Any, names: Iterable[str]) -> dict[str, Any]:
+    """An object of a provider's own library as a mapping."""
+    found = {name: getattr(value, name, None) for name in names}
+    return {name: part for name, part in found.items() if part is not None}
 
 
 def _plain(value: Any) -> Any:
@@ -219,8 +235,7 @@ def _first(counts: Mapping[str, Any], names: Iterable[str]) -> int | None:
 def _details(counts: Mapping[str, Any], names: Iterable[str]) -> dict[str, int]:
     found = next((counts[name] for name in names if counts.get(name)), None)
     if found is not None and not isinstance(found, Mapping):
-        dump = getattr(found, "model_dump", None)
-        found = dump() if callable(dump) else None
+        found = _attributes(found, _DETAILS)
     return {str(name): _count(count) for name, count in (found or {}).items() if count is not None}
 
 
@@ -277,6 +292,27 @@ def counts_itself(message: Any) -> bool:
     return ROUTE_KEY in (getattr(message, "response_metadata", None) or {})
 
 
+_NO_REPLY = ("choices", "No generation")
+"""In the errors of LangChain and its OpenAI package about a reply without one."""
+
+
+def _text_of(result: Any) -> str:
+    """The text of a completion that is no chat message."""
+    generations = getattr(result, "generations", None) or []
+    return str(getattr(generations[0][0], "text", "")).strip() if generations and generations[0] else ""
+
+
+def requested_model(
+    serialized: Mapping[str, Any] | None, metadata: Mapping[str, Any] | None, kwargs: Mapping[str, Any]
+) -> str:
+    """The name of a model as it was asked for, from what a handler hears when a call begins."""
+    asked = kwargs.get("invocation_params") or {}
+    name = (metadata or {}).get("ls_model_name") or asked.get("model_name") or asked.get("model")
+    if not isinstance(name, str) or not name:
+        name = kwargs.get("name") or ((serialized or {}).get("id") or [None])[-1]
+    return name if isinstance(name, str) and name else "unknown"
+
+
 class UsageMeter(BaseCallbackHandler):
     """Adds up the tokens of one input's calls, however deep in a chain.
 
@@ -287,6 +323,8 @@ class UsageMeter(BaseCallbackHandler):
         calls: Calls of models that ended.
         usage: Tokens that were paid for; None where no call said anything about them.
         silent: Calls that may have cost something and reported no tokens: they failed, or the model does not say.
+        model: What the model that was asked last is called.
+        empty: Whether it said nothing: no choice, or an empty message.
     """
 
     run_inline = True
@@ -296,6 +334,8 @@ class UsageMeter(BaseCallbackHandler):
         self.calls = 0
         self.usage: Usage | None = None
         self.silent = 0
+        self.model: str | None = None
+        self.empty = False
         self._above: dict[UUID, UUID | None] = {}
         self._open: set[UUID] = set()
         self._lock = threading.Lock()
@@ -328,11 +368,13 @@ class UsageMeter(BaseCallbackHandler):
         run_id: UUID,
         parent_run_id: UUID | None = None,
         tags: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         """Note a call; a model around it only passes it on."""
-        del serialized, messages, kwargs
+        del messages
         with self._lock:
+            self.model, self.empty = requested_model(serialized, metadata, kwargs), False
             self._above[run_id] = above = parent_run_id
             while above is not None:
                 self._open.discard(above)
@@ -355,6 +397,7 @@ class UsageMeter(BaseCallbackHandler):
             if not counts_itself(message):
                 self.calls += 1
                 self._add(paid_usage(counts))
+                self.empty = is_empty_reply(message) if message is not None else not _text_of(response)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Note a call that failed, and what it may have cost all the same."""
@@ -364,6 +407,7 @@ class UsageMeter(BaseCallbackHandler):
             if run_id not in self._open:
                 return
             self._open.discard(run_id)
+            self.empty = any(text in str(error) for text in _NO_REPLY)
             if found is not None:
                 self._add(found)
             if found is not None or getattr(message, "content", None) or not is_free(error):

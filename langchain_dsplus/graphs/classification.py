@@ -15,6 +15,7 @@ from langchain_core.runnables.config import ensure_config, patch_config
 from typing_extensions import TypedDict
 
 from langchain_dsplus.answer import Route, is_interrupt
+from langchain_dsplus.costs.usage import is_free
 from langchain_dsplus.decision import Item, decide
 from langchain_dsplus.graphs.caching import cached_by
 from langchain_dsplus.graphs.settings import GraphContext, emit
@@ -267,7 +268,10 @@ class GraphRouter(ConfidenceRouter):
         item = self._resumed(state, config, run)
         model, prompt, child = self.chain.model, state["prompt"], self._large_config(item)
         with self._failing(item, state["route"]):
-            reply = yield _Work(lambda: model.invoke(prompt, child), lambda: model.ainvoke(prompt, child))
+            said = yield _Work(lambda: model.invoke(prompt, child), lambda: model.ainvoke(prompt, child))
+            reply = self._heard(item, said)
+            if isinstance(reply, BaseException):
+                raise reply
         # Here, and not once the label is known: a ledger looks for the paid calls below the run that is announced.
         yield self._tell(run, state["route"])
         emit(config, {"type": "dsplus_route", "node": "large", "route": state["route"]})
@@ -288,11 +292,11 @@ class GraphRouter(ConfidenceRouter):
 
     @contextlib.contextmanager
     def _failing(self, item: Item, route: Route, paid: Any = None) -> Iterator[None]:
-        """Record an attempt that came to nothing: it may have been paid for all the same."""
+        """Record an attempt that came to nothing, if it may have been paid for all the same."""
         try:
             yield
         except BaseException as error:
-            if not is_interrupt(error):
+            if not is_interrupt(error) and not is_free(error):
                 self._record_route(item, route, None, error, paid=paid)
             raise
 

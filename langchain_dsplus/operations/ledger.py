@@ -18,7 +18,15 @@ from langchain_core.messages import BaseMessage
 from langchain_core.tracers.context import register_configure_hook
 from typing_extensions import TypedDict
 
-from langchain_dsplus.costs.usage import Usage, counts_itself, is_cache_hit, is_free, read_result, read_usage
+from langchain_dsplus.costs.usage import (
+    Usage,
+    counts_itself,
+    is_cache_hit,
+    is_free,
+    read_result,
+    read_usage,
+    requested_model,
+)
 from langchain_dsplus.identity import reported_by
 from langchain_dsplus.operations.prices import Price, find_price
 from langchain_dsplus.operations.savings import (
@@ -323,7 +331,7 @@ class CostLedger(BaseCallbackHandler):
             tags=tags,
             metadata=metadata,
             name=kwargs.get("name"),
-            model=_requested(serialized, metadata, kwargs),
+            model=requested_model(serialized, metadata, kwargs),
         )
 
     def on_llm_start(self, serialized: dict[str, Any] | None, prompts: list[str], **kwargs: Any) -> None:
@@ -805,17 +813,6 @@ def _side(tags: frozenset[str], parent: _Run | None) -> Side:
     if _BACKGROUND in new:
         return "audit"
     return "other" if parent is None else parent.side
-
-
-def _requested(
-    serialized: Mapping[str, Any] | None, metadata: Mapping[str, Any] | None, kwargs: Mapping[str, Any]
-) -> str:
-    """The model's name as it was asked for."""
-    asked = kwargs.get("invocation_params") or {}
-    name = (metadata or {}).get("ls_model_name") or asked.get("model_name") or asked.get("model")
-    if not isinstance(name, str) or not name:
-        name = kwargs.get("name") or ((serialized or {}).get("id") or [None])[-1]
-    return name if isinstance(name, str) and name else "unknown"
 
 
 def _read(response: Any) -> tuple[Usage | None, bool, str | None, Any]:

@@ -12,6 +12,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable
 
 from langchain_dsplus._imports import require
+from langchain_dsplus.small_models._fork import mind_forks
 
 Pair: TypeAlias = tuple[str, str]
 """Premise and hypothesis."""
@@ -117,6 +118,7 @@ class NLIModel:
         if not pairs:
             return []
         torch = require("torch", "local")
+        mind_forks(torch)
         found: list[float] = []
         with self._lock:  # fast tokenizers refuse concurrent use, and torch uses every core anyway
             module, tokenizer, place, length = self._get()

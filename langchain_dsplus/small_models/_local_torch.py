@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from langchain_dsplus._imports import require
+from langchain_dsplus.small_models._fork import mind_forks
 from langchain_dsplus.small_models._local_jobs import (
     Emit,
     End,
@@ -85,6 +86,7 @@ class TorchEngine(Engine):
     def run(self, request: Request, emit: Emit) -> End:
         """Make a reply."""
         torch = self._torch
+        mind_forks(torch)
         library = require("transformers", "local")
         ids = self._prompt(request)
         room = self.n_ctx - len(ids)

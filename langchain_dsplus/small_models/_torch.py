@@ -23,6 +23,7 @@ from langchain_dsplus.answer import InvalidAnswerError, NotFittedError
 from langchain_dsplus.calibration import TemperatureScaling, softmax
 from langchain_dsplus.confidence import energy
 from langchain_dsplus.small_models._files import SETTINGS, load_folder, pick
+from langchain_dsplus.small_models._fork import mind_forks
 from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel
 from langchain_dsplus.small_models.sentence import _read_targets
 
@@ -437,7 +438,9 @@ def import_torch() -> Any:
     """Import torch, with threads that sleep while they wait (see `Encoder`)."""
     if "torch" not in sys.modules:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    return require("torch", "local")
+    torch = require("torch", "local")
+    mind_forks(torch)
+    return torch
 
 
 def pick_device(device: str | None) -> str:

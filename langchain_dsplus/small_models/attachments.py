@@ -115,4 +115,5 @@ def is_row(value: Any) -> bool:
 
 def row_to_dict(value: Any) -> dict[str, Any]:
     """The row of a table as a dict from column to value."""
-    return dict(value._asdict() if isinstance(value, tuple) else value.to_dict())
+    as_dict = getattr(value, "_asdict", None) or value.to_dict
+    return dict(as_dict())

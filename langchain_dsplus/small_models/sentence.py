@@ -24,6 +24,7 @@ from langchain_dsplus.calibration import softmax
 from langchain_dsplus.confidence import energy
 from langchain_dsplus.labels import list_labels
 from langchain_dsplus.small_models._files import load_folder, pick, pick_score, plain_errors, save_folder
+from langchain_dsplus.small_models._fork import mind_forks
 from langchain_dsplus.small_models._refuse import refuse_code
 from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel, read_text
 from langchain_dsplus.small_models.softmax import calibrate, fit_softmax
@@ -199,6 +200,7 @@ class Encoder:
 def _encode_unique(loaded: _Loaded, texts: list[str], *, progress: bool) -> Array:
     """Encode distinct texts, sorted by tokens and batched by a token budget, so that little is padding."""
     torch = require("torch", "local")
+    mind_forks(torch)
     out: Array | None = None
     with progress_bar("encoding", len(texts), show=progress) as advance:
         for start in range(0, len(texts), _TEXTS_PER_CHUNK):

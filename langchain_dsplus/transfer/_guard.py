@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
 from pydantic import ConfigDict, Field, PrivateAttr
 
-from langchain_dsplus.answer import is_context
+from langchain_dsplus.answer import is_context, pass_on
 from langchain_dsplus.identity import identify, reported_by
 from langchain_dsplus.operations.audit import AuditMonitor
 from langchain_dsplus.operations.background import Background
@@ -266,6 +266,7 @@ class _Guard:
         self.background.spawn(job)
 
     def _heard(self, outputs: Sequence[Any]) -> None:
+        pass_on(outputs)
         failed = next((output for output in outputs if isinstance(output, Exception)), None)
         if failed is not None:
             logger.warning("an audit of a transfer failed: %s", type(failed).__name__)

@@ -6,6 +6,7 @@ import json
 import math
 import time
 import warnings
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -369,7 +370,7 @@ def test_arguments_reach_the_large_chain(async_):
 
 
 class Verdict(BaseModel):
-    label: str
+    label: Literal["pos", "neg", "odd", "LARGE"]
     note: str = ""
 
 
