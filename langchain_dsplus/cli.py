@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from langchain_dsplus import cli_learning, cli_threshold
+from langchain_dsplus import cli_learning, cli_threshold, cli_transfer
 
 app = typer.Typer(
     name="dsplus",
@@ -21,6 +21,7 @@ app = typer.Typer(
 models = typer.Typer(help="Model weights and data: what there is, what is here, and fetching it.", no_args_is_help=True)
 cli_threshold.add_to(app)
 cli_learning.add_to(app)
+cli_transfer.add_to(app)
 app.add_typer(models, name="models")
 
 

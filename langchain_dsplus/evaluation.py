@@ -37,11 +37,10 @@ from langchain_dsplus.operations.ledger import CostLedger
 from langchain_dsplus.operations.recorder import plain
 from langchain_dsplus.outputs import ROUTE_KEY
 from langchain_dsplus.router import ConfidenceRouter
+from langchain_dsplus.transfer.verdicts import SWAPPED
 
 _LABEL_KEYS = ("label", "verdict", "choice", "output", "answer")
 _ROUTE_KEYS = ("route", "dsplus_route", "triage")
-SWAPPED = {"narrator": "other party", "other party": "narrator"}
-"""What a verdict becomes when the other party tells the story. `both` and `unclear` stay."""
 
 
 class Feedback(TypedDict):

@@ -1,9 +1,7 @@
 """Ready-made LangGraph graphs, and their nodes."""
 
 from langchain_dsplus.graphs.adjudicator import (
-    ADJUDICATE_PROMPT,
     SWAPPED_PROMPT,
-    VERDICTS,
     Adjudicator,
     Verdict,
     VerdictRecord,
@@ -13,6 +11,7 @@ from langchain_dsplus.graphs.dispute import DisputeState, create_dispute_graph
 from langchain_dsplus.graphs.review import CheckRecord, Review, SwapCheck
 from langchain_dsplus.graphs.settings import GraphContext
 from langchain_dsplus.graphs.triage import Triage
+from langchain_dsplus.transfer.verdicts import ADJUDICATE_PROMPT, VERDICTS
 
 __all__ = [
     "ADJUDICATE_PROMPT",

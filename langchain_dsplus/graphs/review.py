@@ -11,8 +11,9 @@ from langchain_core.runnables.config import patch_config
 from pydantic import ConfigDict, Field
 from typing_extensions import TypedDict
 
-from langchain_dsplus.graphs.adjudicator import VERDICTS, Adjudicator, VerdictRecord
+from langchain_dsplus.graphs.adjudicator import Adjudicator, VerdictRecord
 from langchain_dsplus.graphs.settings import emit, read_setting
+from langchain_dsplus.transfer.verdicts import VERDICTS
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun

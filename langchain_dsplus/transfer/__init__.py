@@ -6,6 +6,7 @@ from langchain_dsplus.prompts.tokens import estimate_tokens
 from langchain_dsplus.transfer._guard import STATEMENT
 from langchain_dsplus.transfer.certificate import TransferCertificate
 from langchain_dsplus.transfer.certify import acertify_transfer, certify_transfer
+from langchain_dsplus.transfer.compare import Arm, Comparison, acompare_transfer, compare_transfer, judge_chain
 from langchain_dsplus.transfer.decompose import Decompose
 from langchain_dsplus.transfer.node import (
     TRANSFER_EVENT,
@@ -29,6 +30,8 @@ __all__ = [
     "REWRITE_PROMPT_ZH",
     "STATEMENT",
     "TRANSFER_EVENT",
+    "Arm",
+    "Comparison",
     "Decompose",
     "FidelityCheck",
     "PromptTransfer",
@@ -39,10 +42,13 @@ __all__ = [
     "TransferUsage",
     "UnfaithfulRewriteError",
     "acertify_transfer",
+    "acompare_transfer",
     "certify_transfer",
+    "compare_transfer",
     "estimate_tokens",
     "extract_fields",
     "is_chinese",
+    "judge_chain",
     "normalise",
     "quote_untrusted",
     "split_claims",

@@ -138,17 +138,20 @@ class Asker:
         config: Passed on to the chains.
         max_concurrency: Calls at a time.
         seed: Of the order.
+        more: What else of an output is kept, beside its decision.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917
         self,
         store: ReplyStore,
         to_label: Callable[[Any], str | None],
         config: RunnableConfig | None,
         max_concurrency: int,
         seed: int,
+        more: Callable[[Any], dict[str, Any]] | None = None,
     ) -> None:
         self.store = store
+        self.more = more
         self.to_label = to_label
         self.config: Any = {**(config or {}), "max_concurrency": max_concurrency}
         self.random = random.Random(seed)  # noqa: S311 - an order, no secret
@@ -188,6 +191,7 @@ class Asker:
             bill.name(output)
             label = self.to_label(output)
             entry |= {"error": "NoLabel", "unparsed": True} if label is None else {"label": str(label)}
+            entry |= {} if self.more is None else self.more(output)
         self.store.put({**entry, **bill.row(None), "calls": [list(call) for call in bill.calls]})
 
 
@@ -278,20 +282,26 @@ def _models(parts: Iterable[Any]) -> list[BaseLanguageModel[Any]]:
     return found
 
 
-def tell_estimate(questions: Iterable[Question], price: Price | None, *, calls_of: str) -> None:
+def tell_estimate(
+    questions: Iterable[Question], price_of: Callable[[Question], Price | None], *, calls_of: str
+) -> None:
     """Say on standard error about how much is to be asked, from below: prompts around the inputs are not known."""
     from rich.console import Console  # noqa: PLC0415
 
-    count, tokens = 0, 0
+    count, tokens, cost, currency = 0, 0, 0.0, None
     for question in questions:
         count += 1
-        tokens += math.ceil(count_characters(question.value) / _CHARACTERS_PER_TOKEN)
+        mine = math.ceil(count_characters(question.value) / _CHARACTERS_PER_TOKEN)
+        tokens += mine
+        price = price_of(question)
+        if price is not None:
+            currency = price.currency
+            cost += price.cost({"input_tokens": mine, "output_tokens": _REPLY_TOKENS})
     text = f"{calls_of}: every call is answered already"
     if count:
         text = f"{calls_of}: {count:,} calls, at least {tokens:,} tokens, without the prompts around them"
-        if price is not None:
-            cost = price.cost({"input_tokens": tokens, "output_tokens": _REPLY_TOKENS * count})
-            text += f", or {cost:.2g} {price.currency}"
+        if currency is not None:
+            text += f", or {cost:.2g} {currency}"
     Console(stderr=True).print(text, markup=False, highlight=False)
 
 

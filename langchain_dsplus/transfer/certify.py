@@ -228,7 +228,7 @@ def _plan(job: _Job) -> Generator[Ask, None, TransferCertificate]:
     with ExitStack() as stack:
         if job.progress:
             due = [q for q in questions(rows) if not store.has(q.row["id"], q.side)]
-            tell_estimate(due, job.price, calls_of="certify_transfer")
+            tell_estimate(due, lambda _: job.price, calls_of="certify_transfer")
         advance = stack.enter_context(progress_bar("asking", len(sides) * len(rows), show=job.progress))
         stack.enter_context(store)
         stack.enter_context(caches_off(*chains.values()))

@@ -67,7 +67,8 @@ class Decompose(Transferring):
             if step.certificate is not None or step.audit_rate:
                 msg = "a step has a certificate or audits of its own: give them to `Decompose`, they are over the whole"
                 raise ValueError(msg)
-        super().__init__(steps=steps, **kwargs)
+        mine: dict[str, Any] = {"steps": steps}
+        super().__init__(**mine, **kwargs)
         self.steps = [step.silent() for step in steps]  # what is proven or not is about the whole
 
     def identity_parts(self) -> dict[str, Any]:

@@ -39,7 +39,7 @@ LAYERS: list[set[str]] = [
     {"report"},
     {"demo"},
     {"cli_threshold"},
-    {"cli_learning"},
+    {"cli_learning", "cli_transfer"},
     {"cli"},
 ]
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
