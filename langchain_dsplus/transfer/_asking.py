@@ -15,9 +15,9 @@ from langchain_core.language_models import BaseLanguageModel
 from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.runnables.config import merge_configs
 
+from langchain_dsplus.costs.usage import Usage, is_cache_hit, read_result, read_usage
 from langchain_dsplus.labels import match_label
 from langchain_dsplus.operations.collect import read_dataset
-from langchain_dsplus.operations.prices import Usage, is_cache_hit
 from langchain_dsplus.operations.replies import Meter, ReplyStore
 from langchain_dsplus.operations.savings import count_characters
 from langchain_dsplus.outcomes import default_label
@@ -89,13 +89,12 @@ class Bill(Meter):
         run = kwargs.get("run_id")
         while run is not None and run not in self._tagged:
             run = self._parents.get(run)
-        for generations in response.generations:
-            usage = getattr(getattr(generations[0] if generations else None, "message", None), "usage_metadata", None)
-            if usage:
-                self.hits += is_cache_hit(usage)
-                read = Usage.read(usage)
-                side = "large" if run is None else "small"
-                self.calls.append((side, read.input, read.output, read.cached, read.written, read.written_1h))
+        _, counts = read_result(response)
+        self.hits += is_cache_hit(counts)
+        read = read_usage(counts)
+        if read is not None:
+            side = "large" if run is None else "small"
+            self.calls.append((side, read.input, read.output, read.cached, read.written, read.written_1h))
 
 
 @dataclass(frozen=True)
