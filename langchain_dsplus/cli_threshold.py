@@ -193,7 +193,10 @@ def collect(  # noqa: PLR0917
         outcomes = _with_slices(outcomes, data, slice_ or ())
         _write(outcomes, output)
         unlabeled = len(outcomes.to_label())
-        _show(_summary(outcomes), f"Written to {output}. A router under its certificate asks the same chain:")
+        from langchain_dsplus.threshold.findings import find_mistakes
+
+        notes = [f"Note: {item.sentence}" for item in find_mistakes(outcomes) if item.severity != "unseen"]
+        _show(_summary(outcomes), *notes, f"Written to {output}. A router under its certificate asks the same chain:")
         _show(*_code(small, large, base_url, api_key_env, prompt, labels, text))
         certify_it = f"Next: dsplus certify {output} -o certificate.json"
         _show(_to_be_labeled(unlabeled, output, dataset) if unlabeled else certify_it)

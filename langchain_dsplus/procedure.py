@@ -189,6 +189,7 @@ def certify_cascade(
     outcomes = collect_outcomes(small, large, second, path=at("certify"), **pruned, **collect)
     if label is not None:
         outcomes = label(outcomes)
+    outcomes.folder = None  # a procedure that is resumed asks the same question of the same rows: it is one use
     certificate = certify(
         outcomes,
         max_loss,

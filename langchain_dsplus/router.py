@@ -80,7 +80,7 @@ from langchain_dsplus.outputs import (
     with_route,
 )
 from langchain_dsplus.small_models.asking import Asker, SmallModelTimeoutError
-from langchain_dsplus.small_models.runnable import as_small_model, distinct_names
+from langchain_dsplus.small_models.runnable import as_small_model, distinct_names, mark_inputs
 from langchain_dsplus.threshold.certificate import Certificate
 
 if TYPE_CHECKING:
@@ -1256,7 +1256,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
     def _record(self, row: Row) -> None:
         for recorder in self._state.recorders:
             try:
-                recorder.record(row)
+                recorder.record(self._hashed(row, recorder))
             except Exception as error:  # noqa: BLE001 - a broken recorder never breaks an answer
                 failure(error)
                 with self._state.lock:
@@ -1264,6 +1264,14 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
                     first = self._state.recorder_errors == 1
                 if first:
                     logger.warning("the recorder failed with %s; later failures are only counted", type(error).__name__)
+
+    def _hashed(self, row: Row, recorder: Any) -> Row:
+        """The row with its input's hash under the recorder's key, where it has one."""
+        key = getattr(recorder, "key", None)
+        if row["kind"] != "route" or not isinstance(key, bytes):
+            return row
+        mark = mark_inputs(self._state.models, [row["input"]], key)[0].get("input_hash")
+        return row if mark is None else {**row, "input_hash": mark}
 
     def _record_route(
         self,
@@ -1293,7 +1301,16 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
         if cut:
             row["cut"] = True
         self._count(row, item.meter, output if paid is None else paid)
-        self._record(row)
+        self._record(self._marked(row))
+
+    def _marked(self, row: Row) -> Row:
+        """The row, and whether a small model was trained on its input."""
+        flags = {model.in_training([row["input"]])[0] for model in self._state.models}
+        if True in flags:
+            row["in_training"] = True
+        elif None not in flags:
+            row["in_training"] = False
+        return row
 
     @staticmethod
     def _count(row: Row, meter: UsageMeter | None, output: Any) -> None:

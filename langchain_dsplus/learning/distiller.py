@@ -16,7 +16,7 @@ from langchain_dsplus.learning.acquisition import Acquired, acquire
 from langchain_dsplus.learning.heads import HeadKind, find_head, name_rows
 from langchain_dsplus.learning.noise import correct
 from langchain_dsplus.learning.promotion import read_gold
-from langchain_dsplus.learning.students import DistillableModel, refit
+from langchain_dsplus.learning.students import DistillableModel, refit, remember
 from langchain_dsplus.learning.targets import PaidAnswers, ask, ask_large, feed_input, read_targets, soften
 from langchain_dsplus.small_models.sklearn import SklearnClassifier
 from langchain_dsplus.small_models.softmax import assign_folds, fit_softmax
@@ -297,6 +297,8 @@ class Distiller:
         both = np.flatnonzero(usable & overruled)
         seen = taught[both], wanted[places[both]]
         trained = self._train(rows, truth, anchors, seen)
+        # Anchors too: the model has seen them. A model that was saved knows what it must not be certified on.
+        remember(trained.model, [*rows.inputs, *anchors.inputs])
         return DistillerResult(
             model=trained.model,
             n_gold=len(gold_inputs),

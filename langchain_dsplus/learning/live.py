@@ -316,6 +316,7 @@ class _Stamp:
     def __init__(self, recorder: Recorder, model: SmallModel) -> None:
         self.recorder = recorder
         self.version = model.version
+        self.key = getattr(recorder, "key", None)
 
     def record(self, row: Row) -> None:
         """Write a row down, with the version."""

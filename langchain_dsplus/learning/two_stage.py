@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from langchain_dsplus._progress import progress_bar
-from langchain_dsplus.learning.students import Student, make_student
+from langchain_dsplus.learning.students import Student, make_student, remember
 from langchain_dsplus.learning.targets import PaidAnswers, ask, ask_large, feed_input, read_targets, soften
 
 if TYPE_CHECKING:
@@ -183,6 +183,7 @@ class TwoStageConfidenceDistillation:
             small_stage = np.arange(len(x3), len(used)), rows[x1]
             self._alternate(student, large_stage, small_stage, state, rounds)
             model = student.finish()
+            remember(model, [values[place] for place in used])
         return TwoStageResult(
             model=model,
             x1=x1.tolist(),

@@ -23,7 +23,8 @@ from langchain_dsplus.operations.replies import Meter, ReplyStore, hash_of
 from langchain_dsplus.operations.savings import count_characters
 from langchain_dsplus.outcomes import Outcomes, default_label
 from langchain_dsplus.outcomes.columns import to_text
-from langchain_dsplus.small_models.runnable import as_small_model, distinct_names
+from langchain_dsplus.outcomes.uses import table_key
+from langchain_dsplus.small_models.runnable import as_small_model, distinct_names, mark_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,6 +69,7 @@ def collect_outcomes(
     verbose_errors: bool = False,
     pruned_for: Callable[[Answer], bool] | None = None,
     retry_unparsed: bool = False,
+    key: str | bytes | None = None,
 ) -> Outcomes:
     """Ask the small models and the large one about every row, and return the outcomes.
 
@@ -115,12 +117,16 @@ def collect_outcomes(
             of yours, instead of only naming its type.
         retry_unparsed: Ask again, at a second call with the same `path`, about rows whose reply the chain's parser
             could not read; by default they were asked, and stay without an answer.
+        key: Under which inputs are hashed for `input_hash`, at least 16 characters. By default the folder of `path` has
+            one, made at first use (`.dsplus/key`, for its owner alone); without `path` a fresh one, which nobody keeps.
         pruned_for: On which answers of the small model to ask `large_pruned` at all, where some inputs are never
             escalated; by default on all.
 
     Returns:
         Columns: id, small, confidence, probabilities, large, gold, and where known group, large_pruned, error,
-        small_error, latency_small, latency_large (seconds), tokens_input, tokens_output, tokens_cached, cost_large. A
+        small_error, input_hash (what the first small model reads, as a keyed hash: no text is kept), in_training
+        (whether a small model was trained on the input, where the models know what they were trained on),
+        latency_small, latency_large (seconds), tokens_input, tokens_output, tokens_cached, cost_large. A
         cached LLM reply costs nothing. `about` says score, labels, small (version; of several by name), large and
         prompt (see `identify`; missing where unknown), and large_reported: the model names and fingerprints that the
         replies carried.
@@ -164,6 +170,7 @@ def collect_outcomes(
             verbose_errors=verbose_errors,
             pruned_for=pruned_for,
             retry_unparsed=retry_unparsed,
+            key=key,
         )
     )
     done = None
@@ -245,6 +252,7 @@ class _Job:
     verbose_errors: bool
     pruned_for: Callable[[Answer], bool] | None
     retry_unparsed: bool
+    key: str | bytes | None
 
     def check(self) -> None:
         if self.max_cost is not None and self.price is None:
@@ -305,6 +313,8 @@ def _plan(job: _Job) -> Generator[_Work, Any, Outcomes]:
     """Yield what is to be asked, get what came of it, and return the outcomes; sync or async alike."""
     job.check()
     models = _models(job.small)
+    folder = None if job.path is None else Path(job.path).absolute().parent
+    key = table_key(job.key, folder)
     rows = read_dataset(job.dataset, job.input_key, job.gold_key, job.id_key, job.group_key)
     if job.large_pruned is not None and not all(isinstance(row["input"], dict) for row in rows):
         msg = "`large_pruned` needs dict inputs: the small model's answer reaches it under `context_key`"
@@ -341,6 +351,7 @@ def _plan(job: _Job) -> Generator[_Work, Any, Outcomes]:
                     and (job.pruned_for is None or job.pruned_for(answers[-1]))
                 ]
                 kept = yield from asker.ask(job.large_pruned, pruned, "large_pruned", lambda _: None)
+            marks = mark_inputs(list(models.values()), [row["input"] for row in chunk], key)
             done.extend(
                 _outcome(
                     row,
@@ -348,6 +359,7 @@ def _plan(job: _Job) -> Generator[_Work, Any, Outcomes]:
                     store,
                     pruned=job.large_pruned is not None,
                 )
+                | marks[place]
                 for place, row in enumerate(chunk)
                 if store.asked(row["id"], "large")
             )
@@ -356,7 +368,9 @@ def _plan(job: _Job) -> Generator[_Work, Any, Outcomes]:
                 warnings.warn(message, UserWarning, stacklevel=3)
                 break
     facts = {**_facts(models, identities, store), **(job.about or {})}
-    return Outcomes.from_records(done, about=facts) if done else Outcomes(_EMPTY, about=facts)
+    outcomes = Outcomes.from_records(done, about=facts) if done else Outcomes(_EMPTY, about=facts)
+    outcomes.folder = folder
+    return outcomes
 
 
 @dataclass

@@ -18,7 +18,9 @@ from langchain_core.prompt_values import PromptValue
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
+from langchain_dsplus._inputs import read_key
 from langchain_dsplus.answer import Answer, Route
+from langchain_dsplus.outcomes.uses import table_key
 
 
 class Row(TypedDict):
@@ -27,13 +29,16 @@ class Row(TypedDict):
     `kind` is `route` (a decision and what was returned), `shadow` (what the small models say, and under `route` what
     live mode would have decided), `audit` (what the large model says about an input that was answered locally), or
     `gold` (what was true, told later: `gold`). `cut` marks a stream whose reader stopped before its end: `output` is
-    only what had come.
+    only what had come. `input_hash` is the input's keyed hash (of what the first small model reads), under the
+    recorder's key where it has one; `in_training`: whether a small model was trained on the input.
     """
 
     kind: Literal["route", "shadow", "audit", "gold"]
     route_id: str
     router: str
     input: NotRequired[Any]
+    input_hash: NotRequired[str]
+    in_training: NotRequired[bool]
     output: NotRequired[Any]
     cut: NotRequired[bool]
     gold: NotRequired[str | None]
@@ -69,6 +74,8 @@ class JSONLRecorder:
         path: The file. Missing folders are made; an existing file is continued.
         texts: Whether inputs and outputs are written. Without them the rows say what was decided, not about what.
         redact: Maps each row before it is written; None drops it.
+        key: Under which inputs are hashed, at least 16 characters: repeats are seen without their texts. By default the
+            file's folder has one, made at first use (`.dsplus/key`, for its owner alone).
 
     Example:
         ```python
@@ -82,8 +89,10 @@ class JSONLRecorder:
         *,
         texts: bool = True,
         redact: Callable[[dict[str, Any]], Mapping[str, Any] | None] | None = None,
+        key: str | bytes | None = None,
     ) -> None:
         self.path = Path(path)
+        self._key = None if key is None else read_key(key)
         self.texts = texts
         self.redact = redact
         self._begin()
@@ -95,6 +104,13 @@ class JSONLRecorder:
         self._file: int | None = None
         self._end: int | None = None
         """Where our last row ended; None where that is not known to be the end of a line."""
+
+    @property
+    def key(self) -> bytes:
+        """Under which inputs are hashed."""
+        if self._key is None:
+            self._key = table_key(None, self.path.absolute().parent)
+        return self._key
 
     def record(self, row: Row) -> None:
         """Append a row.

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from langchain_dsplus._imports import require
+from langchain_dsplus._inputs import read_key
 from langchain_dsplus.costs.usage import paid_usage
 from langchain_dsplus.operations.background import _drain_all
 from langchain_dsplus.operations.prices import Price
@@ -29,6 +30,7 @@ from langchain_dsplus.operations.traces_calls import read_calls
 from langchain_dsplus.operations.traces_database import Database, insert_statement, parse_url, table
 from langchain_dsplus.outcomes import Outcomes
 from langchain_dsplus.outcomes.columns import to_text
+from langchain_dsplus.outcomes.uses import table_key
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +75,8 @@ class TraceStore:
         queue_bytes: Bytes that may wait.
         busy_seconds: How long a write to SQLite waits for another process's, and a connection to PostgreSQL for an
             answer.
+        key: As in `JSONLRecorder`: by default that of the SQLite file's folder; a server's database needs one given,
+            the same in every process, else inputs are not hashed.
 
     Attributes:
         written: Rows that this process has written.
@@ -106,6 +110,7 @@ class TraceStore:
         queue_size: int = 10_000,
         queue_bytes: int = 64 << 20,
         busy_seconds: float = 30.0,
+        key: str | bytes | None = None,
     ) -> None:
         if queue_size < 1 or queue_bytes < 1:
             msg = "`queue_size` and `queue_bytes` must be at least 1"
@@ -118,6 +123,7 @@ class TraceStore:
             raise ValueError(msg)
         self.texts = texts
         self.redact = redact
+        self._key = None if key is None else read_key(key)
         self.retention_days = retention_days
         self.price = price
         self.queue_size = queue_size
@@ -144,6 +150,13 @@ class TraceStore:
 
     def __repr__(self) -> str:
         return f"TraceStore({self._database.url.render_as_string(hide_password=True)!r})"
+
+    @property
+    def key(self) -> bytes | None:
+        """Under which inputs are hashed; None for a server's database without a `key`: processes must share it."""
+        if self._key is None and self._database.sqlite:
+            self._key = table_key(None, Path(str(self._database.url.database)).absolute().parent)
+        return self._key
 
     # --- recording --------------------------------------------------------------------------------------------------
 

@@ -40,6 +40,9 @@ _HASHED = 4096
 """Values that are hashed together: another number would be another hash."""
 
 
+_LABELS = frozenset({"small", "large", "large_pruned", "gold", "group", "error", "source", "input_hash"})
+
+
 def kind_of(name: str) -> Kind:
     """What a column of that name holds."""
     if name == "id":
@@ -48,11 +51,11 @@ def kind_of(name: str) -> Kind:
         return "float"
     if name.startswith("tokens_"):
         return "int"
-    if name.endswith("_ok"):
+    if name.endswith("_ok") or name == "in_training":
         return "bool"
     if name in ("probabilities", "slices") or name.startswith("probabilities."):
         return "dict"
-    if name in ("small", "large", "large_pruned", "gold", "group", "error", "source") or name.startswith("small."):
+    if name in _LABELS or name.startswith("small."):
         return "label"
     return "any"
 

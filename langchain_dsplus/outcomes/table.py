@@ -31,6 +31,7 @@ from langchain_dsplus.outcomes.files import (
 )
 from langchain_dsplus.outcomes.labeling import read_gold, rows_to_label
 from langchain_dsplus.outcomes.traces import read_traces
+from langchain_dsplus.outcomes.uses import blocks
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -51,13 +52,19 @@ class Outcomes:
         Optional: `probabilities` (dict), `large_pruned`, `group`, `slices` (dict), `cost_*`, `latency_*` (seconds),
         `tokens_*`, `error`, `source` (where a row is from); `small_ok`, `large_ok`, `large_pruned_ok` (bool) where
         right and wrong come from a judge or a test; `small.<name>`, `confidence.<name>`, `probabilities.<name>` for
-        several small models. Other columns are kept as they are.
+        several small models. `input_hash` (a keyed hash of the input: rows with the same one count as a group) and
+        `in_training` (whether a small model was trained on the input), as `collect_outcomes` and recorders write them.
+        Other columns are kept as they are.
 
     Args:
         columns: Equally long sequences by name.
         about: What the rows are about: score, labels, small (version), large, prompt, ... Plain JSON. It goes with the
             table through files, `select`, `split` and `with_gold`; so does `certifications`, the number of times that
             this table has been certified.
+
+    Attributes:
+        folder: Where the table was read from or first written to; None for one in memory alone. There, `certify` keeps
+            its journal.
 
     Raises:
         ValueError: If a column is missing, or a value is not what its column holds; the message names row and column.
@@ -79,18 +86,21 @@ class Outcomes:
         self.about: dict[str, Any] = {str(key): _json(value, str(key)) for key, value in about.items()}
         self._columns = columns
         self._length = length
+        self.folder: Path | None = None
 
     @classmethod
-    def _of(cls, columns: dict[str, Column], length: int, about: Mapping[str, Any]) -> Self:
+    def _of(cls, columns: dict[str, Column], length: int, about: Mapping[str, Any], folder: Path | None = None) -> Self:
         """A table of columns that were checked before."""
         result = cls.__new__(cls)
         result._set(columns, length, about)  # noqa: SLF001 - its own
+        result.folder = folder
         return result
 
     @classmethod
     def _new(cls, columns: dict[str, Column], about: Mapping[str, Any] | None, where: str = "") -> Self:
-        """A table of columns whose values were checked."""
-        return cls._of(*_complete(columns, where), about or {})
+        """A table of columns whose values were checked; `where`: the file's path, a colon and a blank."""
+        folder = Path(where.removesuffix(": ")).absolute().parent if where else None
+        return cls._of(*_complete(columns, where), about or {}, folder)
 
     # --- columns ------------------------------------------------------------------------------------------------
 
@@ -249,21 +259,19 @@ class Outcomes:
         if len(np.unique(places % self._length if self._length else places)) != len(places):
             msg = "`rows` names a row twice: ids must be distinct"
             raise ValueError(msg)
-        return self._of({name: column.take(places) for name, column in self._columns.items()}, len(places), self.about)
+        columns = {name: column.take(places) for name, column in self._columns.items()}
+        return self._of(columns, len(places), self.about, self.folder)
 
     def split(self, share: float = 0.5, *, seed: int = 0) -> tuple[Outcomes, Outcomes]:
-        """Return two random parts, the first with about `share` of the rows; rows of one `group` stay together."""
+        """Return two random parts, the first with about `share` of the rows; rows of one `group` stay together.
+
+        So do rows with one `input_hash`: an input that stands twice must not be on both sides.
+        """
         if not 0.0 < share < 1.0:
             msg = "`share` must lie between 0 and 1"
             raise ValueError(msg)
-        block = np.arange(self._length)  # by row; blocks are numbered as they first appear
-        group = self._columns.get("group")
-        if isinstance(group, Labels) and self._length:
-            alone = len(group.words) + block  # rows without a group stand for themselves
-            _, first, block = np.unique(np.where(group.codes < 0, alone, group.codes), True, True)
-            rank = np.empty(len(first), dtype=np.intp)
-            rank[np.argsort(first)] = np.arange(len(first))
-            block = rank[block]
+        found = blocks(self)  # numbered as they first appear
+        block = np.arange(self._length) if found is None else found
         sizes = np.bincount(block) if self._length else np.zeros(0, dtype=np.intp)
         order = np.random.default_rng(seed).permutation(len(sizes))
         before = np.cumsum(sizes[order]) - sizes[order]
@@ -329,7 +337,7 @@ class Outcomes:
         for place, label in gold.items():
             values[place] = label
         columns = {**self._columns, "gold": build("gold", values)}
-        return self._of(columns, self._length, self.about)
+        return self._of(columns, self._length, self.about, self.folder)
 
     # --- records and files --------------------------------------------------------------------------------------
 
@@ -445,6 +453,7 @@ class Outcomes:
         replaced when the new one is whole, and stays where writing fails.
         """
         write_csv(Path(path), self._columns, self.about)
+        self.folder = self.folder or Path(path).absolute().parent
 
     def to_jsonl(self, path: str | Path) -> None:
         """Write a line with `about` and the columns, then one JSON object per row; None is left out.
@@ -452,6 +461,7 @@ class Outcomes:
         An older file of that name is replaced when the new one is whole, and stays where writing fails.
         """
         write_jsonl(Path(path), self._columns, self.about)
+        self.folder = self.folder or Path(path).absolute().parent
 
     def to_parquet(self, path: str | Path) -> None:
         """Write a Parquet file (extra `parquet`): the smallest and quickest of the three for many rows.
@@ -463,6 +473,7 @@ class Outcomes:
             ImportError: If pyarrow is not installed.
         """
         write_parquet(Path(path), self._columns, self.about)
+        self.folder = self.folder or Path(path).absolute().parent
 
 
 def _json(value: Any, key: str) -> Any:

@@ -83,6 +83,8 @@ class _Decision:
     said: _Said = field(default_factory=_Said)
     group: str | None = None
     small_seconds: float | None = None
+    input_hash: str | None = None
+    in_training: bool | None = None
     shadow: tuple[list[Any], dict[str, str]] | None = None
     audit: _Said | None = None
 
@@ -151,6 +153,9 @@ class _Reader:
         if self.group_key is not None and isinstance(value, Mapping):
             decision.group = self._text(value.get(self.group_key), self.group_key)
         decision.small_seconds = row.get("small_seconds")
+        mark, trained = row.get("input_hash"), row.get("in_training")
+        decision.input_hash = mark if isinstance(mark, str) else None
+        decision.in_training = trained if isinstance(trained, bool) else None
 
     def _shadow(self, decision: _Decision, row: Mapping[str, Any]) -> None:
         found = (list(row.get("answers") or ()), dict(row.get("errors") or {}))
@@ -282,6 +287,8 @@ def _row(route_id: str, decision: _Decision, names: Sequence[str], reader: _Read
     said = plain if plain is not None else pruned
     optional = {
         "group": decision.group,
+        "input_hash": decision.input_hash,
+        "in_training": decision.in_training,
         "error": said.error if said is not None else None,
         "source": source if live else None,
         "latency_small": decision.small_seconds or None,

@@ -28,6 +28,7 @@ from langchain_dsplus.report.words import (
 )
 from langchain_dsplus.threshold.curves import accuracy_interval, risk_coverage_curve
 from langchain_dsplus.threshold.deferral import apgr, cost_at_parity, cpt
+from langchain_dsplus.threshold.findings import find_mistakes
 
 if TYPE_CHECKING:
     from langchain_dsplus.report.view import View
@@ -85,7 +86,7 @@ def _verdict(view: View) -> str:
             '<p class="promise">Nothing on this page is a promise about new inputs: every number is hindsight on these '
             "rows.</p><p>A certificate says, at a level that you choose, how much accuracy the cascade may lose "
             "against the large model alone. Make one with <code>certify</code> on rows that no model was trained on "
-            "and no threshold was chosen on.</p></section>"
+            f"and no threshold was chosen on.</p>{_findings(view)}</section>"
         )
     first, *rest = [line for line in certificate.text.split("\n") if line.strip()]
     status = "Certified" if certificate.certified else "Not certified"
@@ -95,6 +96,17 @@ def _verdict(view: View) -> str:
     return (
         f'<section class="card verdict {kind}" aria-labelledby="verdict"><h2 id="verdict">{status}</h2>'
         f'<p class="promise">{words(promise)}</p>{paragraphs}{_help(certificate)}{_fit(view, certificate)}</section>'
+    )
+
+
+def _findings(view: View) -> str:
+    """What the rows show of honest mistakes, and what they cannot: the same list as in a certificate."""
+    found = find_mistakes(view.outcomes)
+    seen = "".join(f'<li class="warn">{words(item.sentence)}</li>' for item in found if item.severity != "unseen")
+    hidden = "".join(f"<li>{words(item.sentence)}</li>" for item in found if item.severity == "unseen")
+    shown = f"<h3>What these rows show</h3><ul>{seen}</ul>" if seen else ""
+    return shown + (
+        f"<details><summary>What these rows cannot show</summary><ul>{hidden}</ul></details>" if hidden else ""
     )
 
 

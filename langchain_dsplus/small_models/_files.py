@@ -14,13 +14,22 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from langchain_dsplus._inputs import Seen
+
 SETTINGS = "model.json"
 
 
-def save_folder(path: str | Path, body_name: str, body: bytes, settings: dict[str, Any]) -> None:
-    """Write both files; each is there as a whole or not at all, and `model.json` comes last."""
+def save_folder(
+    path: str | Path, body_name: str, body: bytes, settings: dict[str, Any], trained: Seen | None = None
+) -> None:
+    """Write both files; each is there as a whole or not at all, and `model.json` comes last.
+
+    `trained`: what the model was trained on, where that is known.
+    """
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
+    if trained is not None:
+        settings = {**settings, "trained_on": trained.to_dict()}
     settings = {**settings, "sha256": checksum(settings, body)}
     text = json.dumps(settings, ensure_ascii=False, indent=1, allow_nan=False)
     _write(folder / body_name, body)
@@ -72,6 +81,15 @@ def load_folder(path: str | Path, body_name: str, *, kind: str, version: int) ->
         )
         raise ValueError(msg)
     return settings, body
+
+
+def read_trained(settings: Mapping[str, Any], path: str | Path) -> Seen | None:
+    """Return what a saved model was trained on; None where it does not say.
+
+    Raises:
+        ValueError: If it is not what `save_folder` writes.
+    """
+    return Seen.from_dict(settings.get("trained_on"), Path(path) / SETTINGS)
 
 
 _OPTIONAL_TEXT = (str, type(None))

@@ -22,7 +22,7 @@ from langchain_dsplus._progress import progress_bar
 from langchain_dsplus.answer import InvalidAnswerError, NotFittedError
 from langchain_dsplus.calibration import TemperatureScaling, softmax
 from langchain_dsplus.confidence import energy
-from langchain_dsplus.small_models._files import SETTINGS, load_folder, pick
+from langchain_dsplus.small_models._files import SETTINGS, load_folder, pick, read_trained
 from langchain_dsplus.small_models._fork import mind_forks
 from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel
 from langchain_dsplus.small_models.sentence import _read_targets
@@ -149,6 +149,7 @@ class TorchClassifier(SmallModel):
         settings = _Training(epochs, self.default_lr if lr is None else lr, seed, self.batch_size, whole=True)
         self._train(network, rows, wanted, mass, settings, temperature=1.0, progress=progress)
         self.labels, self._network, self._temperature = labels, network, 1.0
+        self._learned(rows)
         self._stale()
         return self
 
@@ -193,6 +194,7 @@ class TorchClassifier(SmallModel):
             msg = "`soft_targets` hold labels that the model does not have"
             raise ValueError(msg)
         settings = _Training(epochs, self.default_lr if lr is None else lr, seed, self.batch_size, whole=False)
+        self._learned(rows)
         try:
             return self._train(
                 self._network, rows, wanted, mass, settings, temperature=self._temperature, progress=False
@@ -219,6 +221,7 @@ class TorchClassifier(SmallModel):
             msg = "`inputs` is empty: there is nothing to calibrate on"
             raise ValueError(msg)
         self._temperature = float(TemperatureScaling().fit(self._logits(rows), wanted).temperature)
+        self._learned(rows)
         self._stale()
         return self._temperature
 
@@ -392,6 +395,7 @@ class TorchClassifier(SmallModel):
             raise ValueError(msg)
         unpack_weights(network.module, body, folder)
         self._network, self._temperature = network, checked_temperature(known["temperature"], folder)
+        self._trained = read_trained(settings, folder)
         self._stale()
         return self
 

@@ -17,6 +17,7 @@ from langchain_core.runnables import RunnableSerializable
 from langchain_core.runnables.config import run_in_executor
 from pydantic import ConfigDict, Field, PrivateAttr
 
+from langchain_dsplus._inputs import Seen, canonical
 from langchain_dsplus.answer import Answer, AttachmentError, InputError, InvalidAnswerError, failure, pass_on
 from langchain_dsplus.confidence import SCORES, ScoreFunction, resolve_score
 from langchain_dsplus.small_models.attachments import find_attachment, is_row, row_to_dict
@@ -76,6 +77,8 @@ class SmallModel(RunnableSerializable[Any, Answer]):
             it: in any message of a conversation, or in a dict. By default such an input cannot be answered, and so
             escalates.
         version: What this model is, for certificates. By default a hash of it, or `unverifiable`.
+        trained_on: The inputs that it was trained or calibrated on, where that happened elsewhere. Kinds with a `fit`
+            remember theirs. Only keyed hashes are kept, and saved beside the model: `in_training` compares with them.
 
     Example:
         ```python
@@ -106,10 +109,18 @@ class SmallModel(RunnableSerializable[Any, Answer]):
     """Whether the model reads the text of an input and nothing else."""
 
     _version: str | None = PrivateAttr(default=None)
+    _trained: Seen | None = PrivateAttr(default=None)
 
-    def __init__(self, *args: Any, version: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, version: str | None = None, trained_on: Sequence[Any] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._version = version
+        if trained_on is not None:
+            if isinstance(trained_on, (str, bytes)):
+                msg = "`trained_on` must be a list of inputs, not one of them"
+                raise TypeError(msg)
+            self._learned(trained_on)
 
     def model_post_init(self, context: Any, /) -> None:
         """Check the labels and the score."""
@@ -175,6 +186,30 @@ class SmallModel(RunnableSerializable[Any, Answer]):
         if self.input_key is not None and isinstance(value, Mapping):
             return {key: part for key, part in value.items() if key != self.input_key}
         return None
+
+    def identity(self, value: Any) -> bytes | None:
+        """Return the canonical form of what this model reads of an input; None where it cannot be seen into."""
+        try:
+            return canonical(self.read(value))
+        except Exception:  # noqa: BLE001 - `read` may be the user's: an input that cannot be read has no form
+            return None
+
+    def in_training(self, inputs: Sequence[Any]) -> list[bool | None]:
+        """Return which inputs this model was trained on, as far as it knows; None where nobody can tell.
+
+        Example:
+            >>> from langchain_dsplus import FakeSmallModel
+            >>> small = FakeSmallModel({}, ["a", "b"], trained_on=["one text"])
+            >>> small.in_training(["one  text", "another"]), FakeSmallModel({}, ["a", "b"]).in_training(["one text"])
+            ([True, False], [None])
+        """
+        seen = self._trained
+        return [None] * len(inputs) if seen is None else [seen.has(self.identity(value)) for value in inputs]
+
+    def _learned(self, inputs: Sequence[Any], *, anew: bool = False) -> None:
+        """Remember what the model was trained on, `anew` or besides what it was trained on before."""
+        before = None if anew else self._trained
+        self._trained = (before or Seen()).add(self.identity(value) for value in inputs)
 
     def warmup(self) -> None:
         """Load what is loaded late, so that the first input does not pay for it."""

@@ -582,6 +582,7 @@ class ChatClassifier(SmallModel):
             rows, classes = zip(*pairs, strict=True)
             scaling = TemperatureScaling(from_probabilities=True).fit(np.array(rows), np.array(classes))
             self.label_temperature = float(scaling.temperature)
+            self._learned(texts)
             self._stale()
         return self
 

@@ -18,9 +18,18 @@ import numpy as np
 from pydantic import Field, PrivateAttr
 
 from langchain_dsplus._imports import require
+from langchain_dsplus._inputs import canonical
 from langchain_dsplus.answer import InputError
 from langchain_dsplus.labels import list_labels
-from langchain_dsplus.small_models._files import SETTINGS, load_folder, pick, pick_score, plain_errors, save_folder
+from langchain_dsplus.small_models._files import (
+    SETTINGS,
+    load_folder,
+    pick,
+    pick_score,
+    plain_errors,
+    read_trained,
+    save_folder,
+)
 from langchain_dsplus.small_models._refuse import refuse_code
 from langchain_dsplus.small_models._torch import (
     FORMAT,
@@ -298,6 +307,13 @@ class ImageClassifier(TorchClassifier):
             raise InputError(msg)
         return _Pixels(array)
 
+    def identity(self, value: Any) -> bytes | None:
+        """Return the canonical form of an image as it is given: it is not opened for this."""
+        try:
+            return canonical(super().read(value))
+        except InputError:
+            return None
+
     def _read_for_training(self, item: Any) -> Any:
         return item  # opened batch by batch: many images do not fit into memory at once
 
@@ -425,7 +441,7 @@ class ImageClassifier(TorchClassifier):
         }
         with network.lock:
             weights = pack_weights(network.module)
-        save_folder(path, WEIGHTS, weights, settings)
+        save_folder(path, WEIGHTS, weights, settings, self._trained)
 
     @classmethod
     def load(
@@ -484,6 +500,7 @@ class ImageClassifier(TorchClassifier):
                 **fields,
             )
         model._temperature = checked_temperature(known["temperature"], folder)
+        model._trained = read_trained(settings, folder)
         return model
 
 

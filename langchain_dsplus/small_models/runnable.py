@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from langchain_core.runnables import Runnable
 
+from langchain_dsplus._inputs import canonical, hash_input
 from langchain_dsplus.answer import Answer, check_answer, pass_on
 from langchain_dsplus.small_models.base import SmallModel
 from langchain_dsplus.small_models.sklearn import SklearnClassifier
@@ -53,6 +54,16 @@ class RunnableSmallModel(SmallModel):
         config = None if configs is None else list(configs)
         return self._check(await self.runnable.abatch(list(inputs), config, return_exceptions=True))
 
+    def identity(self, value: Any) -> bytes | None:
+        """As the small model inside, where there is one."""
+        inner = _inside(self.runnable)
+        return inner.identity(value) if isinstance(inner, SmallModel) else super().identity(value)
+
+    def in_training(self, inputs: Sequence[Any]) -> list[bool | None]:
+        """As the small model inside, where there is one."""
+        inner = _inside(self.runnable)
+        return inner.in_training(inputs) if isinstance(inner, SmallModel) else super().in_training(inputs)
+
     def _check(self, raw: list[Any]) -> list[Answer | Exception]:
         results: list[Answer | Exception] = []
         for value in pass_on(raw):
@@ -61,6 +72,34 @@ class RunnableSmallModel(SmallModel):
             except ValueError as error:
                 results.append(error)
         return results
+
+
+def _inside(value: Any) -> Any:
+    """What is inside a binding, a retry and the like: a small model, or whatever it is."""
+    while not isinstance(value, SmallModel):
+        within = getattr(value, "bound", None) or getattr(value, "runnable", None)
+        if within is None:
+            break
+        value = within
+    return value
+
+
+def mark_inputs(models: Sequence[SmallModel], inputs: Sequence[Any], key: bytes) -> list[dict[str, Any]]:
+    """Return what a table keeps of inputs besides answers: `input_hash`, `in_training`, each where it is known.
+
+    The hash is of what the first model reads; where it cannot read an input, of the input as it is.
+    """
+    known = [model.in_training(inputs) for model in models]
+    marks: list[dict[str, Any]] = []
+    for place, value in enumerate(inputs):
+        form = models[0].identity(value) or canonical(value)
+        flags = {found[place] for found in known}
+        mark = {
+            "input_hash": None if form is None else hash_input(form, key),
+            "in_training": True if True in flags else None if None in flags else False,
+        }
+        marks.append({name: item for name, item in mark.items() if item is not None})
+    return marks
 
 
 def as_small_model(value: Any) -> SmallModel:
@@ -75,12 +114,7 @@ def as_small_model(value: Any) -> SmallModel:
     if isinstance(value, SmallModel):
         return value
     if isinstance(value, Runnable):  # before `predict_proba`: a binding passes on the attributes of what it binds
-        inner: Any = value
-        while not isinstance(inner, SmallModel):
-            within = getattr(inner, "bound", None) or getattr(inner, "runnable", None)
-            if within is None:
-                break
-            inner = within
+        inner = _inside(value)
         name = inner.name if isinstance(inner, SmallModel) else getattr(value, "name", None)
         labels = list(getattr(inner, "labels", None) or ())
         return RunnableSmallModel(runnable=value, labels=labels, name=name or "small")

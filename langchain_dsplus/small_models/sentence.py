@@ -23,7 +23,7 @@ from langchain_dsplus.answer import NotFittedError
 from langchain_dsplus.calibration import softmax
 from langchain_dsplus.confidence import energy
 from langchain_dsplus.labels import list_labels
-from langchain_dsplus.small_models._files import load_folder, pick, pick_score, plain_errors, save_folder
+from langchain_dsplus.small_models._files import load_folder, pick, pick_score, plain_errors, read_trained, save_folder
 from langchain_dsplus.small_models._fork import mind_forks
 from langchain_dsplus.small_models._refuse import refuse_code
 from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel, read_text
@@ -360,6 +360,7 @@ class SentenceClassifier(SmallModel):
         weight, bias = fit_softmax(features, wanted, mass, l2=l2)
         self.labels = labels
         self._head = _Head(weight, bias, temperature)
+        self._learned(rows, anew=True)
         self._stale()
         return self
 
@@ -462,7 +463,7 @@ class SentenceClassifier(SmallModel):
             "l2": self.l2,
             "seed": self.seed,
         }
-        save_folder(path, _HEAD, body, settings)
+        save_folder(path, _HEAD, body, settings, self._trained)
 
     @classmethod
     def load(cls, path: str | Path, *, encoder: Any = None, score: ScoreFunction | None = None) -> Self:
@@ -512,6 +513,7 @@ class SentenceClassifier(SmallModel):
             raise ValueError(msg)
         model._labels_given = known["labels_given"]
         model._head = _Head(weight, bias, temperature)
+        model._trained = read_trained(settings, folder)
         return model
 
 

@@ -12,7 +12,7 @@ from pydantic import Field
 from langchain_dsplus._imports import require
 from langchain_dsplus.answer import InputError
 from langchain_dsplus.labels import list_labels
-from langchain_dsplus.small_models._files import load_folder, pick, pick_score, plain_errors, save_folder
+from langchain_dsplus.small_models._files import load_folder, pick, pick_score, plain_errors, read_trained, save_folder
 from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel
 
 if TYPE_CHECKING:
@@ -29,8 +29,9 @@ class SklearnClassifier(SmallModel):
         estimator: A fitted classifier. It gets the inputs as a list, taken out of their dicts where `input_key` is set;
             one that was fitted on a DataFrame (`feature_names_in_`, as with a `ColumnTransformer`) gets a DataFrame of
             the inputs' columns: inputs are dicts, pandas rows, named tuples, or lists in the columns' order.
-        **kwargs: `name`, `input_key`, `score`, `version` as in `SmallModel`; `labels` renames `classes_`, in their
-            order.
+        **kwargs: `name`, `input_key`, `score`, `version`, `trained_on` as in `SmallModel`: an estimator does not know
+            what it was fitted on, so leakage is seen only where `trained_on` says; `labels` renames `classes_`, in
+            their order.
 
     Raises:
         TypeError: If the estimator has no `predict_proba`.
@@ -130,7 +131,7 @@ class SklearnClassifier(SmallModel):
             "input_key": self.input_key,
             "score": self.score if isinstance(self.score, str) else None,
         }
-        save_folder(path, _MODEL, sio.dumps(self.estimator), settings)
+        save_folder(path, _MODEL, sio.dumps(self.estimator), settings, self._trained)
 
     @classmethod
     def load(cls, path: str | Path, *, trusted: Sequence[str] = (), score: ScoreFunction | None = None) -> Self:
@@ -160,7 +161,9 @@ class SklearnClassifier(SmallModel):
         score = pick_score(pick(settings, path, "score"), score, path)
         estimator = sio.loads(body, trusted=sorted(allowed))
         with plain_errors(path):
-            return cls(estimator, score=score, **fields)
+            model = cls(estimator, score=score, **fields)
+        model._trained = read_trained(settings, path)
+        return model
 
 
 def _in_order(value: Any, columns: Sequence[str]) -> dict[str, Any]:

@@ -17,7 +17,15 @@ from pydantic import Field, PrivateAttr
 from langchain_dsplus._imports import require
 from langchain_dsplus.answer import InputError
 from langchain_dsplus.labels import list_labels
-from langchain_dsplus.small_models._files import SETTINGS, load_folder, pick, pick_score, plain_errors, save_folder
+from langchain_dsplus.small_models._files import (
+    SETTINGS,
+    load_folder,
+    pick,
+    pick_score,
+    plain_errors,
+    read_trained,
+    save_folder,
+)
 from langchain_dsplus.small_models._refuse import refuse_code, refuse_kernels_in
 from langchain_dsplus.small_models._torch import (
     FORMAT,
@@ -269,7 +277,7 @@ class TransformersClassifier(TorchClassifier):
         (folder / _TOKENIZER).mkdir(parents=True, exist_ok=True)
         for name, body in files.items():
             (folder / _TOKENIZER / name).write_bytes(body)
-        save_folder(folder, WEIGHTS, weights, settings)
+        save_folder(folder, WEIGHTS, weights, settings, self._trained)
 
     @classmethod
     def load(cls, path: str | Path, *, device: str | None = None, score: ScoreFunction | None = None) -> Self:
@@ -300,6 +308,7 @@ class TransformersClassifier(TorchClassifier):
             model = cls(module, tokenizer=tokenizer, device=device, score=pick_score(known, score, folder), **fields)
         model._temperature = checked_temperature(known["temperature"], folder)
         model._labels_given = known["labels_given"]
+        model._trained = read_trained(settings, folder)
         return model
 
 

@@ -167,6 +167,8 @@ class Certificate:
         unusable_large: What a reply of the large model counted as that is no label.
         unusable: Rows with such a reply.
         unanswered: Rows on which it gave no reply.
+        findings: What was seen of honest mistakes in the table, and what could not be (`find_mistakes`): dicts with
+            `kind`, `severity` (`name` or `unseen`), `sentence`, `rows`. The verdict says them.
     """
 
     status: Status
@@ -200,6 +202,7 @@ class Certificate:
     unusable_large: Literal["unknown", "wrong"] = "unknown"
     unusable: int = 0
     unanswered: int = 0
+    findings: tuple[dict[str, Any], ...] = ()
 
     @property
     def certified(self) -> bool:
@@ -428,7 +431,7 @@ def _read(values: Mapping[str, Any]) -> dict[str, Any]:
     if status == "CERTIFIED" and not any(math.isfinite(value) for value in read["thresholds"].values()):
         msg = "`threshold` must be finite in a certificate that is CERTIFIED"
         raise ValueError(msg)
-    for name in ("slices", "never_local", "by_class", "by_slice"):
+    for name in ("slices", "never_local", "by_class", "by_slice", "findings"):
         if name in read:
             kind = str if name in ("slices", "never_local") else Mapping
             if not isinstance(read[name], list | tuple) or not all(isinstance(item, kind) for item in read[name]):

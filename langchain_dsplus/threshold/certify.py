@@ -15,13 +15,22 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from langchain_dsplus.losses import Loss, parse_loss
+from langchain_dsplus.outcomes.uses import blocks, earlier_uses, note_use
 from langchain_dsplus.threshold.cascade import Costs
 from langchain_dsplus.threshold.certificate import Certificate, Step, TestResult
 from langchain_dsplus.threshold.choose import ThresholdChoice
 from langchain_dsplus.threshold.clusters import check_groups, clustered_p_value, clustered_upper_bound
 from langchain_dsplus.threshold.differences import Differences, UnusableLarge, coverage_grid, differences
 from langchain_dsplus.threshold.exact import count_significant, loss_upper_bound, paired_p_value
-from langchain_dsplus.threshold.verdict import baselines, by_class, by_slice, give_verdict, what_would_help
+from langchain_dsplus.threshold.findings import find_mistakes, refuse, without_training
+from langchain_dsplus.threshold.verdict import (
+    baselines,
+    by_class,
+    by_slice,
+    give_verdict,
+    what_would_help,
+    with_findings,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,7 +73,12 @@ def certify(
     The rows must be a random sample of the inputs the promise is about, asked with today's models and prompts, and must
     not have been used to train the small model, to calibrate it or to choose a prompt. Every call counts in
     `outcomes.about["certifications"]`: the second and later certification of the same table spend half as much error
-    probability as the one before. The sum over all of them stays below twice 1 - level.
+    probability as the one before. The sum over all of them stays below twice 1 - level. Where the table has hashes of
+    its inputs (`input_hash`) and a folder, a journal there counts too: the file read again, a part of it and a larger
+    table that holds it are the same table.
+
+    Honest mistakes that the table shows (`find_mistakes`) refuse, or are named in the verdict, and so are those that it
+    cannot show. Inputs that stand twice count as one group; rows in a model's training set are left out.
 
     Args:
         outcomes: The table; its `about` is what the certificate is bound to.
@@ -109,7 +123,10 @@ def certify(
     _check(level, steps, error_cost, unit)
     _fair(outcomes)
     _in_labels(outcomes)
+    found_out = find_mistakes(outcomes, seed=seed)
+    refuse(found_out)
     earlier = _earlier(outcomes)
+    table, outcomes = outcomes, without_training(outcomes)
     alpha = (1.0 - level) / 2.0**earlier
     found = differences(outcomes, never_local=never_local, prompt=prompt, unusable_large=unusable_large)
     sequence = _sequence(found, thresholds, path, steps, start, prompt)
@@ -131,8 +148,9 @@ def certify(
             passed=place < passed,
             tests={name: result for name, result in results.items() if name != _OVERALL},
         )
-    outcomes.about["certifications"] = earlier + 1
-    outcomes.about["data"] = outcomes.data_hash()
+    table.about["certifications"] = earlier + 1
+    table.about["data"] = table.data_hash()
+    note_use(table)
 
     # A first step at infinity (pruned prompt) accepts nothing: that it passes shows no threshold.
     idle = sum(not _accepts(record.thresholds) for record in records)
@@ -159,7 +177,7 @@ def certify(
         n=whole.n,
         unit=unit,
         prompt=prompt,
-        about=copy.deepcopy(outcomes.about),
+        about=copy.deepcopy(table.about),
         certification=earlier + 1,
         slices=tuple(name for name in hypotheses if name != _OVERALL),
         never_local=tuple([never_local] if isinstance(never_local, str) else never_local),
@@ -174,12 +192,13 @@ def certify(
         error_cost=float(error_cost),
         by_class=by_class(outcomes, found, final) if certified else (),
         by_slice=by_slice(outcomes, found, final) if certified else (),
+        findings=tuple(item.to_dict() for item in found_out),
     )
     certificate = replace(certificate, baselines=baselines(found, certificate, whole.rows))
     if not certified:
         refused = next((hypothesis.refused for hypothesis in hypotheses.values() if hypothesis.refused), None)
         certificate = replace(certificate, help=what_would_help(found, certificate, hypotheses, refused))
-    return replace(certificate, verdict=give_verdict(certificate))
+    return replace(certificate, verdict=with_findings(give_verdict(certificate), certificate))
 
 
 # --- arguments ------------------------------------------------------------------------------------------------------
@@ -234,6 +253,7 @@ def _earlier(outcomes: Outcomes) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         msg = "`outcomes.about['certifications']` must be a whole number, at least 0"
         raise ValueError(msg)
+    value = max(value, earlier_uses(outcomes) or 0)
     if value > 15:
         msg = f"this table was used {value} times to certify: no error probability is left, collect fresh rows"
         raise ValueError(msg)
@@ -335,17 +355,12 @@ def _masks(outcomes: Outcomes, slices: Sequence[str]) -> dict[str, Bools]:
 
 
 def _groups(outcomes: Outcomes, unit: str) -> Numbers | None:
-    """A number for each row's group, a row without one being its own; None where every row is."""
-    column = outcomes.values("group") if "group" in outcomes else None
-    if column is None or all(value is None for value in column):
-        if unit == "group":
-            msg = "`unit='group'` needs the column 'group'"
-            raise ValueError(msg)
-        return None
-    numbers: dict[Any, int] = {}
-    keys = (("row", row) if value is None else ("group", value) for row, value in enumerate(column))
-    groups = np.fromiter((numbers.setdefault(key, len(numbers)) for key in keys), dtype=np.int64, count=len(column))
-    return groups if len(numbers) < len(column) or unit == "group" else None
+    """A number for each row's group, repeats of an input joined; None where every row is its own."""
+    if unit == "group" and ("group" not in outcomes or all(value is None for value in outcomes.values("group"))):
+        msg = "`unit='group'` needs the column 'group'"
+        raise ValueError(msg)
+    found = blocks(outcomes)
+    return np.arange(len(outcomes)) if found is None and unit == "group" else found
 
 
 def _draw(groups: Numbers, seed: int) -> Bools:

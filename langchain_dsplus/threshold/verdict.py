@@ -14,6 +14,7 @@ from langchain_dsplus.threshold.certificate import Baseline, unnamed
 from langchain_dsplus.threshold.clusters import clustered_upper_bound, least_groups
 from langchain_dsplus.threshold.curves import accuracy_interval
 from langchain_dsplus.threshold.exact import least_rows, loss_interval, loss_upper_bound
+from langchain_dsplus.threshold.findings import say
 from langchain_dsplus.threshold.planning import plan_rows
 
 if TYPE_CHECKING:
@@ -379,6 +380,13 @@ def _not_shown(certificate: Certificate) -> str:
         f"NOT ENOUGH DATA: on {certificate.n:,} {unit} no share could be shown to lose less than "
         f"{points(certificate.max_loss)}{also}. {more}."
     )
+
+
+def with_findings(verdict: str, certificate: Certificate) -> str:
+    """Return the verdict with what was seen of the table and what could not be, before the parts not named."""
+    tail = unnamed(certificate.unverifiable)
+    tail = tail if tail and verdict.endswith(tail) else ""
+    return verdict.removesuffix(tail) + say(certificate.findings) + tail
 
 
 def _change(baseline: Baseline) -> str:
