@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from langchain_dsplus._json import load_json
 from langchain_dsplus.cli_threshold import (
     _answered,
     _chain,
@@ -515,7 +516,7 @@ def _counts(traces: str, router: str | None, found: RegistryStatus) -> dict[str,
 
 def _alarms(path: Path) -> list[dict[str, Any]]:
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
+        body = load_json(path.read_text(encoding="utf-8"))
         return [{name: alarm[name] for name in ("kind", "message", "time", "rung")} for alarm in body["alarms"]]
     except (ValueError, KeyError, TypeError):
         msg = f"{path} is no file of an AuditMonitor"

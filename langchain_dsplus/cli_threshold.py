@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 from collections import Counter
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+from langchain_dsplus._json import load_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -251,7 +252,7 @@ def _read_rows(path: Path, limit: int | None) -> list[dict[str, Any]]:
         for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
             if line.strip():
                 try:
-                    row = json.loads(line)
+                    row = load_json(line)
                 except (ValueError, RecursionError):
                     row = None
                 if not isinstance(row, dict):
@@ -306,7 +307,7 @@ def _load_small(folder: Path, column: str, rows: Sequence[Mapping[str, Any]]) ->
 def _kind(folder: Path) -> Any:
     from langchain_dsplus.small_models._files import SETTINGS
 
-    return json.loads((folder / SETTINGS).read_text(encoding="utf-8")).get("kind")
+    return load_json((folder / SETTINGS).read_text(encoding="utf-8")).get("kind")
 
 
 def _read_labels(path: Path) -> list[str]:
@@ -368,7 +369,7 @@ def _code(  # noqa: PLR0917
     key = f'os.environ.get({api_key_env!r}, "none")'
     messages = repr(_default_messages(column)) if prompt is None else f'[("human", Path({str(prompt)!r}).read_text())]'
     if prompt is not None and prompt.suffix.lower() == ".json":
-        messages = f"[tuple(pair) for pair in json.loads(Path({str(prompt)!r}).read_text())]"
+        messages = f"[tuple(pair) for pair in load_json(Path({str(prompt)!r}).read_text())]"
     names = (
         "small.labels" if labels is None else f"Path({str(labels)!r}).read_text().split('\\n')  # without empty lines"
     )
@@ -380,7 +381,7 @@ def _code(  # noqa: PLR0917
 
 def _messages(path: Path, source: str, column: str) -> list[Any]:
     try:
-        found = json.loads(source)
+        found = load_json(source)
     except ValueError:
         found = None
     pairs = isinstance(found, list) and all(isinstance(item, list) and len(item) == 2 for item in found)
@@ -397,7 +398,7 @@ def _answered(path: Path) -> set[str]:
         return found
     for line in path.read_bytes().split(b"\n"):
         with contextlib.suppress(ValueError, AttributeError):
-            entry = json.loads(line)
+            entry = load_json(line)
             if entry.get("side") == "large" and entry.get("label") is not None:
                 found.add(str(entry.get("id")))
     return found
@@ -603,7 +604,7 @@ def _about(pairs: Sequence[str]) -> dict[str, Any]:
             )
             raise ValueError(msg)
         try:
-            found[name] = json.loads(value)
+            found[name] = load_json(value)
         except ValueError:
             found[name] = value
     return found
@@ -611,7 +612,7 @@ def _about(pairs: Sequence[str]) -> dict[str, Any]:
 
 def _path(path: Path) -> list[dict[str, float]]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = load_json(path.read_text(encoding="utf-8"))
     except ValueError:
         found = None
     if not isinstance(found, list) or not all(isinstance(step, dict) for step in found):
@@ -800,7 +801,7 @@ def _what_instead(path: Path, suffix: str, lacks: bool) -> str | None:
             return "Its cells are not separated by commas: save it as CSV with commas, and a point in numbers"
         row: Any = None
         with contextlib.suppress(ValueError, RecursionError):
-            row = json.loads(first)
+            row = load_json(first)
         if isinstance(row, dict) and "route_id" in row and "kind" in row:
             return "A recorder wrote this: Outcomes.from_traces(JSONLRecorder.read(...)) makes a table of it"
     if not lacks:

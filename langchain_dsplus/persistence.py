@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from langchain_core.runnables import Runnable
 from pydantic import BaseModel
 
+from langchain_dsplus._json import load_json
 from langchain_dsplus.decision import read_thresholds
 from langchain_dsplus.prompts.pruner import PromptPruner
 from langchain_dsplus.router import ConfidenceRouter
@@ -502,7 +503,7 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     try:
         with (folder / name).open("rb") as file:
             text = file.read(_LARGEST_MANIFEST + 1)
-        body = json.loads(text) if len(text) <= _LARGEST_MANIFEST else None
+        body = load_json(text) if len(text) <= _LARGEST_MANIFEST else None
     except (OSError, ValueError, RecursionError):
         body = None
     if not isinstance(body, dict):

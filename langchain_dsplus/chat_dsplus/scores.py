@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 from langchain_core.messages import BaseMessage
 from langchain_core.messages.utils import get_buffer_string
 
+from langchain_dsplus._json import load_json
 from langchain_dsplus.chat_dsplus.checks import DraftError
 from langchain_dsplus.labels import NoLabelMassError, mean_token_probability
 
@@ -93,7 +94,7 @@ def normalized(text: str) -> str:
     stripped = text.strip()
     if stripped[:1] in ("{", "["):
         try:
-            return json.dumps(json.loads(stripped), sort_keys=True, ensure_ascii=False)
+            return json.dumps(load_json(stripped), sort_keys=True, ensure_ascii=False)
         except ValueError:
             pass
     folded = " ".join(unicodedata.normalize("NFKC", stripped).casefold().split())

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from langchain_dsplus._json import load_json
 from langchain_dsplus.costs.usage import Usage, read_usage
 from langchain_dsplus.demo.snippets import LABELS, Snippet
 from langchain_dsplus.labels import match_label
@@ -90,7 +91,7 @@ def run_arm(
     before = path.read_text(encoding="utf-8") if path.exists() else ""
     for line in before.splitlines():
         try:
-            row = json.loads(line)
+            row = load_json(line)
         except ValueError:
             continue  # cut off while it was written
         if not row.get("error"):  # what failed is asked again

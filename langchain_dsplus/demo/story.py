@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 from langchain_core.callbacks import BaseCallbackHandler
 
 from langchain_dsplus._imports import require
+from langchain_dsplus._json import load_json
 from langchain_dsplus.demo.arms import Arm, run_arm
 from langchain_dsplus.demo.report import difference, dispute_panel, llm_of, outcomes_of, plot, table, words
 from langchain_dsplus.demo.snippets import LABELS, Snippet, Splits, read_snippets, split_snippets
@@ -189,7 +190,7 @@ def _folder(output: Path, setup: dict[str, Any], console: Console) -> Path:
         msg = f"`--output` {output} holds {found[0].name}, which is not the demo's: choose another folder"
         raise DemoError(msg)
     try:
-        same = json.loads(marker.read_text(encoding="utf-8")) == setup
+        same = load_json(marker.read_text(encoding="utf-8")) == setup
     except (OSError, ValueError):
         same = False
     if same and not (output / "results.json").exists():

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from langchain_dsplus._json import load_json
 from langchain_dsplus.identity import score_name
 from langchain_dsplus.learning._state import GateEntry, RegistryError, RowHash, VersionEntry, now, put_text
 from langchain_dsplus.persistence import (
@@ -173,7 +173,7 @@ class Folders:
         if hashlib.sha256(text).hexdigest() != entry["sha256"]:
             msg = f"{file} was changed: its SHA-256 differs. Restore it from a backup"
             raise RegistryError(msg)
-        return cast("dict[str, Any]", json.loads(text))
+        return cast("dict[str, Any]", load_json(text))
 
     def write_certificate(self, certificate: Certificate) -> None:
         """Keep a certificate under its id, which is its hash."""

@@ -14,6 +14,7 @@ from typing import Any, Literal, NotRequired, TypeAlias, cast
 
 from typing_extensions import TypedDict
 
+from langchain_dsplus._json import load_json
 from langchain_dsplus.persistence import sync
 
 FORMAT = 1
@@ -115,7 +116,7 @@ def read_state(folder: Path) -> State:
         msg = f"{folder} is no model registry: it has no {STATE} (`ModelRegistry.start` makes one)"
         raise RegistryError(msg) from None
     try:
-        body = json.loads(text) if len(text) <= _LARGEST else None
+        body = load_json(text) if len(text) <= _LARGEST else None
     except (ValueError, RecursionError):
         body = None
     if not isinstance(body, dict) or body.get("kind") != KIND:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, runtime_checka
 
 import numpy as np
 
+from langchain_dsplus._json import load_json
 from langchain_dsplus.calibration import log_softmax, softmax
 from langchain_dsplus.learning.heads import Head, is_sparse, read_head
 from langchain_dsplus.learning.targets import ask, soften
@@ -192,7 +193,7 @@ class _RefitStudent(Student):
         (folder / "student.json").write_text(json.dumps(body), encoding="utf-8")
 
     def restore(self, folder: Path) -> None:
-        body = json.loads((folder / "student.json").read_text(encoding="utf-8"))
+        body = load_json((folder / "student.json").read_text(encoding="utf-8"))
         self._seen = {int(place): np.array(row) for place, row in body.items()}
         self.end_round()
 

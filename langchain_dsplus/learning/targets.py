@@ -14,6 +14,7 @@ import numpy as np
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 
+from langchain_dsplus._json import load_json
 from langchain_dsplus.answer import pass_on
 from langchain_dsplus.labels import match_label
 
@@ -209,7 +210,7 @@ class PaidAnswers:
         body = self.path.read_bytes()
         self._whole = body.rfind(b"\n") + 1
         try:
-            lines = [json.loads(line) for line in body[: self._whole].splitlines()]
+            lines = [load_json(line) for line in body[: self._whole].splitlines()]
             same = not lines or lines[0]["key"] == self.key
             self._rows = {line["place"]: line["answer"] for line in lines[1:]}
         except (ValueError, KeyError, TypeError) as error:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from langchain_dsplus._json import load_json
 from langchain_dsplus._progress import progress_bar
 from langchain_dsplus.learning.students import Student, make_student, remember
 from langchain_dsplus.learning.targets import PaidAnswers, ask, ask_large, feed_input, read_targets, soften
@@ -251,7 +252,7 @@ class TwoStageConfidenceDistillation:
             return None
         path = self.checkpoint / _STATE
         try:
-            state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            state: dict[str, Any] = load_json(path.read_text(encoding="utf-8"))
             same = state["key"] == key
         except (ValueError, KeyError, TypeError) as error:
             msg = f"{path} is damaged: delete the folder to start anew"

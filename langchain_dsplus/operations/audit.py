@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 import numpy as np
 
+from langchain_dsplus._json import load_json
 from langchain_dsplus.answer import failure
 from langchain_dsplus.labels import match_label
 from langchain_dsplus.losses import Loss, parse_loss
@@ -622,7 +623,7 @@ class AuditMonitor:
     def _load(self) -> None:
         assert self.path is not None
         try:
-            body = json.loads(self.path.read_text(encoding="utf-8"))
+            body = load_json(self.path.read_text(encoding="utf-8"))
             if body["format"] != _FORMAT:
                 msg = f"`format` must be {_FORMAT}"
                 raise ValueError(msg)

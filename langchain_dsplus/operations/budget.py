@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from langchain_dsplus._json import load_json
 from langchain_dsplus.answer import Answer, failure
 from langchain_dsplus.operations._state_file import write_whole
 
@@ -296,16 +297,16 @@ class BudgetPacer:
         assert self.path is not None
         try:
             first, *lines = self.path.read_text(encoding="utf-8").split("\n")
-            state = json.loads(first)
+            state = load_json(first)
             _read(state)
             last = lines.pop() if lines else ""
             with contextlib.suppress(ValueError):  # the last one may be cut off: what it says was never let through
-                lines += [last] if isinstance(json.loads(last), list) else []
+                lines += [last] if isinstance(load_json(last), list) else []
             path, self.path = self.path, None  # nothing is written while it is read
             try:
                 self.restore(state)
                 for line in lines:
-                    self._replay(*json.loads(line))
+                    self._replay(*load_json(line))
             finally:
                 self.path = path
         except (OSError, ValueError, TypeError, KeyError) as error:

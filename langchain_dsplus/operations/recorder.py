@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from typing_extensions import TypedDict
 
 from langchain_dsplus._inputs import read_key
+from langchain_dsplus._json import load_json
 from langchain_dsplus.answer import Answer, Route
 from langchain_dsplus.outcomes.uses import table_key
 
@@ -172,7 +173,7 @@ class JSONLRecorder:
         with Path(path).open("rb") as file:
             for line in file:
                 try:
-                    row = json.loads(line)
+                    row = load_json(line)
                 except (ValueError, RecursionError):
                     continue
                 if isinstance(row, dict):

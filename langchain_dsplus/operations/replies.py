@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.callbacks import BaseCallbackHandler
 
+from langchain_dsplus._json import load_json
 from langchain_dsplus.costs.usage import Usage, is_cache_hit, read_usage
 from langchain_dsplus.identity import reported_by
 
@@ -135,7 +136,7 @@ _NUMBERS = ("seconds", "cost", "input_tokens", "output_tokens", "cached_tokens")
 def _entry(line: bytes) -> dict[str, Any] | None:
     """Read a line; None where `_bytes` did not write it."""
     try:
-        entry = json.loads(line)
+        entry = load_json(line)
     except (ValueError, RecursionError):
         return None
     if not isinstance(entry, dict):

@@ -22,6 +22,7 @@ from typing import Any, Self
 
 from langchain_dsplus._imports import require
 from langchain_dsplus._inputs import read_key
+from langchain_dsplus._json import load_json
 from langchain_dsplus.costs.usage import paid_usage
 from langchain_dsplus.operations.background import _drain_all
 from langchain_dsplus.operations.prices import Price
@@ -560,7 +561,7 @@ class TraceStore:
             with self._database.begin(write=False) as connection:
                 found = connection.execute(page).all()
             for _, body in found:
-                yield json.loads(body)
+                yield load_json(body)
             if len(found) < _PAGE:
                 return
             done = found[-1][0]

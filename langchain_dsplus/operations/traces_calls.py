@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from langchain_core.runnables import Runnable
 
+from langchain_dsplus._json import load_json
 from langchain_dsplus.costs.usage import read_usage
 from langchain_dsplus.identity import identify
 from langchain_dsplus.operations.collect import _EMPTY, _facts, _models, _outcome, _Told
@@ -138,7 +139,7 @@ def _lines(path: Path) -> Iterator[tuple[int, Any]]:
         if file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"[":
             file.seek(0)
             try:
-                items = json.loads(file.read().decode("utf-8-sig"))
+                items = load_json(file.read().decode("utf-8-sig"))
             except ValueError:
                 items = None
             if isinstance(items, list):
@@ -149,7 +150,7 @@ def _lines(path: Path) -> Iterator[tuple[int, Any]]:
             if not line.strip():
                 continue
             try:
-                yield number, json.loads(line.decode("utf-8-sig"))
+                yield number, load_json(line.decode("utf-8-sig"))
             except (ValueError, RecursionError):
                 yield number, None
 
@@ -226,7 +227,7 @@ def _unpack(value: Any) -> Any:
     """The bulk export has dicts as JSON texts."""
     if isinstance(value, str):
         try:
-            return json.loads(value)
+            return load_json(value)
         except (ValueError, RecursionError):
             return None
     return value

@@ -18,6 +18,7 @@ from typing import IO, Any
 import numpy as np
 
 from langchain_dsplus._imports import require
+from langchain_dsplus._json import load_json as load
 from langchain_dsplus.outcomes.columns import (
     CHUNK,
     WANTED,
@@ -35,32 +36,13 @@ _ALWAYS = frozenset({"id", "small", "confidence", "large", "gold"})
 _MARK = b"langchain_dsplus"
 
 
-def _no_constant(name: str) -> float:
-    msg = f"{name} is not a number"
-    raise ValueError(msg)
-
-
-# Made once: making them takes longer than most values do.
+# Made once: making it takes longer than most values do.
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
-_DECODER = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def dump(value: Any) -> str:
     """Strict JSON on one line."""
     return _ENCODER.encode(value)
-
-
-def load(text: str) -> Any:
-    """Read strict JSON.
-
-    Raises:
-        ValueError: If it is not.
-    """
-    try:
-        return _DECODER.decode(text)
-    except RecursionError:
-        msg = "nested too deeply"
-        raise ValueError(msg) from None
 
 
 # --- CSV ------------------------------------------------------------------------------------------------------------

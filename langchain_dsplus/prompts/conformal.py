@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from langchain_dsplus._json import load_json
 from langchain_dsplus.confidence import SCORES
 from langchain_dsplus.labels import list_labels
 from langchain_dsplus.outcomes import Outcomes
@@ -434,7 +435,7 @@ class ConformalCandidates:
         Raises:
             ValueError: If the text is something else.
         """
-        value = json.loads(text)
+        value = load_json(text)
         if not isinstance(value, Mapping):
             msg = "these are no conformal candidates: the JSON is no object"
             raise ValueError(msg)  # noqa: TRY004

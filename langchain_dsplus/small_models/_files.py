@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from langchain_dsplus._inputs import Seen
+from langchain_dsplus._json import load_json
 
 SETTINGS = "model.json"
 
@@ -56,7 +57,7 @@ def load_folder(path: str | Path, body_name: str, *, kind: str, version: int) ->
     """
     folder = Path(path)
     try:
-        settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+        settings = load_json((folder / SETTINGS).read_text(encoding="utf-8"))
         body = (folder / body_name).read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
         msg = f"{folder} is no saved {kind}: {Path(str(error.filename)).name} is missing"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from langchain_dsplus._imports import require
+from langchain_dsplus._json import load_json
 from langchain_dsplus.server import _gguf, _parameters
 from langchain_dsplus.small_models._local_jobs import (
     Emit,
@@ -111,7 +112,7 @@ class GgufEngine(Engine):
         )
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with direct.open(call) as reply:
-            return [int(token) for token in json.load(reply)["tokens"]]
+            return [int(token) for token in load_json(reply.read())["tokens"]]
 
     def _ask(self, request: Request, body: dict[str, Any], take: Any) -> Any:
         try:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from langchain_dsplus._json import load_json
 
 _BUILT_IN = frozenset({"eager", "sdpa", "flex_attention"})
 _FETCHING = frozenset({"eetq", "fbgemm_fp8", "fp8", "gguf", "metal", "mxfp4", "nvfp4"})
@@ -65,7 +66,7 @@ def refuse_kernels_in(body: Any, file: Path) -> None:
 
 def _read(file: Path) -> Any:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return load_json(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         msg = f"{file} is damaged: it is not JSON"
         raise ValueError(msg) from error

@@ -19,6 +19,7 @@ from pydantic import Field, PrivateAttr
 
 from langchain_dsplus._imports import require
 from langchain_dsplus._inputs import canonical
+from langchain_dsplus._json import load_json
 from langchain_dsplus.answer import InputError
 from langchain_dsplus.labels import list_labels
 from langchain_dsplus.small_models._files import (
@@ -516,7 +517,7 @@ def _read_folder(folder: Path, labels: list[str], preprocess: Any) -> tuple[Any,
         if not file.is_file():
             msg = f"{folder} has no preprocessor_config.json: pass `preprocess=`"
             raise ValueError(msg)
-        preprocess = ImagePreprocess.from_config(json.loads(file.read_text(encoding="utf-8")))
+        preprocess = ImagePreprocess.from_config(load_json(file.read_text(encoding="utf-8")))
     refuse_code(folder)
     config = library.AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
     trained = has_head(config, "ForImageClassification", labels)

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
 
+from langchain_dsplus._json import load_json
 from langchain_dsplus.losses import points, threshold_words
 
 if TYPE_CHECKING:
@@ -361,7 +362,7 @@ class Certificate:
         if isinstance(source, Path) or source.lstrip()[:1] not in ("", "{", "["):
             source = Path(source).read_text(encoding="utf-8")
         try:
-            body = json.loads(source)
+            body = load_json(source)
         except ValueError as error:
             msg = "not a certificate: it is not JSON"
             raise CertificateError(msg) from error

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 import numpy as np
 from pydantic import Field
 
+from langchain_dsplus._json import load_json
 from langchain_dsplus.labels import list_labels
 from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel, read_text
 from langchain_dsplus.threshold.differences import differences
@@ -279,7 +280,7 @@ class LearnedGain:
             ValueError: If it is something else, or damaged.
         """
         try:
-            body = json.loads(text, parse_constant=_no_constant)
+            body = load_json(text)
             if not isinstance(body, dict) or body.get("kind") != "LearnedGain" or body.get("format") != _FORMAT:
                 msg = "not a saved LearnedGain of this version"
                 raise ValueError(msg)
@@ -465,8 +466,3 @@ def _numbers(values: Any, shape: tuple[int | None, ...]) -> Floats:
         msg = "an array has the wrong shape, or a number that is not finite"
         raise ValueError(msg)
     return found
-
-
-def _no_constant(name: str) -> Any:
-    msg = f"{name} is no JSON number"
-    raise ValueError(msg)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from langchain_core.language_models import BaseLanguageModel
 from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.runnables.config import merge_configs
 
+from langchain_dsplus._json import load_json
 from langchain_dsplus.costs.usage import Usage, is_cache_hit, read_result, read_usage
 from langchain_dsplus.labels import match_label
 from langchain_dsplus.operations.collect import read_dataset
@@ -231,7 +231,7 @@ def _lines(path: Path) -> list[Any]:
         if not line.strip():
             continue
         try:
-            found.append(json.loads(line))
+            found.append(load_json(line))
         except ValueError:
             msg = f"{path}: line {number} is no JSON"
             raise ValueError(msg) from None

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from langchain_dsplus._imports import require
+from langchain_dsplus._json import load_json
 from langchain_dsplus.losses import points
 from langchain_dsplus.operations.betting import binomial_upper
 from langchain_dsplus.threshold.certificate import CertificateError
@@ -322,7 +323,7 @@ class TransferCertificate:
         if isinstance(source, Path) or source.lstrip()[:1] not in ("", "{", "["):
             source = Path(source).read_text(encoding="utf-8")
         try:
-            body = json.loads(source)
+            body = load_json(source)
         except ValueError as error:
             msg = "not a transfer certificate: it is not JSON"
             raise CertificateError(msg) from error

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from langchain_dsplus._json import load_json
 from langchain_dsplus.fidelity.untrusted import quote_untrusted
 from langchain_dsplus.prompts._drafts import Draft, cleaned, read_draft
 from langchain_dsplus.prompts._instructions import REWRITE_PROMPT, REWRITE_PROMPT_ZH
@@ -283,7 +284,7 @@ def _read_fields(output: Any, schema: Any) -> Draft:
         if draft.text is None:
             return draft
         try:
-            parsed = json.loads(draft.text)
+            parsed = load_json(draft.text)
         except (ValueError, RecursionError):
             return Draft(None, "unreadable: the model wrote no JSON object")
     try:

@@ -14,7 +14,7 @@ ROOT = "langchain_dsplus"
 
 # From left to right: a part may import those before it and itself. Parts on one line must not import each other.
 LAYERS: list[set[str]] = [
-    {"_imports", "_inputs", "_progress", "_version", "losses"},
+    {"_imports", "_json", "_inputs", "_progress", "_version", "losses"},
     {"answer"},
     {"costs"},
     {"labels"},

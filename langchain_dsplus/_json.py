@@ -1,0 +1,77 @@
+"""Reading JSON that somebody else may have written: what no record of ours could hold is a ValueError, nothing else."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+_DEEPEST = 200
+
+
+def load_json(text: str | bytes) -> Any:
+    """Read strict JSON.
+
+    Args:
+        text: Bytes are UTF-8, UTF-16 or UTF-32, as `json.loads` reads them.
+
+    Raises:
+        ValueError: If it is none, holds NaN, Infinity or a number that no float holds (`1e999`, a whole number of
+            hundreds of digits), or is nested more than 200 deep. The message quotes nothing of it.
+
+    Example:
+        >>> load_json('{"a": [1, 2.5]}')
+        {'a': [1, 2.5]}
+        >>> load_json("[1e999]")
+        Traceback (most recent call last):
+        ...
+        ValueError: not JSON: a number is beyond what a float holds
+    """
+    try:
+        value = json.loads(text, parse_float=_real, parse_int=_whole, parse_constant=_constant)
+    except RecursionError:
+        msg = "not JSON: nested too deeply"
+        raise ValueError(msg) from None
+    except UnicodeDecodeError:
+        msg = "not JSON: it is not UTF-8"
+        raise ValueError(msg) from None
+    opening = (b"[", b"{") if isinstance(text, bytes) else ("[", "{")
+    if sum(text.count(mark) for mark in opening) > _DEEPEST and _deep(value):  # type: ignore[arg-type]
+        msg = "not JSON: nested too deeply"
+        raise ValueError(msg)
+    return value
+
+
+def _real(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        msg = "not JSON: a number is beyond what a float holds"
+        raise ValueError(msg)
+    return value
+
+
+def _whole(text: str) -> int:
+    if len(text) > 300:
+        _real(text)
+    return int(text)
+
+
+def _constant(name: str) -> Any:
+    msg = f"not JSON: {name} is not a number"
+    raise ValueError(msg)
+
+
+def _deep(value: Any) -> bool:
+    """Whether something is nested more than is read."""
+    level = [value]
+    for _ in range(_DEEPEST + 1):
+        level = [
+            inner
+            for item in level
+            if isinstance(item, dict | list)
+            for inner in (item.values() if isinstance(item, dict) else item)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
