@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import math
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -30,8 +33,15 @@ def known_labels(about: Mapping[str, Any], who: str = "large") -> frozenset[str]
     if isinstance(labels, Mapping):
         own = labels.get(who.partition(".")[2]) if who.startswith("small.") else None
         labels = own or [label for part in labels.values() for label in part or ()]
-    # Whole numbers are kept as texts in the columns, too.
-    return frozenset(label if isinstance(label, str) else str(label) for label in labels or ()) or None
+    return frozenset(label if isinstance(label, str) else _label(label) for label in labels or ()) or None
+
+
+def _label(value: Any) -> str:
+    """A label that is no text, as it is kept in the columns."""
+    try:
+        return to_text(value) or str(value)
+    except TypeError:
+        return str(value)
 
 
 CHUNK = 8192
@@ -66,7 +76,7 @@ WANTED: dict[Kind, str] = {
     "bool": "must be true or false, or empty",
     "dict": "must be a dict (JSON object), or empty",
     "id": "must be a text, and not empty",
-    "label": "must be a text, or empty",
+    "label": "must be a text or a whole number, or empty",
     "any": "must be plain JSON",
 }
 
@@ -303,20 +313,99 @@ def to_bool(value: Any) -> bool:
     raise TypeError
 
 
-def to_dict(value: Any) -> dict[str, Any]:
-    """A dict of plain values."""
+def to_dict(value: Any) -> dict[str, Any] | None:
+    """A dict of plain values; an export may hold it as a JSON text."""
+    if isinstance(value, str):
+        value = json.loads(value) if value.strip() else None
+    if missing(value):
+        return None
     if not isinstance(value, Mapping):
         raise TypeError
     return {str(key): to_any(item) for key, item in value.items()}
 
 
-def to_text(value: Any) -> str:
-    """A text, or a whole number as one: an id or a class number."""
-    if isinstance(value, str):
+def to_text(value: Any) -> str | None:
+    """A text, or a whole number as one: an id, a class number, a label. None where a program means nothing by it.
+
+    The one rule for cells of texts, in every loader: a text is taken as it is, an enum by its value, `True` and `False`
+    by those names. A whole number is written without a point, also where it came as a float, as all numbers of a column
+    do once one is missing: 1.0 is "1". NaN, NaT and pandas' NA are None.
+
+    Raises:
+        TypeError: If it is none of these, a number with a fraction among them: nobody knows which label 0.5 is.
+
+    Example:
+        >>> to_text(1.0), to_text("1.0"), to_text(True), to_text(float("nan"))
+        ('1', '1.0', 'True', None)
+    """
+    if isinstance(value, enum.Enum):
+        value = value.value
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, (str, bool)):
         return str(value)
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise TypeError
-    return str(int(value))
+    if missing(value):
+        return None
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, (float, Decimal)) and abs(value) < _EXACT and value == int(value):
+        return str(int(value))
+    raise TypeError
+
+
+_EXACT = 2**53
+"""From here on not every whole number is a float."""
+
+
+def missing(value: Any) -> bool:
+    """Whether a program means by it that nothing is known: None, NaN, NaT, pandas' NA."""
+    if value is None or type(value).__name__ in {"NAType", "NaTType"}:
+        return True
+    return isinstance(value, (float, np.floating, Decimal)) and bool(value != value)  # noqa: PLR0124
+
+
+def rows_of(data: Any) -> Iterable[Any]:
+    """Rows as they are, or those of a DataFrame (pandas, polars, an Arrow table): dicts, None where nothing is known.
+
+    Raises:
+        ValueError: If two columns of a DataFrame have the same name.
+    """
+    columns = frame_columns(data)
+    if columns is None:
+        return data  # type: ignore[no-any-return]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def frame_columns(data: Any) -> dict[str, list[Any]] | None:
+    """The columns of a DataFrame as lists, None where nothing is known; None where it is none.
+
+    Raises:
+        ValueError: If two columns have the same name.
+    """
+    if not any(hasattr(type(data), name) for name in ("__dataframe__", "__arrow_c_stream__")):
+        return None
+    names = list(getattr(data, "column_names", None) or data.columns)
+    if len(set(names)) != len(names):
+        msg = "two columns of the DataFrame have the same name"
+        raise ValueError(msg)
+    return {str(name): [None if missing(value) else value for value in _listed(data[name])] for name in names}
+
+
+def _listed(column: Any) -> list[Any]:
+    for name in ("to_pylist", "to_list", "tolist"):
+        if hasattr(column, name):
+            return list(getattr(column, name)())
+    return list(column)
+
+
+def bare(word: str) -> str:
+    """Return a text without what cannot be seen at its ends: blanks of all kinds, marks of byte order and direction."""
+    visible = [place for place, mark in enumerate(word) if not _unseen(mark)]
+    return word[visible[0] : visible[-1] + 1] if visible else ""
+
+
+def _unseen(mark: str) -> bool:
+    return mark.isspace() or unicodedata.category(mark) in {"Cc", "Cf", "Zs", "Zl", "Zp"}
 
 
 def to_any(value: Any) -> Any:
@@ -325,7 +414,12 @@ def to_any(value: Any) -> Any:
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError
-    return value
+    return value.isoformat() if hasattr(value, "isoformat") else value
+
+
+def _to_gold(value: Any) -> str | None:
+    """A label; an object around one as JSON, from which the rule for gold takes it."""
+    return json.dumps(value) if isinstance(value, Mapping) else to_text(value)
 
 
 _CONVERT: dict[Kind, Callable[[Any], Any]] = {
@@ -351,6 +445,7 @@ class Builder:
         self.name = name
         self.where = where
         self.kind = kind_of(name)
+        self._convert = _to_gold if name == "gold" else _CONVERT[self.kind]
         self.length = 0
         self._parts: list[Any] = []
         self._words: dict[str, int] = {}
@@ -399,7 +494,7 @@ class Builder:
         return Plain([value for part in self._parts for value in part])
 
     def _checked(self, values: Sequence[Any]) -> list[Any]:
-        convert = _CONVERT[self.kind]
+        convert = self._convert
         try:
             checked = [None if value is None else convert(value) for value in values]
         except (TypeError, ValueError, OverflowError):

@@ -27,6 +27,7 @@ from langchain_dsplus.outcomes.columns import (
     Kind,
     Labels,
     Numbers,
+    bare,
     kind_of,
 )
 
@@ -49,8 +50,11 @@ def dump(value: Any) -> str:
 
 
 @contextmanager
-def csv_rows(path: Path, delimiter: str = ",") -> Iterator[Iterator[list[str]]]:
-    """Open a CSV file: its lines of cells, the header first, those without any cell left out.
+def csv_rows(path: Path) -> Iterator[tuple[Iterator[list[str]], str]]:
+    """Open a CSV file: its lines of cells, the header first, and what separates the cells; empty lines are left out.
+
+    Cells are separated by commas, semicolons (spreadsheets in many a language) or tabs, whatever gives the header most
+    of a table's columns. A first line `sep=;` is taken at its word.
 
     Raises:
         ValueError: If it is no CSV file, or not UTF-8; the message names file and line.
@@ -58,7 +62,15 @@ def csv_rows(path: Path, delimiter: str = ",") -> Iterator[Iterator[list[str]]]:
     limit = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            yield (cells for cells in csv.reader(file, delimiter=delimiter) if cells)
+            first = file.readline()
+            told = first.strip().lower()
+            if len(told) == 5 and told.startswith("sep="):
+                delimiter = first.strip()[-1]
+            else:
+                delimiter = max(",;\t", key=lambda mark: _columns_in(first, mark))
+                file.seek(0)
+            rows = csv.reader(file, delimiter=delimiter)
+            yield (cells for cells in rows if any(map(str.strip, cells))), delimiter
     except csv.Error as error:
         msg = f"{path}: not a CSV file: {error}"
         raise ValueError(msg) from error
@@ -67,6 +79,17 @@ def csv_rows(path: Path, delimiter: str = ",") -> Iterator[Iterator[list[str]]]:
         raise ValueError(msg) from None
     finally:
         csv.field_size_limit(limit)
+
+
+def _columns_in(line: str, mark: str) -> tuple[int, int]:
+    """How many of a table's columns a header names, and how many at all."""
+    names = [_named(name) for name in next(csv.reader([line], delimiter=mark), [])]
+    return sum(kind_of(name) != "any" for name in names), len(names)
+
+
+def _named(name: str) -> str:
+    """A column's name; blanks around it count only where it is not one of a table's."""
+    return bare(name) if kind_of(bare(name)) != "any" else name
 
 
 def _undecodable(path: Path) -> int:
@@ -83,9 +106,10 @@ def read_csv(path: Path) -> tuple[dict[str, Column], dict[str, Any]]:
     """Read a table, and what it is about."""
     where = f"{path}: "
     about: dict[str, Any] = {}
-    with csv_rows(path) as lines:
-        header = next(lines, [])
-        if len(set(header)) != len(header):
+    with csv_rows(path) as (lines, delimiter):
+        header = [_named(name) for name in next(lines, [])]
+        named = [name for name in header if name]
+        if len(set(named)) != len(named):
             msg = f"{where}two columns have the same name"
             raise ValueError(msg)
         builders = [Builder(name, where) for name in header]
@@ -99,9 +123,13 @@ def read_csv(path: Path) -> tuple[dict[str, Column], dict[str, Any]]:
             for builder, column in zip(builders, zip(*chunk, strict=True), strict=True):
                 if builder.name == ABOUT:
                     about.update(_about(column, where, row - len(chunk)))
-                else:
-                    builder.add(_parsed(builder, column, where))
-    return {builder.name: builder.done() for builder in builders if builder.name != ABOUT}, about
+                elif builder.name:
+                    builder.add(_parsed(builder, column, where, comma=delimiter == ";"))
+                elif any(column):  # a spreadsheet writes empty columns to the right of a table
+                    place = next(place for place, cell in enumerate(column, 1) if cell)
+                    msg = f"{where}row {row - len(chunk) + place}: a cell in a column without a name"
+                    raise ValueError(msg)
+    return {builder.name: builder.done() for builder in builders if builder.name not in ("", ABOUT)}, about
 
 
 def _about(cells: Sequence[str], where: str, before: int) -> dict[str, Any]:
@@ -117,11 +145,14 @@ def _about(cells: Sequence[str], where: str, before: int) -> dict[str, Any]:
     return found
 
 
-def _parsed(builder: Builder, cells: Sequence[str], where: str) -> list[Any]:
+def _parsed(builder: Builder, cells: Sequence[str], where: str, *, comma: bool) -> list[Any]:
+    """Cells as values; with `comma` a number may have one in place of its point: `0,93`."""
     parse = _PARSERS[builder.kind]
     if builder.kind in ("label", "id"):
         return [cell or None for cell in cells]
     if builder.kind in ("float", "int"):
+        if comma:
+            cells = [cell if "." in cell else cell.replace(",", ".") for cell in cells]
         every = "".join(cells)
         if "_" not in every and every.isascii():
             parse = float
@@ -348,6 +379,10 @@ def read_parquet(path: Path) -> tuple[dict[str, Column], dict[str, Any]]:
         name: _from_arrow(pa, name, table.column(name), table.schema.field(name).metadata or {}, where)
         for name in names
     }
+    if columns and "id" not in columns:
+        empty = np.array([[value is None for value in column.values()] for column in columns.values()]).all(axis=0)
+        if empty.any():
+            columns = {name: column.take(np.flatnonzero(~empty)) for name, column in columns.items()}
     return columns, about
 
 
@@ -414,6 +449,7 @@ def _readable(types: Any, form: Any) -> bool:
         types.is_floating,
         types.is_string,
         types.is_large_string,
+        types.is_decimal,
     )
     return any(check(form) for check in checks)
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from langchain_dsplus.outcomes.columns import known_labels, to_text
+from langchain_dsplus.outcomes.columns import Labels, build, rows_of, to_text
 from langchain_dsplus.outcomes.files import csv_rows, dump, json_lines, replacing
+from langchain_dsplus.outcomes.gold import GoldRules, other_gold, refusal
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -142,13 +143,21 @@ def _freed(cell: str) -> str:
 # --- back -----------------------------------------------------------------------------------------------------------
 
 
-def read_gold(outcomes: Outcomes, labels: str | Path | Mapping[str, Any]) -> dict[int, str]:
+def read_gold(
+    outcomes: Outcomes,
+    labels: Any,
+    rules: GoldRules,
+    words: Collection[str],
+    about: Mapping[str, Any],
+    *,
+    named: bool,
+) -> dict[int, str]:
     """Gold by place in the table; see `Outcomes.with_gold`."""
-    allowed = known_labels(outcomes.about)
     places = {name: place for place, name in enumerate(outcomes.values("id"))}
     before = outcomes.values("gold")
     said = {name: outcomes.values(name) for name in outcomes.columns if name == "large" or name.startswith("small")}
-    result: dict[int, str] = {}
+    found: list[tuple[str, int]] = []
+    told: list[Any] = []
     seen: set[str] = set()
     for where, row in _read(labels):
         name = _text(row.get("id"), f"{where}, column 'id'")
@@ -164,12 +173,20 @@ def read_gold(outcomes: Outcomes, labels: str | Path | Mapping[str, Any]) -> dic
             if column in row and (row[column] or None) != (answers[place] or None):
                 msg = f"{where}, column {column!r}: not what the table says for this id (were columns sorted apart?)"
                 raise ValueError(msg)
-        label = _label(_text(row.get("gold"), f"{where}, column 'gold'"), allowed)
+        value = row.get("gold")
+        told.append(value if isinstance(value, Mapping) else _text(value, f"{where}, column 'gold'"))
+        found.append((where, place))
+    gold = build("gold", told)
+    assert isinstance(gold, Labels)
+    gold = rules.apply(gold, words, named=named)
+    strange = gold.known() & ~gold.within({*words, *other_gold(about)})
+    if named and strange.any():  # else labels may be named later: whoever uses gold looks then
+        first = f"{found[int(np.argmax(strange))][0]}, column 'gold'"
+        raise ValueError(refusal(gold, strange, words, first, named=True))
+    result: dict[int, str] = {}
+    for (where, place), label in zip(found, gold.values(), strict=True):
         if label is None:
             continue
-        if allowed is not None and label not in allowed:
-            msg = f"{where}, column 'gold': not one of the labels in `about` (spelled exactly so, capitals too)"
-            raise ValueError(msg)
         if before[place] is not None and before[place] != label:
             msg = f"{where}, column 'gold': the table already knows another label for this id"
             raise ValueError(msg)
@@ -185,18 +202,19 @@ def _text(value: Any, where: str) -> str | None:
         raise ValueError(msg) from None
 
 
-def _label(text: str | None, allowed: frozenset[str] | None) -> str | None:
-    """What somebody wrote; blanks around it are no part of it, unless they are of the label."""
-    if text is None or (allowed is not None and text in allowed):
-        return text
-    return text.strip() or None
-
-
-def _read(labels: str | Path | Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _read(labels: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Rows, and where they stand."""
     if isinstance(labels, Mapping):
         for number, (name, label) in enumerate(labels.items(), 1):
             yield f"entry {number} of the mapping", {"id": name, "gold": label}
+        return
+    if not isinstance(labels, (str, Path)):
+        for number, row in enumerate(rows_of(labels), 1):
+            where = f"row {number} of the labels"
+            if not isinstance(row, Mapping) or "id" not in row:
+                msg = f"{where} is no dict with `id` and `gold`"
+                raise ValueError(msg)
+            yield where, row
         return
     path = Path(labels)
     if path.suffix.lower() in _JSON:
@@ -207,19 +225,13 @@ def _read(labels: str | Path | Mapping[str, Any]) -> Iterator[tuple[str, Mapping
                 raise ValueError(msg)
             yield where, row
         return
-    with path.open("rb") as file:
-        first = file.readline()
-    # A spreadsheet in many a language separates by semicolons.
-    delimiter = max(",;\t", key=lambda mark: first.count(mark.encode()))
-    with csv_rows(path, delimiter) as lines:
+    with csv_rows(path) as (lines, _):
         header = [_freed(cell).strip() for cell in next(lines, [])]
         missing = [name for name in ("id", "gold") if name not in header]
         if missing or len(set(header)) != len(header):
             msg = f"{path}: the header must name each column once, `id` and `gold` among them"
             raise ValueError(msg)
         for number, cells in enumerate(lines, 1):
-            if not any(cells):
-                continue
             where = f"{path}: row {number}"
             if len(cells) != len(header):
                 msg = f"{where} has {len(cells)} cells, the header has {len(header)}"

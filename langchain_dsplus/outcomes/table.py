@@ -16,9 +16,13 @@ from langchain_dsplus.outcomes.columns import (
     Labels,
     Numbers,
     Plain,
+    Spread,
     build,
+    frame_columns,
     kind_of,
     known_labels,
+    missing,
+    rows_of,
 )
 from langchain_dsplus.outcomes.files import (
     Header,
@@ -29,6 +33,7 @@ from langchain_dsplus.outcomes.files import (
     write_jsonl,
     write_parquet,
 )
+from langchain_dsplus.outcomes.gold import NEVER_SAID, GoldRules, other_gold, refusal, with_other
 from langchain_dsplus.outcomes.labeling import read_gold, rows_to_label
 from langchain_dsplus.outcomes.traces import read_traces
 from langchain_dsplus.outcomes.uses import blocks
@@ -48,7 +53,8 @@ class Outcomes:
         `small`, `confidence`: the small model's choice and score. Both None where it failed: never accepted.
         `large`: what the large model said to the plain prompt. None where it failed: such a row is left out of every
             comparison, or counts as no gain (see `valid`).
-        `gold`: what is true; None where nobody knows.
+        `gold`: what is true; None where nobody knows. A value outside the labels is never evidence: it is an error, or
+            what `gold_map`, `unknown_gold` and `other_gold` say that it is.
         Optional: `probabilities` (dict), `large_pruned`, `group`, `slices` (dict), `cost_*`, `latency_*` (seconds),
         `tokens_*`, `error`, `source` (where a row is from); `small_ok`, `large_ok`, `large_pruned_ok` (bool) where
         right and wrong come from a judge or a test; `small.<name>`, `confidence.<name>`, `probabilities.<name>` for
@@ -61,6 +67,11 @@ class Outcomes:
         about: What the rows are about: score, labels, small (version), large, prompt, ... Plain JSON. It goes with the
             table through files, `select`, `split` and `with_gold`; so does `certifications`, the number of times that
             this table has been certified.
+        gold_map: From a value of gold to the label that it stands for: `{"1.0": "1"}`. Every way to make a table takes
+            these three.
+        unknown_gold: Values that mean that nobody knows: `("nan", "n/a")`. They become None.
+        other_gold: True classes that no model offers: `("other",)`. There, every answer is wrong. They stay in
+            `about["other_gold"]`.
 
     Attributes:
         folder: Where the table was read from or first written to; None for one in memory alone. There, `certify` keeps
@@ -68,6 +79,8 @@ class Outcomes:
 
     Raises:
         ValueError: If a column is missing, or a value is not what its column holds; the message names row and column.
+            If gold is none of `about["labels"]`: the message names the first such row, how many there are, three
+            examples, what they look like, and what to pass.
 
     Example:
         >>> rows = [{"id": "1", "small": "a", "confidence": 0.9, "large": "b", "gold": "a"}]
@@ -75,12 +88,24 @@ class Outcomes:
         [1.0]
     """
 
-    def __init__(self, columns: Mapping[str, Sequence[Any]], *, about: Mapping[str, Any] | None = None) -> None:
-        lengths = {len(values) for values in columns.values()}
+    def __init__(
+        self,
+        columns: Mapping[str, Sequence[Any]],
+        *,
+        about: Mapping[str, Any] | None = None,
+        gold_map: Mapping[Any, Any] | None = None,
+        unknown_gold: str | Iterable[Any] = (),
+        other_gold: str | Iterable[Any] = (),
+    ) -> None:
+        rules = GoldRules.of(gold_map, unknown_gold, other_gold)
+        given = frame_columns(columns)
+        given = dict(columns) if given is None else given
+        lengths = {len(values) for values in given.values()}
         if len(lengths) > 1:
             msg = f"columns differ in length: {sorted(lengths)}"
             raise ValueError(msg)
-        self._set(*_complete({name: build(name, values) for name, values in columns.items()}, ""), about or {})
+        self._set(*_complete({name: build(name, values) for name, values in given.items()}, ""), about or {})
+        self._settle(rules, "")
 
     def _set(self, columns: dict[str, Column], length: int, about: Mapping[str, Any]) -> None:
         self.about: dict[str, Any] = {str(key): _json(value, str(key)) for key, value in about.items()}
@@ -97,10 +122,27 @@ class Outcomes:
         return result
 
     @classmethod
-    def _new(cls, columns: dict[str, Column], about: Mapping[str, Any] | None, where: str = "") -> Self:
-        """A table of columns whose values were checked; `where`: the file's path, a colon and a blank."""
+    def _new(
+        cls, columns: dict[str, Column], about: Mapping[str, Any] | None, rules: GoldRules, where: str = ""
+    ) -> Self:
+        """A table of columns whose values were checked, but for gold; `where`: the file's path, a colon and a blank."""
         folder = Path(where.removesuffix(": ")).absolute().parent if where else None
-        return cls._of(*_complete(columns, where), about or {}, folder)
+        result = cls._of(*_complete(columns, where), about or {}, folder)
+        result._settle(rules, where)  # noqa: SLF001 - its own
+        return result
+
+    def _settle(self, rules: GoldRules, where: str) -> None:
+        """Read gold by the rules, and refuse what is no label where labels are named."""
+        labels = known_labels(self.about)
+        if labels is not None:
+            rules.fit(labels)
+        gold = self._columns["gold"]
+        assert isinstance(gold, Labels)
+        words = self._said() if labels is None else labels
+        self._columns = {**self._columns, "gold": rules.apply(gold, words, named=labels is not None)}
+        self.about = with_other(self.about, rules)
+        if labels is not None:
+            self.known_gold(where=where)
 
     # --- columns ------------------------------------------------------------------------------------------------
 
@@ -161,16 +203,81 @@ class Outcomes:
 
         Raises:
             KeyError: If the table has neither the answers nor their correctness.
+            ValueError: If gold is no evidence; see `known_gold`.
         """
         answers, judged = self._answers(who)
         right = np.full(self._length, np.nan)
         gold = self._columns["gold"]
         if answers is not None and isinstance(gold, Labels):
-            known = answers.known() & gold.known()
-            right[known] = answers.equals(gold)[known]
+            known = answers.known() & self.known_gold()
+            right[known] = (answers.equals(gold) & ~gold.within(other_gold(self.about)))[known]
         if judged is not None:
             right = np.where(np.isnan(judged), right, judged)
         return right
+
+    def known_gold(self, *, where: str = "") -> Bools:
+        """Return where gold is known and is evidence, shape (n,). Whoever uses gold asks here first.
+
+        Where `about["labels"]` names the labels, gold must be one of them or of `about["other_gold"]`. Where it does
+        not, gold that no model ever says is unknown, since a slip of a spreadsheet would else count as "both wrong";
+        from 1 % of the rows on it is refused. Rows in which `<who>_ok` judges every answer need no gold.
+
+        Args:
+            where: What an error begins with: the file, if there is one.
+
+        Raises:
+            ValueError: If gold is none of the labels, or often a word that no model ever says; the message says what
+                to do.
+
+        Example:
+            >>> rows = [{"small": "a", "confidence": 0.9, "large": "b", "gold": gold} for gold in ("a", None)]
+            >>> Outcomes.from_records(rows, about={"labels": ["a", "b"]}).known_gold().tolist()
+            [True, False]
+        """
+        gold = self._columns["gold"]
+        assert isinstance(gold, Labels)
+        known = gold.known()
+        labels, other = known_labels(self.about), other_gold(self.about)
+        words = self._said() if labels is None else labels
+        strange = known & ~gold.within(words | other)
+        if not strange.any():
+            return known
+        decides = self._decided_by_gold()
+        strange &= decides
+        count = int(strange.sum())
+        if count and (labels is not None or count >= NEVER_SAID * int((known & decides).sum())):
+            at = f"{where}row {int(np.argmax(strange)) + 1}, column 'gold'"
+            raise ValueError(refusal(gold, strange, words, at, named=labels is not None))
+        return known & ~strange
+
+    def _said(self) -> frozenset[str]:
+        """What the models say, or could: their answers, and the labels of their probabilities."""
+        found: set[str] = set()
+        for name, column in self._columns.items():
+            if name in ("small", "large", "large_pruned") or name.startswith("small."):
+                if isinstance(column, Labels):
+                    used = np.bincount(column.codes + 1, minlength=len(column.words) + 1)[1:]
+                    found.update(word for word, count in zip(column.words, used.tolist(), strict=True) if count)
+            elif name == "probabilities" or name.startswith("probabilities."):
+                if isinstance(column, Spread):
+                    found.update(column.keys)
+                else:
+                    found.update(label for value in column.values() for label in value or ())
+        return frozenset(found)
+
+    def _decided_by_gold(self) -> Bools:
+        """Where some answer is not judged, or nobody answered."""
+        judged = np.zeros(self._length, dtype=bool)
+        open_ = np.zeros(self._length, dtype=bool)
+        for name in self._columns:
+            who = name.removesuffix("_ok")
+            if who in ("small", "large", "large_pruned") or who.startswith("small."):
+                answers, verdicts = self._answers(who)
+                told = np.zeros(self._length, dtype=bool) if verdicts is None else ~np.isnan(verdicts)
+                judged |= told
+                if answers is not None:
+                    open_ |= answers.known() & ~told
+        return open_ | ~judged
 
     def valid(self, who: str = "large") -> Bools:
         """Return where there is an answer that may be compared, shape (n,).
@@ -319,35 +426,79 @@ class Outcomes:
         """
         return rows_to_label(self, path, max_rows=max_rows, inputs=inputs, prompt=prompt)
 
-    def with_gold(self, labels: str | Path | Mapping[str, Any]) -> Outcomes:
+    def with_gold(
+        self,
+        labels: Any,
+        *,
+        gold_map: Mapping[Any, Any] | None = None,
+        unknown_gold: str | Iterable[Any] = (),
+        other_gold: str | Iterable[Any] = (),
+    ) -> Outcomes:
         """Return the table with further gold labels; `about` stays, its count of certifications included.
 
         Args:
             labels: A file that `to_label` wrote and somebody filled in (CSV with commas, semicolons or tabs, or JSONL;
-                columns `id` and `gold` are enough), or a mapping from id to label. An empty cell or None means: still
-                unknown.
+                columns `id` and `gold` are enough), a mapping from id to label, rows, or a DataFrame. An empty cell or
+                None means: still unknown.
+            gold_map: From a value to the label that it stands for.
+            unknown_gold: Values that mean that nobody knows.
+            other_gold: True classes that no model offers.
 
         Raises:
-            ValueError: If an id is unknown or stands there twice, a label is not one of `about["labels"]`, gold is
-                known and another, or a row says something else about `small` or `large` than the table (columns that
-                were sorted apart). The message names file, row and column, never the cell's text.
+            ValueError: If an id is unknown or stands there twice, a value is not one of `about["labels"]` (where none
+                are named, `known_gold` looks at it when it is used), gold is known and another, or a row says something
+                else about `small` or `large` than the table (columns that were sorted apart). The message names file,
+                row and column.
         """
-        gold = read_gold(self, labels)
+        rules = GoldRules.of(gold_map, unknown_gold, other_gold)
+        known = known_labels(self.about)
+        if known is not None:
+            rules.fit(known)
+        about = with_other(self.about, rules)
+        words = self._said() if known is None else known
         values = self.values("gold")
-        for place, label in gold.items():
+        for place, label in read_gold(self, labels, rules, words, about, named=known is not None).items():
             values[place] = label
-        columns = {**self._columns, "gold": build("gold", values)}
-        return self._of(columns, self._length, self.about, self.folder)
+        return self._of({**self._columns, "gold": build("gold", values)}, self._length, about, self.folder)
 
     # --- records and files --------------------------------------------------------------------------------------
 
     @classmethod
-    def from_records(cls, rows: Iterable[Mapping[str, Any]], *, about: Mapping[str, Any] | None = None) -> Outcomes:
-        """Build a table from dicts; a key that a row lacks is None there."""
-        return cls._new(_columns_of(rows), about)
+    def from_records(
+        cls,
+        rows: Any,
+        *,
+        about: Mapping[str, Any] | None = None,
+        gold_map: Mapping[Any, Any] | None = None,
+        unknown_gold: str | Iterable[Any] = (),
+        other_gold: str | Iterable[Any] = (),
+    ) -> Outcomes:
+        """Build a table from dicts, or from a DataFrame; a key that a row lacks is None there.
+
+        In a DataFrame a missing value (NaN, NaT, NA) is None in every column. Rows in which every value is None are
+        left out, as are empty rows of a file.
+
+        Example:
+            >>> rows = [{"small": "1", "confidence": 0.9, "large": "1", "gold": gold} for gold in ("1.0", "n/a")]
+            >>> table = Outcomes.from_records(
+            ...     rows, about={"labels": ["0", "1"]}, gold_map={"1.0": "1"}, unknown_gold="n/a"
+            ... )
+            >>> table.values("gold")
+            ['1', None]
+        """
+        rules = GoldRules.of(gold_map, unknown_gold, other_gold)
+        return cls._new(_columns_of(rows_of(rows)), about, rules)
 
     @classmethod
-    def from_csv(cls, path: str | Path, *, about: Mapping[str, Any] | None = None) -> Outcomes:
+    def from_csv(
+        cls,
+        path: str | Path,
+        *,
+        about: Mapping[str, Any] | None = None,
+        gold_map: Mapping[Any, Any] | None = None,
+        unknown_gold: str | Iterable[Any] = (),
+        other_gold: str | Iterable[Any] = (),
+    ) -> Outcomes:
         """Read a CSV file with a header. An empty cell is None; dicts are JSON; numbers come back exactly.
 
         A cell of a column that this class does not know is read as JSON where it is JSON (`3`, `true`, `["a"]`,
@@ -357,26 +508,44 @@ class Outcomes:
             ValueError: If a cell cannot be read; the message names file, row (the first under the header is 1) and
                 column, never the cell's text. If bytes are not UTF-8, it names file and line.
         """
+        rules = GoldRules.of(gold_map, unknown_gold, other_gold)
         columns, found = read_csv(Path(path))
-        return cls._new(columns, {**found, **(about or {})}, f"{path}: ")
+        return cls._new(columns, {**found, **(about or {})}, rules, f"{path}: ")
 
     @classmethod
-    def from_jsonl(cls, path: str | Path, *, about: Mapping[str, Any] | None = None) -> Outcomes:
+    def from_jsonl(
+        cls,
+        path: str | Path,
+        *,
+        about: Mapping[str, Any] | None = None,
+        gold_map: Mapping[Any, Any] | None = None,
+        unknown_gold: str | Iterable[Any] = (),
+        other_gold: str | Iterable[Any] = (),
+    ) -> Outcomes:
         """Read a file with one JSON object per line; a line with `about` and columns, as `to_jsonl` writes it, is used.
 
         Raises:
             ValueError: If a line cannot be read; the message names file, row and column, never the text.
         """
+        rules = GoldRules.of(gold_map, unknown_gold, other_gold)
         where = f"{path}: "
         found = Header()
         columns = _columns_of(read_jsonl(Path(path), found), where)
         length = len(next(iter(columns.values()))) if columns else 0
         listed = {name: columns[name] if name in columns else build(name, [None] * length) for name in found.names}
         columns = {**listed, **columns}
-        return cls._new(columns, {**found.about, **(about or {})}, where)
+        return cls._new(columns, {**found.about, **(about or {})}, rules, where)
 
     @classmethod
-    def from_parquet(cls, path: str | Path, *, about: Mapping[str, Any] | None = None) -> Outcomes:
+    def from_parquet(
+        cls,
+        path: str | Path,
+        *,
+        about: Mapping[str, Any] | None = None,
+        gold_map: Mapping[Any, Any] | None = None,
+        unknown_gold: str | Iterable[Any] = (),
+        other_gold: str | Iterable[Any] = (),
+    ) -> Outcomes:
         """Read a Parquet file (extra `parquet`), one that `to_parquet` wrote or another with such columns.
 
         Dicts may be structs, maps, or JSON texts.
@@ -385,8 +554,9 @@ class Outcomes:
             ValueError: If a value is not what its column holds; the message names file, row and column.
             ImportError: If pyarrow is not installed.
         """
+        rules = GoldRules.of(gold_map, unknown_gold, other_gold)
         columns, found = read_parquet(Path(path))
-        return cls._new(columns, {**found, **(about or {})}, f"{path}: ")
+        return cls._new(columns, {**found, **(about or {})}, rules, f"{path}: ")
 
     @classmethod
     def from_traces(
@@ -399,6 +569,9 @@ class Outcomes:
         router: str | None = None,
         group_key: str | None = None,
         live: bool = False,
+        gold_map: Mapping[Any, Any] | None = None,
+        unknown_gold: str | Iterable[Any] = (),
+        other_gold: str | Iterable[Any] = (),
     ) -> Outcomes:
         """Build a table from what a router's recorder wrote down.
 
@@ -421,6 +594,9 @@ class Outcomes:
                 large model said to an escalated input is `large` where it had the plain prompt, and `large_pruned`
                 where it may have been pruned. **These rows are no fair sample**: which model was asked depends on the
                 confidence. Look at them, but do not certify on them.
+            gold_map: From a value of gold to the label that it stands for.
+            unknown_gold: Values of gold that mean that nobody knows.
+            other_gold: True classes that no model offers.
 
         Raises:
             ValueError: If there are rows, but none that can be used; if rows are of several routers or of several small
@@ -434,9 +610,10 @@ class Outcomes:
             outcomes = Outcomes.from_traces(JSONLRecorder.read("routes.jsonl"), about=facts)
             ```
         """
+        rules = GoldRules.of(gold_map, unknown_gold, other_gold)
         records = read_traces(rows, names=small, to_label=to_label, router=router, group_key=group_key, live=live)
         columns = _columns_of(records) or {name: build(name, []) for name in _LEAST}
-        return cls._new(columns, about)
+        return cls._new(columns, about, rules)
 
     def to_records(self) -> list[dict[str, Any]]:
         """Return the rows as dicts of plain Python values; None where nothing is known."""
@@ -547,10 +724,12 @@ def _columns_of(rows: Iterable[Mapping[str, Any]], where: str = "") -> dict[str,
         chunk.clear()
 
     for row in rows:
-        count += 1
         if not isinstance(row, Mapping):
-            msg = f"{where}row {count} is {type(row).__name__}, not a dict"
+            msg = f"{where}row {count + 1} is {type(row).__name__}, not a dict"
             raise TypeError(msg)
+        if all(map(missing, row.values())):
+            continue  # an empty line of a spreadsheet: as a row it would only thin out the losses
+        count += 1
         chunk.append(row)
         if len(chunk) == CHUNK:
             flush()
