@@ -129,7 +129,7 @@ def _same_labels(about: Mapping[str, Any], models: Sequence[SmallModel], names: 
             (known_labels({"labels": wanted.get(name)}) or frozenset()) == set(model.labels)
             for name, model in zip(names, models, strict=True)
         )
-    return (known_labels(about) or frozenset()) == {label for model in models for label in model.labels}
+    return (known_labels(about, "small") or frozenset()) == {label for model in models for label in model.labels}
 
 
 def _of(value: Any, name: str) -> Any:

@@ -79,6 +79,7 @@ from langchain_dsplus.outputs import (
     to_chunk,
     with_route,
 )
+from langchain_dsplus.prompts.chain_labels import check_chain_labels
 from langchain_dsplus.small_models.asking import Asker, SmallModelTimeoutError
 from langchain_dsplus.small_models.runnable import as_small_model, distinct_names, mark_inputs
 from langchain_dsplus.threshold.certificate import Certificate
@@ -1580,6 +1581,7 @@ class _State:
         self.to_output = router.to_output or default_to_output(output_type, local)
         if router.to_output is None:
             check_labels(self.to_output, output_type, local)
+            check_chain_labels(self.models, router.large)
         if router.small_timeout is not None and not router.small_timeout > 0:
             msg = "`small_timeout` must be a positive number of seconds, or None"
             raise ValueError(msg)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -18,6 +18,7 @@ from langchain_dsplus.learning.noise import correct
 from langchain_dsplus.learning.promotion import read_gold
 from langchain_dsplus.learning.students import DistillableModel, refit, remember
 from langchain_dsplus.learning.targets import PaidAnswers, ask, ask_large, feed_input, read_targets, soften
+from langchain_dsplus.outcomes.gold import GoldRules
 from langchain_dsplus.small_models.sklearn import SklearnClassifier
 from langchain_dsplus.small_models.softmax import assign_folds, fit_softmax
 
@@ -228,22 +229,28 @@ class Distiller:
 
     def distil(
         self,
-        gold: Sequence[tuple[Any, str] | Mapping[str, Any]],
+        gold: Any,
         large: Sequence[tuple[Any, Any]],
         *,
         audits: Sequence[tuple[Any, Any]] = (),
         unlabeled: Sequence[Any] = (),
+        gold_map: Mapping[Any, Any] | None = None,
+        unknown_gold: str | Iterable[Any] = (),
+        other_gold: str | Iterable[Any] = (),
     ) -> DistillerResult:
         """Train a new model.
 
         Args:
-            gold: Rows with their true label: pairs (input, label), or mappings with `input` and `gold`. At best those
-                that the model was made from, and all that came since.
+            gold: Rows with their true label: pairs (input, label), mappings with `input` and `gold`, or a DataFrame
+                with these columns. At best those that the model was made from, and all that came since.
             large: Pairs (input, the large model's answer): escalations. An answer is a label, a mapping from label to
                 probability, an `Answer`, a text or message that names a label, or None.
             audits: The same for inputs that were chosen at random: audits of local answers, the random share of
                 `acquire`. They teach as `large` does, and calibrate.
             unlabeled: Further inputs, for the old model's own answers.
+            gold_map: From a value of gold to the label that it stands for, as in `Outcomes`.
+            unknown_gold: Values of gold that mean that nobody knows; such rows teach nothing.
+            other_gold: True classes that the model does not have; such rows teach nothing.
 
         Returns:
             The new model, and what it was made from.
@@ -253,11 +260,8 @@ class Distiller:
             TypeError: If the kind of small model cannot be trained.
         """
         labels = list(self.model.labels)
-        gold_inputs, gold_labels = read_gold(gold)
-        unknown = sorted(set(gold_labels) - set(labels))
-        if unknown:
-            msg = f"`gold` holds labels that the small model lacks: {unknown[:10]}"
-            raise ValueError(msg)
+        rows = self._gold(gold, GoldRules.of(gold_map, unknown_gold, other_gold))
+        gold_inputs, gold_labels = [value for value, _ in rows], [label for _, label in rows]
         wanted, _ = read_targets(gold_labels, labels)
         known = {_identity(value): place for place, value in enumerate(gold_inputs)}
 
@@ -318,12 +322,15 @@ class Distiller:
         self,
         inputs: Sequence[Any],
         large: Any,
-        gold: Sequence[tuple[Any, str] | Mapping[str, Any]],
+        gold: Any,
         *,
         budget: int,
         rounds: int = 1,
         random_share: float = 0.1,
         checkpoint: str | Path | None = None,
+        gold_map: Mapping[Any, Any] | None = None,
+        unknown_gold: str | Iterable[Any] = (),
+        other_gold: str | Iterable[Any] = (),
     ) -> DistillerResult:
         """Choose inputs, ask the large model, train; in several rounds, each choosing with the model of the last.
 
@@ -337,13 +344,17 @@ class Distiller:
             random_share: Part of the budget that goes to inputs drawn at random; their answers serve as audits.
             checkpoint: A folder that holds each of the large model's answers as it comes: after an interruption, the
                 next call with the same inputs pays for no answer twice. It may be deleted afterwards.
+            gold_map: As in `distil`.
+            unknown_gold: As in `distil`.
+            other_gold: As in `distil`.
 
         Raises:
-            ValueError: If an argument is out of range, or the checkpoint belongs to other inputs or labels.
+            ValueError: If an argument is out of range, gold is none of the labels (nothing was asked then), or the checkpoint belongs to other inputs or labels.
         """
         if rounds < 1:
             msg = "`rounds` must be at least 1"
             raise ValueError(msg)
+        gold = self._gold(gold, GoldRules.of(gold_map, unknown_gold, other_gold))
         values = list(inputs)
         current: Any = self.model
         paid = None if checkpoint is None else self._paid(Path(checkpoint), values)
@@ -366,6 +377,12 @@ class Distiller:
             current = result.model
         assert result is not None
         return result
+
+    def _gold(self, rows: Any, rules: GoldRules) -> list[tuple[Any, str]]:
+        """The rows whose gold is one of the model's labels."""
+        labels = set(self.model.labels)
+        told = zip(*read_gold(rows, self.model.labels, rules, "gold"), strict=True)
+        return [(value, label) for value, label in told if label is not None and label in labels]
 
     def _paid(self, folder: Path, values: list[Any]) -> PaidAnswers:
         digest = hashlib.sha256()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -12,6 +12,8 @@ import numpy as np
 from langchain_dsplus.calibration import expected_calibration_error
 from langchain_dsplus.learning.targets import ask
 from langchain_dsplus.losses import Loss, parse_loss, points
+from langchain_dsplus.outcomes.columns import rows_of
+from langchain_dsplus.outcomes.gold import GoldRules, read_labels
 from langchain_dsplus.threshold.exact import least_rows, loss_upper_bound, paired_p_value
 
 if TYPE_CHECKING:
@@ -42,11 +44,12 @@ class PromotionReport:
     Attributes:
         promoted: True if every gate is passed.
         reasons: Why not; empty if promoted.
-        n: Gold rows that both models were asked about.
+        n: Rows that both models were asked about.
         n_answered: Rows that the old model answered (above `old_threshold`): the slice that must not be forgotten.
-        accuracy_old: On all rows.
-        accuracy_new: On all rows.
-        negative_flips: Rows of the slice that the old model has right and the new one wrong.
+        accuracy_old: On all rows with known gold.
+        accuracy_new: On all rows with known gold.
+        negative_flips: Rows of the slice that the old model has right and the new one wrong, and those where they
+            disagree and nobody knows.
         positive_flips: The other way round.
         p_value: Of the exact paired test that the new model loses less than `max_loss` on the slice.
         loss_upper: The least loss that the test would show.
@@ -84,13 +87,16 @@ class PromotionReport:
 def promotion(
     old: SmallModel,
     new: SmallModel,
-    gold_rows: Sequence[tuple[Any, str] | Mapping[str, Any]],
+    gold_rows: Any,
     *,
     old_threshold: float = -math.inf,
     max_loss: Loss = 0.02,
     level: float = 0.95,
     max_calibration_error: float = 0.02,
     min_coverage_gain: float = 0.0,
+    gold_map: Mapping[Any, Any] | None = None,
+    unknown_gold: str | Iterable[Any] = (),
+    other_gold: str | Iterable[Any] = (),
 ) -> PromotionReport:
     """Decide whether a new small model may take an old one's place. A pure function: it asks both, and changes nothing.
 
@@ -106,19 +112,24 @@ def promotion(
     Args:
         old: The model that is live.
         new: The candidate, with the same labels.
-        gold_rows: Pairs (input, true label), or mappings with `input` and `gold`.
+        gold_rows: Pairs (input, true label), mappings with `input` and `gold`, or a DataFrame with these columns. Where
+            gold is None and the models disagree, the row counts as lost.
         old_threshold: The threshold that is live; by default every row counts as answered.
         max_loss: Loss of accuracy on the old model's slice that must be excluded: `"2 points"`, or a share below .1.
         level: Of the test, in [0.5, 1).
         max_calibration_error: Rise of the calibration error that is allowed.
         min_coverage_gain: Rise of the coverage at equal risk that is wanted. At 0 any rise will do; where the old
             model answers everything, as much as that.
+        gold_map: From a value of gold to the label that it stands for, as in `Outcomes`.
+        unknown_gold: Values of gold that mean that nobody knows.
+        other_gold: True classes that the models do not offer: both are wrong there.
 
     Returns:
         The report; `reasons` names the gates that failed.
 
     Raises:
-        ValueError: If there is no row, the labels differ, or an argument is out of range.
+        ValueError: If there is no row (with known gold), the labels differ, gold is none of them, or an argument is out
+            of range.
 
     Example:
         ```python
@@ -134,23 +145,27 @@ def promotion(
     if not 0.5 <= level < 1.0:
         msg = "`level` must lie in [0.5, 1)"
         raise ValueError(msg)
-    inputs, gold = read_gold(gold_rows)
-    if not inputs:
-        msg = "`gold_rows` is empty: nothing can be shown"
+    inputs, gold = read_gold(gold_rows, old.labels, GoldRules.of(gold_map, unknown_gold, other_gold))
+    known = np.array([label is not None for label in gold], dtype=bool)
+    if not known.any():
+        msg = "`gold_rows` holds no row with gold: nothing can be shown"
         raise ValueError(msg)
-    before, after = _Asked(old, inputs, gold), _Asked(new, inputs, gold)
+    before, after = _Asked(old, inputs, gold, known), _Asked(new, inputs, gold, known)
     answered = before.answered & (before.confidence > old_threshold)
-    lost, won = before.right & ~after.right, ~before.right & after.right
+    # Where nobody knows and the two say different things, the worst that can be: the old one was right.
+    differ = np.array([mine != other for mine, other in zip(before.choices, after.choices, strict=True)], dtype=bool)
+    lost = np.where(known, before.right & ~after.right, differ & before.answered)
+    won = known & ~before.right & after.right
     harms, gains, n_slice = int((lost & answered).sum()), int((won & answered).sum()), int(answered.sum())
     p_value = paired_p_value(harms, gains, n_slice, max_loss) if n_slice else 1.0
     classes = [
         ClassChange(label, int(rows.sum()), int((lost & rows).sum()), int((won & rows).sum()))
-        for label in sorted(set(gold))
+        for label in sorted({label for label in gold if label is not None})
         for rows in [np.array([g == label for g in gold])]
     ]
     worst = _worst(classes, 1.0 - level)
-    coverage_old = n_slice / len(inputs)
-    accuracy_slice = float(before.right[answered].mean()) if n_slice else 1.0
+    coverage_old = float((answered & known).sum() / known.sum())
+    accuracy_slice = float(before.right[answered & known].mean()) if (answered & known).any() else 1.0
     coverage_new = after.coverage_at(accuracy_slice)
     calibration_old, calibration_new = before.calibration(), after.calibration()
     reasons = []
@@ -176,8 +191,8 @@ def promotion(
         reasons=reasons,
         n=len(inputs),
         n_answered=n_slice,
-        accuracy_old=float(before.right.mean()),
-        accuracy_new=float(after.right.mean()),
+        accuracy_old=float(before.right[known].mean()),
+        accuracy_new=float(after.right[known].mean()),
         negative_flips=harms,
         positive_flips=gains,
         p_value=float(p_value),
@@ -191,53 +206,73 @@ def promotion(
     )
 
 
-def read_gold(rows: Sequence[tuple[Any, str] | Mapping[str, Any]]) -> tuple[list[Any], list[str]]:
-    """Return the inputs and the labels of gold rows.
+def read_rows(rows: Any) -> list[tuple[Any, Any]]:
+    """Return gold rows as pairs of an input and what stands for its label, as it came.
+
+    Args:
+        rows: Pairs, mappings with `input` and `gold`, or a DataFrame with these columns.
 
     Raises:
-        TypeError: If a row is neither a pair nor a mapping with `input` and `gold`; the message gives its place.
+        TypeError: If a row is none of these; the message gives its place.
     """
-    inputs, gold = [], []
-    for place, row in enumerate(rows):
+    found: list[tuple[Any, Any]] = []
+    for place, row in enumerate(rows_of(rows)):
         if isinstance(row, Mapping) and {"input", "gold"} <= row.keys():
-            value, label = row["input"], row["gold"]
+            found.append((row["input"], row["gold"]))
         elif isinstance(row, tuple) and len(row) == 2:
-            value, label = row
+            found.append(row)
         else:
             msg = f"gold row {place} must be a pair (input, label), or a mapping with `input` and `gold`"
             raise TypeError(msg)
-        if not isinstance(label, str):
-            msg = f"the label of gold row {place} must be a str, not {type(label).__name__}"
-            raise TypeError(msg)
-        inputs.append(value)
-        gold.append(str(label))
-    return inputs, gold
+    return found
+
+
+def read_gold(
+    rows: Any, labels: Sequence[str], rules: GoldRules, name: str = "gold_rows"
+) -> tuple[list[Any], list[str | None]]:
+    """Return the inputs and the labels of gold rows; None where nobody knows, of `other_gold` the class as it is.
+
+    Args:
+        rows: As `read_rows` takes them.
+        labels: Of the small models.
+        rules: What the user says about other values.
+        name: Of the argument, for an error.
+
+    Raises:
+        TypeError: As `read_rows`.
+        ValueError: If gold is none of the labels; the message says what to do.
+    """
+    pairs = read_rows(rows)
+    return [value for value, _ in pairs], read_labels([label for _, label in pairs], labels, rules, where=f"`{name}`: ")
 
 
 class _Asked:
     """A model's answers on the gold rows. What it could not answer is wrong, and below every threshold."""
 
-    def __init__(self, model: SmallModel, inputs: list[Any], gold: list[str]) -> None:
+    def __init__(self, model: SmallModel, inputs: list[Any], gold: list[str | None], known: Bools) -> None:
         rows, self.confidence, self.answered = ask(model, inputs)
-        choice = rows.argmax(axis=1)
-        named = [model.labels[place] == label for place, label in zip(choice.tolist(), gold, strict=True)]
-        self.right: Bools = np.array(named) & self.answered
+        places = rows.argmax(axis=1).tolist()
+        self.choices = [model.labels[p] if told else None for p, told in zip(places, self.answered, strict=True)]
+        self.known = known
+        self.right: Bools = np.array([c == g for c, g in zip(self.choices, gold, strict=True)]) & self.answered & known
         self.largest: Floats = rows.max(axis=1)
 
     def coverage_at(self, accuracy: float) -> float:
         """The largest share that a threshold accepts at this accuracy or better; equal scores stand together."""
-        scores = self.confidence[self.answered]
+        used = self.answered & self.known
+        scores = self.confidence[used]
         order = np.argsort(-scores, kind="stable")
-        right = np.cumsum(self.right[self.answered][order])
+        right = np.cumsum(self.right[used][order])
         count = np.arange(1, len(order) + 1)
         sorted_scores = scores[order]
         last = np.append(sorted_scores[1:] != sorted_scores[:-1], True) if len(order) else np.zeros(0, dtype=bool)
         fits = last & (right / count >= accuracy - 1e-12)
-        return float(count[fits].max() / len(self.right)) if fits.any() else 0.0
+        return float(count[fits].max() / self.known.sum()) if fits.any() else 0.0
 
     def calibration(self) -> float:
         """Expected calibration error over bins of equal mass; 0 where nothing was answered."""
-        p, right = self.largest[self.answered], self.right[self.answered]
+        used = self.answered & self.known
+        p, right = self.largest[used], self.right[used]
         if not len(p):
             return 0.0
         return float(expected_calibration_error(np.minimum(p, 1.0), right, bins=_BINS))

@@ -48,8 +48,9 @@ from langchain_dsplus.learning._state import (
     read_state,
     write_state,
 )
-from langchain_dsplus.learning.promotion import ClassChange, PromotionReport, promotion, read_gold
+from langchain_dsplus.learning.promotion import ClassChange, PromotionReport, promotion, read_rows
 from langchain_dsplus.losses import Loss
+from langchain_dsplus.outcomes.columns import rows_of
 from langchain_dsplus.threshold.certificate import Certificate
 from langchain_dsplus.threshold.certify import certify
 
@@ -188,14 +189,14 @@ class ModelRegistry:
 
     # --- rows ---------------------------------------------------------------------------------------------------
 
-    def split(self, rows: Sequence[Any], share: float = 0.5) -> tuple[list[Any], list[Any]]:
+    def split(self, rows: Any, share: float = 0.5) -> tuple[list[Any], list[Any]]:
         """Split gold rows into those for training and those for the gate.
 
         It goes by a hash of the input: the same input is on the same side in every round, so what once judged a version
         never trains a later one.
 
         Args:
-            rows: Pairs (input, label), or mappings with `input` and `gold`.
+            rows: Pairs (input, label), mappings with `input` and `gold`, or a DataFrame.
             share: Of those for the gate, in (0, 1).
 
         Returns:
@@ -204,18 +205,20 @@ class ModelRegistry:
         if not 0.0 < share < 1.0:
             msg = "`share` must lie between 0 and 1"
             raise RegistryError(msg)
+        rows = list(rows_of(rows))
         state = self._read()
         hashes, read = RowHash(state["salt"]), self._reader(state)
         parts: tuple[list[Any], list[Any]] = ([], [])
-        for row, value in zip(rows, read_gold(rows)[0], strict=True):
+        for row, value in zip(rows, (value for value, _ in read_rows(rows)), strict=True):
             parts[hashes.share(read(value)) < share].append(row)
         return parts
 
-    def fresh(self, rows: Sequence[Any], number: int | None = None) -> list[Any]:
+    def fresh(self, rows: Any, number: int | None = None) -> list[Any]:
         """Return the gold rows whose inputs trained neither that version, by default the live one, nor one before."""
+        rows = list(rows_of(rows))
         state = self._read()
         used = used_inputs(self._folders, state, live_in(state) if number is None else number, gates=False)
-        found = self._hashes(state, read_gold(rows)[0])
+        found = self._hashes(state, [value for value, _ in read_rows(rows)])
         return [row for row, one in zip(rows, found, strict=True) if one not in used]
 
     # --- changes ------------------------------------------------------------------------------------------------
@@ -302,13 +305,16 @@ class ModelRegistry:
     def gate(
         self,
         number: int,
-        gold_rows: Sequence[tuple[Any, str] | Mapping[str, Any]],
+        gold_rows: Any,
         *,
         old_threshold: float | None = None,
         max_loss: Loss = 0.02,
         level: float = 0.95,
         max_calibration_error: float = 0.02,
         min_coverage_gain: float = 0.0,
+        gold_map: Mapping[Any, Any] | None = None,
+        unknown_gold: str | Iterable[Any] = (),
+        other_gold: str | Iterable[Any] = (),
     ) -> Gate:
         """Ask the live model and a candidate about gold rows, and write down whether the candidate may go live.
 
@@ -320,6 +326,9 @@ class ModelRegistry:
             level: As in `promotion`, for the first gate on these rows; see `Gate.earlier`.
             max_calibration_error: As in `promotion`.
             min_coverage_gain: As in `promotion`.
+            gold_map: As in `promotion`.
+            unknown_gold: As in `promotion`.
+            other_gold: As in `promotion`.
 
         Raises:
             RegistryError: If a row was used for training, or there is no such version.
@@ -333,7 +342,7 @@ class ModelRegistry:
         if known_in(state, number) == live:
             msg = f"version {number} is live already: there is nothing to compare it with"
             raise RegistryError(msg)
-        rows = sorted(set(self._hashes(state, read_gold(gold_rows)[0])))
+        rows = sorted(set(self._hashes(state, [value for value, _ in read_rows(gold_rows)])))
         for one in (number, live):
             both = used_inputs(self._folders, state, one, gates=False).intersection(rows)
             if both:
@@ -357,6 +366,9 @@ class ModelRegistry:
             level=1.0 - alpha,
             max_calibration_error=max_calibration_error,
             min_coverage_gain=min_coverage_gain,
+            gold_map=gold_map,
+            unknown_gold=unknown_gold,
+            other_gold=other_gold,
         )
         with self._changing() as state:
             if gates_before(self._folders, state, pair, rows) != earlier:

@@ -22,8 +22,10 @@ from langchain_dsplus.identity import Identity, identify, score_name
 from langchain_dsplus.operations.replies import Meter, ReplyStore, hash_of
 from langchain_dsplus.operations.savings import count_characters
 from langchain_dsplus.outcomes import Outcomes, default_label
-from langchain_dsplus.outcomes.columns import to_text
+from langchain_dsplus.outcomes.columns import known_labels, missing, rows_of, to_text
+from langchain_dsplus.outcomes.gold import GoldRules, read_labels
 from langchain_dsplus.outcomes.uses import table_key
+from langchain_dsplus.prompts.chain_labels import check_chain_labels
 from langchain_dsplus.small_models.runnable import as_small_model, distinct_names, mark_inputs
 
 if TYPE_CHECKING:
@@ -70,6 +72,9 @@ def collect_outcomes(
     pruned_for: Callable[[Answer], bool] | None = None,
     retry_unparsed: bool = False,
     key: str | bytes | None = None,
+    gold_map: Mapping[Any, Any] | None = None,
+    unknown_gold: str | Iterable[Any] = (),
+    other_gold: str | Iterable[Any] = (),
 ) -> Outcomes:
     """Ask the small models and the large one about every row, and return the outcomes.
 
@@ -83,7 +88,7 @@ def collect_outcomes(
         small: A small model, or several, as `ConfidenceRouter(small=...)` takes them. All of several are asked about
             every row: columns `small.<name>`, `confidence.<name>`, `probabilities.<name>`.
         large: The chat model or chain that costs money, prompt and parser included.
-        dataset: Mappings, or (input, gold) pairs.
+        dataset: Mappings, (input, gold) pairs, or a DataFrame. Rows in which nothing stands are left out.
         input_key: Where a mapping holds the input; None takes the whole mapping without id, gold and group.
         gold_key: Where it holds the truth; may be missing or None.
         id_key: Where it holds an id that is its own; by default its place.
@@ -121,15 +126,18 @@ def collect_outcomes(
             one, made at first use (`.dsplus/key`, for its owner alone); without `path` a fresh one, which nobody keeps.
         pruned_for: On which answers of the small model to ask `large_pruned` at all, where some inputs are never
             escalated; by default on all.
+        gold_map: From a value of gold to the label that it stands for, as in `Outcomes`.
+        unknown_gold: Values of gold that mean that nobody knows.
+        other_gold: True classes that no model offers.
 
     Returns:
         Columns: id, small, confidence, probabilities, large, gold, and where known group, large_pruned, error,
         small_error, input_hash (what the first small model reads, as a keyed hash: no text is kept), in_training
         (whether a small model was trained on the input, where the models know what they were trained on),
         latency_small, latency_large (seconds), tokens_input, tokens_output, tokens_cached, cost_large. A
-        cached LLM reply costs nothing. `about` says score, labels, small (version; of several by name), large and
-        prompt (see `identify`; missing where unknown), and large_reported: the model names and fingerprints that the
-        replies carried.
+        cached LLM reply costs nothing. `about` says score, labels, large_labels (those that only the chain's `LabelParser`
+        knows), small (version; of several by name), large and prompt (see `identify`; missing where unknown), and
+        large_reported: the model names and fingerprints that the replies carried.
 
     Warns:
         UserWarning: Where it stops at `max_cost`, and where three or more calls are made for a chunk and all fail with
@@ -137,7 +145,8 @@ def collect_outcomes(
 
     Raises:
         CostLimitError: If the estimate is above `max_cost`.
-        ValueError: If rows are malformed, ids repeat, or `path` holds answers to other inputs or of another chain, or
+        ValueError: If rows are malformed, ids repeat, gold is none of the labels (nothing was asked then), the chain's
+            labels do not go with those of a small model, or `path` holds answers to other inputs or of another chain, or
             is a file that this function did not write, which is left as it is.
 
     Example:
@@ -171,6 +180,7 @@ def collect_outcomes(
             pruned_for=pruned_for,
             retry_unparsed=retry_unparsed,
             key=key,
+            rules=GoldRules.of(gold_map, unknown_gold, other_gold),
         )
     )
     done = None
@@ -206,7 +216,9 @@ async def acollect_outcomes(small: Any, large: Runnable[Any, Any], dataset: Iter
     """
     given = inspect.signature(collect_outcomes).bind(small, large, dataset, **options)
     given.apply_defaults()
-    plan = _plan(_Job(**given.arguments))
+    arguments = dict(given.arguments)
+    rules = GoldRules.of(*(arguments.pop(name) for name in ("gold_map", "unknown_gold", "other_gold")))
+    plan = _plan(_Job(**arguments, rules=rules))
     done = None
     try:
         while True:
@@ -253,6 +265,7 @@ class _Job:
     pruned_for: Callable[[Answer], bool] | None
     retry_unparsed: bool
     key: str | bytes | None
+    rules: GoldRules
 
     def check(self) -> None:
         if self.max_cost is not None and self.price is None:
@@ -315,7 +328,15 @@ def _plan(job: _Job) -> Generator[_Work, Any, Outcomes]:
     models = _models(job.small)
     folder = None if job.path is None else Path(job.path).absolute().parent
     key = table_key(job.key, folder)
+    offered = _labels(job, models)
     rows = read_dataset(job.dataset, job.input_key, job.gold_key, job.id_key, job.group_key)
+    rules = job.rules
+    if (labels := known_labels({**offered, **(job.about or {})})) is not None:
+        gold = [row["gold"] for row in rows]
+        named = {"where": "`dataset`: ", "name": job.gold_key, "row": lambda place: f"row {rows[place]['number']}"}
+        for row, label in zip(rows, read_labels(gold, labels, rules, **named), strict=True):
+            row["gold"] = label
+        rules = GoldRules(other_gold=rules.other_gold)  # the rest is done
     if job.large_pruned is not None and not all(isinstance(row["input"], dict) for row in rows):
         msg = "`large_pruned` needs dict inputs: the small model's answer reaches it under `context_key`"
         raise ValueError(msg)
@@ -367,10 +388,21 @@ def _plan(job: _Job) -> Generator[_Work, Any, Outcomes]:
                 message = f"{asker.why}: {len(done)} of {len(rows)} rows were asked"
                 warnings.warn(message, UserWarning, stacklevel=3)
                 break
-    facts = {**_facts(models, identities, store), **(job.about or {})}
-    outcomes = Outcomes.from_records(done, about=facts) if done else Outcomes(_EMPTY, about=facts)
+    facts = {**_facts(models, identities, store), **offered, **(job.about or {})}
+    told: dict[str, Any] = {name: getattr(rules, name) for name in ("gold_map", "unknown_gold", "other_gold")}
+    outcomes = Outcomes.from_records(done, about=facts, **told) if done else Outcomes(_EMPTY, about=facts, **told)
     outcomes.folder = folder
     return outcomes
+
+
+def _labels(job: _Job, models: Mapping[str, SmallModel]) -> dict[str, Any]:
+    """What may be answered, for `about`: the small models' labels, and those that only the large chain offers."""
+    labels = list(dict.fromkeys(label for model in models.values() for label in model.labels))
+    more: dict[str, None] = {}
+    for name, chain in (("large", job.large), ("large_pruned", job.large_pruned)):
+        more.update(dict.fromkeys(check_chain_labels(models.values(), chain, name)))
+    others = [label for label in more if label not in labels]
+    return {"labels": labels, **({"large_labels": others} if labels and others else {})}
 
 
 @dataclass
@@ -423,22 +455,27 @@ def read_dataset(
     """Read rows as `collect_outcomes` takes them: dicts with id, input, gold, group and the input's hash."""
     rows: list[dict[str, Any]] = []
     seen: set[str] = set()
-    for place, item in enumerate(dataset):
+    for place, item in enumerate(rows_of(dataset)):
         gold = group = None
         name = str(place)
         if isinstance(item, Mapping):
+            if item and all(map(missing, item.values())):
+                continue  # an empty line of a spreadsheet
             if input_key is not None and input_key not in item:
                 msg = f"row {place + 1} of `dataset` has no key {input_key!r}: name it with `input_key=`"
                 raise ValueError(msg)
             name = _checked(item.get(id_key, place), place, id_key)
-            gold = _checked(item.get(gold_key), place, gold_key, optional=True)
+            gold = _gold(item.get(gold_key), place, gold_key)
             group = _checked(item.get(group_key), place, group_key, optional=True)
             apart = {id_key, gold_key, group_key}
             value: Any = {k: v for k, v in item.items() if k not in apart} if input_key is None else item[input_key]
         elif isinstance(item, Sequence) and not isinstance(item, str) and len(item) == 2:
-            value, gold = item[0], _checked(item[1], place, "gold", optional=True)
+            value, gold = item[0], _gold(item[1], place, "gold")
         else:
             msg = f"row {place + 1} of `dataset` must be a mapping or an (input, gold) pair, not {type(item).__name__}"
+            raise ValueError(msg)
+        if missing(value):
+            msg = f"row {place + 1} of `dataset` has no input (None or NaN)"
             raise ValueError(msg)
         if isinstance(value, Mapping):
             value = dict(value)
@@ -446,20 +483,25 @@ def read_dataset(
             msg = f"row {place + 1} of `dataset` repeats the id of a row before: ids must be distinct"
             raise ValueError(msg)
         seen.add(name)
-        rows.append({"id": name, "input": value, "gold": gold, "group": group, "hash": hash_of(value)})
+        row = {"id": name, "input": value, "gold": gold, "group": group, "hash": hash_of(value), "number": place + 1}
+        rows.append(row)
     return rows
+
+
+def _gold(value: Any, place: int, field: str) -> Any:
+    """Gold; an object around a label is left for the rule for gold."""
+    return value if isinstance(value, Mapping) else _checked(value, place, field, optional=True)
 
 
 def _checked(value: Any, place: int, field: str, *, optional: bool = False) -> Any:
     """A text, or a whole number as one: what `Outcomes` takes. Found now, since afterwards the answers are paid."""
-    if optional and value is None:
-        return None
-    try:
-        return to_text(value)
-    except TypeError:
-        wanted = "a text, a whole number or None" if optional else "a text or a whole number"
-        msg = f"row {place + 1} of `dataset`: {field!r} must be {wanted}, not {type(value).__name__}"
-        raise ValueError(msg) from None
+    with suppress(TypeError):
+        text = to_text(value)
+        if text is not None or optional:
+            return text
+    wanted = "a text, a whole number or None" if optional else "a text or a whole number"
+    msg = f"row {place + 1} of `dataset`: {field!r} must be {wanted}, not {type(value).__name__}"
+    raise ValueError(msg)
 
 
 def _with_context(value: Any, key: str, answer: Answer | None) -> Any:

@@ -26,13 +26,17 @@ def known_labels(about: Mapping[str, Any], who: str = "large") -> frozenset[str]
     """Return the labels that an answer may be, by `about["labels"]`; None where it names none.
 
     Args:
-        about: Of a table. Its labels are a list, or lists by the names of several small models.
-        who: Whose answer: `small.<name>` has its own list where there is one; anybody else may say any of them.
+        about: Of a table. Its labels are a list, or lists by the names of several small models. `large_labels` are
+            further ones, which only the large model knows.
+        who: Whose answer: `small.<name>` has its own list where there is one; anybody else may say any of them. What
+            the large model may say, gold may be.
     """
     labels = about.get("labels")
     if isinstance(labels, Mapping):
         own = labels.get(who.partition(".")[2]) if who.startswith("small.") else None
         labels = own or [label for part in labels.values() for label in part or ()]
+    if labels and not who.startswith("small"):
+        labels = [*labels, *(about.get("large_labels") or ())]
     return frozenset(label if isinstance(label, str) else _label(label) for label in labels or ()) or None
 
 
