@@ -18,6 +18,9 @@ from langchain_dsplus.cli_threshold import (
     _answered,
     _chain,
     _estimate,
+    _gold_rules,
+    _GoldMap,
+    _OtherGold,
     _plain_errors,
     _price,
     _read,
@@ -25,6 +28,7 @@ from langchain_dsplus.cli_threshold import (
     _show,
     _table,
     _texts,
+    _UnknownGold,
 )
 
 if TYPE_CHECKING:
@@ -120,6 +124,9 @@ def distil(  # noqa: PLR0917
     trusted: _Trusted = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before money is spent.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    gold_map: _GoldMap = None,
+    unknown_gold: _UnknownGold = None,
+    other_gold: _OtherGold = None,
 ) -> None:
     """Train a candidate on the large model's answers and gold rows, and let it pass the gate or keep it aside.
 
@@ -140,22 +147,23 @@ def distil(  # noqa: PLR0917
         if data is None and traces is None:
             msg = "pass rows to learn from: --data, --traces, or both"
             raise ValueError(msg)
-        gold_rows = _gold_rows(gold, text, gold_column)
-        judges = None if gate is None else _gold_rows(gate, text, gold_column)
+        rules = _gold_rules(gold_map, unknown_gold, other_gold)
+        rows, others = _rows(gold, text, gold_column), None if gate is None else _rows(gate, text, gold_column)
         begun = None if found.exists else _first(start, trusted)
         model = begun[0] if begun is not None else found.load()
-        _check_labels(model, gold_rows, gold)
-        _check_labels(model, judges or [], gate)
+        gold_rows = _labeled(rows, model, rules, gold, gold_column)
+        judges = None if gate is None or others is None else _labeled(others, model, rules, gate, gold_column)
         material = Material()
         if data is not None:
-            said = None if outcomes is None else _said(outcomes)
+            said = None if outcomes is None else _said(outcomes, rules)
             material.add_rows(
                 _read_rows(data, None), text=text, large=large, gold=gold_column, id_=id_, answers=said, fair=unbiased
             )
         if traces is not None:
             material.add_traces(_trace_rows(traces), _reader(model), text=text, router=router)
-        unknown = [row for row in material.gold if row[1] not in model.label_set]
-        material.gold = [row for row in material.gold if row[1] in model.label_set]
+        told = _labeled(material.gold, model, rules, data or traces, gold_column) if material.gold else []
+        unknown = [row for row in told if row[1] not in model.label_set]
+        material.gold = [row for row in told if row[1] in model.label_set]
         if begun is not None:
             found.start(begun[0], certificate=begun[1], note=f"from {start}")
             _show(f"Version 1 of {registry} is live: {start}.")
@@ -176,7 +184,11 @@ def distil(  # noqa: PLR0917
             )  # fmt: skip
         with _working("Training", quiet):
             result = Distiller(model, seed=seed).distil(
-                train, material.large, audits=material.audits, unlabeled=material.unlabeled
+                train,
+                material.large,
+                audits=material.audits,
+                unlabeled=material.unlabeled,
+                other_gold=rules["other_gold"],
             )
         _show(_learned(result, material, len(unknown)))
         trained_on = [*train, *material.texts]
@@ -188,7 +200,7 @@ def distil(  # noqa: PLR0917
         with _working("The gate", quiet):
             judged = found.gate(
                 version.number, fresh, old_threshold=old_threshold, max_loss=max_loss, level=level,
-                max_calibration_error=max_calibration_error,
+                max_calibration_error=max_calibration_error, other_gold=rules["other_gold"],
             )  # fmt: skip
         _show(*_verdict(judged, registry))
     if not judged.report.promoted:
@@ -219,31 +231,36 @@ def _first(start: Path | None, trusted: Sequence[str] | None) -> tuple[SmallMode
     return load_any_small_model(start, {"trusted": list(trusted)} if trusted else None)
 
 
-def _gold_rows(path: Path, text: str, gold: str) -> list[tuple[str, str]]:
+def _rows(path: Path, text: str, gold: str) -> list[tuple[str, Any]]:
+    """Texts and their gold, as it came."""
     rows = _read_rows(path, None)
     for column in (text, gold):
         if not any(column in row for row in rows):
             msg = f"{path} has no column {column!r}: name it with --{'text' if column == text else 'gold-column'}"
             raise ValueError(msg)
-    found = [
-        (str(row[text]), str(row[gold])) for row in rows if row.get(text) is not None and row.get(gold) is not None
-    ]
-    if not found:
-        msg = f"{path}: no row has both a text and a true label"
+    return [(str(row[text]), row.get(gold)) for row in rows if row.get(text) is not None]
+
+
+def _labeled(
+    rows: Sequence[tuple[str, Any]], model: SmallModel, rules: Mapping[str, Any], where: Path | str | None, column: str
+) -> list[tuple[str, str | None]]:
+    """The rows with gold, by the one rule for it: None where somebody wrote that nobody knows."""
+    from langchain_dsplus.outcomes.columns import missing
+    from langchain_dsplus.outcomes.gold import GoldRules, read_labels
+
+    given = [(text, gold) for text, gold in rows if not missing(gold)]
+    told = read_labels(
+        [gold for _, gold in given], model.labels, GoldRules.of(**rules), where=f"{where}: ", name=column
+    )
+    if rows and not any(label is not None for label in told):
+        msg = f"{where}: no row has both a text and a true label"
         raise ValueError(msg)
-    return found
+    return [(text, label) for (text, _), label in zip(given, told, strict=True)]
 
 
-def _check_labels(model: SmallModel, rows: Sequence[tuple[str, str]], path: Path | None) -> None:
-    unknown = {label for _, label in rows} - model.label_set
-    if unknown:
-        msg = f"{path}: {len(unknown)} of its labels are not among the {len(model.labels)} of the small model"
-        raise ValueError(msg)
-
-
-def _said(path: Path) -> dict[str, Any]:
+def _said(path: Path, rules: Mapping[str, Any]) -> dict[str, Any]:
     """The large model's answers in a table of outcomes, by id."""
-    table = _read(path)
+    table = _read(path, rules=rules)
     return {
         str(name): said
         for name, said in zip(table.values("id"), table.values("large"), strict=True)

@@ -32,6 +32,42 @@ _REPLY_TOKENS = 20
 _CHAT: dict[str, Any] = {"temperature": 0, "max_retries": 3, "timeout": 120}
 
 
+_GoldMap = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--gold-map",
+        help="VALUE=LABEL: what a value of gold stands for, such as 1.0=1. Repeat it, or pass a JSON object.",
+    ),
+]
+_UnknownGold = Annotated[
+    list[str] | None,
+    typer.Option("--unknown-gold", help="Value of gold that means that nobody knows, such as n/a. Repeat it for more."),
+]
+_OtherGold = Annotated[
+    list[str] | None,
+    typer.Option("--other-gold", help="True class that no model offers. Repeat it for more."),
+]
+
+
+def _gold_rules(
+    gold_map: Sequence[str] | None, unknown_gold: Sequence[str] | None, other_gold: Sequence[str] | None
+) -> dict[str, Any]:
+    """The options as every loader takes them."""
+    mapped: dict[str, str] = {}
+    for text in gold_map or ():
+        found: Any = None
+        if text.lstrip().startswith("{"):
+            with contextlib.suppress(ValueError, RecursionError):
+                found = json.loads(text)
+        elif text.count("=") == 1 and not text.startswith("="):
+            found = dict([text.split("=")])
+        if not isinstance(found, dict) or not all(isinstance(label, str) for label in found.values()):
+            msg = '--gold-map takes VALUE=LABEL, or where one of them holds "=", a JSON object: {"VALUE": "LABEL"}'
+            raise ValueError(msg)
+        mapped.update(found)
+    return {"gold_map": mapped, "unknown_gold": tuple(unknown_gold or ()), "other_gold": tuple(other_gold or ())}
+
+
 @contextlib.contextmanager
 def _plain_errors() -> Iterator[None]:
     """Turn what the user can mend into one line and exit code 1."""
@@ -135,6 +171,9 @@ def collect(  # noqa: PLR0917
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before money is spent.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+    gold_map: _GoldMap = None,
+    unknown_gold: _UnknownGold = None,
+    other_gold: _OtherGold = None,
 ) -> None:
     """Ask a saved small model and a large model about every row, and write the table of outcomes.
 
@@ -145,6 +184,7 @@ def collect(  # noqa: PLR0917
         from langchain_dsplus.operations.collect import collect_outcomes
 
         _check_output(output)
+        rules = _gold_rules(gold_map, unknown_gold, other_gold)
         price = _price(large, base_url, price_input, price_output, currency, max_cost)
         rows = _read_rows(dataset, limit)
         if unknown := [name for name in slice_ or () if not any(name in row for row in rows)]:
@@ -155,11 +195,12 @@ def collect(  # noqa: PLR0917
         chain = _chain(large, base_url, api_key_env, prompt, names, text, rows)
         kept = answers or output.with_name(output.name + ".answers.jsonl")
         apart = {gold, id_, group}
+        gold_key = "gold" if gold in {"id", "input", "group"} else gold  # so that an error names the file's column
         data = [
             {
                 "id": row.get(id_) if row.get(id_) is not None else str(place),
                 "input": {key: value for key, value in row.items() if key not in apart},
-                "gold": row.get(gold),
+                gold_key: row.get(gold),
                 "group": row.get(group),
             }
             for place, row in enumerate(rows)
@@ -187,7 +228,11 @@ def collect(  # noqa: PLR0917
                 max_cost=max_cost,
                 progress=not quiet,
                 about={key: value for key, value in about.items() if value is not None},
+                gold_key=gold_key,
+                **rules,
             )
+        except ValueError as error:
+            raise ValueError(str(error).replace("`dataset`", str(dataset))) from None
         except KeyboardInterrupt:
             typer.echo(f"Stopped. Answers so far are in {kept}: the same command goes on from there.", err=True)
             raise
@@ -239,14 +284,15 @@ def _read_rows(path: Path, limit: int | None) -> list[dict[str, Any]]:
     suffix = path.suffix.lower()
     rows: list[dict[str, Any]]
     if suffix == ".csv":
-        import csv
+        from langchain_dsplus.outcomes.files import csv_rows
 
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            try:
-                rows = [{k: v or None for k, v in row.items() if k is not None} for row in csv.DictReader(file)]
-            except (csv.Error, UnicodeDecodeError):
-                msg = f"{path} is not a CSV file in UTF-8"
-                raise ValueError(msg) from None
+        with csv_rows(path) as (lines, _):
+            header = next(lines, [])
+            nothing = dict.fromkeys(filter(None, header))
+            rows = [
+                nothing | {name: cell or None for name, cell in zip(header, cells, strict=False) if name}
+                for cells in lines
+            ]
     elif suffix in (".jsonl", ".ndjson"):
         rows = []
         for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
@@ -261,10 +307,11 @@ def _read_rows(path: Path, limit: int | None) -> list[dict[str, Any]]:
                 rows.append(row)
     elif suffix == ".parquet":
         from langchain_dsplus._imports import require
+        from langchain_dsplus.outcomes.columns import rows_of
 
         parquet = require("pyarrow.parquet", "parquet")
         with path.open("rb") as opened:
-            rows = parquet.ParquetFile(opened).read().to_pylist()
+            rows = list(rows_of(parquet.ParquetFile(opened).read()))
     else:
         msg = f"{path}: the data set must be .csv, .jsonl or .parquet"
         raise ValueError(msg)
@@ -514,6 +561,9 @@ def certify(  # noqa: PLR0917
             help="NAME=VALUE to say what the table is about, such as score=max_probability; VALUE may be JSON."
         ),
     ] = None,
+    gold_map: _GoldMap = None,
+    unknown_gold: _UnknownGold = None,
+    other_gold: _OtherGold = None,
 ) -> None:
     """Find the laxest threshold at which little enough accuracy is lost, and write the promise as a certificate.
 
@@ -530,7 +580,7 @@ def certify(  # noqa: PLR0917
         facts = _about(about or ())
         if labels is not None:
             facts["labels"] = _read_labels(labels)
-        table = _read(outcomes, facts)
+        table = _read(outcomes, facts, _gold_rules(gold_map, unknown_gold, other_gold))
         _check_certificate(output, outcomes)
         _check_labels(table, never_local or ())
         steps_of = None if path is None else _path(path)
@@ -682,6 +732,9 @@ def label(  # noqa: PLR0917
         Literal["plain", "pruned"],
         typer.Option(help="With pruned, also the rows where that prompt changed the answer."),
     ] = "plain",
+    gold_map: _GoldMap = None,
+    unknown_gold: _UnknownGold = None,
+    other_gold: _OtherGold = None,
 ) -> None:
     """Write the rows whose truth is worth finding out to a file; with --read, take the labels back into the table.
 
@@ -689,9 +742,10 @@ def label(  # noqa: PLR0917
     lost. Elsewhere the truth changes nothing. The surest mistakes stand first.
     """
     with _plain_errors():
-        table = _read(outcomes)
+        rules = _gold_rules(gold_map, unknown_gold, other_gold)
+        table = _read(outcomes, rules=rules)
         if read is not None:
-            labeled = table.with_gold(read)
+            labeled = table.with_gold(read, **rules)
             known, before = (sum(value is not None for value in one.values("gold")) for one in (labeled, table))
             left = len(labeled.to_label(prompt=prompt))
             _write(labeled, outcomes)
@@ -733,13 +787,16 @@ def report(  # noqa: PLR0917
         typer.Option(help="What escalated inputs are asked, where there is no certificate."),
     ] = None,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    gold_map: _GoldMap = None,
+    unknown_gold: _UnknownGold = None,
+    other_gold: _OtherGold = None,
 ) -> None:
     """Write one HTML page that shows what each threshold gives; it needs no network, and nothing leaves the machine."""
     with _plain_errors():
         from langchain_dsplus.report import write_report
         from langchain_dsplus.threshold.certificate import Certificate
 
-        table = _read(outcomes)
+        table = _read(outcomes, rules=_gold_rules(gold_map, unknown_gold, other_gold))
         promise = None if certificate is None else Certificate.from_json(certificate)
         texts = None
         if inputs is not None:
@@ -774,16 +831,16 @@ def _suffix(path: Path) -> str:
     return suffix
 
 
-def _read(path: Path, about: Mapping[str, Any] | None = None) -> Outcomes:
+def _read(path: Path, about: Mapping[str, Any] | None = None, rules: Mapping[str, Any] | None = None) -> Outcomes:
     from langchain_dsplus.outcomes import Outcomes
 
     suffix = _suffix(path)
     try:
         if suffix == ".csv":
-            return Outcomes.from_csv(path, about=about)
+            return Outcomes.from_csv(path, about=about, **(rules or {}))
         if suffix == ".parquet":
-            return Outcomes.from_parquet(path, about=about)
-        return Outcomes.from_jsonl(path, about=about)
+            return Outcomes.from_parquet(path, about=about, **(rules or {}))
+        return Outcomes.from_jsonl(path, about=about, **(rules or {}))
     except ValueError as error:
         hint = _what_instead(path, suffix, "outcomes need a column" in str(error))
         if hint is None:
@@ -797,8 +854,6 @@ def _what_instead(path: Path, suffix: str, lacks: bool) -> str | None:
     if suffix != ".parquet":
         with path.open(encoding="utf-8-sig", errors="replace") as file:
             first = file.readline(1 << 16)
-        if suffix == ".csv" and "," not in first and (";" in first or "\t" in first):
-            return "Its cells are not separated by commas: save it as CSV with commas, and a point in numbers"
         row: Any = None
         with contextlib.suppress(ValueError, RecursionError):
             row = load_json(first)

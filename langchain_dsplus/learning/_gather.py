@@ -14,7 +14,7 @@ class Material:
     """Rows to learn from.
 
     Attributes:
-        gold: Pairs (text, true label).
+        gold: Pairs of a text and its gold, as it came.
         large: Pairs (text, the large model's answer), of inputs that were chosen for being hard.
         audits: The same, of inputs that were not chosen: shadow rows, audits.
         unlabeled: Texts that the large model was not asked about.
@@ -22,7 +22,7 @@ class Material:
         skipped: Rows without a text.
     """
 
-    gold: list[tuple[str, str]] = field(default_factory=list)
+    gold: list[tuple[str, Any]] = field(default_factory=list)
     large: list[tuple[str, Any]] = field(default_factory=list)
     audits: list[tuple[str, Any]] = field(default_factory=list)
     unlabeled: list[str] = field(default_factory=list)
@@ -81,7 +81,7 @@ class Material:
             if said is None:
                 said, chosen = (answers or {}).get(str(place if name is None else name)), False
             if row.get(gold) is not None:
-                self.gold.append((value, str(row[gold])))
+                self.gold.append((value, row[gold]))
             if said is None:
                 self.unlabeled.append(value)
             else:
@@ -127,7 +127,7 @@ class Material:
                 said = _label(row.get("output")) if asked and "error" not in row and not row.get("cut") else None
                 fair = route.get("reason") in {"shadow", "off"}
             if gold.get(name) is not None:
-                self.gold.append((value, str(gold[name])))
+                self.gold.append((value, gold[name]))
             if said is None:
                 self.unlabeled.append(value)
             else:

@@ -349,7 +349,8 @@ class Distiller:
             other_gold: As in `distil`.
 
         Raises:
-            ValueError: If an argument is out of range, gold is none of the labels (nothing was asked then), or the checkpoint belongs to other inputs or labels.
+            ValueError: If an argument is out of range, gold is none of the labels (nothing was asked then), or the
+                checkpoint belongs to other inputs or labels.
         """
         if rounds < 1:
             msg = "`rounds` must be at least 1"

@@ -146,8 +146,8 @@ def collect_outcomes(
     Raises:
         CostLimitError: If the estimate is above `max_cost`.
         ValueError: If rows are malformed, ids repeat, gold is none of the labels (nothing was asked then), the chain's
-            labels do not go with those of a small model, or `path` holds answers to other inputs or of another chain, or
-            is a file that this function did not write, which is left as it is.
+            labels do not go with those of a small model, or `path` holds answers to other inputs or of another chain,
+            or is a file that this function did not write, which is left as it is.
 
     Example:
         ```python
@@ -495,10 +495,12 @@ def _gold(value: Any, place: int, field: str) -> Any:
 
 def _checked(value: Any, place: int, field: str, *, optional: bool = False) -> Any:
     """A text, or a whole number as one: what `Outcomes` takes. Found now, since afterwards the answers are paid."""
-    with suppress(TypeError):
+    try:
         text = to_text(value)
         if text is not None or optional:
             return text
+    except TypeError:
+        pass
     wanted = "a text, a whole number or None" if optional else "a text or a whole number"
     msg = f"row {place + 1} of `dataset`: {field!r} must be {wanted}, not {type(value).__name__}"
     raise ValueError(msg)

@@ -84,7 +84,7 @@ class GoldRules:
             msg = f"`gold_map` leads to {quoted(wrong[0])}, which is none of the labels ({_listed(labels)})"
             raise ValueError(msg)
         if offered := [value for value in self.other_gold if value in labels]:
-            msg = f"`other_gold` names {quoted(offered[0])}, which is one of the labels: it is for classes nobody offers"
+            msg = f"`other_gold` names {quoted(offered[0])}, one of the labels: it is for classes that no model offers"
             raise ValueError(msg)
 
     def apply(self, column: Labels, words: Collection[str], *, named: bool) -> Labels:
@@ -224,8 +224,8 @@ def refusal(column: Labels, strange: Bools, words: Collection[str], at: str, *, 
         parts.append(
             f"{'These' if len(rest) > 1 else 'This'} {_guess(rest, words)}: unknown_gold=({listed}{more}{comma}) where "
             f"nobody knows the truth, other_gold=({listed}{more}{comma}) for a true class that no model offers, "
-            f"gold_map={{{codes}{more}}} where it stands for a label (on the command line: --unknown-gold, --other-gold, "
-            "--gold-map VALUE=LABEL)."
+            f"gold_map={{{codes}{more}}} where it stands for a label (on the command line: --unknown-gold VALUE, "
+            "--other-gold VALUE, --gold-map VALUE=LABEL)."
         )
     if len(found) > len(mapped) + len(rest):
         parts.append("Long texts are no labels: is this the right column?")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
@@ -250,14 +250,30 @@ class Outcomes:
             raise ValueError(refusal(gold, strange, words, at, named=labels is not None))
         return known & ~strange
 
+    def labels_said(self) -> dict[str, Any]:
+        """Return `{"said": ...}`, what stands in the columns of answers and gold, where no labels are named.
+
+        A certificate keeps it, so that labels named later can be held against it. Empty where labels are named, where
+        answers are judged, and where there are too many different ones to be labels.
+        """
+        if known_labels(self.about) is not None or any(name.endswith("_ok") for name in self._columns):
+            return {}
+        found: dict[str, list[str]] = {}
+        for name, column in self._columns.items():
+            if name in ("small", "large", "large_pruned", "gold") or name.startswith("small."):
+                words = sorted(_used(column)) if isinstance(column, Labels) else []
+                if len(words) > _MOST_SAID:
+                    return {}
+                found[name] = words
+        return {"said": found}
+
     def _said(self) -> frozenset[str]:
         """What the models say, or could: their answers, and the labels of their probabilities."""
         found: set[str] = set()
         for name, column in self._columns.items():
             if name in ("small", "large", "large_pruned") or name.startswith("small."):
                 if isinstance(column, Labels):
-                    used = np.bincount(column.codes + 1, minlength=len(column.words) + 1)[1:]
-                    found.update(word for word, count in zip(column.words, used.tolist(), strict=True) if count)
+                    found.update(_used(column))
             elif name == "probabilities" or name.startswith("probabilities."):
                 if isinstance(column, Spread):
                     found.update(column.keys)
@@ -667,6 +683,13 @@ def _json(value: Any, key: str) -> Any:
     return value
 
 
+def _used(column: Labels) -> Iterator[str]:
+    """The words that stand in some row."""
+    used = np.bincount(column.codes + 1, minlength=len(column.words) + 1)[1:]
+    return (word for word, count in zip(column.words, used.tolist(), strict=True) if count)
+
+
+_MOST_SAID = 1000
 _INFINITE = (float("inf"), float("-inf"))
 _LEAST = ("id", "small", "confidence", "large", "gold")
 

@@ -19,6 +19,7 @@ from langchain_dsplus._json import load_json
 from langchain_dsplus.confidence import SCORES
 from langchain_dsplus.labels import list_labels
 from langchain_dsplus.outcomes import Outcomes
+from langchain_dsplus.outcomes.columns import rows_of
 from langchain_dsplus.prompts.parser import named_label
 from langchain_dsplus.threshold.certificate import Certificate
 from langchain_dsplus.threshold.choose import ThresholdChoice
@@ -486,10 +487,11 @@ class _Rows:
         names = (f"confidence{suffix}", f"probabilities{suffix}", "gold")
         self.about: dict[str, Any] = dict(getattr(outcomes, "about", None) or {})
         if isinstance(outcomes, Outcomes):
+            outcomes.known_gold()  # a value outside the labels is no evidence
             missing = [name for name in names if name not in outcomes]
             columns = [] if missing else [outcomes.values(name) for name in names]
         else:
-            records = list(outcomes)
+            records = list(rows_of(outcomes))
             for number, row in enumerate(records, 1):
                 if not isinstance(row, Mapping):
                     msg = f"row {number} of `outcomes` is {type(row).__name__}, not a mapping"

@@ -9,6 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from langchain_dsplus.outcomes import Outcomes
+from langchain_dsplus.outcomes.columns import known_labels, rows_of
+from langchain_dsplus.outcomes.gold import GoldRules, other_gold, read_labels
+
 
 class ProficientClasses(list[str]):
     """Classes that a prompt may leave out, in label order: a list of labels that also says what it rests on.
@@ -85,9 +89,9 @@ def proficient_classes(
     classes on rows that are not used to certify.
 
     Args:
-        outcomes: Rows with `small` (the small model's choice), `confidence` and `gold`; an iterable of mappings, or an
-            object with `to_records()` that returns such rows. A row whose confidence is None (the small model failed)
-            was escalated.
+        outcomes: Rows with `small` (the small model's choice), `confidence` and `gold`: an `Outcomes`, mappings, a
+            DataFrame, or an object with `to_records()`. A row whose confidence is None (the small model failed) was
+            escalated.
         threshold: Of the small model: a number, or what `choose_threshold` or `certify` found for one small model. None
             and infinity accept nothing, and then no class is proficient.
         labels: The classes, in the order to return; by default those of the rows' `probabilities`, else by name.
@@ -105,7 +109,7 @@ def proficient_classes(
 
     Raises:
         TypeError: If a row is not a mapping, or `threshold` no number.
-        ValueError: If a row lacks a field, or an argument is out of range.
+        ValueError: If a row lacks a field, gold is none of the labels, or an argument is out of range.
 
     Example:
         >>> sure = [{"small": "cat", "confidence": 0.99, "gold": "cat"}] * 400
@@ -124,7 +128,10 @@ def proficient_classes(
     if not (threshold is None or (isinstance(threshold, Real) and not isinstance(threshold, bool))):
         msg = f"`threshold` must be a number or None, not {type(threshold).__name__}"
         raise TypeError(msg)
-    accepted, escalated, seen = _read(outcomes, None if threshold is None else float(threshold))
+    accepted, escalated, seen, said = _read(outcomes, None if threshold is None else float(threshold))
+    _check(
+        outcomes, [gold for _, gold in accepted] + escalated, {*(labels or seen), *said} if labels or seen else set()
+    )
     if labels is not None:
         names = list(labels)
     else:
@@ -162,15 +169,30 @@ def proficient_classes(
     )
 
 
-def _read(outcomes: Any, threshold: float | None) -> tuple[list[tuple[bool, str]], list[str], dict[str, None]]:
-    """Of the rows with gold: (right, gold) of the accepted ones, gold of the escalated ones; labels as seen."""
-    rows: Iterable[Any] = outcomes.to_records() if hasattr(outcomes, "to_records") else outcomes
+def _check(outcomes: Any, golds: list[str], labels: set[str]) -> None:
+    """Refuse gold that is none of the labels, where there are some: it would count as a class that is never offered."""
+    about = outcomes.about if isinstance(outcomes, Outcomes) else {}
+    if labels:
+        labels = {*labels, *(known_labels(about) or ())}
+        read_labels(golds, labels, GoldRules(other_gold=tuple(other_gold(about) - labels)), where="`outcomes`: ")
+
+
+def _read(
+    outcomes: Any, threshold: float | None
+) -> tuple[list[tuple[bool, str]], list[str], dict[str, None], set[str]]:
+    """Of the rows with gold: (right, gold) of the accepted ones, gold of the escalated ones; labels as seen, as said."""
+    if isinstance(outcomes, Outcomes):
+        outcomes.known_gold()  # a value outside the labels is no evidence
+    rows = rows_of(outcomes)
+    if rows is outcomes and hasattr(outcomes, "to_records"):
+        rows = outcomes.to_records()
     accepted: list[tuple[bool, str]] = []
     escalated: list[str] = []
     seen: dict[str, None] = {}
+    said: set[str] = set()
     for row in rows:
         if not isinstance(row, Mapping):
-            msg = f"`outcomes` must hold mappings, not {type(row).__name__}; for a DataFrame pass df.to_dict('records')"
+            msg = f"`outcomes` must hold mappings (records), not {type(row).__name__}"
             raise TypeError(msg)
         try:
             small, gold = row["small"], row["gold"]
@@ -181,13 +203,15 @@ def _read(outcomes: Any, threshold: float | None) -> tuple[list[tuple[bool, str]
         probabilities = row.get("probabilities")
         if isinstance(probabilities, Mapping):
             seen.update(dict.fromkeys(probabilities))
+        if small is not None:
+            said.add(small)
         if gold is None:
             continue
         if threshold is not None and confidence > threshold:
             accepted.append((small == gold, gold))
         else:
             escalated.append(gold)
-    return accepted, escalated, seen
+    return accepted, escalated, seen, said
 
 
 def _proposed(

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
 from langchain_dsplus._json import load_json
 from langchain_dsplus.losses import points, threshold_words
 
+from langchain_dsplus.outcomes.columns import known_labels
+from langchain_dsplus.outcomes.gold import other_gold, quoted
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -298,20 +301,39 @@ class Certificate:
     def bind(self, **about: Any) -> Certificate:
         """Return the certificate with more said about what it is bound to, such as `score=` and `labels=`.
 
-        What is said already cannot be changed.
+        What is said already cannot be changed. Labels that come only now are held against what stood in the rows: a
+        value of gold outside them counted as "both wrong", and an answer outside them as an answer.
 
         Raises:
-            CertificateError: If a value differs from the one that is there.
+            CertificateError: If a value differs from the one that is there, or the rows hold what is none of `labels`.
         """
         for name, value in about.items():
             if not _hidden(self.about.get(name)) and self.about[name] != value:
                 msg = f"the certificate already says something else about {name!r}"
                 raise CertificateError(msg)
+        if "labels" in about and self.about.get("labels") is None:
+            self._check_said({**self.about, **about})
         bound = replace(self, about={**self.about, **about})
         before = unnamed(self.unverifiable)
         if before and self.verdict.endswith(before):
             bound = replace(bound, verdict=self.verdict.removesuffix(before) + unnamed(bound.unverifiable))
         return bound
+
+    def _check_said(self, about: Mapping[str, Any]) -> None:
+        """Refuse labels that are not those of the rows, where the certificate keeps what they said."""
+        said = about.get("said")
+        for column, values in (said if isinstance(said, Mapping) else {}).items():
+            known = known_labels(about, column) or frozenset()
+            known |= other_gold(about) if column == "gold" else frozenset()
+            strange = [value for value in values if value not in known]
+            if strange:
+                shown = ", ".join(quoted(value) for value in strange[:3])
+                msg = (
+                    f"the rows of the certificate hold {len(strange)} values in column {column!r} that are none of "
+                    f"`labels`: {shown}. They were counted before anybody knew: set `outcomes.about['labels']`, say "
+                    "what they mean (`gold_map=`, `unknown_gold=`, `other_gold=`), and certify again"
+                )
+                raise CertificateError(msg)
 
     # --- JSON -------------------------------------------------------------------------------------------------------
 

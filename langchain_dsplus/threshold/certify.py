@@ -177,7 +177,7 @@ def certify(
         n=whole.n,
         unit=unit,
         prompt=prompt,
-        about=copy.deepcopy(table.about),
+        about={**copy.deepcopy(table.about), **table.labels_said()},
         certification=earlier + 1,
         slices=tuple(name for name in hypotheses if name != _OVERALL),
         never_local=tuple([never_local] if isinstance(never_local, str) else never_local),

@@ -420,7 +420,10 @@ def test_a_saved_router_starts_a_registry_with_its_certificate(run, place, old_m
         (["distil", "models", "--gold", "none.jsonl", "--start", "small", "--data", "data.jsonl"], "none.jsonl"),
         (["distil", "models", "--gold", "data.jsonl", "--start", "small", "--data", "data.jsonl"], "no column 'gold'"),
         (["distil", "models", "--gold", "gold.jsonl", "--start", "gold.jsonl", "--data", "data.jsonl"], "gold.jsonl"),
-        (["distil", "models", "--gold", "else.jsonl", "--start", "small", "--data", "data.jsonl"], "not among the 3"),
+        (
+            ["distil", "models", "--gold", "else.jsonl", "--start", "small", "--data", "data.jsonl"],
+            "else.jsonl: row 1, column 'gold'",
+        ),
         (
             ["distil", "models", "--gold", "gold.jsonl", "--start", "small", "--traces", "ftp://x/y"],
             "sqlite:///",

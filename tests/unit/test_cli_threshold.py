@@ -173,9 +173,11 @@ def test_where_the_count_cannot_be_written_there_is_no_certificate(run, tmp_path
         (["fine.jsonl", "--never-local", "c7"], "--never-local c7: not one of the labels"),
         (["foreign.jsonl"], "no row's 'small' is one of the labels"),
         (["plain.csv", "--labels", "foreign.txt"], "no row's 'small' is one of the labels"),
+        (["gold.csv", "--labels", "foreign.txt"], "gold.csv: row 1, column 'gold': 1 of 1 values of gold are none of"),
+        (["fine.jsonl", "--gold-map", "c1"], "--gold-map takes VALUE=LABEL"),
+        (["fine.jsonl", "--gold-map", "c1=nowhere"], '`gold_map` leads to "nowhere"'),
         (["fine.jsonl", "--about", "api_key=secret"], "looks like a key"),
         (["fine.jsonl", "--about", "note=sk-secretsecretsecretsecret"], "looks like a key"),
-        (["semicolons.csv"], "Its cells are not separated by commas"),
         (["named.csv"], "has the columns small, confidence, large"),
         (["routes.jsonl"], "A recorder wrote this"),
     ],
@@ -188,10 +190,10 @@ def test_errors_of_certify_are_one_line(run, tmp_path, monkeypatch, arguments, e
     Path("broken.jsonl").write_text("secret words\n")
     Path("broken.csv").write_text("small,confidence,large,gold\na,secret,a,a\n")
     Path("used.json").write_text("{}")
-    Path("plain.csv").write_text("small,confidence,large,gold\na,0.5,a,a\n")
+    Path("plain.csv").write_text("small,confidence,large,gold\na,0.5,a,\n")
     Path("foreign.txt").write_text("x\ny\n")
     Outcomes.from_csv("plain.csv", about={"labels": ["x", "y"]}).to_jsonl("foreign.jsonl")
-    Path("semicolons.csv").write_text("small;confidence;large;gold\na;0,5;a;secret\n")
+    Path("gold.csv").write_text("small,confidence,large,gold\nx,0.5,x,a\n")
     Path("named.csv").write_text("prediction,score,gpt,label\na,0.5,a,secret\n")
     Path("routes.jsonl").write_text('{"kind": "route", "route_id": "1", "input": "secret"}\n')
     result = run("certify", *arguments)

@@ -168,12 +168,12 @@ def test_bad_arguments(options, match):
 
 def test_bad_rows():
     old, new, _ = case(n=10)
-    with pytest.raises(ValueError, match="`gold_rows` is empty"):
+    with pytest.raises(ValueError, match="`gold_rows` holds no row"):
         promotion(old, new, [])
     with pytest.raises(TypeError, match="gold row 1"):
         promotion(old, new, [("0", "a"), "secret"])
-    with pytest.raises(TypeError, match="label of gold row 0") as error:
-        promotion(old, new, [{"input": "0", "gold": 3}])
+    with pytest.raises(ValueError, match="`gold_rows`: row 1, column 'gold': 1 of 1") as error:
+        promotion(old, new, [{"input": "secret", "gold": 3}])
     assert "secret" not in str(error.value)
     other = FakeSmallModel({}, labels=["x", "y"])
     with pytest.raises(ValueError, match="same labels"):

@@ -242,9 +242,10 @@ def test_reliability_takes_probabilities_where_the_score_is_none():
 
 
 def test_free_text_has_no_classes_and_many_classes_are_lumped():
-    texts = simple(gold=[f"text {row}" for row in range(400)])
+    judged = dict.fromkeys(("small_ok", "large_ok"), [True] * 400)
+    texts = simple(gold=[f"text {row}" for row in range(400)], **judged)
     assert numbers.class_members(texts) == {}
-    many = simple(gold=[f"c{row % 90:02}" if row else None for row in range(400)])
+    many = simple(gold=[f"c{row % 90:02}" if row else None for row in range(400)], **judged)
     found = numbers.class_members(many, most=10)
     assert len(found) == 12
     assert "(80 other classes)" in found

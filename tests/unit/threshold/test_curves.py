@@ -73,7 +73,7 @@ def test_scores_that_touch_are_still_told_apart(high):
 @given(table=rows)
 def test_the_sweep_is_what_routing_row_by_row_gives(prompt, table):
     kept, used = counted(table, prompt)
-    outcomes = Outcomes.from_records(table)
+    outcomes = Outcomes.from_records({"id": str(place), **row} for place, row in enumerate(table))
     if not kept:
         with pytest.raises(ValueError, match="nothing can be compared"):
             sweep(outcomes, prompt=prompt)
@@ -143,7 +143,7 @@ def test_a_large_model_outside_the_labels_is_no_gain_but_may_be_a_harm():
 
 def test_a_small_answer_outside_the_labels_escalates():
     table = [
-        {"confidence": 0.9, "small": "c", "large": "b", "gold": "c"},
+        {"confidence": 0.9, "small": "c", "large": "b", "gold": "b"},
         {"confidence": 0.8, "small": "b", "large": "b", "gold": "b"},
     ]
     curve = cost_quality_curve(Outcomes.from_records(table, about={"labels": ["a", "b"]}))

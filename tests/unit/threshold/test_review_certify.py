@@ -139,7 +139,7 @@ def test_bounds_without_gold_hold_for_every_truth() -> None:
     certificate = certify(Outcomes.from_records(rows))
     for truth in ("a", "b", "z"):
         full = [{**row, "gold": row["gold"] or truth} for row in rows]
-        known = {b.name: b for b in certify(Outcomes.from_records(full)).baselines}
+        known = {b.name: b for b in certify(Outcomes.from_records(full, other_gold="z")).baselines}
         for bound in certificate.baselines:
             if bound.name in ("always large", "always small", "oracle"):
                 assert bound.accuracy is None
@@ -172,7 +172,7 @@ def test_outages_of_the_large_model_ask_for_no_labels() -> None:
     rows = rows_of(1000)
     for row in rows[::50]:
         row.update(large=None, gold="b")
-    outcomes = Outcomes.from_records(rows)
+    outcomes = Outcomes.from_records(rows, about={"labels": ["a", "b"]})
     certificate = certify(outcomes, max_loss=0.01)
     assert certificate.unlabeled == 0, "gold is known there"
     assert outcomes.to_label() == []
