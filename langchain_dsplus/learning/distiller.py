@@ -260,8 +260,8 @@ class Distiller:
             TypeError: If the kind of small model cannot be trained.
         """
         labels = list(self.model.labels)
-        rows = self._gold(gold, GoldRules.of(gold_map, unknown_gold, other_gold))
-        gold_inputs, gold_labels = [value for value, _ in rows], [label for _, label in rows]
+        pairs = self._gold(gold, GoldRules.of(gold_map, unknown_gold, other_gold))
+        gold_inputs, gold_labels = [value for value, _ in pairs], [label for _, label in pairs]
         wanted, _ = read_targets(gold_labels, labels)
         known = {_identity(value): place for place, value in enumerate(gold_inputs)}
 

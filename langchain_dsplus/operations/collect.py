@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import math
 import os
@@ -333,8 +334,9 @@ def _plan(job: _Job) -> Generator[_Work, Any, Outcomes]:
     rules = job.rules
     if (labels := known_labels({**offered, **(job.about or {})})) is not None:
         gold = [row["gold"] for row in rows]
-        named = {"where": "`dataset`: ", "name": job.gold_key, "row": lambda place: f"row {rows[place]['number']}"}
-        for row, label in zip(rows, read_labels(gold, labels, rules, **named), strict=True):
+        number = [f"row {row['number']}" for row in rows]
+        read = read_labels(gold, labels, rules, where="`dataset`: ", name=job.gold_key, row=number.__getitem__)
+        for row, label in zip(rows, read, strict=True):
             row["gold"] = label
         rules = GoldRules(other_gold=rules.other_gold)  # the rest is done
     if job.large_pruned is not None and not all(isinstance(row["input"], dict) for row in rows):
@@ -389,7 +391,7 @@ def _plan(job: _Job) -> Generator[_Work, Any, Outcomes]:
                 warnings.warn(message, UserWarning, stacklevel=3)
                 break
     facts = {**_facts(models, identities, store), **offered, **(job.about or {})}
-    told: dict[str, Any] = {name: getattr(rules, name) for name in ("gold_map", "unknown_gold", "other_gold")}
+    told: dict[str, Any] = dataclasses.asdict(rules)
     outcomes = Outcomes.from_records(done, about=facts, **told) if done else Outcomes(_EMPTY, about=facts, **told)
     outcomes.folder = folder
     return outcomes

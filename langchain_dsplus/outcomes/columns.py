@@ -352,7 +352,7 @@ def to_text(value: Any) -> str | None:
         return None
     if isinstance(value, int):
         return str(value)
-    if isinstance(value, (float, Decimal)) and abs(value) < _EXACT and value == int(value):
+    if isinstance(value, (float, Decimal)) and -_EXACT < value < _EXACT and value == int(value):
         return str(int(value))
     raise TypeError
 

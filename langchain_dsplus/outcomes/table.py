@@ -98,8 +98,7 @@ class Outcomes:
         other_gold: str | Iterable[Any] = (),
     ) -> None:
         rules = GoldRules.of(gold_map, unknown_gold, other_gold)
-        given = frame_columns(columns)
-        given = dict(columns) if given is None else given
+        given: Mapping[str, Sequence[Any]] = frame_columns(columns) or columns
         lengths = {len(values) for values in given.values()}
         if len(lengths) > 1:
             msg = f"columns differ in length: {sorted(lengths)}"

@@ -129,9 +129,8 @@ def proficient_classes(
         msg = f"`threshold` must be a number or None, not {type(threshold).__name__}"
         raise TypeError(msg)
     accepted, escalated, seen, said = _read(outcomes, None if threshold is None else float(threshold))
-    _check(
-        outcomes, [gold for _, gold in accepted] + escalated, {*(labels or seen), *said} if labels or seen else set()
-    )
+    if labels or seen:
+        _check(outcomes, [*(gold for _, gold in accepted), *escalated], {*(labels or seen), *said})
     if labels is not None:
         names = list(labels)
     else:
@@ -170,17 +169,16 @@ def proficient_classes(
 
 
 def _check(outcomes: Any, golds: list[str], labels: set[str]) -> None:
-    """Refuse gold that is none of the labels, where there are some: it would count as a class that is never offered."""
+    """Refuse gold that is none of the labels: it would count as a class that nothing depends on."""
     about = outcomes.about if isinstance(outcomes, Outcomes) else {}
-    if labels:
-        labels = {*labels, *(known_labels(about) or ())}
-        read_labels(golds, labels, GoldRules(other_gold=tuple(other_gold(about) - labels)), where="`outcomes`: ")
+    labels = {*labels, *(known_labels(about) or ())}
+    read_labels(golds, labels, GoldRules(other_gold=tuple(other_gold(about) - labels)), where="`outcomes`: ")
 
 
 def _read(
     outcomes: Any, threshold: float | None
 ) -> tuple[list[tuple[bool, str]], list[str], dict[str, None], set[str]]:
-    """Of the rows with gold: (right, gold) of the accepted ones, gold of the escalated ones; labels as seen, as said."""
+    """Of the rows with gold: (right, gold) of the accepted ones, gold of the escalated ones; labels seen, and said."""
     if isinstance(outcomes, Outcomes):
         outcomes.known_gold()  # a value outside the labels is no evidence
     rows = rows_of(outcomes)

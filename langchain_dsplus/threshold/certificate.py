@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
 
 from langchain_dsplus._json import load_json
 from langchain_dsplus.losses import points, threshold_words
-
 from langchain_dsplus.outcomes.columns import known_labels
 from langchain_dsplus.outcomes.gold import other_gold, quoted
 
