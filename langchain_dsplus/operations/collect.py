@@ -136,9 +136,9 @@ def collect_outcomes(
         small_error, input_hash (what the first small model reads, as a keyed hash: no text is kept), in_training
         (whether a small model was trained on the input, where the models know what they were trained on),
         latency_small, latency_large (seconds), tokens_input, tokens_output, tokens_cached, cost_large. A
-        cached LLM reply costs nothing. `about` says score, labels, large_labels (those that only the chain's `LabelParser`
-        knows), small (version; of several by name), large and prompt (see `identify`; missing where unknown), and
-        large_reported: the model names and fingerprints that the replies carried.
+        cached LLM reply costs nothing. `about` says score, labels, large_labels (those that only the `LabelParser` of
+        the chain knows), small (version; of several by name), large and prompt (see `identify`; missing where unknown),
+        and large_reported: the model names and fingerprints that the replies carried.
 
     Warns:
         UserWarning: Where it stops at `max_cost`, and where three or more calls are made for a chunk and all fail with

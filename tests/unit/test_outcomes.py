@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_dsplus.outcomes import Outcomes
+from langchain_dsplus.outcomes.columns import bare
 
 
 def row(place, **changes):
@@ -28,7 +29,7 @@ records = st.lists(
             "small": st.none() | texts,
             "confidence": st.none() | floats,
             "large": st.none() | texts,
-            "gold": st.none() | texts,
+            "gold": st.none() | texts.filter(bare),  # a blank is nothing
             "probabilities": st.none() | st.dictionaries(texts, floats, max_size=3),
             "tokens_input": st.none() | st.integers(0, 10**9),
             "latency_large": st.none() | floats,
