@@ -82,6 +82,7 @@ from langchain_dsplus.outputs import (
 from langchain_dsplus.prompts.chain_labels import check_chain_labels
 from langchain_dsplus.small_models.asking import Asker, SmallModelTimeoutError
 from langchain_dsplus.small_models.runnable import as_small_model, distinct_names, mark_inputs
+from langchain_dsplus.state import as_update, emit
 from langchain_dsplus.threshold.certificate import Certificate
 
 if TYPE_CHECKING:
@@ -884,7 +885,9 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
                 passes its own.
 
         Returns:
-            A Runnable from the state to an update with only those keys.
+            A Runnable from the state to an update with only those keys. Where the state keeps a list under one (as with
+            the reducers `operator.add` and `add_messages`), the output is appended. `stream_mode="custom"` gets the
+            route.
 
         Example:
             ```python
@@ -902,16 +905,17 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
                 msg = f"the state has no {input_key!r} (`input_key` of the node of {self.get_name()})"
                 raise KeyError(msg) from None
 
-        def update(output: Any, route: Route) -> dict[str, Any]:
-            return {output_key: output} | ({} if route_key is None else {route_key: route})
+        def update(state: Any, config: RunnableConfig, output: Any, route: Route) -> dict[str, Any]:
+            emit(config, {"type": "dsplus_route", "node": self.get_name(), "route": route})
+            return as_update(state, {output_key: output} | ({} if route_key is None else {route_key: route}))
 
         bound = config
 
         def node(state: Any, config: RunnableConfig) -> dict[str, Any]:
-            return update(*self._invoke(read(state), merge_configs(bound, config), {}))
+            return update(state, config, *self._invoke(read(state), merge_configs(bound, config), {}))
 
         async def anode(state: Any, config: RunnableConfig) -> dict[str, Any]:
-            return update(*await self._ainvoke(read(state), merge_configs(bound, config), {}))
+            return update(state, config, *await self._ainvoke(read(state), merge_configs(bound, config), {}))
 
         return RunnableLambda(node, afunc=anode, name=self.get_name())
 

@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, TypeAdapter, Val
 from typing_extensions import TypedDict
 
 from langchain_dsplus.costs.usage import read_usage
-from langchain_dsplus.graphs.settings import emit
+from langchain_dsplus.graphs.grounding import grounded
 from langchain_dsplus.labels import NoLabelMassError, label_probabilities, match_label, token_logprobs
+from langchain_dsplus.state import as_update, emit, latest
 from langchain_dsplus.transfer import TransferUsage, estimate_tokens, quote_untrusted, usage_of
 from langchain_dsplus.transfer.verdicts import ADJUDICATE_PROMPT, VERDICTS
 
@@ -39,7 +40,8 @@ place before you decide: what did the narrator do to them, and what did they do 
 
 _TEXT_FORMAT = "Answer with exactly one of these and nothing else: {verdicts}."
 _STRUCTURED_FORMAT = (
-    "Name at most three facts of the statement that you rely on, give at most two short reasons, then decide."
+    "Copy at most three facts of the statement that you rely on, word for word. Give at most two short reasons, each "
+    "with the words of the statement that it rests on in double quotation marks. Then decide."
 )
 
 
@@ -47,9 +49,9 @@ class Verdict(TypedDict):
     """Who is more at fault in the dispute, and why."""
 
     facts: list[str]
-    """The acts in the statement that the verdict relies on, at most three, one short sentence each."""
+    """The acts that the verdict relies on, at most three, each copied from the statement word for word."""
     reasons: list[str]
-    """Why they lead to the verdict, at most two, one short sentence each."""
+    """Why they lead to the verdict, at most two, each with the statement's words that it rests on in double quotes."""
     verdict: Literal["narrator", "other party", "both", "unclear"]
     """Who is more at fault."""
 
@@ -69,13 +71,13 @@ def verdict_json(verdicts: Sequence[str] = VERDICTS) -> dict[str, Any]:
                 "type": "array",
                 "items": {"type": "string"},
                 "maxItems": 3,
-                "description": "The acts in the statement that the verdict relies on, one short sentence each.",
+                "description": "The acts that the verdict relies on, each copied from the statement word for word.",
             },
             "reasons": {
                 "type": "array",
                 "items": {"type": "string"},
                 "maxItems": 2,
-                "description": "Why they lead to the verdict, one short sentence each.",
+                "description": "Why they lead to the verdict, each quoting the statement in double quotation marks.",
             },
             "verdict": {"type": "string", "enum": list(verdicts), "description": "Who is more at fault."},
         },
@@ -91,7 +93,15 @@ class VerdictRecord(TypedDict, total=False):
     """One of `VERDICTS`, or a value of the custom schema's; `unclear` where the answer could not be read, or where a
     check failed and no person has decided."""
     facts: list[str]
+    """Only such as stand in the text that was judged, word for word (`I` and `the narrator` are one)."""
     reasons: list[str]
+    """Only such as quote nothing that the text does not have."""
+    quotes: list[str]
+    """What the reasons quote of the text; missing where they quote nothing."""
+    unsupported: list[str]
+    """Facts and reasons that were left out, since the text does not have them; missing where there are none."""
+    overruled: dict[str, Any]
+    """Verdict, facts and reasons of the judge where a person decided otherwise; missing where nobody did."""
     confidence: float | None
     """Probability of the verdict among those offered, in [0, 1], where the model returns log-probabilities (or a custom
     schema has a field of this name); None where it does not."""
@@ -226,7 +236,7 @@ class Adjudicator(RunnableSerializable[dict[str, Any], dict[str, Any]]):
     ) -> dict[str, Any]:
         messages = self._messages(value)
         if not messages:
-            return self._update(_EMPTY, messages, config)
+            return self._update(_EMPTY, messages, value, config)
         child = patch_config(config, callbacks=run_manager.get_child("large"))
         try:
             output = (self._structured or self.model).invoke(messages, child, **kwargs)
@@ -234,7 +244,7 @@ class Adjudicator(RunnableSerializable[dict[str, Any], dict[str, Any]]):
             answer = _unreadable(error)
         else:
             answer = self._answer(output)
-        return self._update(answer, messages, config)
+        return self._update(answer, messages, value, config)
 
     async def _ajudge(
         self,
@@ -245,7 +255,7 @@ class Adjudicator(RunnableSerializable[dict[str, Any], dict[str, Any]]):
     ) -> dict[str, Any]:
         messages = self._messages(value)
         if not messages:
-            return self._update(_EMPTY, messages, config)
+            return self._update(_EMPTY, messages, value, config)
         child = patch_config(config, callbacks=run_manager.get_child("large"))
         try:
             output = await (self._structured or self.model).ainvoke(messages, child, **kwargs)
@@ -253,15 +263,12 @@ class Adjudicator(RunnableSerializable[dict[str, Any], dict[str, Any]]):
             answer = _unreadable(error)
         else:
             answer = self._answer(output)
-        return self._update(answer, messages, config)
+        return self._update(answer, messages, value, config)
 
     # --- steps --------------------------------------------------------------------------------------------------
 
     def _messages(self, value: Any) -> list[BaseMessage]:
-        text = value.get(self.input_key) if isinstance(value, Mapping) else None
-        if not isinstance(text, str):
-            msg = f"the adjudicator needs a dict with a str under {self.input_key!r} (`input_key`)"
-            raise TypeError(msg)
+        text = self._text(value)
         if not re.search(r"\w", text):
             return []
         quoted = quote_untrusted(text, "STATEMENT OF ONE PARTY (THE NARRATOR)")
@@ -293,11 +300,20 @@ class Adjudicator(RunnableSerializable[dict[str, Any], dict[str, Any]]):
             return _Answer(None, [raw], type(error).__name__)
         return _Answer(plain, [raw], None)
 
-    def _update(self, answer: _Answer, messages: list[BaseMessage], config: RunnableConfig) -> dict[str, Any]:
-        record = self._record(answer, messages)
+    def _update(
+        self, answer: _Answer, messages: list[BaseMessage], value: Any, config: RunnableConfig
+    ) -> dict[str, Any]:
+        record = grounded(self._record(answer, messages), self._text(value))
         told = {key: record[key] for key in ("verdict", "confidence", "error")}
         emit(config, {"type": "dsplus_verdict", "node": self.name, **told})
-        return {self.output_key: record}
+        return as_update(value, {self.output_key: record})
+
+    def _text(self, value: Any) -> str:
+        text = latest(value, self.input_key) if isinstance(value, Mapping) else None
+        if not isinstance(text, str):
+            msg = f"the adjudicator needs a dict with a str under {self.input_key!r} (`input_key`)"
+            raise TypeError(msg)
+        return text
 
     def _record(self, answer: _Answer, messages: list[BaseMessage]) -> dict[str, Any]:
         record: dict[str, Any] = {"verdict": "unclear", "facts": [], "reasons": [], "confidence": None}

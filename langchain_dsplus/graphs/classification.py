@@ -18,12 +18,13 @@ from langchain_dsplus.answer import Route, is_interrupt
 from langchain_dsplus.costs.usage import is_free
 from langchain_dsplus.decision import Item, decide
 from langchain_dsplus.graphs.caching import cached_by
-from langchain_dsplus.graphs.settings import GraphContext, emit
+from langchain_dsplus.graphs.settings import GraphContext
 from langchain_dsplus.labels import list_labels
 from langchain_dsplus.operations.recorder import Row
 from langchain_dsplus.prompts.pruner import PromptPruner, PrunedChain
 from langchain_dsplus.router import ConfidenceRouter
 from langchain_dsplus.small_models.runnable import as_small_model
+from langchain_dsplus.state import emit
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig

@@ -60,6 +60,7 @@ def create_dispute_graph(
     verdict_schema: Any = Verdict,
     check: bool | Runnable[Any, Any] = True,
     min_confidence: float | None = None,
+    min_consistency: float = 0.6,
     review: bool = False,
     context_schema: type[Any] = GraphContext,
     checkpointer: Any = None,
@@ -96,6 +97,8 @@ def create_dispute_graph(
         check: Whether a second verdict is asked for, which doubles what the judging costs; or another model to ask.
         min_confidence: Least confidence of a verdict, in [0, 1], where the model returns log-probabilities. A run may
             set `dsplus_min_confidence`. Without `check` it is held to the first verdict alone.
+        min_consistency: A judge that agrees with itself in fewer of at least ten cases, asked twice, cannot judge: its
+            verdicts become `unclear`, and the log says so once. 0 lets every judge judge. See `SwapCheck`.
         review: Whether a person decides what the check does not let stand. Needs a checkpointer.
         context_schema: Of the graph's runtime context; see `GraphContext`.
         checkpointer: As for `StateGraph.compile`. The state is plain: strict msgpack will do. With `review`, True
@@ -136,7 +139,7 @@ def create_dispute_graph(
         raise ValueError(msg)
     read = "statement" if transfer is None else "rewrite"
     judge = Adjudicator(model=large, verdict_schema=verdict_schema, input_key=read)
-    checker = _checker(judge, check, min_confidence)
+    checker = _checker(judge, check, min_confidence, min_consistency)
     if review and checker is None:
         msg = "`review` follows a check: leave `check` on, or set `min_confidence`"
         raise ValueError(msg)
@@ -183,7 +186,9 @@ def create_dispute_graph(
     return graph.compile(checkpointer=checkpointer, cache=cache, name=name)  # type: ignore[no-any-return]
 
 
-def _checker(judge: Adjudicator, check: bool | Runnable[Any, Any], least: float | None) -> SwapCheck | None:
+def _checker(
+    judge: Adjudicator, check: bool | Runnable[Any, Any], least: float | None, consistency: float
+) -> SwapCheck | None:
     """The node that checks, or None where there is nothing to check."""
     if check is False:
         return None if least is None else SwapCheck(min_confidence=least)
@@ -191,7 +196,7 @@ def _checker(judge: Adjudicator, check: bool | Runnable[Any, Any], least: float 
     second = Adjudicator(
         model=model, verdict_schema=judge.verdict_schema, input_key=judge.input_key, swapped=True, name="swapped"
     )
-    return SwapCheck(judge=second, min_confidence=least)
+    return SwapCheck(judge=second, min_confidence=least, min_consistency=consistency)
 
 
 def _triaged(state: DisputeState) -> str:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from langchain_core.runnables import RunnableSerializable
 from langchain_core.runnables.config import patch_config
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, PrivateAttr
 from typing_extensions import TypedDict
 
 from langchain_dsplus.graphs.adjudicator import Adjudicator, VerdictRecord
-from langchain_dsplus.graphs.settings import emit, read_setting
+from langchain_dsplus.graphs.settings import read_setting
+from langchain_dsplus.state import as_update, emit, latest
 from langchain_dsplus.transfer.verdicts import VERDICTS
 
 if TYPE_CHECKING:
@@ -20,7 +23,12 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
 
-Doubt: TypeAlias = Literal["unreadable", "low_confidence", "disagreement"]
+logger = logging.getLogger(__name__)
+
+Doubt: TypeAlias = Literal["unreadable", "low_confidence", "disagreement", "judge_unfit"]
+
+LEAST_CASES = 10
+"""Cases that a judge was asked about twice, before anything is said of it."""
 
 
 class CheckRecord(TypedDict):
@@ -34,6 +42,45 @@ class CheckRecord(TypedDict):
     """The first verdict."""
     second: VerdictRecord | None
     """The verdict with the parties swapped; None where it was not asked for, since the first did not stand anyway."""
+    consistency: float | None
+    """Share of the cases so far, asked twice, in which the judge agreed with itself; None before there are ten."""
+
+
+class _Tally:
+    """In how many cases a judge agreed with itself: one count for a check and its copies."""
+
+    def __init__(self) -> None:
+        self.agreed = self.asked = 0
+        self._said = False
+        self._lock = threading.Lock()
+
+    def __copy__(self) -> _Tally:
+        return self
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> _Tally:
+        return self
+
+    def share(self) -> float | None:
+        with self._lock:
+            return None if self.asked < LEAST_CASES else self.agreed / self.asked
+
+    def add(self, agree: bool, least: float) -> bool:
+        """Count one case; whether the judge cannot judge."""
+        with self._lock:
+            self.asked += 1
+            self.agreed += agree
+            unfit = self.asked >= LEAST_CASES and self.agreed < least * self.asked
+            say = unfit and not self._said
+            self._said = self._said or unfit
+            agreed, asked = self.agreed, self.asked
+        if say:
+            logger.warning(
+                "this judge cannot judge these cases: asked twice, it agreed with itself in %d of %d. Its verdicts are "
+                "`unclear` from here on; take another model, or decide yourself",
+                agreed,
+                asked,
+            )
+        return unfit
 
 
 class SwapCheck(RunnableSerializable[dict[str, Any], dict[str, Any]]):
@@ -44,11 +91,16 @@ class SwapCheck(RunnableSerializable[dict[str, Any], dict[str, Any]]):
     confidences are known. Else `state[verdict_key]` becomes `unclear` with `needs_review`; the check's record keeps
     both. The second verdict is not paid for where the first does not stand alone, or where there was no statement.
 
+    Such a judge is also measured, on the cases that it is asked about: one that agrees with itself in fewer than
+    `min_consistency` of at least ten cannot judge them. Then no verdict of it stands (`judge_unfit`), and the log says
+    so once. The count is this object's, in this process; `measure` fills it beforehand.
+
     Args:
         judge: Asks for the second verdict: an `Adjudicator` with `swapped=True`. None only looks at the first.
         verdict_key: Where the first verdict is, and where it is marked.
         output_key: Where the `CheckRecord` goes.
         min_confidence: In [0, 1]. None asks for none; a run may set `dsplus_min_confidence`.
+        min_consistency: In [0, 1]; 0 lets every judge judge.
 
     Example:
         ```python
@@ -63,6 +115,41 @@ class SwapCheck(RunnableSerializable[dict[str, Any], dict[str, Any]]):
     verdict_key: str = "verdict"
     output_key: str = "check"
     min_confidence: float | None = Field(default=None, ge=0.0, le=1.0)
+    min_consistency: float = Field(default=0.6, ge=0.0, le=1.0)
+
+    _tally: Any = PrivateAttr(default_factory=_Tally)
+
+    @property
+    def consistency(self) -> float | None:
+        """Share of the cases so far in which the judge agreed with itself; None before there are ten."""
+        return self._tally.share()  # type: ignore[no-any-return]
+
+    def measure(self, judge: Adjudicator, cases: Sequence[str], config: RunnableConfig | None = None) -> float | None:
+        """Ask about cases of your own twice, and return in what share of them the judge agrees with itself.
+
+        Args:
+            judge: Who gives the first verdict; the second one is `judge` of this check.
+            cases: Statements.
+            config: Passed on to both.
+
+        Returns:
+            As `consistency`, over all cases so far.
+        """
+        for case in cases:
+            value = {judge.input_key: case}
+            first = judge.invoke(value, config)
+            self.invoke({**value, self.verdict_key: first[judge.output_key]}, config)
+        return self.consistency
+
+    async def ameasure(
+        self, judge: Adjudicator, cases: Sequence[str], config: RunnableConfig | None = None
+    ) -> float | None:
+        """Async twin of `measure`."""
+        for case in cases:
+            value = {judge.input_key: case}
+            first = await judge.ainvoke(value, config)
+            await self.ainvoke({**value, self.verdict_key: first[judge.output_key]}, config)
+        return self.consistency
 
     def invoke(
         self,
@@ -94,8 +181,8 @@ class SwapCheck(RunnableSerializable[dict[str, Any], dict[str, Any]]):
         second = None
         if judge is not None:
             child = patch_config(config, callbacks=run_manager.get_child())
-            second = judge.invoke(value, child, **kwargs)[judge.output_key]
-        return self._end(first, second, least, config)
+            second = latest(judge.invoke(value, child, **kwargs), judge.output_key)
+        return self._end(value, first, second, least, config)
 
     async def _acheck(
         self, value: dict[str, Any], run_manager: AsyncCallbackManagerForChainRun, config: RunnableConfig, **kwargs: Any
@@ -104,11 +191,11 @@ class SwapCheck(RunnableSerializable[dict[str, Any], dict[str, Any]]):
         second = None
         if judge is not None:
             child = patch_config(config, callbacks=run_manager.get_child())
-            second = (await judge.ainvoke(value, child, **kwargs))[judge.output_key]
-        return self._end(first, second, least, config)
+            second = latest(await judge.ainvoke(value, child, **kwargs), judge.output_key)
+        return self._end(value, first, second, least, config)
 
     def _begin(self, value: Any, config: RunnableConfig) -> tuple[VerdictRecord, float, Adjudicator | None]:
-        first = value.get(self.verdict_key) if isinstance(value, Mapping) else None
+        first = latest(value, self.verdict_key) if isinstance(value, Mapping) else None
         if not isinstance(first, Mapping) or "verdict" not in first:
             msg = f"the check needs a dict with a verdict under {self.verdict_key!r} (`verdict_key`)"
             raise TypeError(msg)
@@ -117,7 +204,12 @@ class SwapCheck(RunnableSerializable[dict[str, Any], dict[str, Any]]):
         return first, least, self.judge if stands else None  # type: ignore[return-value]
 
     def _end(
-        self, first: VerdictRecord, second: VerdictRecord | None, least: float, config: RunnableConfig
+        self,
+        state: dict[str, Any],
+        first: VerdictRecord,
+        second: VerdictRecord | None,
+        least: float,
+        config: RunnableConfig,
     ) -> dict[str, Any]:
         reason = _doubt(first, least)
         if reason is None and second is not None:
@@ -125,17 +217,20 @@ class SwapCheck(RunnableSerializable[dict[str, Any], dict[str, Any]]):
             # Two verdicts that differ are a disagreement, however sure the second is.
             if reason != "unreadable" and second["verdict"] != first["verdict"]:
                 reason = "disagreement"
+            if reason != "unreadable" and self._tally.add(reason != "disagreement", self.min_consistency):
+                reason = reason or "judge_unfit"
         record: CheckRecord = {
             "agree": reason is None,
             "reason": reason,
             "first": first["verdict"],
             "second": second,
+            "consistency": self.consistency,
         }
         emit(config, {"type": "dsplus_check", "node": self.name, "agree": reason is None, "reason": reason})
         update: dict[str, Any] = {self.output_key: record}
         if reason is not None:
             update[self.verdict_key] = {**first, "verdict": "unclear", "needs_review": True}
-        return update
+        return as_update(state, update)
 
 
 def _read_least(setting: Any, default: float | None) -> float:
@@ -160,6 +255,9 @@ def _doubt(verdict: VerdictRecord, least: float) -> Doubt | None:
 
 class Review(RunnableSerializable[dict[str, Any], dict[str, Any]]):
     """A node that asks a person for the verdict, by LangGraph's `interrupt`.
+
+    A person who decides otherwise than the judge replaces its facts too: by `facts` of the answer, else by none. What
+    the judge said stands under `overruled`.
 
     The graph stops; `graph.invoke(Command(resume={"verdict": "both", "reasons": [...]}), config)` goes on. An answer
     that is no verdict is asked for again. The node makes no paid call, so running it again from its start repeats none.
@@ -224,7 +322,7 @@ class Review(RunnableSerializable[dict[str, Any], dict[str, Any]]):
         question: dict[str, Any] = {
             "question": "Who is more at fault?",
             "options": list(self.verdicts),
-            **{name: value[key] for name, key in self.shown.items() if value.get(key) is not None},
+            **{name: found for name, key in self.shown.items() if (found := latest(value, key)) is not None},
         }
         answer = interrupt(question)
         while True:
@@ -232,22 +330,33 @@ class Review(RunnableSerializable[dict[str, Any], dict[str, Any]]):
             if isinstance(found, dict):
                 break
             answer = interrupt({**question, "error": found})
-        before = value.get(self.verdict_key) or {}
+        before = latest(value, self.verdict_key) or {}
         record = {**before, "needs_review": False, "confidence": None, "error": None, "method": "person", **found}
+        check = latest(value, self.shown.get("check", "check")) or {}
+        judged = check.get("first", before.get("verdict"))
+        if found["verdict"] != judged:  # what the judge relied on does not bear the person's verdict
+            record["overruled"] = {"verdict": judged, **{k: before.get(k, []) for k in ("facts", "reasons")}}
+            record["facts"] = found.get("facts", [])
+            for name in ("quotes", "unsupported"):
+                record.pop(name, None)
         told = {"verdict": record["verdict"], "confidence": None, "error": None}
         emit(config, {"type": "dsplus_verdict", "node": self.name, **told})
-        return {self.verdict_key: record}
+        return as_update(value, {self.verdict_key: record})
 
 
 def _read_answer(answer: Any, verdicts: Sequence[str]) -> dict[str, Any] | str:
     """The person's verdict and reasons, or what is wrong with the answer, in words that do not repeat it."""
     body = {"verdict": answer} if isinstance(answer, str) else answer
     if not isinstance(body, Mapping) or not isinstance(body.get("verdict"), str):
-        return 'answer with {"verdict": ...}, and "reasons": [...] if you like'
+        return 'answer with {"verdict": ...}, and "facts": [...] and "reasons": [...] if you like'
     if verdicts and body["verdict"] not in verdicts:
         return f"`verdict` must be one of {list(verdicts)}"
-    reasons = body.get("reasons", [])
-    reasons = [reasons] if isinstance(reasons, str) else reasons
-    if not isinstance(reasons, Sequence) or not all(isinstance(reason, str) for reason in reasons):
-        return "`reasons` must be a list of texts"
-    return {"verdict": body["verdict"], "reasons": list(reasons)}
+    found: dict[str, Any] = {"verdict": body["verdict"], "reasons": []}
+    for name in ("facts", "reasons"):
+        if name not in body:
+            continue
+        texts = [body[name]] if isinstance(body[name], str) else body[name]
+        if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
+            return f"`{name}` must be a list of texts"
+        found[name] = list(texts)
+    return found

@@ -1,4 +1,4 @@
-"""What a run of a graph may set, and what its nodes tell a stream."""
+"""What a run of a graph may set."""
 
 from __future__ import annotations
 
@@ -40,11 +40,3 @@ def read_setting(config: RunnableConfig, key: str) -> Any:
         return configurable[key]
     context = getattr(configurable.get("__pregel_runtime"), "context", None)
     return context.get(key) if isinstance(context, Mapping) else getattr(context, key, None)
-
-
-def emit(config: RunnableConfig, event: dict[str, Any]) -> None:
-    """Tell `stream_mode="custom"` something; outside of a graph nobody listens."""
-    runtime = (config.get("configurable") or {}).get("__pregel_runtime")
-    writer = getattr(runtime, "stream_writer", None)
-    if writer is not None:
-        writer(event)

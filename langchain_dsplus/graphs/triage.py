@@ -9,8 +9,8 @@ from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.runnables.config import ensure_config
 
 from langchain_dsplus.answer import Route
-from langchain_dsplus.graphs.settings import emit
 from langchain_dsplus.router import ConfidenceRouter
+from langchain_dsplus.state import as_update, emit
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -108,7 +108,7 @@ class Triage(Runnable[dict[str, Any], dict[str, Any]]):
                 "usage": None,
                 "tokens_in": 0,
             }
-        return update
+        return as_update(state, update)
 
 
 def settled(route: Route | None) -> str:

@@ -16,7 +16,9 @@ from langchain_dsplus.identity import identify, reported_by
 from langchain_dsplus.operations.audit import AuditMonitor
 from langchain_dsplus.operations.background import Background
 from langchain_dsplus.outcomes import default_label
+from langchain_dsplus.state import emit, latest
 from langchain_dsplus.transfer.certificate import TransferCertificate
+from langchain_dsplus.transfer.records import TransferRecord, told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,6 +120,11 @@ class Transferring(RunnableSerializable[dict[str, Any], dict[str, Any]]):
         """Who hears of audits: the `monitor` given, or the one made from the certificate."""
         return self._guard.monitor  # type: ignore[no-any-return]
 
+    def _tell(self, record: TransferRecord, config: RunnableConfig) -> None:
+        """Tell a graph's `stream_mode="custom"`; the steps of a whole are told with it."""
+        if not self._guard.quiet:
+            emit(config, {"type": "dsplus_transfer", "node": self.name, **told(record)})
+
     def _read(self, value: Any) -> str:
         kind = type(self).__name__
         if not isinstance(value, Mapping):
@@ -126,7 +133,7 @@ class Transferring(RunnableSerializable[dict[str, Any], dict[str, Any]]):
         if self.input_key not in value:
             msg = f"the input has no key {self.input_key!r} (`input_key` of {kind} {self.name!r})"
             raise TypeError(msg)
-        text = value[self.input_key]
+        text = latest(value, self.input_key)
         if not isinstance(text, str):
             msg = f"the input's {self.input_key!r} must be a str, not {type(text).__name__}"
             raise TypeError(msg)
@@ -137,7 +144,7 @@ class _Guard:
     """One for a transfer and its copies: the certificate is compared once, and things are said once."""
 
     def __init__(self, owner: Transferring, *, silent: bool = False) -> None:
-        self.silent = silent
+        self.quiet = silent
         self.certificate: TransferCertificate | None = owner.certificate
         self.background = Background()
         self.monitor: AuditMonitor | None = owner.monitor
@@ -158,7 +165,7 @@ class _Guard:
     def say(self, code: str, text: str, *values: object) -> None:
         """Log a warning, once."""
         with self._lock:
-            if self.silent or code in self._said:
+            if self.quiet or code in self._said:
                 return
             self._said.add(code)
         logger.warning(text, *values)

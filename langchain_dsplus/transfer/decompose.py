@@ -13,6 +13,7 @@ from pydantic import Field
 from langchain_dsplus.answer import note
 from langchain_dsplus.fidelity.untrusted import quote_untrusted
 from langchain_dsplus.prompts.tokens import estimate_tokens
+from langchain_dsplus.state import as_update
 from langchain_dsplus.transfer._guard import Transferring
 from langchain_dsplus.transfer.node import PromptTransfer
 from langchain_dsplus.transfer.records import TransferRecord, told
@@ -110,9 +111,10 @@ class Decompose(Transferring):
             try:
                 step, text = plan.send(done)  # type: ignore[arg-type]
             except StopIteration as stop:
-                update, _, audit = stop.value
+                update, record, audit = stop.value
                 break
             done = step.invoke(text, child, **kwargs)
+        self._tell(record, config)
         if audit is not None:
             self._guard.later(self, audit, child)
         return update  # type: ignore[no-any-return]
@@ -130,9 +132,10 @@ class Decompose(Transferring):
             try:
                 step, text = plan.send(done)  # type: ignore[arg-type]
             except StopIteration as stop:
-                update, _, audit = stop.value
+                update, record, audit = stop.value
                 break
             done = await step.ainvoke(text, child, **kwargs)
+        self._tell(record, config)
         if audit is not None:
             self._guard.alater(self, audit, child)
         return update  # type: ignore[no-any-return]
@@ -161,7 +164,7 @@ class Decompose(Transferring):
             audit = self._guard.audit(self, update, value, original)
         if self.record_key is not None:
             update[self.record_key] = record
-        return {**value, **update} if self.keep_input else update, record, audit
+        return {**value, **update} if self.keep_input else as_update(value, update), record, audit
 
     def _record(self, original: str, text: str, records: list[TransferRecord], refusal: str | None) -> TransferRecord:
         used = [record["used"] for record in records]

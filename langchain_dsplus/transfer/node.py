@@ -19,6 +19,7 @@ from langchain_dsplus.prompts._drafts import Draft, read_draft
 from langchain_dsplus.prompts.extractive import ExtractiveSummarizer
 from langchain_dsplus.prompts.fidelity import Fidelity, FidelityResult
 from langchain_dsplus.prompts.tokens import estimate_tokens
+from langchain_dsplus.state import as_update
 from langchain_dsplus.transfer._guard import Transferring
 from langchain_dsplus.transfer.records import TransferRecord, TransferUsage, money_of, told, usage_of
 from langchain_dsplus.transfer.subtasks import REWRITE, as_subtask, json_schema, merged, shown, values
@@ -284,6 +285,7 @@ class PromptTransfer(Transferring):
         assert done is not None
         if run_manager.handlers:
             run_manager.get_child().on_custom_event(TRANSFER_EVENT, told(done.record), run_id=run_manager.run_id)
+        self._tell(done.record, config)
         if done.audit is not None:
             self._guard.later(self, done.audit, child)
         return done.output
@@ -313,6 +315,7 @@ class PromptTransfer(Transferring):
         assert done is not None
         if run_manager.handlers:
             await run_manager.get_child().on_custom_event(TRANSFER_EVENT, told(done.record), run_id=run_manager.run_id)
+        self._tell(done.record, config)
         if done.audit is not None:
             self._guard.alater(self, done.audit, child)
         return done.output
@@ -392,7 +395,7 @@ class PromptTransfer(Transferring):
             audit = self._guard.audit(self, update, value, original)
         if self.record_key is not None:
             update[self.record_key] = record
-        return _Done({**value, **update} if self.keep_input else update, record, audit)
+        return _Done({**value, **update} if self.keep_input else as_update(value, update), record, audit)
 
     def _cut(self, text: str) -> tuple[list[str], str | None]:
         """The chunks to rewrite; or none, and why: nothing is worth a call, or it is too much."""

@@ -30,7 +30,7 @@ LAYERS: list[set[str]] = [
     {"prompts"},
     {"operations"},
     {"binding"},
-    {"decision", "outputs"},
+    {"decision", "outputs", "state"},
     {"router"},
     {"procedure", "persistence"},
     {"transfer"},
