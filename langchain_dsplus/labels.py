@@ -1,59 +1,172 @@
-"""From what a language model wrote to one of the labels it was offered.
+"""From what a language model wrote to one of the labels it was offered, or to none.
 
 `match_label` reads a text, `label_probabilities` reads token log-probabilities. Both only ever return labels that were
-offered, and nothing where the model's words do not decide between them. Pure Python; `LabelParser` and `ChatClassifier`
-share it.
+offered. Pure Python; `LabelParser` and `ChatClassifier` share it.
+
+How a text is read. Reasoning is dropped first: what stands between its tags, before a closing tag, or outside the final
+channel; reasoning that has no end leaves no answer. Case, width, white space, quotes, emphasis and a final stop never
+matter; underscores, hyphens and blanks are one, unless that makes two labels equal. A sign (-1, <=50K, A*, C#, .NET)
+belongs to its label. Then:
+
+1. The whole text is a label.
+2. It is structured or marked. JSON: the value of `label`, `answer`, `category` ..., or the one label that is a key
+   with a value like true. Text: "Label: x", "The category is x", "<answer>x</answer>"; of several the last counts, also
+   where it names no label.
+3. One label stands alone: first on its line ("x", "x - reason", "x: yes"), on the first line or the last, or behind
+   words that do nothing but lead in ("I think it is x."). What is said elsewhere is not read.
+
+Everything else is None: so are a question ("x?"), a denial ("x: no", "x - not at all", or a next sentence that begins
+"No" or "That is wrong"), two labels that both stand alone, and a label that stands in any other sentence, whatever it
+says and in whatever language. The words that lead in are few and listed below: an unknown word makes a miss, never a
+label.
 """
+
+# ruff: noqa: RUF001, SIM905
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import re
 import unicodedata
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import pairwise
+from itertools import accumulate, islice
 from typing import Any, NamedTuple
 
 LONGEST_TEXT = 200_000
 """Characters of a text that are read. A model that wrote more than that has not answered with a label."""
+_LONGEST_LEAD = 16
+"""Words that may lead in to a label."""
 
 
 class NoLabelMassError(ValueError):
     """The log-probabilities give no offered label any probability."""
 
 
+# --- words --------------------------------------------------------------------------------------------------------
+
+_NOUNS = (
+    "label category class classification answer intent topic sentiment prediction response result choice option output "
+    "type verdict decision tag conclusion kategorie klasse antwort ergebnis etikett klassifikation étiquette catégorie "
+    "classe réponse résultat etiqueta categoría clase respuesta resultado clasificación rótulo categoria resposta "
+    "classificação etichetta risposta risultato classificazione categorie antwoord kategoria etykieta odpowiedź klasa "
+    "kategori svar etiket cevap yanıt sınıf категория метка ответ класс категорія мітка відповідь التصنيف الفئة "
+    "الإجابة "
+    "תווית קטגוריה תשובה श्रेणी उत्तर लेबल"
+).split()
+_NOUNS_UNSPACED = (
+    "标签 標籤 答案 类别 類別 分类 分類 类型 意图 情感 结果 標注 "
+    "ラベル 答え 回答 カテゴリー カテゴリ 레이블 라벨 정답 답 분류 카테고리"
+).split()
+"""Words for "the label"; JSON keys and XML tags of these names hold the answer."""
+_VERBS = (
+    "is be it's that's think believe say classify categorize choose pick call belongs falls definitely clearly "
+    "certainly probably likely ist lautet est c'est es é è jest är er это це"
+).split()
+_VERBS_UNSPACED = "是 为 為 属于 屬於 は 은 는".split()
+"""Words that tie something to a label."""
+_FILLERS = (
+    "the a an this that it i i'd i'm my its here here's would should as to in into under about of for final correct "
+    "best right most predicted overall appropriate following so therefore thus hence sure ok okay answering name value "
+    "text message review input sentence comment document email query request ticket "
+    "das dies diese dieser der die es richtige also daher text nachricht gehört zur zu "
+    "le la l' ce cette un une du texte donc el esto este esta texto correcta o um uma isto isso il questo questa testo "
+    "de het dit deze to tekst det den"
+).split()
+_FILLERS_UNSPACED = (
+    "这 這 该 該 条 條 本 的 评论 評論 文本 正确 正確 最终 最終 これ この 文 テキスト 이것 텍스트".split()
+)
+"""Words that may stand beside those."""
+_ARTICLES = frozenset("the a an das der die le la el il o um uma un une una de het".split())
+_NEGATORS = (
+    "no not nope never none nothing neither nor cannot without hardly barely unlikely false wrong incorrect rejected "
+    "excluded doubt doubtful instead than unsure uncertain nicht nein kein keine keiner keinen kaum falsch non ne pas "
+    "jamais "
+    "aucun faux ni nunca falso sin não nem nunca nulla nie nigdy inte nej ikke niet nee geen ei eivät değil yok hayır "
+    "нет не ни никогда ні nu nici δεν όχι לא אין ليس لا لیس نہیں नहीं bukan tidak không chẳng ingen nenhum nessuno"
+).split()
+_NEGATORS_UNSPACED = "不 非 没 沒 無 无 未 否 ない ません なく 아니 아닙 않 없 못 ไม่ ✗ ✘ ❌".split()
+"""Words that deny. They only ever take a label away."""
+_AFFIRMATIVE = frozenset("yes true 1 1.0 y correct ja oui si sí sim да так 是 对 對 はい 예 네 evet ✓ ✔ ✅".split())
+_NEGATIVE = frozenset([*_NEGATORS, *_NEGATORS_UNSPACED, "0", "0.0", "n", "off", "不是", "いいえ", "아니요", "아니오"])
+"""What may stand behind "x:" and say whether it is x."""
+
+
+def _any_of(spaced: Iterable[str], unspaced: Iterable[str]) -> str:
+    words = "|".join(re.escape(word) for word in sorted(set(spaced), key=len, reverse=True))
+    return rf"(?:{words})(?![\w])|(?:{'|'.join(sorted(map(re.escape, set(unspaced)), key=len, reverse=True))})"
+
+
+_LEAD = re.compile(
+    rf"(?P<noun>{_any_of(_NOUNS, _NOUNS_UNSPACED)})|(?P<verb>{_any_of(_VERBS, _VERBS_UNSPACED)})"
+    rf"|(?P<filler>{_any_of(_FILLERS, _FILLERS_UNSPACED)})"
+)
+_NEGATOR = re.compile(rf"(?<!\w)(?:{_any_of(_NEGATORS, ['n/a'])})|n't(?!\w)|{'|'.join(_NEGATORS_UNSPACED)}")
+_TAIL = re.compile(
+    r"[^\S\n]+(?:label|category|class|question|issue|problem|request|case|text|message|review|email|ticket|kategorie"
+    r"|klasse)"
+    r"(?!\w)|です|である|だ(?!\w)|的(?=\W|$)|类(?=\W|$)|입니다|이다(?!\w)|예요|이에요"
+)
+
+
 # --- one text form ------------------------------------------------------------------------------------------------
 
-_APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u02bc\u00b4", "'") | {"\u2581": " "})
-_INVISIBLE = re.compile("[\u200b\u2060\ufeff\u00ad]")
-_BLANKS = re.compile(r"[^\S\n]+")
-_NEWLINES = re.compile(r"\s*\n\s*")
-_SEPARATORS = re.compile(r"[\s_\-]+")
-_INNER_SEPARATOR = re.compile(r"((?<=[^\W_])[\s_\-]+(?=[^\W_]))")
-_OPENING = " \n\"'`*_#>~-\u2013\u2014\u2022\u201c\u201e\u00ab\u300c\u300e\u300a\u3010([{<"
-_CLOSING = " \n\"'`*_~\u201d\u201c\u00bb\u300d\u300f\u300b\u3011)]}>.,;:!?\u2026\u3002\u3001"
+_SPELLINGS = str.maketrans(
+    dict.fromkeys("\u2018\u2019\u02bc\u00b4", "'")
+    | dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d", "-")
+    | {"\u2264": "<=", "\u2265": ">=", "\u2581": " "}
+    | dict.fromkeys("\u200b\u2060\ufeff\u00ad\ufe0f", "")
+)
+_CLUSTER = re.compile("(?s).[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f\u3099\u309a]*")
+_SEPARATORS = re.compile(r"((?<=[^\W_])(?:[\s_]|-)+(?=[^\W_]))")
+"""What stands between the words of a label."""
+_PAIRS = {'"': '"', "'": "'", "“": "”", "„": "“", "«": "»", "「": "」", "『": "』", "《": "》", "【": "】"}
+_PAIRS |= {"(": ")", "[": "]", "{": "}"}
+_EMPHASIS = re.compile(r"(?<![\w*`~])(\*{1,3}|_{1,3}|`{1,3}|~~)(?=[^\s*_`~])(.{1,200}?)(?<=\S)\1(?!\w)")
+_MOST_PAIRS = 8
+_BULLET = re.compile(r"[^\S\n]*(?:(?:[-*•+—]|#{1,6})[^\S\n]+)?")
+_STOPS = " \n\t\r.,;:!…。、！：，"
+
+
+@lru_cache(maxsize=4096)
+def _fold_cluster(cluster: str) -> str:
+    spelled = unicodedata.normalize("NFKC", cluster.translate(_SPELLINGS)).translate(_SPELLINGS)
+    return unicodedata.normalize("NFKC", spelled.casefold())
 
 
 def _fold(text: str) -> str:
-    """One form for all spellings that differ only in case, width, or white space. Line breaks stay."""
-    text = _INVISIBLE.sub("", text.translate(_APOSTROPHES))
-    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    return _NEWLINES.sub("\n", _BLANKS.sub(" ", text))
+    """One form for all spellings that differ only in case, width, or the shape of quotes and dashes."""
+    return text.lower() if text.isascii() else "".join(map(_fold_cluster, _CLUSTER.findall(text)))
 
 
 def _plain(text: str) -> str:
-    return " ".join(_fold(text).split())
+    return " ".join(_fold(unicodedata.normalize("NFC", text)).split())
 
 
 def _bare(text: str) -> str:
-    return _plain(text).lstrip(_OPENING).rstrip(_CLOSING)
+    """Without a bullet, without what stands around in pairs, and without a final stop."""
+    text = _plain(text)
+    text = text[_BULLET.match(text).end() :]  # type: ignore[union-attr]
+    for _ in range(_MOST_PAIRS):
+        shorter = text.strip(" \n")
+        if len(shorter) > 1:
+            shorter = shorter.rstrip(_STOPS) or shorter
+        if len(shorter) > 2 and _PAIRS.get(shorter[0]) == shorter[-1]:
+            shorter = shorter[1:-1]
+        hit = _EMPHASIS.fullmatch(shorter)
+        if hit:
+            shorter = hit[2]
+        if shorter == text:
+            break
+        text = shorter
+    return text
 
 
 def _loose(text: str) -> str:
-    return _SEPARATORS.sub(" ", _bare(text)).strip()
+    return _SEPARATORS.sub(" ", _bare(text))
 
 
 _LEVELS: tuple[Callable[[str], str], ...] = (str.strip, _plain, _bare, _loose)
@@ -92,101 +205,39 @@ def _breaks(char: str) -> bool:
     return unicodedata.category(char) in ("Cc", "Zl", "Zp", "Cs")
 
 
-# --- a text -------------------------------------------------------------------------------------------------------
+# --- the labels ---------------------------------------------------------------------------------------------------
 
-_THINKING = re.compile(r"\s*<(think|thinking|reasoning)>.*?</\1>", re.DOTALL | re.IGNORECASE)
-_UNFINISHED_THINKING = re.compile(r"\s*<(?:think|thinking|reasoning)>", re.IGNORECASE)
-_FENCE = re.compile(r"\s*```[a-zA-Z]*\s*\n?(.*?)(?:```\s*)?$", re.DOTALL)
-_PREFIX = re.compile(
-    r"[\s\"'`*_#>(\[-]{0,8}(?:(?:the|my|its|this|final|correct|best|right|most|likely|predicted|output|text)\s+){0,4}"
-    r"(?:(?:label|answer|category|class|classification|intent|topic|sentiment|prediction|response|result|choice|option|"
-    r"output|type)[\s*_\"'`]{0,4}(?:(?:is|would\s+be|should\s+be)\b\s*:?|[:=\uff1a]|->|\u2192)"
-    r"|(?:\u6807\u7b7e|\u7b54\u6848|\u7c7b\u522b|\u5206\u7c7b|\u7c7b\u578b|\u610f\u56fe|\u60c5\u611f|\u7ed3\u679c"
-    r"|\u6a19\u7c64|\u985e\u5225|\u5206\u985e)\s*(?:[\u662f\u4e3a\u70ba]\s*[:\uff1a]?|[:\uff1a]))",
-    re.IGNORECASE,
-)
-_NOT_BEFORE = re.compile(
-    r"(?:^|[^\w'])(?:not|no|never|nor|neither|without|cannot|hardly|unlikely|than|instead\s+of|opposite\s+of|\w+n't"
-    r"|far\s+from|anything\s+but|fail(?:s|ed)?\s+to|lack(?:s|ed|ing)?|unable\s+to\s+\w+"
-    r"|nicht|keine?[rsnm]?|weder|pas|jamais|non|ni|nunca|n\u00e3o|nem|sin|\u043d\u0435|\u043d\u0438|ikke|inte|niet"
-    r"|geen)"
-    r"(?:[ ](?!(?:but|only|just|rather|instead|doubt|question|sondern|sino|mais)\b)[\w'-]+){0,3}"
-    r"[ \"'`*_\u201c\u201e\u00ab\u300c\u300e(\[]*$"
-)
-_NOT_BEFORE_HAN = re.compile(
-    r"(?:(?:\u4e0d|\u975e|\u6ca1\u6709|\u6c92\u6709|\u672a)(?:\u662f|\u5f88|\u592a|\u7b97|\u5c5e\u4e8e|\u5c6c\u65bc|\u591f"
-    r"|\u8db3\u591f)?|(?:\u4e0d\u80fd[\u8bf4\u8aaa]|[\u79f0\u7a31\u8c08\u8ac7\u7b97]\u4e0d\u4e0a)\u662f?)"
-    r"[ \"'`*_\u201c\u300c\u300e(\[]*$"
-)
-_NOT_AFTER = re.compile(
-    r"[\"'`*_\u201d\u00bb\u300d\u300f)\]]* ?(?:(?:is|are|was|were|does|do|did|would|could|can|should|may|seems?) "
-    r"(?:not\b|never\b|wrong\b|incorrect\b|unlikely\b|false\b)|\w+n't\b|cannot\b"
-    r"|(?:\u3067\u306f|\u3058\u3083)(?:\u306a|\u3042\u308a)|[\uc774\uac00\uc740\ub294]? ?(?:\uc544\ub2c8|\uc544\ub2d9)"
-    r"|[?:][\s\"'`*_)\]]*(?:(?:most )?(?:definitely|certainly|probably|absolutely|clearly|surely|of course),? )?"
-    r"(?:no|not|nope|never)\b)"
-)
-_REFUSAL = re.compile(
-    r"(?:can't|cannot|can not|couldn't|could not|unable|not able|not sure|unsure|not certain|uncertain"
-    r"|(?:don't|do not|doesn't|does not) know|whether)(?!\w)"
-    r"|\u65e0\u6cd5|\u7121\u6cd5|\u4e0d\u786e\u5b9a|\u4e0d\u78ba\u5b9a|\u4e0d\u77e5\u9053|\u662f\u5426"
-)
-"""Words by which a whole sentence names no label."""
-_SENTENCE_END = re.compile(r"[.!](?=\s|$)|[\n\u3002]")
-_NEGATIVE_WORD = re.compile(
-    r"\b(?:not|no|never|nor|neither|without|hardly|unlikely|than|wrong|false|incorrect|instead|opposite|far|anything"
-    r"|fail(?:s|ed)?|lack(?:s|ed|ing)?|\w+n't)\b|" + _REFUSAL.pattern
-)
-"""Inside a label these words belong to its name and negate nothing around it."""
-_COORDINATION = re.compile(
-    r"[ \"'`*_\u201d\u00bb\u300d\u300f)\]]*(?:, ?(?:or|and|nor)\b|\b(?:or|and|nor)\b|[,/&\u3001\uff0c\u6216\u548c])"
-    r" ?(?:(?:as|to|in|of|for|even|either|a|an|the) ){0,3}[ \"'`*_\u201c\u201e\u00ab\u300c\u300e(\[]*"
-)
-_WORDS_WITHOUT_BLANKS = (
+_UNSPACED = (
     (0x0E00, 0x0EFF),  # Thai, Lao
     (0x0F00, 0x109F),  # Tibetan, Myanmar
+    (0x1100, 0x11FF),  # Hangul, where endings follow a word
     (0x1780, 0x17FF),  # Khmer
     (0x3040, 0x30FF),  # Hiragana, Katakana
     (0x31F0, 0x31FF),
     (0x3400, 0x4DBF),  # Han
     (0x4E00, 0x9FFF),
+    (0xAC00, 0xD7AF),
     (0xF900, 0xFAFF),
     (0x20000, 0x323AF),
 )
-_HANGUL = ((0x1100, 0x11FF), (0xAC00, 0xD7AF))
+"""Scripts without blanks between words."""
 
 
-def _within(char: str, ranges: tuple[tuple[int, int], ...]) -> bool:
+def _is_unspaced(char: str) -> bool:
     code = ord(char)
-    return code >= 0x0E00 and any(low <= code <= high for low, high in ranges)
+    return code >= 0x0E00 and any(low <= code <= high for low, high in _UNSPACED)
 
 
 def _is_word(char: str) -> bool:
     return char.isalnum() or unicodedata.category(char)[0] == "M"
 
 
-def _word_ends(text: str, edge: int, step: int) -> bool:
-    """Whether a phrase whose outermost character is `text[edge]` ends there, going left (-1) or right (+1).
-
-    Chinese, Japanese and Thai write no blanks between words, and Korean puts endings right after a word.
-    """
-    near = edge + step
-    if not 0 <= near < len(text):
-        return True
-    inner, outer = text[edge], text[near]
-    if not _is_word(inner):
-        return True
-    if _within(inner, _WORDS_WITHOUT_BLANKS) or (step > 0 and _within(inner, _HANGUL)):
-        return True
-    if _is_word(outer):
-        return _within(outer, _WORDS_WITHOUT_BLANKS)
-    if step > 0 and outer in "+#":
+def _splits(text: str, at: int) -> bool:
+    """Whether a place in a text lies inside a word."""
+    if not 0 < at < len(text):
         return False
-    far = near + step
-    if not 0 <= far < len(text) or not _is_word(text[far]):
-        return True
-    if outer in ".,":
-        return not (inner.isdigit() and text[far].isdigit())
-    return outer not in "_-'@&"
+    left, right = text[at - 1], text[at]
+    return _is_word(left) and _is_word(right) and not (_is_unspaced(left) or _is_unspaced(right))
 
 
 class _Labels:
@@ -201,18 +252,28 @@ class _Labels:
                 if key := form(label):
                     table.setdefault(key, []).append(label)
             self.levels.append(table)
-        self._patterns: list[tuple[str, re.Pattern[str]]] | None = None
-
         # Underscores and hyphens count as blanks only where that keeps all labels apart.
-        prefix_forms = {_SEPARATORS.sub(" ", _plain(label)) for label in labels}
-        self.merge_separators = len(prefix_forms) == len({_plain(label) for label in labels})
-        self.keys = {label: self.prefix_keys(label) for label in labels}
+        merged = {_SEPARATORS.sub(" ", _plain(label)) for label in labels}
+        self.merge_separators = len(merged) == len({_plain(label) for label in labels})
+        self.keys = {label: self.key(label).strip() for label in labels}
+        self.by_key: dict[str, list[str]] = {}
+        for label, key in self.keys.items():
+            if key:
+                self.by_key.setdefault(key, []).append(label)
+        self.any = self._pattern()
 
-    @property
-    def patterns(self) -> list[tuple[str, re.Pattern[str]]]:
-        if self._patterns is None:
-            self._patterns = [(label, _pattern(label)) for label in self.labels if _plain(label)]
-        return self._patterns
+    def _pattern(self) -> re.Pattern[str]:
+        """Matches the longest label at a place of a folded text."""
+        parts = []
+        for key in sorted(self.by_key, key=len, reverse=True):
+            escaped = re.escape(key).replace(r"\ ", " ")
+            parts.append(escaped.replace(" ", r"[\s_\-]+" if self.merge_separators else r"\s+"))
+        return re.compile("|".join(parts) or r"(?!)")
+
+    def key(self, text: str) -> str:
+        """The form in which labels and beginnings are compared; a blank at the end stays."""
+        folded = re.sub(r"\s+", " ", _fold(unicodedata.normalize("NFC", text)))
+        return _SEPARATORS.sub(" ", folded) if self.merge_separators else folded
 
     def exact(self, text: str) -> tuple[bool, str | None]:
         """Whether the text equals a label at some level, and which; None where it equals several."""
@@ -220,27 +281,23 @@ class _Labels:
             return True, text
         for form, table in zip(_LEVELS, self.levels, strict=True):
             hits = table.get(form(text))
-            if hits:
+            if hits and len(hits) > 1:
+                hits = [label for label in hits if label in text]  # spelled so, where they differ in case or width
+            if hits is not None:
                 return True, hits[0] if len(hits) == 1 else None
         return False, None
 
-    def prefix_keys(self, text: str) -> tuple[str, str]:
-        """The forms in which prefixes are compared: with and without leading quotes and markdown."""
-        plain, bare = _beginnings(text)
-        if self.merge_separators:
-            plain, bare = _SEPARATORS.sub(" ", plain), _SEPARATORS.sub(" ", bare)
-        return plain, bare
+    def spelled(self, text: str) -> str | None:
+        """The label that a matched place of a text is; the one spelled so where several differ in case or width."""
+        hits = self.by_key.get(self.key(text).strip(), [])
+        if len(hits) > 1:
+            hits = [label for label in hits if label == text.strip()]
+        return hits[0] if len(hits) == 1 else None
 
-
-def _beginnings(text: str) -> tuple[str, str]:
-    """A text that may go on, folded, with and without leading quotes and markdown. A blank at its end stays."""
-    folded = _BLANKS.sub(" ", _fold(text).replace("\n", " "))
-    return folded.lstrip(" "), folded.lstrip(_OPENING)
-
-
-def _pattern(label: str) -> re.Pattern[str]:
-    parts = _INNER_SEPARATOR.split(_bare(label) or _plain(label))
-    return re.compile("".join(r"[\s_\-]+" if odd % 2 else re.escape(part) for odd, part in enumerate(parts)))
+    def begun(self, text: str, other_than: str) -> bool:
+        """Whether another label begins with this text."""
+        key = self.key(text).strip()
+        return any(label != other_than and own.startswith(key) for label, own in self.keys.items())
 
 
 @lru_cache(maxsize=256)
@@ -248,26 +305,60 @@ def _prepare(labels: tuple[str, ...]) -> _Labels:
     return _Labels(labels)
 
 
-def match_label(text: str, labels: Sequence[str], *, known: Sequence[str] = ()) -> str | None:
-    """Find the one offered label that a text names.
+# --- a text -------------------------------------------------------------------------------------------------------
 
-    In this order, and the first that decides wins: a block of thinking in front is dropped; a JSON object (or a fenced
-    one) with exactly one string value that is a label; the whole text; the text after words such as "Label:" or "The
-    category is"; the first line, likewise; one label mentioned in the text as a whole phrase. Case, width, white space,
-    quotes, markdown and final punctuation do not matter; nor do underscores and hyphens in place of blanks, unless that
-    would make two labels equal. Of a label inside a longer label, the longer one is meant. A negated mention ("not
-    positive", "isn't positive", "not positive or neutral") does not count, nor does one in a sentence that refuses
-    ("I cannot tell whether it is positive"); two different labels, or a spelling that fits two labels equally well, is
-    no match.
+CUT_SHORT = frozenset(
+    {"length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded", "incomplete"}
+    | {"content_filter", "content_filtered", "safety", "recitation", "blocklist", "prohibited_content", "spii"}
+    | {"guardrail_intervened", "refusal", "error", "malformed_function_call", "pause_turn", "token_limit"}
+)
+"""Words of providers, in lower case, for a reply that is not whole."""
+_ENDINGS = ("finish_reason", "stop_reason", "done_reason", "stopReason", "finishReason", "status")
 
-    In a JSON object the keys `label`, `answer`, `category`, `choice` and `class` are read before all others; where the
-    object itself names no label, the strings of objects in it are read.
+
+def ending(reply: object) -> str | None:
+    """Why a message ended, in lower case: "stop", "length", ...; None where it does not say.
+
+    A stream that ends without a reason is "incomplete": its message is a chunk, or names a provider that tells reasons.
+
+    Example:
+        >>> from langchain_core.messages import AIMessage
+        >>> ending(AIMessage("ca", response_metadata={"stop_reason": "MAX_TOKENS"}))
+        'max_tokens'
+    """
+    metadata = getattr(reply, "response_metadata", None)
+    if not isinstance(metadata, Mapping):
+        return None
+    said = [str(metadata[key]) for key in _ENDINGS if metadata.get(key)]
+    # A member of a provider's enum shows as "FinishReason.MAX_TOKENS".
+    reasons = [value.rpartition(".")[2].lower() for value in said]
+    if reasons:
+        return next((reason for reason in reasons if is_cut(reason)), reasons[0])
+    streamed = "Chunk" in type(reply).__name__ or "model_provider" in metadata
+    return "incomplete" if streamed else None
+
+
+def is_cut(reason: str | None) -> bool:
+    """Whether a reply that ended for this reason is not whole.
+
+    Streams that were added up may say a reason twice ("lengthlength").
+    """
+    folded = (reason or "").rpartition(".")[2].lower()
+    return folded in CUT_SHORT or any(folded == word * 2 for word in CUT_SHORT)
+
+
+def match_label(
+    text: str, labels: Sequence[str], *, known: Sequence[str] = (), finish_reason: str | None = None
+) -> str | None:
+    """Find the one offered label that a text names; the rules stand at the top of the module.
 
     Args:
         text: What the model wrote. Any script; at most the first 200,000 characters are read.
         labels: The labels that were offered.
         known: Further labels that exist and were not offered: a text that names one of them does not name an offered
             label that is a part of it ("card_arrival" is not "card").
+        finish_reason: Why the reply ended, as `ending` tells it. One that was cut ("length", "content_filter", ...)
+            names no label where it ends in what might have become another one.
 
     Returns:
         The label as it was given, or None.
@@ -277,199 +368,619 @@ def match_label(text: str, labels: Sequence[str], *, known: Sequence[str] = ()) 
         'card_arrival'
         >>> match_label("It is not positive.", ["positive", "negative"]) is None
         True
+        >>> match_label("card", ["card", "card_arrival"], finish_reason="length") is None
+        True
     """
     offered = tuple(dict.fromkeys(labels))
     everything = tuple(dict.fromkeys((*offered, *known)))
     if not everything:
         return None
-    prepared = _prepare(everything)
-    found = _match(text[:LONGEST_TEXT], prepared, frozenset(offered))
-    return found if found in offered else None
+    found = _locate(text[:LONGEST_TEXT], _prepare(everything), cut=is_cut(finish_reason))
+    return found.label if found is not None and found.label in offered else None
 
 
-def _match(text: str, prepared: _Labels, offered: frozenset[str]) -> str | None:
-    hit, label = prepared.exact(text)
+def match_reply(reply: object, labels: Sequence[str], *, known: Sequence[str] = ()) -> str | None:
+    """`match_label` of a message, which knows why it ended, or of a text."""
+    text = reply if isinstance(reply, str) else str(getattr(reply, "text", reply))
+    return match_label(text, labels, known=known, finish_reason=ending(reply))
+
+
+class _Found(NamedTuple):
+    label: str
+    start: int
+    """Where in the text the label stands."""
+
+
+def _locate(text: str, labels: _Labels, *, cut: bool = False) -> _Found | None:
+    hit, label = labels.exact(text)
     if hit:
-        return label
-    text = _THINKING.sub("", text, count=1) if _THINKING.match(text) else text
-    if _UNFINISHED_THINKING.match(text):
+        blank = len(text) - len(text.lstrip())
+        return None if label is None or (cut and _may_go_on(text, label, labels)) else _Found(label, blank)
+    start, end = _answer_part(text)
+    body = text[start:end]
+    hit, label = labels.exact(body)
+    if hit:
+        blank = len(body) - len(body.lstrip())
+        return None if label is None or (cut and _may_go_on(body, label, labels)) else _Found(label, start + blank)
+    fence = _FENCE.fullmatch(body)
+    if fence:
+        start, body = start + fence.start(1), fence[1]
+    stripped = body.strip()
+    if stripped[:1] in ("{", "[", '"'):
+        try:
+            value = json.loads(stripped)
+        except (ValueError, RecursionError):
+            pass
+        else:
+            label = _from_json(value, labels)
+            return None if label is None else _Found(label, start + _place(body, label, labels))
+    found = _Reading(body, labels, cut=cut).result()
+    return None if found is None else _Found(found.label, start + found.start)
+
+
+def _may_go_on(text: str, label: str, labels: _Labels) -> bool:
+    """Whether a text that was cut behind a label might have become another label."""
+    if text.endswith("\n"):
+        return False
+    tail = text.lstrip(" \n\t\"'`*_([{“„«「") if label[:1].isalnum() else text.lstrip()
+    return labels.begun(tail, label)
+
+
+# Reasoning.
+
+_TAG = r"think|thinking|thought|thoughts|reasoning|analysis|scratchpad|reflection"
+_CLOSED_THINKING = re.compile(
+    rf"(?:</(?:{_TAG})>|\[/(?:{_TAG})\]|◁/think▷|<\|/?end_of_thought\|>|<\|end_thinking\|>)", re.IGNORECASE
+)
+_OPEN_THINKING = re.compile(
+    rf"(?:<(?:{_TAG})>|\[(?:{_TAG})\]|◁think▷|<\|begin_of_thought\|>|<\|start_thinking\|>)", re.IGNORECASE
+)
+_CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<]{0,200}<\|message\|>", re.IGNORECASE)
+_BARE_CHANNELS = re.compile(r"\s*analysis.*assistantfinal", re.DOTALL | re.IGNORECASE)
+_SPECIAL = re.compile(r"<\|[^|<>]{0,40}\|>|<｜[^｜<>]{0,40}｜>|</s>|<eos>|<end_of_turn>|<EOS_TOKEN>|\[EOS\]|\[/INST\]")
+_FENCE = re.compile(r"\s*```[a-zA-Z]*[^\S\n]*\n?(.*?)\s*(?:```\s*)?", re.DOTALL)
+
+
+def _answer_part(text: str) -> tuple[int, int]:
+    """Where in a text the answer stands, reasoning and special tokens left out; an empty place where it has none."""
+    start, end = 0, len(text)
+    channels = list(_CHANNEL.finditer(text)) or None
+    if channels is not None:
+        if channels[-1][1].lower() != "final":
+            return end, end
+        start = channels[-1].end()
+    elif bare := _BARE_CHANNELS.match(text):
+        start = bare.end()
+    # Tags may be nested or unopened: what counts is the last one of either kind.
+    closed = max((hit.end() for hit in _CLOSED_THINKING.finditer(text, start)), default=start)
+    opened = next((hit.start() for hit in _OPEN_THINKING.finditer(text, closed)), None)
+    if opened is not None:
+        return end, end
+    if closed > start:
+        first = _OPEN_THINKING.search(text, start)
+        if first is not None and text[start : first.start()].strip() and not text[closed:].strip():
+            closed, end = start, first.start()  # the answer stands in front of its reasons
+    start = closed
+    while special := _SPECIAL.match(text, start, end):
+        start = special.end()
+    stop = _SPECIAL.search(text, start, end)
+    return start, end if stop is None else stop.start()
+
+
+# JSON.
+
+
+def _words_of(key: str) -> list[str]:
+    """The words of a JSON key: "predictedLabel", "final_answer"."""
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", key)
+    return re.split(r"[\W_]+", _fold(apart).strip())
+
+
+_NOUN_SET = frozenset([*map(_fold, _NOUNS), *map(_fold, _NOUNS_UNSPACED), "labels", "categories", "classes"])
+_KEY_WORDS = _NOUN_SET | frozenset(map(_fold, [*_FILLERS, *_FILLERS_UNSPACED, *_VERBS, *_VERBS_UNSPACED, "id"]))
+_TRUTH_WORDS = _KEY_WORDS | frozenset("true match matches applies fits present valid correct value".split())
+
+
+def _is_label_key(key: str) -> bool:
+    words = _words_of(key)
+    return not _NOUN_SET.isdisjoint(words) and _KEY_WORDS.issuperset(words)
+
+
+def _from_json(value: Any, labels: _Labels, depth: int = 0) -> str | None:
+    """The label that a JSON value names."""
+    if depth > 4:
         return None
-    fence = _FENCE.match(text)
-    body = (fence.group(1) if fence else text).strip()
-    if body[:1] in ("{", "[", '"') and len(body) > 1:
-        parsed, value = _from_json(body, prepared)
-        if parsed:
-            return value
-    for part in _whole_then_first_line(body):
-        for form in _without_prefixes(part):
-            hit, label = prepared.exact(form)
-            if hit:
-                return label
-    return _mention(body, prepared, offered)
+    if isinstance(value, list):
+        named = [_from_json(part, labels, depth + 1) for part in value]
+        return named[0] if len(named) == 1 else None
+    if not isinstance(value, dict):
+        if isinstance(value, str):
+            return labels.exact(value)[1]
+        return labels.exact(json.dumps(value))[1] if isinstance(value, (int, float)) else None
+    return _from_object(value, labels, depth)
 
 
-def _from_json(body: str, prepared: _Labels) -> tuple[bool, str | None]:
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        return False, None
-    if isinstance(value, dict):
-        return True, _from_object(value, prepared)
-    return True, _only(_hits(value if isinstance(value, list) else [value], prepared))
+def _from_object(value: Mapping[str, Any], labels: _Labels, depth: int) -> str | None:
+    judged = {label: part for key, part in value.items() if (label := labels.exact(key)[1]) is not None}
+    if judged and all(isinstance(part, (bool, int, float, str)) for part in judged.values()):
+        verdicts = {label: _verdict(json.dumps(p) if not isinstance(p, str) else p) for label, p in judged.items()}
+        if None not in verdicts.values():
+            affirmed = [label for label, verdict in verdicts.items() if verdict]
+            return affirmed[0] if len(affirmed) == 1 else None
+    named = {key: part for key, part in value.items() if _is_label_key(key)}
+    if depth and not named:
+        named = {key: part for key, part in value.items() if key.casefold() in ("name", "value", "id")}
+    found = {_from_json(part, labels, depth + 1) for part in named.values()}
+    if len(found) != 1 or None in found:
+        return None
+    own = set(_words_of(" ".join(str(label) for label in found)))
+    # Beside the label, "correct" or "is_spam" with the value false takes it back.
+    denied = any(
+        key not in named and _verdict(str(part)) is False and (_TRUTH_WORDS | own).issuperset(_words_of(key))
+        for key, part in value.items()
+        if isinstance(part, (bool, str))
+    )
+    return None if denied else found.pop()
 
 
-_LABEL_KEYS = frozenset({"label", "answer", "category", "choice", "class"})
+def _verdict(value: str) -> bool | None:
+    """Whether a value behind "x:" says that it is x; None where it says neither."""
+    word = _fold(value).strip(" \n\t\"'`*_.!,;。！()[]")
+    if word in _AFFIRMATIVE:
+        return True
+    if word in _NEGATIVE:
+        return False
+    number = re.fullmatch(r"(\d{1,3}(?:\.\d{1,9})?)(\s?%)?", word)
+    if number is None:
+        return None
+    share = float(number[1]) / (100.0 if number[2] else 1.0)
+    return share > 0.5 if share <= 1.0 else None
 
 
-def _hits(values: Iterable[Any], prepared: _Labels) -> set[str | None]:
-    """The labels among some JSON values; None stands for a text that equals several labels."""
-    texts = [v if isinstance(v, str) else json.dumps(v) for v in values if isinstance(v, (str, int))]
-    return {label for hit, label in map(prepared.exact, texts) if hit}
+def _place(text: str, label: str, labels: _Labels) -> int:
+    """Where a label that JSON names stands: the last place that is quoted, or the last."""
+    view = _View(text)
+    last = 0
+    for hit in labels.any.finditer(view.folded):
+        if not _splits(view.folded, hit.start()) and labels.spelled(view.raw(hit.start(), hit.end())) == label:
+            last = view.place(hit.start())
+    return last
 
 
-def _only(hits: set[str | None]) -> str | None:
-    return hits.pop() if len(hits) == 1 else None
+def _has_text(value: Any) -> bool:
+    """Whether a JSON value is a list of more than numbers, which "[1]" is not."""
+    return isinstance(value, list) and any(isinstance(part, (str, dict)) for part in value)
 
 
-def _from_object(value: Mapping[str, Any], prepared: _Labels) -> str | None:
-    preferred = [v for key, v in value.items() if key.strip().casefold() in _LABEL_KEYS]
-    hits = _hits(preferred, prepared)
-    # A label key that holds another text, or null, is an answer too: none of the labels.
-    if hits or any(v is None or isinstance(v, str) for v in preferred):
-        return _only(hits)
-    hits = _hits(value.values(), prepared)
-    if hits:
-        return _only(hits)
-    inner: set[str | None] = set()
-    for part in value.values():
-        if isinstance(part, dict):
-            named = [v for key, v in part.items() if key.strip().casefold() in _LABEL_KEYS] or list(part.values())
-            inner |= _hits([v for v in named if isinstance(v, str)], prepared)
-    return _only(inner)
+# Prose.
 
 
-def _whole_then_first_line(body: str) -> Iterator[str]:
-    yield body
-    lines = body.splitlines()
-    if len(lines) > 1:
-        first = next((line for line in lines if line.strip(_OPENING + _CLOSING)), None)
-        if first is not None:
-            yield first
+class _View:
+    """A folded text that knows where its characters came from."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        hidden = _emphasis(text)
+        self.starts: Sequence[int] = range(len(text) + 1)
+        self.ends: Sequence[int] = range(1, len(text) + 1)
+        self.folded: str = text.lower()
+        if hidden or not text.isascii():
+            chars: list[str] = []
+            starts: list[int] = []
+            ends: list[int] = []
+            for hit in _CLUSTER.finditer(text):
+                if hit.start() not in hidden:
+                    folded = _fold_cluster(hit[0])
+                    chars.append(folded)
+                    starts += [hit.start()] * len(folded)
+                    ends += [hit.end()] * len(folded)
+            self.starts, self.ends, self.folded = [*starts, len(text)], ends, "".join(chars)
+
+    def place(self, at: int) -> int:
+        return self.starts[at]
+
+    def raw(self, start: int, end: int) -> str:
+        return self.text[self.starts[start] : self.ends[end - 1]] if end > start else ""
 
 
-def _without_prefixes(text: str) -> Iterator[str]:
-    yield text
-    for _ in range(3):
-        prefix = _PREFIX.match(text)
-        if prefix is None:
-            return
-        text = text[prefix.end() :]
-        yield text
+def _emphasis(text: str) -> set[int]:
+    """Places of markdown that stands around words in pairs."""
+    hidden: set[int] = set()
+    for hit in _EMPHASIS.finditer(text):
+        inner = _EMPHASIS.fullmatch(text, hit.start(2), hit.end(2))
+        for pair in (hit, inner) if inner else (hit,):
+            hidden.update(range(pair.start(1), pair.end(1)))
+            hidden.update(range(pair.end(2), pair.end()))
+    return hidden
 
 
-class _Span(NamedTuple):
+class _Event(NamedTuple):
+    """What a text says at one place."""
+
     start: int
     end: int
-    label: str
+    label: str | None
+    kind: str
+    """`marked`, `told` ("It is x."), `alone` (first on its line), `judged` ("x: yes"), `denied`, `asked`."""
+    label_at: int = 0
+    """In a structure: where the label stands."""
 
 
-def _mention(body: str, prepared: _Labels, offered: frozenset[str]) -> str | None:
-    folded = _fold(body)
-    spans = [
-        _Span(hit.start(), hit.end(), label)
-        for label, pattern in prepared.patterns
-        if not _is_idle_letter(label, body, prepared.labels)
-        for hit in pattern.finditer(folded)
-        if hit.end() > hit.start() and _word_ends(folded, hit.start(), -1) and _word_ends(folded, hit.end() - 1, +1)
-    ]
-    settled = _settle(_outermost(spans), folded, body)
-    negated = _negated(folded, sorted({(s.start, s.end) for s in settled}))
-    named = {s.label for s in settled if (s.start, s.end) not in negated} & offered
-    return named.pop() if len(named) == 1 else None
+_SENTENCE = re.compile(r"\n\s*|(?<=[.!?])[\"'”»)]{0,2}\s+|(?<=[。！？])|[,;]\s+(?=(?:so|therefore|thus|hence)\s)")
+_QUOTED = re.compile(r'"[^"\n]*"|“[^”]*”|„[^“”]*[“”]|«[^»]*»|「[^」]*」|『[^』]*』')
+_OPENER = re.compile(r"[\"'“„«「『《【(\[{\s]*")
+_AFTER_WORD = re.compile(r"['\"”»」』》】)\]}]*(?P<mark>\s*(?:[:=：]|->|=>|→)+)?[^\S\n]*,?[^\S\n]*")
+_CLEAN_END = re.compile(r"[^\S\n]*(?:[.!…。！]+(?=\s|$|[\"'”»」』)])|[。！])?[\"'”»」』》】)\]}]*[^\S\n]*(?=\n|$)")
+_SENTENCE_GOES_ON = re.compile(r"[.!][\"'”»)]{0,2}[^\S\n]+|[。！]")
+_JUDGED = re.compile(r"[\"'”»」』)]?\s*(?:[:=：]|->|=>|→)[^\S\n]*")
+_BECAUSE = re.compile(r"(?:because|since|as|weil|da|car|parce que|porque|perché|потому)(?!\w)")
+_GIVES_REASON = re.compile(
+    r"[\"'”»」』)]?(?:[^\S\n]+-+[^\S\n]+|[^\S\n]*—[^\S\n]*|[,;，；、][^\S\n]*|[^\S\n]*(?=[(（])"
+    r"|[^\S\n]+(?=(?:because|since|weil|car|porque|perché|потому|rather than|instead of|and not|not)(?!\w)))"
+)
+_LINE = re.compile(r"[^\n]*")
+_SHORT_LINE = re.compile(r"[^\n]{0,40}(?=\n|$)")
+_LONGEST_UNIT = 500
+_UNIT_END = re.compile(r"[.!?。！？](?=\s|$|[\"'”»])|[。！？]|\n")
 
 
-def _outermost(spans: list[_Span]) -> list[_Span]:
-    """Leave out what lies inside a longer mention."""
-    kept: list[_Span] = []
-    reach = (0, 0)  # of the mentions so far, the one that goes farthest
-    for span in sorted(spans, key=lambda s: (s.start, -s.end)):
-        place = span[:2]
-        if span.end > reach[1]:
-            reach = place
-        elif place != reach:
-            continue
-        kept.append(span)
-    return kept
+def _sentence_at(text: str, at: int) -> str:
+    """What is left of a sentence, its stop included; of a longer one the first characters."""
+    part = text[at : at + _LONGEST_UNIT]
+    end = _UNIT_END.search(part)
+    return part if end is None else part[: end.end()].rstrip("\n")
 
 
-def _is_idle_letter(label: str, body: str, labels: Sequence[str]) -> bool:
-    """Whether a one-letter label is not named inside a sentence.
+_TAGGED = re.compile(
+    r"<([^\W\d_]{2,20})>(.{0,400}?)</\1>|\\boxed\{(?:\\text\{)?([^{}]{0,400})\}", re.IGNORECASE | re.DOTALL
+)
+_BRACKET = re.compile(r"\{|(?:^|(?<=\n))[^\S\n]*\[")
+_MOST_BRACKETS = 20
+_DECODER = json.JSONDecoder()
+_VALUE = re.compile(r"[^\s,;.!。，(（-]+(?:\.\d+)?%?|-")
+_GAP = re.compile(r"[\s.!。！\"'”»」』》】)\]}]*")
+_PAUSE = re.compile(r"[\s,:;.…-]*")
+_CONTRACTED = re.compile(r"\w{1,12}n't(?!\w)")
+_HESITATION = re.compile(r"(?:does|do|did|wait|hm+|actually|oh|well|sorry|correction)(?!\w)")
+_ITEMS = re.compile(r"[,;|，；]")
 
-    It is named by an upper-case letter that is no English word there or follows "answer:" or "is", and by a letter that
-    is coordinated with another label ("a or b").
-    """
-    letter = label.strip()
-    if len(letter) > 1 or not letter.isalpha() or not letter.isascii():
+
+class _Reading:
+    """One text, read for what it says at the beginnings of its sentences."""
+
+    def __init__(self, text: str, labels: _Labels, *, cut: bool) -> None:
+        self.labels = labels
+        self.cut = cut
+        self.view = _View(text)
+        self.text = self.view.folded
+        self.events: list[_Event] = []
+        self._read()
+
+    def result(self) -> _Found | None:
+        event = self._chosen()
+        if event is None or event.label is None:
+            return None
+        return _Found(event.label, self.view.place(event.start))
+
+    def _chosen(self) -> _Event | None:
+        denied = {event.label for event in self.events if event.kind == "denied"}
+        marked = [event for event in self.events if event.kind == "marked"]
+        others = [event for event in self.events if event.kind in ("told", "alone", "judged")]
+        if marked:
+            best = marked[-1]
+            if any(event.label != best.label for event in others if event.start > best.start):
+                return None
+        else:
+            if not others or len({event.label for event in others}) > 1:
+                return None
+            standing = [event for event in others if event.kind != "alone" or self._stands_out(event)]
+            if not standing:
+                return None
+            best = standing[0]
+            if best.kind != "judged" and self._others(best.label, self.text[best.end :]):
+                return None
+        if best.label is None or best.label in denied or self._taken_back(best):
+            return None
+        return best
+
+    # --- where it may say something
+
+    def _read(self) -> None:
+        text = self.text
+        structures = list(self._structures())
+        opened = {event.start for event in structures}
+        quoted = [(hit.start(), hit.end()) for hit in _QUOTED.finditer(text)]
+        quoted = sorted([*quoted, *((event.start, event.end) for event in structures)])
+        q = 0
+        done = before = 0
+        beginnings = [0, *(hit.end() for hit in _SENTENCE.finditer(text))]
+        pending = False
+        for begin in beginnings:
+            while q < len(quoted) and quoted[q][1] <= begin:
+                q += 1
+            if begin < done or (q < len(quoted) and quoted[q][0] < begin):
+                continue
+            if begin in opened:
+                pending = False
+                continue
+            at_line = "\n" in text[before:begin] or not text[before:begin].strip()
+            before = begin
+            if at_line:
+                if text.startswith("> ", begin):
+                    done = _LINE.match(text, begin).end()  # type: ignore[union-attr]
+                    continue
+                listed = self._listed(begin)
+                if listed:
+                    self.events += listed
+                    done = _LINE.match(text, begin).end()  # type: ignore[union-attr]
+                    continue
+            event, pending = self._sentence(begin, at_line=at_line, awaited=pending and at_line)
+            if event is not None:
+                self.events.append(event)
+                done = max(done, event.end)
+        if pending:
+            self.events.append(_Event(len(text), len(text), None, "marked"))
+        self.events += [event._replace(start=event.label_at) for event in structures if event.kind != "skipped"]
+        self.events.sort(key=lambda event: event.start)
+
+    def _structures(self) -> Iterator[_Event]:
+        """XML tags, LaTeX boxes and JSON objects inside a text."""
+        for hit in _TAGGED.finditer(self.text):
+            if hit[1] is None or hit[1] in _NOUN_SET:
+                group = 3 if hit[1] is None else 2
+                start = hit.start(group) + len(hit[group]) - len(hit[group].lstrip())
+                yield _Event(hit.start(), hit.end(), self._exact(hit.start(group), hit.end(group)), "marked", start)
+        at = 0
+        for hit in islice(_BRACKET.finditer(self.text), _MOST_BRACKETS):
+            if hit.end() <= at:
+                continue
+            try:
+                raw = self.view.text[self.view.place(hit.end() - 1) :]
+                value, length = _DECODER.raw_decode(raw)
+            except (ValueError, RecursionError):
+                continue
+            at = bisect_left(self.view.starts, self.view.place(hit.end() - 1) + length)
+            label = _from_json(value, self.labels)
+            start = hit.end() - 1
+            if (isinstance(value, dict) and (label is not None or any(map(_is_label_key, value)))) or _has_text(value):
+                inside = 0 if label is None else _place(raw[:length], label, self.labels)
+                yield _Event(start, at, label, "marked", start + inside)
+            elif isinstance(value, dict):
+                yield _Event(start, at, None, "skipped")
+
+    def _exact(self, start: int, end: int) -> str | None:
+        return self.labels.exact(self.view.raw(start, end))[1]
+
+    def _listed(self, begin: int) -> list[_Event]:
+        """A line of several labels, each with its value: "spam: no, ham: yes"."""
+        line = _LINE.match(self.text, begin)
+        assert line is not None
+        parts = _ITEMS.split(line[0])
+        if not 1 < len(parts) <= len(self.labels.labels) + 1:
+            return []
+        events, at = [], begin
+        for part in parts:
+            event = self._at_label(at + len(part) - len(part.lstrip()), at + len(part))
+            if event is None or event.kind not in ("judged", "denied"):
+                return []
+            events.append(event)
+            at += len(part) + 1
+        return events
+
+    # --- one sentence
+
+    def _sentence(self, begin: int, *, at_line: bool, awaited: bool) -> tuple[_Event | None, bool]:
+        """What a sentence says; and whether it is a mark whose label must follow on the next line."""
+        text = self.text
+        at = begin
+        if at_line:
+            bullet = _BULLET.match(text, begin)
+            # "- 1" is an item, "-1" is a label.
+            at = begin if bullet is None or self.labels.any.match(text, begin) else bullet.end()
+        noun = verb = mark = False
+        bare = True
+        for _ in range(_LONGEST_LEAD):
+            told = "marked" if (noun and (verb or mark)) or awaited else "told" if verb and not mark else None
+            if told is None and at_line and bare:
+                told = "alone"
+            if told is not None:
+                event = self._at_label(at)
+                if event is not None and (told != "alone" or event.kind != "asked"):
+                    return (event._replace(kind=told) if event.kind in ("plain", "asked") else event), False
+            opened = _OPENER.match(text, at)
+            lead = _LEAD.match(text, opened.end() if opened else at)
+            if lead is None or ("\n" in text[at : lead.start()]):
+                break
+            after = _AFTER_WORD.match(text, lead.end())
+            noun = noun or lead["noun"] is not None
+            verb = verb or lead["verb"] is not None
+            mark = after is not None and after["mark"] is not None
+            bare = bare and lead[0] in _ARTICLES and not mark
+            at = lead.end() if after is None else after.end()
+        said = _sentence_at(text, at).strip()
+        if noun and at_line and not said and text[at : at + 1] in (" ", "\n", "\t", "\r"):
+            return None, True  # a mark, or a heading
+        if noun and (mark or (verb and self._speaks_of_labels(said))):
+            return _Event(at, at, None, "marked"), False
+        if awaited:
+            return _Event(at, at, None, "marked"), False
+        return None, False
+
+    def _speaks_of_labels(self, rest: str) -> bool:
+        return bool(_NEGATOR.search(rest) or self.labels.any.search(rest))
+
+    def _at_label(self, at: int, limit: int | None = None) -> _Event | None:
+        """What is said by a label that stands here, by what follows it."""
+        text = self.text if limit is None else self.text[:limit]
+        hit = self.labels.any.match(text, at)
+        start = at
+        closer = ""
+        if hit is None:
+            if at < len(text) and text[at] in _PAIRS:
+                closer = _PAIRS[text[at]]
+                start = at + 1
+                hit = self.labels.any.match(text, start)
+            if hit is None:
+                return None
+        end = hit.end()
+        raw = self.view.raw(start, end)
+        label = self.labels.spelled(raw)
+        if label is None or (_splits(text, end) and not _TAIL.match(text, end)):
+            return None
+        if re.search(r"\s-+\s", text[start:end]) and not re.search(r"\s-+\s", _fold(label)):
+            return None  # "card - arrival" may be a card and its reason
+        if closer:
+            inside = end + (text[end : end + 1] in (".", "!", ",", "。"))
+            if text.startswith(closer, inside):
+                end = inside + 1
+            elif end < len(text):
+                return None
+        if tail := _TAIL.match(text, end):
+            end = tail.end()
+        return self._judge(text, start, end, label)
+
+    def _judge(self, text: str, start: int, end: int, label: str) -> _Event | None:
+        clean = _CLEAN_END.match(text, end)
+        if clean is not None:
+            if self.cut and not text[end:].strip(" ") and self.labels.begun(text[start:end], label):
+                return None
+            return _Event(start, end, label, "plain")
+        if _SENTENCE_GOES_ON.match(text, end):
+            return _Event(start, end, label, "plain")
+        if text[end] in "?？":
+            answer = _SHORT_LINE.match(text, end + 1)
+            verdict = _verdict(answer[0]) if answer else None
+            kind = "asked" if verdict is None else "judged" if verdict else "denied"
+            return _Event(start, answer.end() if answer else end, label if verdict is not None else None, kind)
+        judged = _JUDGED.match(text, end)
+        if judged is not None:
+            return self._valued(text, start, judged.end(), label)
+        reason = _GIVES_REASON.match(text, end)
+        if reason is None:
+            return None
+        return self._reasoned(text, start, reason.end(), label)
+
+    def _valued(self, text: str, start: int, at: int, label: str) -> _Event | None:
+        """A label and a colon: a value, or a reason."""
+        if text[at : at + 1] in ("", "\n", "\r"):
+            # A heading; what was cut here might have gone on "no".
+            return None if self.cut and at == len(text) else _Event(start, at, label, "plain")
+        word = _VALUE.match(text, at)
+        verdict = _verdict(word[0]) if word else None
+        if verdict is None or word is None:
+            return self._reasoned(text, start, at, label)
+        behind = _sentence_at(text, word.end())
+        if verdict and (_NEGATOR.search(behind) or self._others(label, behind)):
+            return None
+        return _Event(start, word.end() + len(behind), label, "judged" if verdict else "denied")
+
+    def _reasoned(self, text: str, start: int, at: int, label: str) -> _Event | None:
+        """A label and a reason on its line; a single word is none, and may deny."""
+        unit = _sentence_at(text, at)
+        reason, end = unit.strip(), at + len(unit)
+        if not reason:
+            return None
+        if self._others(label, reason):
+            return None
+        told = self._without_contrast(label, reason)
+        if _NEGATOR.search(told) and not self._denies_itself(label):
+            return None
+        words = len(re.findall(r"[^\W_]+", reason)) + sum(map(_is_unspaced, reason)) // 2
+        if words < 2 and reason[0] not in "(（" and not _BECAUSE.match(reason):
+            return None
+        if (verdict := _verdict(reason)) is not None:
+            return _Event(start, end, label, "judged" if verdict else "denied")
+        return _Event(start, at, label, "plain")
+
+    # --- what else is said
+
+    def _mentions(self, text: str) -> Iterator[tuple[int, int, str | None]]:
+        for hit in self.labels.any.finditer(text):
+            if _splits(text, hit.start()) or _splits(text, hit.end()):
+                continue
+            found = self.labels.spelled(hit[0])
+            names = self.labels.by_key.get(self.labels.key(hit[0]).strip(), [])
+            if len(hit[0]) == 1 and hit[0].isalpha() and re.match(r"\s+\w", text[hit.end() : hit.end() + 3]):
+                continue  # a letter in front of a word is an article
+            yield hit.start(), hit.end(), found or (names[0] if names else None)
+
+    def _others(self, label: str | None, text: str) -> bool:
+        """Whether a text speaks of another label but to deny it."""
+        return any(name != label and not self._contrasted(text, start) for start, _, name in self._mentions(text))
+
+    def _contrasted(self, text: str, start: int) -> bool:
+        return _denial_before(text, start) is not None
+
+    def _without_contrast(self, label: str, text: str) -> str:
+        """A text without its mentions of labels, and without what denies the others."""
+        kept, at = [], 0
+        for start, end, name in self._mentions(text):
+            since = _denial_before(text, start) if name != label else None
+            kept.append(text[at : max(at, start if since is None else since)])
+            at = max(at, end)
+        return " ".join([*kept, text[at:]])
+
+    def _denies_itself(self, label: str | None) -> bool:
+        """Whether a label is a denial: what denies behind it agrees ("no, it is not")."""
+        return label is not None and _NEGATOR.search(_fold(label).replace("_", " ")) is not None
+
+    def _stands_out(self, event: _Event) -> bool:
+        """Whether a label alone on its line is on the first line, or on the last one behind a finished sentence."""
+        before = self.text[: self.text.rfind("\n", 0, event.start) + 1].rstrip(" \n\t\"'“„«「([{-*•#")
+        if not before:
+            return True
+        last = before[before.rfind("\n") + 1 :]
+        behind = self.text[event.end :].strip(" \n\t\"'”».!。)]}")
+        return not behind and (before[-1] in ".!。" or last.startswith(">"))
+
+    def _taken_back(self, event: _Event) -> bool:
+        """Whether the next sentence begins with a denial: "No", "That is wrong"."""
+        text = self.text
+        at = event.end
+        if event.kind == "judged" or self._denies_itself(event.label):
+            return False
+        at = _end_of(_GAP, text, at)
+        for _ in range(_LONGEST_LEAD):
+            negator = _NEGATOR.match(text, at)
+            if negator is None:
+                if _CONTRACTED.match(text, at):
+                    return True
+                hit = _LEAD.match(text, at) or _HESITATION.match(text, at)
+                if hit is None:
+                    return False
+                at = _end_of(_PAUSE, text, hit.end())
+                continue
+            # "Not ham." behind "spam" denies another one.
+            return not any(
+                start - negator.end() < 40 and name != event.label and _denial_before(text, start) == negator.start()
+                for start, _, name in self._mentions_near(negator.end())
+            )
         return False
-    alone = rf"(?<![\w'-]){letter}(?![\w'+#-])"
-    others = "|".join(re.escape(other.strip()) for other in labels if other.strip() and other != label)
-    if others and re.search(
-        rf"(?i:{alone}[\"'`*)]*\s*(?:,\s*(?:or|and)|or|and|/|,|&)\s*[\"'`*(]*(?:{others})(?!\w))", body
-    ):
-        return False
-    if letter != letter.upper():
-        return True
-    article = r"(?!\s+[a-z])" if letter in "AI" else ""
-    return re.search(rf"{alone}{article}|(?i:answer\s*:|\bis)[\s\"'`*(]*{alone}", body) is None
+
+    def _mentions_near(self, at: int) -> Iterator[tuple[int, int, str | None]]:
+        for start, end, name in self._mentions(self.text[at : at + 80]):
+            yield start + at, end + at, name
 
 
-def _settle(spans: list[_Span], folded: str, body: str) -> list[_Span]:
-    """Where one place fits several labels, keep the one spelled exactly so; where that fails keep them all."""
-    places: dict[tuple[int, int], list[_Span]] = {}
-    for span in spans:
-        places.setdefault((span.start, span.end), []).append(span)
-    settled: list[_Span] = []
-    for (start, end), rivals in places.items():
-        if len(rivals) > 1:
-            exact = [s for s in rivals if _plain(s.label) == folded[start:end]] or rivals
-            raw = [s for s in exact if s.label in body]
-            rivals = raw if len(exact) > 1 and len(raw) == 1 else exact  # noqa: PLW2901
-        settled.extend(rivals)
-    return settled
+def _end_of(pattern: re.Pattern[str], text: str, at: int) -> int:
+    hit = pattern.match(text, at)
+    return at if hit is None else hit.end()
 
 
-def _negated(folded: str, places: list[tuple[int, int]]) -> set[tuple[int, int]]:
-    """The mentions that are negated, by words around them, by a coordinated mention, or by a refusing sentence."""
-    text = folded
-    names = [(start, end) for start, end in places if _NEGATIVE_WORD.search(folded[start:end].replace("_", " "))]
-    if names:
-        chars = list(folded)
-        for start, end in names:
-            chars[start:end] = "x" * (end - start)
-        text = "".join(chars)
-    ends = [hit.start() for hit in _SENTENCE_END.finditer(text)]
-    refusing = {bisect_left(ends, hit.start()) for hit in _REFUSAL.finditer(text)}
-    found = [_is_negated(text, *place) or bisect_left(ends, place[0]) in refusing for place in places]
-    joined = [
-        after[0] - before[1] < 40 and _COORDINATION.fullmatch(text, before[1], after[0]) is not None
-        for before, after in pairwise(places)
-    ]
-    for n, together in enumerate(joined):
-        found[n + 1] = found[n + 1] or (together and found[n])
-    for n in reversed(range(len(joined))):
-        # Backwards not across a comma: "positive, negative is wrong".
-        found[n] = found[n] or (joined[n] and found[n + 1] and text[places[n][1] : places[n + 1][0]].strip() != ",")
-    return {place for place, no in zip(places, found, strict=True) if no}
+_CLAUSE = re.compile(r"[.,;:!?\n。，；：！？]")
 
 
-def _is_negated(text: str, start: int, end: int) -> bool:
-    before = re.split(r"[.,;:!?\n]", text[max(0, start - 60) : start])[-1]
-    return bool(_NOT_BEFORE.search(before) or _NOT_BEFORE_HAN.search(before) or _NOT_AFTER.match(text, end, end + 40))
+def _denial_before(text: str, start: int) -> int | None:
+    """Where, in the clause in front of a place, a negation stands at most three words before it."""
+    low = max(0, start - 60)
+    clause = _CLAUSE.split(text[low:start])[-1]
+    hits = list(_NEGATOR.finditer(clause))
+    if not hits or len(re.findall(r"\w+", clause[hits[-1].end() :])) > 3:
+        return None
+    return start - len(clause) + hits[-1].start()
 
 
 # --- token log-probabilities --------------------------------------------------------------------------------------
-
-_STOP = re.compile(r"<\|[^|<>]*\|>|<\uff5c[^\uff5c<>]*\uff5c>|</s>|<eos>|<end_of_turn>|<EOS_TOKEN>|\[EOS\]|\[/INST\]")
 
 
 class _Token(NamedTuple):
@@ -478,7 +989,7 @@ class _Token(NamedTuple):
 
     @property
     def stops(self) -> bool:
-        return not self.raw or _STOP.fullmatch(self.raw.decode("utf-8", "replace")) is not None
+        return not self.raw or _SPECIAL.fullmatch(self.raw.decode("utf-8", "replace")) is not None
 
 
 def _token(entry: Mapping[str, Any]) -> _Token | None:
@@ -534,64 +1045,88 @@ def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "ignore")
 
 
-class _Reader:
+class _Beginnings:
     """Which labels a beginning may still become."""
 
-    def __init__(self, labels: tuple[str, ...]) -> None:
+    def __init__(self, labels: _Labels) -> None:
         self.labels = labels
-        self.prepared = _prepare(labels)
 
-    def fits(self, text: str) -> list[str]:
-        """Labels that the text begins, is, or begins with as a whole phrase; the longest of the latter only."""
-        plain, bare = self.prepared.prefix_keys(text)
-        keys = self.prepared.keys
+    def forms(self, text: str) -> tuple[str, str]:
+        """The forms in which beginnings are compared: with and without leading quotes and emphasis."""
+        key = self.labels.key(text).lstrip(" ")
+        if self.labels.merge_separators:
+            key = _OPEN_SEPARATOR.sub(" ", key)
+        return key, key.lstrip(_LEADING)
+
+    def begun(self, text: str) -> list[str]:
+        """Labels that begin with a text, or are it."""
+        forms = [form for form in self.forms(text) if form]
         begun = [
             label
-            for label, (k_plain, k_bare) in keys.items()
-            if (plain and (k_plain.startswith(plain) or k_plain == plain.rstrip()))
-            or (bare and (k_bare.startswith(bare) or k_bare == bare.rstrip()))
+            for label, key in self.labels.keys.items()
+            if any(key.startswith(form) or key == form.rstrip() for form in forms)
         ]
-        if not begun:
-            done: dict[str, int] = {}
-            for own in _beginnings(text):
-                for label, pattern in self.prepared.patterns:
-                    hit = pattern.match(own)
-                    if hit and hit.end() and _word_ends(own, hit.end() - 1, +1):
-                        done[label] = max(done.get(label, 0), hit.end())
-            longest = max(done.values(), default=0)
-            begun = [label for label, length in done.items() if length == longest]
-        return self.by_spelling(begun, text)
+        if len(begun) > 1 and len({self.labels.keys[label] for label in begun}) < len(begun):
+            # Of labels that are the same but for case or width, keep those spelled like the text.
+            return [label for label in begun if label.startswith(text.strip())] or begun
+        return begun
 
-    def is_label(self, text: str) -> str | None:
-        """The label that a finished text is."""
-        return self.prepared.exact(_text(text.encode("utf-8", "replace")))[1]
+    def fits(self, text: str) -> list[str]:
+        """Labels that a text begins; else the one that it begins with, and that it has left behind."""
+        begun = self.begun(text)
+        if begun:
+            return begun
+        plain, bare = self.forms(text)
+        for form in (plain, bare):
+            hit = self.labels.any.match(form)
+            if hit is None:
+                continue
+            behind = form[hit.end() :]
+            closed = behind.lstrip("*_`") if bare != plain else behind
+            if _LEFT_BEHIND.match(closed) or (closed and _is_unspaced(closed[0])):
+                label = self.labels.spelled(form[: hit.end()]) or self.labels.spelled(text.strip()[: hit.end()])
+                return [] if label is None else [label]
+        return []
 
-    def by_spelling(self, labels: list[str], text: str) -> list[str]:
-        """Of labels that are the same but for case or width, keep those spelled like the text."""
-        if len(labels) > 1 and len({self.prepared.keys[label] for label in labels}) < len(labels):
-            stripped = text.strip()
-            return [label for label in labels if label.startswith(stripped)] or labels
-        return labels
+
+_OPEN_SEPARATOR = re.compile(r"(?<=[^\W_])[\s_\-]+$")
+_LEADING = " \n\"'`*_([{“„«「『《【"
+_LEFT_BEHIND = re.compile(r"$|\s*$|\s*\n|[.,](?!\w)|[;!…。，、！)\]}\"'”»」』》】—]|\s+[-(]")
+
+
+class LabelMass(NamedTuple):
+    """What token log-probabilities say of the labels; the three parts sum to 1."""
+
+    labels: dict[str, float]
+    """Probability that was seen to go to each label: a lower bound."""
+    other: float
+    """Probability that was seen to go to no label."""
+    unseen: float
+    """Probability of tokens that the server did not list: whose it is, nobody knows."""
 
 
 def label_probabilities(
-    tokens: Sequence[Mapping[str, Any]], labels: Sequence[str], *, floor: float = 1e-6
+    tokens: Sequence[Mapping[str, Any]],
+    labels: Sequence[str],
+    *,
+    floor: float = 1e-6,
+    finish_reason: str | None = None,
 ) -> tuple[dict[str, float], float]:
     """Turn the token log-probabilities of one reply into probabilities of the offered labels.
 
-    Walks along the tokens that were sampled. At each position every listed alternative makes the text "sampled so far +
-    alternative", with its probability. Case, white space, quotes and (where unambiguous) underscores do not matter.
+    The label that `match_label` finds in the whole reply says where the label's tokens are: reasoning and a lead-in
+    ("The label is", a JSON key) are passed over, and a reply that names no label gives nothing to any for what was
+    sampled. From there it walks along the tokens that were sampled. At each position every listed alternative makes
+    the text "sampled so far + alternative", with its probability. Case, white space, quotes and (where unambiguous)
+    underscores do not matter.
 
     - A text that is, or begins, exactly one label gives its probability to that label.
     - A text that begins several labels is followed further where it was sampled (an alternative that differs from the
       sampled token only in case or space goes along with it); else its probability is shared evenly among them.
     - A label that begins another one ("card", "card_arrival") is decided by what follows. The end of the reply comes
-      as an empty token, as a special token such as `<|im_end|>`, or not at all.
-    - A lead-in ("The label is", a JSON key) is skipped where `match_label` finds a label in the reply; its probability
-      is carried along.
-    - Everything else is `unassigned`: tokens that begin no label, blanks, and what no listed token accounts for. Where
-      a reply lists no alternatives at all, what the sampled token leaves is shared evenly among the other labels it
-      might have gone to, since a lone token must not look certain.
+      as an empty token, as a special token such as `<|im_end|>`, or not at all. In a reply that was cut it is shared.
+    - Everything else is `unassigned`: tokens that begin no label, blanks, and what no listed token accounts for. It is
+      nobody's: the probability of a label is at least its share of what is assigned, and may be more.
 
     Before they are normalized, assigned and unassigned probability sum to 1.
 
@@ -601,6 +1136,7 @@ def label_probabilities(
             is skipped; a position without a number ends the walk. Natural logarithms.
         labels: The labels that were offered; distinct.
         floor: Least probability of a label, so that logarithms stay finite; 0 <= floor < 1 / number of labels.
+        finish_reason: Why the reply ended, as `ending` tells it.
 
     Returns:
         Probabilities over all labels, in their order, summing to 1; and the unassigned probability, in [0, 1].
@@ -622,6 +1158,26 @@ def label_probabilities(
     if not 0.0 <= floor < 1.0 / len(offered):
         msg = f"`floor` must be at least 0 and below 1 / {len(offered)} labels"
         raise ValueError(msg)
+    mass = label_mass(tokens, offered, finish_reason=finish_reason)
+    total = math.fsum(mass.labels.values())
+    room = 1.0 - floor * len(offered)
+    probabilities = {label: floor + room * (mass.labels[label] / total) for label in offered}
+    return probabilities, min(1.0, max(0.0, mass.other + mass.unseen))
+
+
+def label_mass(
+    tokens: Sequence[Mapping[str, Any]], labels: Sequence[str], *, finish_reason: str | None = None
+) -> LabelMass:
+    """What `label_probabilities` reads, before it is normalized.
+
+    Raises:
+        NoLabelMassError: If there are no tokens, or no label got anything.
+
+    Example:
+        >>> label_mass([{"token": "no", "logprob": math.log(0.25)}], ["yes", "no"])
+        LabelMass(labels={'yes': 0.0, 'no': 0.25}, other=0.0, unseen=0.75)
+    """
+    offered = tuple(dict.fromkeys(labels))
     positions: list[_Position] = []
     for entry in tokens:
         position = _position(entry)
@@ -631,120 +1187,103 @@ def label_probabilities(
     if not positions:
         msg = "the reply carries no token log-probabilities; ask the model for `logprobs`"
         raise NoLabelMassError(msg)
-    mass, unassigned = _walk(positions, _Reader(offered))
-    total = math.fsum(mass.values())
-    if not total > 0.0:
+    mass = _Walk(positions, _prepare(offered), cut=is_cut(finish_reason)).mass()
+    if not math.fsum(mass.labels.values()) > 0.0:
         msg = (
             "no offered label has any probability in the reply; ask for the label alone, raise `top_logprobs`, "
             "or raise `max_tokens`"
         )
         raise NoLabelMassError(msg)
-    room = 1.0 - floor * len(offered)
-    probabilities = {label: floor + room * (mass[label] / total) for label in offered}
-    return probabilities, min(1.0, max(0.0, unassigned))
+    return mass
 
 
-def _walk(positions: list[_Position], reader: _Reader) -> tuple[dict[str, float], float]:
-    mass = dict.fromkeys(reader.labels, 0.0)
-    unassigned = 0.0
-    reach = 1.0  # probability of the text sampled so far, its spelling variants included
-    path = b""
-    start = 0
-    open_labels = list(reader.labels)
-    alone = not any(p.listed for p in positions)
-    last = len(positions) - 1
-    restarted = False
-    at = 0
-    while at <= last:
-        sampled, others, hidden, _ = positions[at]
-        stops = sampled.stops and at == last
-        ahead = path if sampled.stops else path + sampled.raw
-        ahead_text = _text(ahead)
-        ahead_keys = reader.prepared.prefix_keys(ahead_text)
-        step = sampled.probability
-        for other in others:
-            other_text = _text(path) if other.stops else _text(path + other.raw)
-            if (
-                not other.stops
-                and not stops
-                and ahead_keys[1]
-                and reader.prepared.prefix_keys(other_text) == ahead_keys
-            ):
+class _Walk:
+    """One walk along the tokens of a reply."""
+
+    def __init__(self, positions: list[_Position], labels: _Labels, *, cut: bool) -> None:
+        self.positions = positions
+        self.beginnings = _Beginnings(labels)
+        decoder = codecs.getincrementaldecoder("utf-8")("ignore")
+        pieces = [decoder.decode(p.sampled.raw) for p in positions]
+        text = "".join(pieces)
+        self.text = text
+        self.ended = positions[-1].sampled.stops
+        found = _locate(text[:LONGEST_TEXT], labels, cut=cut)
+        self.label = None if found is None else found.label
+        self.begin = self._begin(pieces, text, found)
+        self.seen = dict.fromkeys(labels.labels, 0.0)
+        self.other = self.unseen = 0.0
+
+    @staticmethod
+    def _begin(pieces: list[str], text: str, found: _Found | None) -> int:
+        """The position at which the label begins; past the end where there is none."""
+        if found is None:
+            return len(pieces)
+        if not text[: found.start].strip(_LEADING):
+            return 0
+        ends = list(accumulate(map(len, pieces)))
+        return bisect_right(ends, found.start)
+
+    def mass(self) -> LabelMass:
+        """Walk."""
+        reach = 1.0  # probability of the text sampled so far, its spelling variants included
+        path = b""
+        live = True  # whether the text so far may still become a label
+        concluded = False
+        for at, position in enumerate(self.positions):
+            if at == self.begin and at > 0:
+                path, live = b"", True
+            sampled = position.sampled
+            stops = sampled.stops and at == len(self.positions) - 1
+            ahead = path if sampled.stops else path + sampled.raw
+            step = self._alternatives(position, path, ahead, reach, live=live, stops=stops)
+            self.unseen += reach * position.hidden
+            reach *= step
+            path = ahead
+            if stops:
+                break
+            text = _text(path)
+            if live and self.beginnings.forms(text)[1]:
+                fits = self.beginnings.fits(text)
+                live = bool(fits)
+                if at >= self.begin and fits == [self.label]:
+                    concluded = True
+                    break
+        heirs = [self.label] if self.label is not None else []
+        if not concluded and self.label is None and live and not self.ended and self.text.strip():
+            heirs = self.beginnings.begun(self.text)  # cut off: each of them may still come
+        for heir in heirs:
+            self.seen[heir] += reach / len(heirs)
+        return LabelMass(self.seen, self.other if heirs else self.other + reach, self.unseen)
+
+    def _alternatives(
+        self, position: _Position, path: bytes, ahead: bytes, reach: float, *, live: bool, stops: bool
+    ) -> float:
+        """Give each alternative its probability; returns that of the sampled token and its variants of spelling."""
+        step = position.sampled.probability
+        forms = self.beginnings.forms(_text(ahead)) if live else ("", "")
+        for other in position.others:
+            text = _text(path if other.stops else path + other.raw) if live else ""
+            if live and not other.stops and not stops and forms[1] and self.beginnings.forms(text) == forms:
                 step += other.probability
                 continue
-            heirs = _heirs(reader, other_text, ended=other.stops)
+            heirs = self._heirs(text, ended=other.stops) if live else []
             for heir in heirs:
-                mass[heir] += reach * other.probability / len(heirs)
+                self.seen[heir] += reach * other.probability / len(heirs)
             if not heirs:
-                unassigned += reach * other.probability
-        # Blanks, quotes and markdown alone decide nothing, unless a label begins with them.
-        fits = reader.fits(ahead_text) or ([] if ahead_keys[1] else open_labels)
-        if alone and (rest := [label for label in open_labels if label not in fits]) and fits:
-            for label in rest:
-                mass[label] += reach * hidden / len(rest)
-        else:
-            unassigned += reach * hidden
-        reach *= step
-        path = ahead
-        at += 1
-        if stops:
-            break
-        if not fits:
-            begin = None if restarted else _restart(positions, start, at, reader)
-            if begin is None:
-                unassigned += reach
-                return mass, unassigned
-            restarted = True
-            for position in positions[at:begin]:
-                unassigned += reach * (1.0 - position.sampled.probability)
-                reach *= position.sampled.probability
-            at = start = begin
-            path = b""
-            open_labels = list(reader.labels)
-            continue
-        open_labels = fits
-        if len(fits) == 1 and fits == reader.fits(_text(path + _sampled(positions[at:]))):
-            mass[fits[0]] += reach
-            return mass, unassigned
-    heirs = _heirs(reader, _text(path), ended=True) or (
-        [] if positions[last].sampled.stops else reader.fits(_text(path)) if _text(path).strip() else []
-    )
-    for heir in heirs:
-        mass[heir] += reach / len(heirs)
-    return mass, unassigned if heirs else unassigned + reach
+                self.other += reach * other.probability
+        return step
 
-
-def _heirs(reader: _Reader, text: str, *, ended: bool) -> list[str]:
-    """The labels that share the probability of a text that is not followed further."""
-    if not any(reader.prepared.prefix_keys(text)):
-        return []
-    if ended:
-        label = reader.is_label(text)
-        if label is not None:
-            return [label]
-        fits = reader.fits(text)
-        return fits if len(fits) == 1 else []
-    return reader.fits(text)
-
-
-def _sampled(positions: Sequence[_Position]) -> bytes:
-    return b"".join(p.sampled.raw for p in positions if not p.sampled.stops)
-
-
-def _restart(positions: list[_Position], start: int, at: int, reader: _Reader) -> int | None:
-    """Where the label begins in a reply that begins with other words; None where the reply names no label."""
-    label = match_label(_text(_sampled(positions[start:])), reader.labels)
-    if label is None:
-        return None
-    for begin in range(at, len(positions)):
-        before = _text(_sampled(positions[start:begin]))
-        after = _text(_sampled(positions[begin:]))
-        if not after.strip(_OPENING) or reader.fits(after) != [label]:
-            continue
-        whole = before + after
-        if not before or _word_ends(whole, len(before), -1):
-            return begin
-    return None
+    def _heirs(self, text: str, *, ended: bool) -> list[str]:
+        """The labels that share the probability of a text that is not followed further."""
+        if not any(self.beginnings.forms(text)):
+            return []
+        if ended:
+            label = self.beginnings.labels.exact(text)[1]
+            if label is not None:
+                return [label]
+        fits = self.beginnings.fits(text)
+        return fits if not ended or len(fits) == 1 else []
 
 
 def token_logprobs(reply: object) -> list[Any]:

@@ -16,7 +16,8 @@ from langchain_dsplus.server import serve_model
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("dsplus", deadline=None)
-settings.load_profile("dsplus")
+settings.register_profile("nightly", deadline=None, max_examples=20_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dsplus"))
 
 _PREFIXES = ("OPENAI_", "LANGSMITH_", "LANGCHAIN_", "LANGGRAPH_", "ANTHROPIC_")
 

@@ -11,14 +11,8 @@ from langchain_core.messages import AIMessage
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from langchain_dsplus.answer import InvalidAnswerError, failure
+from langchain_dsplus.labels import ending, is_cut
 
-_ENDINGS = ("finish_reason", "stop_reason", "done_reason")
-_CUT = frozenset(
-    {"length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded", "incomplete"}
-    | {"content_filter", "safety", "recitation", "blocklist", "prohibited_content", "spii", "refusal", "error"}
-    | {"malformed_function_call", "pause_turn"}
-)
-"""Words of providers for a reply that is not whole."""
 _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
     "integer": (int,),
@@ -247,11 +241,10 @@ class Checks:
 
 
 def _check_whole(message: AIMessage) -> None:
-    for key in _ENDINGS:
-        ending = message.response_metadata.get(key)
-        if isinstance(ending, str) and ending.lower() in _CUT:
-            msg = f"the draft is not whole ({key}: {ending.lower()})"
-            raise DraftError(msg)
+    reason = ending(message)
+    if is_cut(reason):
+        msg = f"the draft is not whole ({reason})"
+        raise DraftError(msg)
     if message.additional_kwargs.get("refusal"):
         msg = "the model refused"
         raise DraftError(msg)

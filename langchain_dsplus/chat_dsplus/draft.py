@@ -32,7 +32,7 @@ from langchain_dsplus.chat_dsplus.scores import (
 from langchain_dsplus.identity import identify, score_name
 from langchain_dsplus.labels import token_logprobs
 from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel
-from langchain_dsplus.small_models.chat import ChatClassifier, _copied, _is_cached
+from langchain_dsplus.small_models.chat import ChatClassifier, _copied, _is_cached, quieted
 
 Accept: TypeAlias = Literal["sequence", "consistency", "verifier"] | Callable[[list[BaseMessage], AIMessage], Any]
 """How a small model's draft is judged."""
@@ -340,7 +340,7 @@ class DraftModel(SmallModel):
         return _Verify(self.verifier, questions, configs)
 
     def _sender(self) -> Any:
-        model = _copied(self.model, {"disable_streaming": True})  # a streamed draft would leak
+        model = quieted(self.model)
         if self.accept == "consistency" and _is_cached(model):
             model = _copied(model, {"cache": False})  # one cached reply would agree with itself
         return model

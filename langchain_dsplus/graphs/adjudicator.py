@@ -16,7 +16,7 @@ from typing_extensions import TypedDict
 
 from langchain_dsplus.costs.usage import read_usage
 from langchain_dsplus.graphs.grounding import grounded
-from langchain_dsplus.labels import NoLabelMassError, label_probabilities, match_label, token_logprobs
+from langchain_dsplus.labels import NoLabelMassError, ending, is_cut, label_mass, match_reply, token_logprobs
 from langchain_dsplus.state import as_update, emit, latest
 from langchain_dsplus.transfer import TransferUsage, estimate_tokens, quote_untrusted, usage_of
 from langchain_dsplus.transfer.verdicts import ADJUDICATE_PROMPT, VERDICTS
@@ -283,12 +283,12 @@ class Adjudicator(RunnableSerializable[dict[str, Any], dict[str, Any]]):
             text = str(output.text) if isinstance(output, BaseMessage) else output
             if not isinstance(text, str):
                 return _Answer(None, [output], "TypeError")
-            label = match_label(text, self._verdicts or VERDICTS)
+            label = match_reply(output, self._verdicts or VERDICTS)
             return _Answer({"verdict": label}, [output], None) if label else _Answer(None, [output], "NoVerdict")
         raw = output.get("raw") if isinstance(output, Mapping) else None
         parsed = output.get("parsed") if isinstance(output, Mapping) else output
         failed = output.get("parsing_error") if isinstance(output, Mapping) else None
-        if isinstance(raw, AIMessage) and raw.response_metadata.get("finish_reason") == "length":
+        if isinstance(raw, AIMessage) and is_cut(ending(raw)):
             return _Answer(None, [raw], "CutOff")  # half a JSON object may parse
         if failed is not None or parsed is None:
             return _Answer(None, [raw], type(failed).__name__ if failed is not None else "NoVerdict")
@@ -335,10 +335,12 @@ class Adjudicator(RunnableSerializable[dict[str, Any], dict[str, Any]]):
         if not tokens or not labels:
             return None
         try:
-            probabilities, _ = label_probabilities(tokens, labels, floor=0.0)
+            mass = label_mass(tokens, labels)
         except NoLabelMassError:
             return None
-        return probabilities.get(answer.parsed["verdict"])
+        seen = mass.labels.get(answer.parsed["verdict"])
+        # What nobody has seen may be another verdict's.
+        return None if seen is None else seen / (1.0 - mass.other)
 
 
 _VERDICT_KEY = re.compile(r'"verdict"\s*:\s*"')

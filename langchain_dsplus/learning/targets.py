@@ -16,7 +16,7 @@ from langchain_core.runnables import RunnableConfig, RunnableLambda
 
 from langchain_dsplus._json import load_json
 from langchain_dsplus.answer import pass_on
-from langchain_dsplus.labels import match_label
+from langchain_dsplus.labels import match_reply
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,10 +46,8 @@ def read_target(value: Any, labels: Sequence[str]) -> Floats | None:
     if isinstance(value, Mapping) and "choice" in value and isinstance(value.get("probabilities"), Mapping):
         value = value["probabilities"] or value["choice"]
     row = np.zeros(len(labels))
-    if isinstance(value, BaseMessage):
-        value = value.text
-    if isinstance(value, str):
-        label = value if value in labels else match_label(value, labels)
+    if isinstance(value, (str, BaseMessage)):
+        label = match_reply(value, labels)
         if label is None:
             return None
         row[labels.index(label)] = 1.0

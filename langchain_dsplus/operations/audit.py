@@ -18,7 +18,7 @@ import numpy as np
 
 from langchain_dsplus._json import load_json
 from langchain_dsplus.answer import failure
-from langchain_dsplus.labels import match_label
+from langchain_dsplus.labels import ending, match_label
 from langchain_dsplus.losses import Loss, parse_loss
 from langchain_dsplus.operations._state_file import write_whole
 from langchain_dsplus.operations.betting import BettingProcess, alarm_times, binomial_lower, binomial_upper
@@ -578,11 +578,11 @@ class AuditMonitor:
             text = default_label(output)
         except TypeError:
             return None
-        return text if text in self._labels else match_label(text, self._labels)
+        return match_label(text, self._labels, finish_reason=ending(output))
 
     def _same(self, answer: Mapping[str, Any], output: Any) -> bool:
         text = default_label(output)
-        return bool(text == answer["choice"] or (self._labels and match_label(text, self._labels) == answer["choice"]))
+        return bool(self._label(output) == answer["choice"] if self._labels else text == answer["choice"])
 
     # --- the file ---------------------------------------------------------------------------------------------------
 

@@ -15,9 +15,10 @@ from langchain_core.runnables import RunnableConfig
 from langchain_dsplus.answer import Answer
 from langchain_dsplus.labels import (
     NoLabelMassError,
-    label_probabilities,
+    ending,
+    label_mass,
     list_labels,
-    match_label,
+    match_reply,
     token_logprobs,
 )
 from langchain_dsplus.outcomes import default_label
@@ -27,8 +28,11 @@ class LabelParser(BaseGenerationOutputParser[Any]):
     """Reads a label out of a large model's reply; only offered candidates count.
 
     The text decides where it names one label (`langchain_dsplus.labels.match_label`). Where it does not, and the reply
-    carries token log-probabilities, the likeliest offered label is taken, if the offered labels together got at least
-    `min_mass`.
+    carries token log-probabilities, the likeliest offered label is taken, if the offered labels together were seen to
+    get at least `min_mass`, and no token that the server did not list could change the choice.
+
+    A reply that was cut (`finish_reason` "length" or "content_filter", the like of other providers, a stream without
+    an end) names no label where it ends in what might have become another one: "card" of "card_arrival".
 
     Input is a message, a text, or a dict `{"output": message or text, "candidates": [labels]}` that narrows the labels
     to those offered this time: a reply that names another label is a miss.
@@ -129,28 +133,28 @@ class LabelParser(BaseGenerationOutputParser[Any]):
             msg = f"LabelParser reads a str, a message, or a dict with 'output', not {type(value).__name__}"
             raise TypeError(msg)
         text = value if isinstance(value, str) else str(value.text)
-        choice = match_label(text, candidates, known=self.labels)
-        probabilities: dict[str, float] = {}
+        choice = match_reply(value, candidates, known=self.labels)
+        seen: dict[str, float] = {}
+        unseen = 0.0
         tokens = token_logprobs(value)
         if tokens and (choice is None or self.output == "answer"):
-            probabilities, mass = self._read(tokens, candidates)
-            if choice is None and mass >= self.min_mass:
-                choice = max(candidates, key=probabilities.__getitem__)
+            seen, unseen = self._read(tokens, candidates, ending(value))
+            if choice is None and math.fsum(seen.values()) >= self.min_mass:
+                best, *others = sorted(seen, key=seen.__getitem__, reverse=True)
+                if not others or seen[best] > seen[others[0]] + unseen:
+                    choice = best
         if choice is None:
             return self._missed(text, len(candidates))
-        return self._answer(choice, probabilities) if self.output == "answer" else choice
+        return self._answer(choice, seen, unseen) if self.output == "answer" else choice
 
-    def _read(self, tokens: list[Any], candidates: Sequence[str]) -> tuple[dict[str, float], float]:
-        """Probabilities of the candidates, and what they got together."""
+    def _read(self, tokens: list[Any], candidates: Sequence[str], reason: str | None) -> tuple[dict[str, float], float]:
+        """What each candidate was seen to get, and what nobody has seen."""
         # Read against all labels: "card_arrival" gives nothing to "card", also where only "card" was offered.
         try:
-            read, unassigned = label_probabilities(tokens, self.labels, floor=0.0)
+            mass = label_mass(tokens, self.labels, finish_reason=reason)
         except NoLabelMassError:
             return {}, 0.0
-        share = math.fsum(read[label] for label in candidates)
-        if not share > 0.0:
-            return {}, 0.0
-        return {label: read[label] / share for label in candidates}, share * (1.0 - unassigned)
+        return {label: mass.labels[label] for label in candidates}, mass.unseen
 
     def _narrowed(self, wanted: Any) -> list[str]:
         if (
@@ -165,9 +169,16 @@ class LabelParser(BaseGenerationOutputParser[Any]):
             raise ValueError(msg)
         return list(wanted)
 
-    def _answer(self, choice: str, read: Mapping[str, float]) -> Answer:
-        if read and max(read, key=read.__getitem__) == choice:
-            probabilities = {label: read.get(label, 0.0) for label in self.labels}
+    def _answer(self, choice: str, seen: Mapping[str, float], unseen: float) -> Answer:
+        total = math.fsum(seen.values())
+        if total > 0.0 and max(seen, key=seen.__getitem__) == choice:
+            # What nobody has seen is not the choice's: it counts for the other candidates, so that the confidence is
+            # no more than what is known. With one candidate there is nothing to doubt.
+            others = [label for label in seen if label != choice]
+            share = unseen / len(others) if others else 0.0
+            total += unseen if others else 0.0
+            given = {label: (seen[label] + (share if label != choice else 0.0)) / total for label in seen}
+            probabilities = {label: given.get(label, 0.0) for label in self.labels}
         else:  # no log-probabilities, or they speak of another label than the text does
             probabilities = {label: float(label == choice) for label in self.labels}
         return {"choice": choice, "probabilities": probabilities, "confidence": probabilities[choice]}
@@ -195,8 +206,10 @@ def named_label(output: Any, labels: Sequence[str]) -> str | None:
         >>> named_label({"intent": "card_arrival"}, ["card_arrival", "card_linking"])
         'card_arrival'
     """
+    if isinstance(output, BaseMessage):
+        return match_reply(output, labels)
     try:
         text = output if isinstance(output, str) else default_label(output)
     except TypeError:
         return None
-    return str(text) if text in labels else match_label(text, labels)
+    return match_reply(text, labels)

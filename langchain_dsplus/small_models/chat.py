@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
@@ -12,7 +13,6 @@ import numpy as np
 from langchain_core.globals import get_llm_cache
 from langchain_core.language_models import BaseChatModel
 from langchain_core.load import dumpd
-from langchain_core.messages import BaseMessage
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.prompts.chat import BaseChatPromptTemplate
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -23,10 +23,12 @@ from langchain_dsplus.answer import Answer, InvalidAnswerError, check_answer, pa
 from langchain_dsplus.calibration import TemperatureScaling
 from langchain_dsplus.confidence import ScoreFunction, energy, token_quantile
 from langchain_dsplus.labels import (
+    LabelMass,
     NoLabelMassError,
-    label_probabilities,
+    ending,
+    label_mass,
     list_labels,
-    match_label,
+    match_reply,
     mean_token_probability,
     show_label,
     token_logprobs,
@@ -45,6 +47,9 @@ TOKEN_QUANTILE = "token_quantile"  # noqa: S105
 VOTE_SHARE = "vote_share"
 
 _TINY = 1e-12
+_FLOOR = 1e-6
+_PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+"""HTTP states that say nothing of an option."""
 DEFAULT_PROMPT = """\
 Classify the text as one of these labels:
 {labels}
@@ -66,15 +71,20 @@ class _Request(NamedTuple):
 
 
 class _Row(NamedTuple):
-    probabilities: dict[str, float]
+    mass: LabelMass
     mean_token_probability: float | None
     vague: float = 0.0
     """Probability that fits no label, where that is most of it."""
-    mass: float = 1.0
-    """Probability of all labels together."""
     tokens: Sequence[Any] = ()
     votes: Mapping[str, float] | None = None
     """Share of all calls that named a label."""
+
+    @property
+    def probabilities(self) -> dict[str, float]:
+        """Those that were seen, scaled to 1; none is zero where they come from log-probabilities."""
+        seen, total = self.mass.labels, math.fsum(self.mass.labels.values())
+        floor = 0.0 if self.votes is not None else _FLOOR
+        return {y: floor + (1.0 - floor * len(seen)) * p / total for y, p in seen.items()}
 
 
 _Plan = Generator[_Request, list[Any], Any]
@@ -84,14 +94,17 @@ class ChatClassifier(SmallModel):
     """Any chat model as a classifier: label probabilities from log-probabilities, or vote shares.
 
     With log-probabilities an input costs one call at temperature 0, and the probabilities of the labels are read off
-    the tokens (`langchain_dsplus.labels.label_probabilities`): labels of several tokens, case and space variants. An
+    the tokens (`langchain_dsplus.labels.label_probabilities`): labels of several tokens, case and space variants. A
     reply in which the labels together get less than `min_mass` says something else: it is no proof of any of them.
+    Probability that the server did not list is unknown: it counts for the strongest rival, so that the confidence is
+    a lower bound, and where it could change the choice the input has no answer (it escalates).
 
     With votes an input costs `votes` calls at `temperature`. Shares are taken over all of them: a call that failed or
     named no label counts as an even vote for every label, so that doubt lowers the confidence; where no call names a
     label, the input has no answer.
 
-    `auto` tries log-probabilities. An input whose reply lacks them, or whose model refuses the option, is voted on. A
+    `auto` tries log-probabilities. An input whose reply lacks them, or whose model refuses them with any error that
+    names them (message, code or parameter; not a passing one such as 429 or 503), is voted on. A
     model that has answered three times without them, and never with them, is asked for votes alone from then on; one
     that refuses the option is asked anew for each input, so set `votes` for it. Once a reply has carried
     log-probabilities, one without them is an error of that input.
@@ -99,8 +112,8 @@ class ChatClassifier(SmallModel):
     Small language models prefer some labels whatever the text is. `prior` takes that out: p'(y|x) is proportional to
     p(y|x) / prior(y). It comes from content-free inputs (three calls, once), from a dict, or from `fit_prior`.
 
-    Child runs carry the model's name and `nostream` as tags and are never streamed, so that no draft leaks into a
-    LangGraph message stream, and token usage is complete.
+    Child runs carry the model's name and `nostream` as tags and are never streamed, also where the model has
+    `streaming=True`, so that no draft leaks into a LangGraph message stream, and token usage is complete.
 
     Args:
         model: A chat model, or a chat model with `bind`, `with_config` or `with_retry` around it.
@@ -259,7 +272,7 @@ class ChatClassifier(SmallModel):
     def _quiet_model(self) -> Any:
         """The model, never streaming: a streamed draft would leak, and streaming may lose the token usage."""
         if self._quiet is None or self._quiet[0] is not self.model:
-            self._quiet = (self.model, _copied(self.model, {"disable_streaming": True}))
+            self._quiet = (self.model, quieted(self.model))
         return self._quiet[1]
 
     def _sender(self, request: _Request) -> Any:
@@ -361,21 +374,25 @@ class ChatClassifier(SmallModel):
                     "the reply carries no token log-probabilities; use a model that returns them "
                     "(OpenAI: use_responses_api=False), or method='votes'"
                 )
-            probabilities, unassigned = label_probabilities(tokens, self.labels)
-            vague = unassigned if 1.0 - unassigned < self.min_mass else 0.0
-            return _Row(probabilities, mean_token_probability(tokens), vague, 1.0 - unassigned, tokens)
+            mass = label_mass(tokens, self.labels, finish_reason=ending(reply))
+            vague = mass.other if 1.0 - mass.other < self.min_mass else 0.0
+            return _Row(mass, mean_token_probability(tokens), vague, tokens)
         except Exception as error:  # noqa: BLE001 - a malformed reply must not spoil the batch
             return error
 
     def _count_votes(self, replies: list[Any]) -> _Row | Exception:
-        named = [match_label(_text_of(r), self.labels) for r in replies if not isinstance(r, Exception)]
+        named = [match_reply(r, self.labels) for r in replies if not isinstance(r, Exception)]
         counted = [label for label in named if label is not None]
         if not counted:
             failures = [r for r in replies if isinstance(r, Exception)]
             return failures[0] if failures else InvalidAnswerError("none of the votes names one of the labels")
         even = (len(replies) - len(counted)) / len(self.labels)
         probabilities = {label: (counted.count(label) + even) / len(replies) for label in self.labels}
-        return _Row(probabilities, None, votes={label: counted.count(label) / len(replies) for label in self.labels})
+        return _Row(
+            LabelMass(probabilities, 0.0, 0.0),
+            None,
+            votes={label: counted.count(label) / len(replies) for label in self.labels},
+        )
 
     def _plan_content_free(self, config: RunnableConfig) -> _Plan:
         values = [{self.input_key: text} if self.input_key is not None else text for text in CONTENT_FREE]
@@ -411,7 +428,7 @@ class ChatClassifier(SmallModel):
         if isinstance(prior, Exception):
             return prior
         try:
-            corrected = self._corrected(row.probabilities, prior)
+            corrected = self._least(row, prior)
             # What the model would rather have said than any label speaks for none of them: spread evenly, it lowers
             # the confidence and changes no choice.
             even = row.vague / len(self.labels)
@@ -426,6 +443,32 @@ class ChatClassifier(SmallModel):
         except Exception as error:  # noqa: BLE001
             return error
 
+    def _least(self, row: _Row, prior: Mapping[str, float] | None) -> dict[str, float]:
+        """Corrected probabilities in which what nobody has seen counts for the strongest rival of the choice.
+
+        So the choice has at least this probability, whoever the unseen tokens belong to.
+
+        Raises:
+            InvalidAnswerError: If they might change the choice.
+        """
+        corrected = self._corrected(row.probabilities, prior)
+        if not row.mass.unseen > 0.0:
+            return corrected
+        known = 1.0 - row.mass.other
+        share = min(1.0, row.mass.unseen / known) if known > 0.0 else 1.0
+        choice = max(self.labels, key=corrected.__getitem__)
+        seen = {y: (1.0 - share) * p for y, p in row.probabilities.items()}
+        rivals = [y for y in self.labels if y != choice]
+        rival = max(rivals, key=lambda y: (seen[y] + share) / (prior[y] if prior else 1.0))
+        least = self._corrected({y: p + share * (y == rival) for y, p in seen.items()}, prior)
+        if least[choice] < least[rival]:
+            msg = (
+                "the model's server did not list enough of the probability to say which label it prefers: raise "
+                "`top_logprobs`, or use method='votes'"
+            )
+            raise InvalidAnswerError(msg)
+        return least
+
     def _own_score(self, row: _Row, choice: str) -> float:
         """One of `own_scores`.
 
@@ -438,7 +481,7 @@ class ChatClassifier(SmallModel):
             msg = f"`score={self.score!r}` needs log-probabilities, and the model returned none"
             raise InvalidAnswerError(msg)
         if self.score == ENERGY:
-            mass = max(row.mass, _TINY)
+            mass = max(math.fsum(row.mass.labels.values()), _TINY)
             logits = [math.log(p * mass) if p > 0.0 else -math.inf for p in row.probabilities.values()]
             return energy(logits, temperature=self.label_temperature)
         if self.score == TOKEN_QUANTILE:
@@ -587,14 +630,55 @@ class ChatClassifier(SmallModel):
         return self
 
 
-def _text_of(reply: Any) -> str:
-    return str(reply.text) if isinstance(reply, BaseMessage) else str(reply)
+def _refuses_logprobs(error: BaseException) -> bool:
+    """Whether a model failed because it gives no log-probabilities, and not for a passing reason.
+
+    It says so in its message, its code or the parameter that it names, or its cause does.
+    """
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and len(chain) < 5:
+        chain.append(cause)
+        cause = cause.__cause__
+    if any(isinstance(one, (ConnectionError, TimeoutError)) or _state(one) in _PASSING for one in chain):
+        return False
+    said = [str(getattr(one, name, "")) for one in chain for name in ("code", "param", "body", "message")]
+    return _LOGPROBS.search(" ".join([*map(str, chain), *said])) is not None
 
 
-def _refuses_logprobs(error: Exception) -> bool:
-    """Whether a model failed because it does not know the option, and not for a passing reason."""
-    rejected = isinstance(error, (TypeError, ValueError)) or getattr(error, "status_code", None) in (400, 422)
-    return rejected and "logprob" in str(error).lower()
+_LOGPROBS = re.compile(r"log[\s_-]?prob", re.IGNORECASE)
+
+
+def _state(error: BaseException) -> int | None:
+    """The HTTP state of a provider's error."""
+    response = getattr(error, "response", None)
+    for value in (
+        getattr(error, "status_code", None),
+        getattr(error, "code", None),
+        getattr(error, "http_status", None),
+        getattr(response, "status_code", None),
+    ):
+        number = getattr(value, "value", value)  # an enum
+        if isinstance(number, str) and number.isascii() and number.isdigit():
+            number = int(number)
+        if isinstance(number, int) and not isinstance(number, bool):
+            return number
+    return None
+
+
+def quieted(model: Any) -> Any:
+    """A copy of a chat model that does not stream: a streamed draft would leak, and streaming may lose token usage.
+
+    `disable_streaming` alone is not enough where a model's own `streaming` or a bound `stream` asks the server for a
+    stream.
+    """
+    if isinstance(model, BaseChatModel):
+        own = {"streaming": False} if getattr(model, "streaming", None) else {}
+        return model.model_copy(update={"disable_streaming": True, **own})
+    if isinstance(model, RunnableBindingBase):
+        kwargs = {key: value for key, value in model.kwargs.items() if key not in ("stream", "stream_options")}
+        return model.model_copy(update={"bound": quieted(model.bound), "kwargs": kwargs})
+    return model
 
 
 def _copied(model: Any, settings: dict[str, Any]) -> Any:

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import string
+import time
 
 import pytest
 from hypothesis import assume, given, settings
@@ -14,8 +16,12 @@ from hypothesis import strategies as st
 
 from langchain_dsplus.labels import (
     NoLabelMassError,
+    ending,
+    is_cut,
+    label_mass,
     label_probabilities,
     match_label,
+    match_reply,
     mean_token_probability,
     show_label,
     token_logprobs,
@@ -54,8 +60,8 @@ CARDS = ["card", "card_arrival", "card_linking", "lost_card"]
         "Label: positive\nNeutral words are rare in it.",
         "I would call this text positive, on balance.",
         "It is positive, not negative.",
-        "This is rather positive than negative.",
-        "The review isn't negative but positive.",
+        "This is positive rather than negative.",
+        "It is positive and not negative.",
         "<think>negative or neutral?</think>\npositive",
         '{"label": "positive"',
     ],
@@ -82,6 +88,10 @@ def test_a_text_that_names_one_label(text):
         "non-positive",
         "Positive is wrong.",
         "positive does not fit",
+        # A label inside a sentence of other words is not read, whatever the sentence says.
+        "The review isn't negative but positive.",
+        "This is rather positive than negative.",
+        "Let us settle for positive here.",
         '{"first": "positive", "second": "negative"}',
         "<think>it may be positive",
     ],
@@ -137,14 +147,14 @@ def test_negations_and_refusals_name_nothing(text):
         ("I can't classify this as billing or shipping.", ["billing", "shipping"], None),
         ("Sorry, I cannot tell from this text whether billing applies", ["billing", "shipping"], None),
         ("I can't see a parcel number. It is about shipping.", ["billing", "shipping"], "shipping"),
-        ("not billing or returns, but shipping", ["billing", "returns", "shipping"], "shipping"),
+        ("not billing or returns, but shipping", ["billing", "returns", "shipping"], None),
         ("不能说是正面", ["正面", "负面"], None),
         ("称不上正面", ["正面", "负面"], None),
         ("谈不上正面", ["正面", "负面"], None),
         ("无法判断是否正面", ["正面", "负面"], None),
         # A label's own words refuse and negate nothing.
         (
-            "I would say unable to verify identity here.",
+            "I would say unable to verify identity.",
             ["unable_to_verify_identity", "card"],
             "unable_to_verify_identity",
         ),
@@ -154,7 +164,7 @@ def test_negations_and_refusals_name_nothing(text):
         ("A / B", ["A", "B"], None),
         ("It may be a or billing", ["a", "billing"], None),
         ("The answer is A because it fits.", ["A", "B"], "A"),
-        ("A reason for B", ["A", "B"], "B"),
+        ("A reason for B", ["A", "B"], None),
         ("It is a billing question", ["a", "billing"], "billing"),
         ('{"answer": true}', ["true", "false"], "true"),
         ('{"result": {"label": "shipping"}}', ["billing", "shipping"], "shipping"),
@@ -165,7 +175,7 @@ def test_negations_and_refusals_name_nothing(text):
         ('{"Label": "billing", "runner_up": "shipping"}', ["billing", "shipping"], "billing"),
         ('{"label": null, "rejected": "billing"}', ["billing", "shipping"], None),
         ('{"label": "none of them", "rejected": "billing"}', ["billing", "shipping"], None),
-        ('{"class": 3, "name": "billing"}', ["billing", "shipping"], "billing"),
+        ('{"class": 3, "name": "billing"}', ["billing", "shipping"], None),
     ],
 )
 def test_refusals_letters_and_objects(text, labels, expected):
@@ -174,12 +184,16 @@ def test_refusals_letters_and_objects(text, labels, expected):
 
 
 def test_labels_that_exist_but_were_not_offered_hide_the_labels_inside_them():
-    assert match_label("card arrival", ["card"]) == "card"
+    assert match_label("card - it did not arrive", ["card"]) is None
+    assert match_label("card arrival", ["card"]) is None
+    assert match_label("the card category", ["card"]) == "card"
     assert match_label("card arrival", ["card"], known=CARDS) is None
     assert match_label("It is card arrival, not card.", ["card", "lost_card"], known=CARDS) is None
-    assert match_label("Either card linking or, if that is closed, lost_card", ["card", "lost_card"], known=CARDS) == (
-        "lost_card"
+    assert (
+        match_label("Either card linking or, if that is closed, lost_card", ["card", "lost_card"], known=CARDS) is None
     )
+    assert match_label("lost_card: card linking is closed.", ["card", "lost_card"], known=CARDS) is None
+    assert match_label("Label: lost_card", ["card", "lost_card"], known=CARDS) == "lost_card"
 
 
 def test_labels_that_differ_in_case_are_compared_as_they_are_first():
@@ -196,7 +210,7 @@ def test_separators_that_make_labels_equal_count():
     assert match_label("top-up", labels) == "top-up"
     assert match_label("TOP_UP", labels) == "top_up"
     assert match_label("top up", labels) is None
-    assert match_label("I choose top_up here", labels) == "top_up"
+    assert match_label("I choose top_up.", labels) == "top_up"
 
 
 @pytest.mark.parametrize(
@@ -227,13 +241,13 @@ def test_any_script(text, labels, expected):
     ("text", "labels", "expected"),
     [
         ("C#", ["C", "C#", "C++"], "C#"),
-        ("I would use C++ here", ["C", "C#", "C++"], "C++"),
+        ("I would choose C++.", ["C", "C#", "C++"], "C++"),
         ("The answer is B.", ["A", "B"], "B"),
         ("A good reason speaks for it", ["A", "B"], None),
         ("a", ["A", "B"], "A"),
         ("4 out of 5", ["1", "4", "5"], None),
         ("1.5", ["1", "5"], None),
-        ("5 stars", ["1", "5"], "5"),
+        ("5 stars", ["1", "5"], None),
         ('{"label": 5}', ["1", "5"], "5"),
         ("No, it is not.", ["yes", "no"], "no"),
         ("not spam", ["spam", "not spam"], "not spam"),
@@ -250,8 +264,51 @@ def test_unusual_labels(text, labels, expected):
 def test_nothing_offered_and_hostile_texts():
     assert match_label("positive", []) is None
     assert match_label("[" * 100_000, SENTIMENT) is None
-    assert match_label("{" + "positive " * 200_000, SENTIMENT) == "positive"
-    assert match_label("\ud800 positive", SENTIMENT) == "positive"
+    assert match_label("{" + "positive " * 200_000, SENTIMENT) is None
+    assert match_label("\ud800\nLabel: positive", SENTIMENT) == "positive"
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "positive ",
+        "[",
+        '{"a":',
+        "It is. ",
+        "The label is. ",
+        "positive\n",
+        "*a ",
+        '"',
+        '"a',
+        "<label>",
+        "<think>",
+        "不",
+        "是。",
+        "positive - ",
+        "positive, ",
+        "positive: no, ",
+        "card_",
+        "positive? ",
+        "_a",
+        "the ",
+        "x, so the label is x",
+        "It is positive because of it. ",
+        "Label: positive\n",
+        '{"label": "positive"} ',
+        "é",
+        "\n",
+        "not positive. ",
+    ],
+)
+def test_the_time_grows_with_the_text_and_no_faster(unit):
+    def seconds(length):
+        text = unit * (length // len(unit))
+        start = time.process_time()
+        match_label(text, SENTIMENT)
+        return time.process_time() - start
+
+    seconds(1000)
+    assert seconds(40_000) < 10 * max(seconds(10_000), 0.02)
 
 
 any_label = st.text(min_size=1, max_size=12).filter(lambda s: bool(s.strip()))
@@ -395,12 +452,13 @@ def test_text_after_the_label_does_not_matter():
 
 
 def test_without_alternatives_a_lone_token_is_not_certain():
-    assert read([token("yes", 0.6, top=False)], ["yes", "no", "maybe"]) == (
-        {"yes": 0.6, "no": 0.2, "maybe": 0.2},
-        0.0,
-    )
-    empty = {"token": "yes", "logprob": math.log(0.6), "top_logprobs": []}
-    assert read([empty], ["yes", "no"]) == ({"yes": 0.6, "no": 0.4}, 0.0)
+    """What was not listed is nobody's: not the other label's either."""
+    empty = {"token": "no", "logprob": math.log(0.3), "top_logprobs": []}
+    for entry in (token("no", 0.3, top=False), empty):
+        assert read([entry], ["yes", "no", "maybe"]) == ({"yes": 0.0, "no": 1.0, "maybe": 0.0}, 0.7)
+        mass = label_mass([entry], ["yes", "no"])
+        assert mass.labels["no"] == pytest.approx(0.3)
+        assert (mass.other, mass.unseen) == (0.0, pytest.approx(0.7))
 
 
 def test_bytes_of_a_character_in_two_tokens():
@@ -442,7 +500,7 @@ def test_nothing_assigned_is_an_error(tokens):
 
 @pytest.mark.parametrize("top", [5, "yes", {"token": "no"}, [5, None], None, True])
 def test_malformed_alternatives_are_none(top):
-    assert read([token("yes", 0.6) | {"top_logprobs": top}], ["yes", "no"]) == ({"yes": 0.6, "no": 0.4}, 0.0)
+    assert read([token("yes", 0.6) | {"top_logprobs": top}], ["yes", "no"]) == ({"yes": 1.0, "no": 0.0}, 0.4)
 
 
 def test_two_labels_sampled_as_one_word_leave_it_unassigned():
@@ -511,6 +569,102 @@ def test_assigned_and_unassigned_sum_to_one(p, q):
     probabilities, unassigned = label_probabilities(tokens, ["yes", "no"], floor=0.0)
     assert unassigned == pytest.approx((1 - p) * (1 - q), abs=1e-9)
     assert probabilities["yes"] * (1 - unassigned) == pytest.approx(p)
+
+
+@pytest.mark.parametrize(
+    ("text", "labels", "meant"),
+    [
+        ("Shipping?\nNo, an invoice.\n</think>\n\nbilling", ["billing", "shipping"], "billing"),
+        ("<think>shipping</think>billing", ["billing", "shipping"], "billing"),
+        ("[THINK]shipping[/THINK]billing", ["billing", "shipping"], "billing"),
+        (
+            "<|channel|>analysis<|message|>shipping<|end|><|start|>assistant<|channel|>final<|message|>billing<|return|>",
+            ["billing", "shipping"],
+            "billing",
+        ),
+        ("Label: shipping\nLabel: billing", ["billing", "shipping"], "billing"),
+        ("Sentiment: -1", ["-1", "0", "1"], "-1"),
+        ("The answer is <=50K.", ["50K", "<=50K", ">50K"], "<=50K"),
+        ('{"not": "shipping", "label": "billing"}', ["billing", "shipping"], "billing"),
+        ("shipping: no\nbilling: yes", ["billing", "shipping"], "billing"),
+    ],
+)
+def test_probabilities_are_those_of_the_label_that_the_reply_names(text, labels, meant):
+    pieces = re.findall(r"<\|\w+\|>|\s?\w+|\W", text)
+    tokens = [token(piece, 0.99, ("zzz", 0.005)) for piece in pieces]
+    probabilities, _ = label_probabilities(tokens, labels, floor=0.0)
+    assert probabilities == {label: float(label == meant) for label in labels}
+
+
+@pytest.mark.parametrize("text", ["Spam: False", "spam - no", "spam? No.", "<think>spam", "not spam", "spam or ham"])
+def test_a_reply_that_names_no_label_gives_nothing_for_what_was_sampled(text):
+    first, *rest = re.findall(r"\s?\w+|\W", text)
+    tokens = [token(first, 0.9, ("ham", 0.1)), *(token(piece, 1.0) for piece in rest)]
+    assert read(tokens, ["spam", "ham"]) == ({"spam": 0.0, "ham": 1.0}, 0.9)
+
+
+def test_a_label_that_was_cut_is_shared_with_what_it_begins():
+    probabilities, _ = label_probabilities([token("card", 1.0)], CARDS, floor=0.0, finish_reason="length")
+    assert probabilities == pytest.approx(dict.fromkeys(CARDS, 1 / 3) | {"lost_card": 0.0})
+    assert label_probabilities([token("lost_card", 1.0)], CARDS, floor=0.0, finish_reason="length")[0]["lost_card"] == 1
+
+
+# --- the end of a reply -------------------------------------------------------------------------------------------
+
+CUTS = [
+    {"finish_reason": "length"},
+    {"finish_reason": "content_filter"},
+    {"finish_reason": "MAX_TOKENS"},
+    {"finish_reason": "FinishReason.SAFETY"},
+    {"finish_reason": "lengthlength"},
+    {"stop_reason": "max_tokens"},
+    {"stopReason": "guardrail_intervened"},
+    {"done_reason": "length"},
+    {"status": "incomplete"},
+    {"finish_reason": "stop", "stop_reason": "max_tokens"},
+]
+
+
+@pytest.mark.parametrize("metadata", CUTS)
+def test_a_cut_reply_is_no_label_where_it_may_have_become_another(metadata):
+    from langchain_core.messages import AIMessage
+
+    def read_one(text):
+        return match_reply(AIMessage(text, response_metadata=metadata), CARDS)
+
+    assert is_cut(ending(AIMessage("", response_metadata=metadata)))
+    for text in (
+        "card",
+        "Card",
+        "Label: card",
+        '{"label": "card',
+        "The label is card",
+        "card ",
+        "Label: card\nLabel: ca",
+    ):
+        assert read_one(text) is None
+    for text in ("card.", "card\nBecause", '{"label": "card"', "Label: card\nReason: the", '"card"'):
+        assert read_one(text) == "card"
+    assert read_one("lost_card") == "lost_card"
+    assert read_one("lost card") == "lost_card"
+
+
+@pytest.mark.parametrize(
+    "metadata", [{}, {"finish_reason": "stop"}, {"stop_reason": "end_turn"}, {"status": "completed"}]
+)
+def test_a_whole_reply_is_read_as_it_is(metadata):
+    from langchain_core.messages import AIMessage
+
+    assert match_reply(AIMessage("card", response_metadata=metadata), CARDS) == "card"
+
+
+def test_a_stream_without_an_end_may_go_on():
+    from langchain_core.messages import AIMessage, AIMessageChunk
+
+    assert match_reply(AIMessageChunk("card"), CARDS) is None
+    assert match_reply(AIMessage("card", response_metadata={"model_provider": "openai"}), CARDS) is None
+    assert match_reply(AIMessageChunk("card", response_metadata={"finish_reason": "stop"}), CARDS) == "card"
+    assert match_reply(AIMessageChunk("lost_card"), CARDS) == "lost_card"
 
 
 # --- the rest -----------------------------------------------------------------------------------------------------
