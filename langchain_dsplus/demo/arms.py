@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_dsplus._json import load_json
 from langchain_dsplus.costs.usage import Usage, read_usage
 from langchain_dsplus.demo.snippets import LABELS, Snippet
-from langchain_dsplus.labels import match_label
+from langchain_dsplus.labels import match_reply
 
 if TYPE_CHECKING:
     from langchain_dsplus.operations.prices import Price
@@ -127,7 +127,7 @@ def _measured(row: Snippet, reply: Any, seconds: float) -> dict[str, Any]:
     usage = read_usage(reply) or Usage()
     return {
         **measured,
-        "label": match_label(reply.text, LABELS),
+        "label": match_reply(reply, LABELS),
         "model": route["model"],
         "confidence": route["answers"][0]["confidence"] if route["answers"] else None,
         "small": route["answers"][0]["choice"] if route["answers"] else None,

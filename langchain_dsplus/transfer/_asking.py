@@ -16,7 +16,7 @@ from langchain_core.runnables.config import merge_configs
 
 from langchain_dsplus._json import load_json
 from langchain_dsplus.costs.usage import Usage, is_cache_hit, read_result, read_usage
-from langchain_dsplus.labels import match_label
+from langchain_dsplus.labels import ending, match_label
 from langchain_dsplus.operations.collect import read_dataset
 from langchain_dsplus.operations.replies import Meter, ReplyStore
 from langchain_dsplus.operations.savings import count_characters
@@ -205,7 +205,7 @@ def labeller(labels: Sequence[str] | None, to_label: Callable[[Any], Any] | None
                 raise TypeError(msg)
             return found
         text = default_label(output)
-        return text if labels is None else match_label(text, labels)
+        return text if labels is None else match_label(text, labels, finish_reason=ending(output))
 
     return read
 
