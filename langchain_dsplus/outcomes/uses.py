@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from langchain_dsplus._inputs import FOLDER, folder_key, new_key, read_key
+from langchain_dsplus._json import load_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -155,7 +156,7 @@ def _read(folder: Path) -> list[list[str]]:
     found = []
     for line in lines:
         try:
-            entry = json.loads(line)
+            entry = load_json(line)
         except (ValueError, RecursionError):
             continue
         if isinstance(entry, dict) and isinstance(entry.get("inputs"), list):

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
 
@@ -24,6 +25,7 @@ DECISIONS: tuple[Decision, ...] = get_args(Decision)
 Unit: TypeAlias = Literal["input", "group"]
 
 _FORMAT = 1
+_NEARLY = 1.0 + 1e-9
 
 
 class CertificateError(ValueError):
@@ -353,7 +355,9 @@ class Certificate:
         """Build a certificate from what `to_dict` returned.
 
         Raises:
-            CertificateError: If something is missing, unknown or of the wrong type; the message names the field.
+            CertificateError: If something is missing, unknown, of the wrong type or out of range, or if the fields do
+                not go together: a p-value above `alpha` where it is CERTIFIED, more harms than rows, a threshold that
+                no step passed with, ... The message names the field.
         """
         if not isinstance(body, Mapping) or body.get("format") != _FORMAT:
             msg = f"not a certificate: `format` must be {_FORMAT}"
@@ -368,7 +372,7 @@ class Certificate:
             raise CertificateError(msg)
         try:
             read = _read(values)
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
+        except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
             msg = f"not a certificate: {error}"
             raise CertificateError(msg) from error
         return cls(**read)
@@ -419,17 +423,21 @@ def _plain(value: Any) -> Any:
 
 
 def _read(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the fields that decide, and rebuild the records."""
+    """Check the fields one by one and against each other, and rebuild the records."""
     read = dict(values)
     status = _one_of(read, "status", ("CERTIFIED", "NOT_CERTIFIED"))
     _one_of(read, "unit", ("input", "group"))
     _one_of(read, "prompt", ("plain", "pruned"))
+    if "unusable_large" in read:
+        _one_of(read, "unusable_large", ("unknown", "wrong"))
     for name in ("max_loss", "level", "alpha", "p_value", "coverage"):
         _number(read, name, 0.0, 1.0)
-    for name in ("harms", "gains", "n", "certification", "unlabeled"):
-        if name in read and (isinstance(read[name], bool) or not isinstance(read[name], int) or read[name] < 0):
-            msg = f"`{name}` must be a whole number, at least 0"
-            raise ValueError(msg)
+    for name in ("loss", "loss_upper", "error_cost"):
+        if read.get(name) is not None:
+            _number(read, name, *((0.0, math.inf) if name == "error_cost" else (-1.0, 1.0)))
+    for name in ("harms", "gains", "n", "certification", "unlabeled", "unusable", "unanswered", "groups"):
+        if read.get(name) is not None:
+            _count(read, name)
     if not isinstance(read["about"], Mapping):
         msg = "`about` must be a JSON object"
         raise TypeError(msg)
@@ -463,14 +471,110 @@ def _read(values: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(read.get("verdict", ""), str):
         msg = "`verdict` must be a text"
         raise TypeError(msg)
+    if not isinstance(read.get("help") or {}, Mapping):
+        msg = "`help` must be a JSON object or null"
+        raise TypeError(msg)
     if "baselines" in read:
-        read["baselines"] = tuple(Baseline(**item) for item in read["baselines"])
+        read["baselines"] = tuple(_baseline(item) for item in read["baselines"])
     if "steps" in read:
         read["steps"] = tuple(_step(item) for item in read["steps"])
+    _make_sense(read)
     return read
 
 
+def _make_sense(read: Mapping[str, Any]) -> None:
+    """Refuse what no `certify` could have written."""
+    certified, n, alpha = read["status"] == "CERTIFIED", read["n"], read["alpha"]
+    harms, gains = read["harms"], read["gains"]
+    none = not n and not harms + gains
+    rules = {
+        "`max_loss` must lie between 0 and 1": 0.0 < read["max_loss"] < 1.0,
+        "`level` must lie in [0.5, 1)": 0.5 <= read["level"] < 1.0,
+        "`certification` must be at least 1": read.get("certification", 1) >= 1,
+        "`alpha` is more than 1 - `level` allows": 0.0
+        < alpha
+        <= (1.0 - read["level"]) / 2.0 ** (min(read.get("certification", 1), 1000) - 1) * _NEARLY,
+        "`harms` and `gains` are more than `n`": harms + gains <= n,
+        "`unlabeled` is more than `harms`": read.get("unlabeled", 0) <= harms,
+        "`unusable` and `unanswered` are more than `n`": read.get("unusable", 0) + read.get("unanswered", 0) <= n,
+        "`groups` are more than `n`": read.get("groups") is None or 0 < read["groups"] <= n,
+        "`loss` is not what `harms` and `gains` say": not read.get("loss")  # 0 is also "not said"
+        or none
+        or abs(read["loss"] - (harms - gains) / max(n, 1)) < 1e-9,
+        "`p_value` is above `alpha`, so it is not CERTIFIED": not certified or read["p_value"] <= alpha * _NEARLY,
+        "`n` must be at least 1 where something is certified": not certified or n > 0,
+        "`harms` are too many for `max_loss`": not certified or harms - gains < read["max_loss"] * n * _NEARLY,
+        "`harms` and `gains` are more than `coverage` accepts": not certified
+        or read["prompt"] == "pruned"
+        or harms + gains <= round(read["coverage"] * n),
+    }
+    head = read.get("verdict", "").partition(":")[0]
+    if head in DECISIONS:
+        rules["`verdict` is not that of its `status`"] = head in (
+            ("CASCADE", "SMALL ALONE", "NOT ENOUGH DATA") if certified else ("LARGE ALONE", "NOT ENOUGH DATA")
+        )
+    broken = next((rule for rule, holds in rules.items() if not holds), None)
+    if broken is not None:
+        raise ValueError(broken)
+    _steps_make_sense(read)
+
+
+def _steps_make_sense(read: Mapping[str, Any]) -> None:
+    steps: Sequence[Step] = read.get("steps", ())
+    for step in steps:
+        if set(step.thresholds) != set(read["thresholds"]):
+            msg = "a step of `steps` does not name the small models of the certificate"
+            raise ValueError(msg)
+        if step.harms + step.gains > read["n"] or step.accepted > read["n"]:
+            msg = "a step of `steps` counts more than `n` rows"
+            raise ValueError(msg)
+        if step.passed and (step.p_value is None or step.p_value > read["alpha"] * _NEARLY):
+            msg = "a step of `steps` passed with a p-value above `alpha`"
+            raise ValueError(msg)
+    for before, after in pairwise(steps):
+        if after.passed and not before.passed:
+            msg = "a step of `steps` passed after one that had failed"
+            raise ValueError(msg)
+        if any(after.thresholds[name] > value for name, value in before.thresholds.items()):
+            msg = "the thresholds of `steps` do not go from strict to lax"
+            raise ValueError(msg)
+    if read["status"] == "CERTIFIED" and steps:
+        mine = [step for step in steps if step.passed and step.thresholds == read["thresholds"]]
+        counts = read["harms"], read["gains"], read["coverage"]
+        if not any((step.harms, step.gains, step.coverage) == counts for step in mine):
+            msg = "`thresholds`, `harms`, `gains` and `coverage` are those of no step that passed"
+            raise ValueError(msg)
+
+
+def _baseline(item: Mapping[str, Any]) -> Baseline:
+    _number(item, "escalation_rate", 0.0, 1.0)
+    for name in ("low", "high", "loss", "loss_low", "loss_high"):
+        _number(item, name, -1.0, 1.0)
+    if item["accuracy"] is not None:
+        _number(item, "accuracy", 0.0, 1.0)
+    for name in ("needs_gold", "unlabeled"):
+        if name in item:
+            _count(item, name)
+    return Baseline(**item)
+
+
 def _step(item: Mapping[str, Any]) -> Step:
+    for name in ("harms", "gains", "accepted"):
+        _count(item, name)
+    _number(item, "coverage", 0.0, 1.0)
+    for test in (item, *item.get("tests", {}).values()):
+        if test["p_value"] is not None:
+            _number(test, "p_value", 0.0, 1.0)
+    for test in item.get("tests", {}).values():
+        for name in ("harms", "gains", "n"):
+            _count(test, name)
+    if item.get("cost") is not None:
+        _number(item, "cost", -math.inf, math.inf)
+    if item.get("disagreements") is not None:
+        _count(item, "disagreements")
+    if not isinstance(item["passed"], bool):
+        msg = "`passed` must be true or false"
+        raise TypeError(msg)
     tests = {name: TestResult(**test) for name, test in item.get("tests", {}).items()}
     thresholds = {name: _threshold(value) for name, value in item["thresholds"].items()}
     return Step(**{**item, "thresholds": thresholds, "tests": tests})
@@ -479,10 +583,27 @@ def _step(item: Mapping[str, Any]) -> Step:
 def _threshold(value: Any) -> float:
     if value is None:
         return math.inf
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if not _is_number(value):
         msg = "a threshold must be a number or null"
         raise ValueError(msg)
     return float(value)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a number that a float holds."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _count(values: Mapping[str, Any], name: str) -> None:
+    value = values[name]
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53:
+        msg = f"`{name}` must be a whole number, at least 0"
+        raise ValueError(msg)
 
 
 def _one_of(values: Mapping[str, Any], name: str, allowed: Sequence[str]) -> str:
@@ -494,6 +615,6 @@ def _one_of(values: Mapping[str, Any], name: str, allowed: Sequence[str]) -> str
 
 def _number(values: Mapping[str, Any], name: str, low: float, high: float) -> None:
     value = values[name]
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+    if not _is_number(value) or not low <= value <= high:
         msg = f"`{name}` must be a number from {low:g} to {high:g}"
         raise ValueError(msg)
