@@ -251,10 +251,21 @@ def must_pass(error: object) -> bool:
     return isinstance(error, BaseException) and (not isinstance(error, Exception) or is_interrupt(error))
 
 
+def unhidden(result: Any) -> Any:
+    """A result, or the exception that must pass and that it hides.
+
+    Where a chat model raises `CancelledError` by itself, LangChain's `agenerate` takes that for a reply and trips over
+    it with an `AttributeError`, whose `obj` is the cancellation.
+    """
+    hidden = result.obj if isinstance(result, AttributeError) else None
+    return hidden if must_pass(hidden) else result
+
+
 def failure(error: Exception) -> Exception:
     """The exception, to be kept in the place of an answer; raised where it is none to be kept (`must_pass`)."""
-    if is_interrupt(error):
-        raise error
+    found = unhidden(error)
+    if must_pass(found):
+        raise found
     return error
 
 
@@ -264,7 +275,7 @@ def pass_on(results: Sequence[T]) -> Sequence[T]:
     LangChain's `batch(return_exceptions=True)` gives cancellation and the like back as if it were an answer: the first
     of these is raised here.
     """
-    for result in results:
+    for result in map(unhidden, results):
         if isinstance(result, BaseException) and must_pass(result):
             raise result
     return results

@@ -12,7 +12,17 @@ import threading
 import time
 import typing
 import warnings
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, cast
@@ -49,6 +59,7 @@ from langchain_dsplus.answer import (
     is_interrupt,
     must_pass,
     pass_on,
+    unhidden,
 )
 from langchain_dsplus.binding import MismatchError, ReportedNames, bind, facts, thresholds_of
 from langchain_dsplus.confidence import ScoreFunction, resolve_score
@@ -602,6 +613,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             return output
 
         items: list[Any] = []
+        waiting: dict[int, Item] = {}
         try:
             items = self._items(inputs, configs, runs)
             self._decide([i for i in items if isinstance(i, Item)])
@@ -617,11 +629,14 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
                 source = self.large.batch_as_completed(
                     asked, [self._large_config(i) for i in hard], return_exceptions=True, **kwargs
                 )
-                for number, answer in _each_apart(hard[0].config, source):
-                    item = hard[number]
-                    item.large_seconds = time.perf_counter() - started
-                    yield places[id(item)], close(places[id(item)], self._try_finish(item, answer))
+                waiting = dict(enumerate(hard))
+                with contextlib.closing(_each_apart(hard[0].config, source)) as answers:
+                    for number, answer in answers:
+                        item = waiting.pop(number)
+                        item.large_seconds = time.perf_counter() - started
+                        yield places[id(item)], close(places[id(item)], self._try_finish(item, answer))
         except BaseException as error:
+            self._given_up(waiting.values(), error)
             for place in still_open:
                 runs[place].on_chain_error(error)
             raise
@@ -656,6 +671,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             return output
 
         items: list[Any] = []
+        waiting: dict[int, Item] = {}
         try:
             items = self._items(inputs, configs, runs)
             await self._adecide([i for i in items if isinstance(i, Item)])
@@ -671,11 +687,14 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
                 source = self.large.abatch_as_completed(
                     asked, [self._large_config(i) for i in hard], return_exceptions=True, **kwargs
                 )
-                async for number, answer in _aeach_apart(hard[0].config, source):
-                    item = hard[number]
-                    item.large_seconds = time.perf_counter() - started
-                    yield places[id(item)], await close(places[id(item)], self._try_finish(item, answer))
+                waiting = dict(enumerate(hard))
+                async with contextlib.aclosing(_aeach_apart(hard[0].config, source)) as answers:
+                    async for number, answer in answers:
+                        item = waiting.pop(number)
+                        item.large_seconds = time.perf_counter() - started
+                        yield places[id(item)], await close(places[id(item)], self._try_finish(item, answer))
         except BaseException as error:
+            self._given_up(waiting.values(), error)
             for place in still_open:
                 await runs[place].on_chain_error(error)
             raise
@@ -1137,7 +1156,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
     def _finish(self, item: Item, result: Any) -> tuple[Any, Route]:
         """Turn what came back into the output and its route; record it; raise what must be raised."""
         if item.accepted is None:
-            result = self._heard(item, result)
+            result = self._heard(item, unhidden(result))
         error = result if isinstance(result, BaseException) else None
         if error is not None:
             stand_in = self._stand_in(item, error)
@@ -1179,9 +1198,17 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
         try:
             return self._finish(item, result)
         except BaseException as error:
-            if error is result or not must_pass(error):
+            if error is unhidden(result) or not must_pass(error):
                 return error
             raise
+
+    def _given_up(self, items: Iterable[Item], error: BaseException) -> None:
+        """Record those whose call nobody waits for any more: it may have been paid for all the same."""
+        if is_interrupt(error):
+            return
+        for item in items:
+            reason = error if must_pass(error) else GeneratorExit()
+            self._record_route(item, item.route(self._state.names), None, reason)
 
     def _stand_in(self, item: Item, error: BaseException) -> tuple[int, Any] | None:
         """The small answer in place of a failed large one, where that is wanted and there is one."""
@@ -1527,24 +1554,35 @@ def _apart(config: RunnableConfig) -> Iterator[None]:
         var_child_runnable_config.reset(token)
 
 
-def _each_apart(config: RunnableConfig, source: Iterator[Any]) -> Iterator[Any]:
-    """The same for every step of an iterator, and never while its consumer works."""
-    while True:
-        with _apart(config):
-            item = next(source, _NOTHING)
-        if item is _NOTHING:
-            return
-        yield item
+def _each_apart(config: RunnableConfig, source: Iterator[Any]) -> Generator[Any, None, None]:
+    """The same for every step of an iterator, and never while its consumer works; the iterator is closed at the end.
+
+    LangChain's waits there for threads, so it must not be left to whichever thread collects garbage.
+    """
+    try:
+        while True:
+            with _apart(config):
+                item = next(source, _NOTHING)
+            if item is _NOTHING:
+                return
+            yield item
+    finally:
+        if isinstance(source, Generator):
+            source.close()
 
 
-async def _aeach_apart(config: RunnableConfig, source: AsyncIterator[Any]) -> AsyncIterator[Any]:
+async def _aeach_apart(config: RunnableConfig, source: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
     """Async twin of `_each_apart`."""
-    while True:
-        with _apart(config):
-            item = await anext(source, _NOTHING)
-        if item is _NOTHING:
-            return
-        yield item
+    try:
+        while True:
+            with _apart(config):
+                item = await anext(source, _NOTHING)
+            if item is _NOTHING:
+                return
+            yield item
+    finally:
+        if isinstance(source, AsyncGenerator):
+            await source.aclose()
 
 
 class _State:

@@ -14,7 +14,7 @@ from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import ensure_config, patch_config
 from typing_extensions import TypedDict
 
-from langchain_dsplus.answer import Route, is_interrupt
+from langchain_dsplus.answer import Route, is_interrupt, unhidden
 from langchain_dsplus.costs.usage import is_free
 from langchain_dsplus.decision import Item, decide
 from langchain_dsplus.graphs.caching import cached_by
@@ -154,7 +154,7 @@ class GraphRouter(ConfidenceRouter):
                 try:
                     done = work.call()
                 except BaseException as error:  # noqa: BLE001 - the step judges it
-                    work = plan.throw(error)
+                    work = plan.throw(unhidden(error))
                 else:
                     work = plan.send(done)
         except StopIteration as stop:
@@ -175,7 +175,7 @@ class GraphRouter(ConfidenceRouter):
                 try:
                     done = await work.acall()
                 except BaseException as error:  # noqa: BLE001 - the step judges it
-                    work = plan.throw(error)
+                    work = plan.throw(unhidden(error))
                 else:
                     work = plan.send(done)
         except StopIteration as stop:
