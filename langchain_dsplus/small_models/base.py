@@ -162,7 +162,7 @@ class SmallModel(RunnableSerializable[Any, Answer]):
         """
         if is_row(value):
             value = row_to_dict(value)
-            if self.input_key is None and self.reads_text:
+            if self.input_key is None and self._unread(value) is value:
                 msg = "the input is a row of a table: name the column that holds the text with `input_key=`"
                 raise InputError(msg)
         keyed = self.input_key is not None and isinstance(value, Mapping)

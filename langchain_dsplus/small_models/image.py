@@ -287,9 +287,9 @@ class ImageClassifier(TorchClassifier):
         Raises:
             InputError: If there is no image, it is damaged or too big; the message never carries path or image.
         """
-        value = super().read(value)
         if isinstance(value, _Pixels):
             return value
+        value = super().read(value)
         if isinstance(value, Mapping):
             msg = f"the input is a dict: name the key of its image with `input_key=` ({len(value)} keys)"
             raise InputError(msg)

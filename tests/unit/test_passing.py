@@ -97,7 +97,9 @@ def small():
 
 
 def chain(kind=None, **more):
-    return PromptPruner.from_messages([("human", "{text}")], labels=LABELS) | Chat(kind=kind, **more) | LabelParser(LABELS)
+    return (
+        PromptPruner.from_messages([("human", "{text}")], labels=LABELS) | Chat(kind=kind, **more) | LabelParser(LABELS)
+    )
 
 
 def raising(kind):
@@ -184,7 +186,9 @@ def test_a_call_that_was_cut_short_has_a_row(door, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_finished_is_recorded_and_goes_with_the_error(kind):
     rows = Rows()
-    router = ConfidenceRouter(small=small(), large=Returning(kind).with_types(output_type=str), threshold=0.9, recorder=rows)
+    router = ConfidenceRouter(
+        small=small(), large=Returning(kind).with_types(output_type=str), threshold=0.9, recorder=rows
+    )
     with pytest.raises(kind) as caught:
         router.batch(INPUTS)
     assert caught.value.dsplus_finished == {0: "a", 1: "a"}
@@ -205,8 +209,7 @@ def test_a_cancelled_batch_cancels_its_task_group(make, return_exceptions):
     async def run():
         part = make(asyncio.CancelledError)
         async with asyncio.TaskGroup() as group:
-            task = group.create_task(part.abatch(INPUTS, return_exceptions=return_exceptions))
-        return task
+            return group.create_task(part.abatch(INPUTS, return_exceptions=return_exceptions))
 
     assert asyncio.run(run()).cancelled()
 
