@@ -550,6 +550,9 @@ def certify(  # noqa: PLR0917
     never_local: Annotated[
         list[str] | None, typer.Option(help="Label that always escalates. Repeat it for more.")
     ] = None,
+    class_floor: Annotated[
+        str | None, typer.Option(help="What each class may lose at most, such as '10 points'; by default no promise.")
+    ] = None,
     error_cost: Annotated[float, typer.Option(help="Price of one error, in the table's money.")] = 0.0,
     seed: Annotated[int, typer.Option(help="For the draw from each group.")] = 0,
     labels: Annotated[
@@ -596,6 +599,7 @@ def certify(  # noqa: PLR0917
             unit=unit,
             slices=tuple(slice_ or ()),
             never_local=tuple(never_local or ()),
+            class_floor=class_floor,
             error_cost=error_cost,
             seed=seed,
         )

@@ -59,6 +59,7 @@ def body(
         _tiles(view, currency),
         _quality(view),
         f'<div class="two">{_reliability(view)}{_risk(view)}</div>',
+        _alternatives(view),
         _baselines(view),
         _parts(view, "classes"),
         _parts(view, "slices"),
@@ -439,6 +440,31 @@ def _baselines(view: View) -> str:
     return (
         f'<section class="card"><h2>Is a cascade worth it?</h2><p class="soft">{source}</p><div class="scroll"><table>'
         f"{_table_head(heads)}<tbody>{body}</tbody></table></div>{_deferral(view)}</section>"
+    )
+
+
+def _alternatives(view: View) -> str:
+    """The certified thresholds that somebody may prefer, side by side; the default first."""
+    certificate = view.certificate
+    found = certificate.alternatives if certificate is not None else ()
+    if certificate is None or not found:
+        return ""
+    head = _table_head(["", "threshold", "calls of the large model", "accuracy against the large model alone"])
+    rows = "".join(
+        f"<tr><td>{words(item.name)}</td><td>{words(threshold_words(item.thresholds))}</td>"
+        f"<td>{percent(item.calls)}</td><td>{_gap(item.loss, item.loss_low, item.loss_high)}</td></tr>"
+        for item in found
+    )
+    note = (
+        "All of them passed, so the promise holds for each. The first is the default: it makes the fewest calls that "
+        "the promise allows, and it alone is not chosen by its loss on these rows, so the others look better here than "
+        "they will be."
+    )
+    if not certificate.error_cost:
+        note += " Without a price of errors (<code>error_cost</code>) the last is the first."
+    return (
+        '<section class="card" aria-labelledby="alternatives"><h2 id="alternatives">What else is certified</h2>'
+        f'<div class="scroll"><table>{head}<tbody>{rows}</tbody></table></div><p class="soft">{note}</p></section>'
     )
 
 

@@ -134,6 +134,102 @@ class Baseline:
 
 
 @dataclass(frozen=True)
+class Alternative:
+    """A certified threshold that somebody may prefer: all that passed hold together, so any of them may be taken.
+
+    Attributes:
+        name: What speaks for it.
+        thresholds: By small model; pass them to a router, with the certificate's `never_local`.
+        calls: Share of inputs that reach the large model.
+        loss: Accuracy lost against the large model alone, as seen; below 0 it is won.
+        loss_low: Lower end of its 95 % interval, for rows that count singly.
+        loss_high: Upper end.
+        cost: Per input, as in `Step`.
+    """
+
+    name: str
+    thresholds: dict[str, float]
+    calls: float
+    loss: float
+    loss_low: float
+    loss_high: float
+    cost: float | None
+
+
+@dataclass(frozen=True)
+class ClassFloor:
+    """What `certify(class_floor=)` shows of the classes.
+
+    Attributes:
+        floor: What each class may lose at most, a share of its inputs.
+        covered: Rows of each class that the promise names.
+        not_shown: Rows of each class that has too few to show it.
+        kept: Labels that the small model may not answer, chosen on other rows: part of `never_local`.
+        coverage_without: Share that would stay local without the floor.
+        fit_rows: Rows on which the labels were chosen.
+    """
+
+    floor: float
+    covered: dict[str, int]
+    not_shown: dict[str, int]
+    kept: tuple[str, ...]
+    coverage_without: float
+    fit_rows: int
+
+    def words(self, coverage: float) -> str:
+        """Say it, beside the coverage with the floor."""
+        points = f"{100 * self.floor:g} points"
+        names = ", ".join(repr(name) for name in self.covered)
+        text = (
+            f"No class of these loses {points} or more: {names}." if names else f"No class is shown to lose {points}."
+        )
+        if self.not_shown:
+            n = sum(self.not_shown.values())
+            few = ", ".join(repr(name) for name in list(self.not_shown)[:5])
+            more = f" and {len(self.not_shown) - 5} more" if len(self.not_shown) > 5 else ""
+            text += f" Not shown, n = {n:,}: {few}{more}."
+        if self.kept:
+            text += f" The small model may not answer {', '.join(repr(name) for name in self.kept)}."
+        return f"{text} Without the floor {self.coverage_without:.1%} would stay local, with it {coverage:.1%}."
+
+
+def say_losing(losing: Sequence[Mapping[str, Any]], *, most: int = 3) -> str:
+    """Return the losing classes as a sentence; empty without any.
+
+    Example:
+        >>> say_losing(
+        ...     [
+        ...         {
+        ...             "class": "refund",
+        ...             "n": 120,
+        ...             "harms": 61,
+        ...             "gains": 1,
+        ...             "unlabeled": 0,
+        ...             "loss": 0.5,
+        ...             "large": 0.8,
+        ...             "cascade": 0.3,
+        ...         }
+        ...     ]
+        ... )
+        "not for every class: 'refund' falls from 80.0% to 30.0% right (n = 120, 61 lost, 1 won)"
+    """
+    if not losing:
+        return ""
+    told = []
+    for item in losing[:most]:
+        counts = f"n = {item['n']:,}, {item['harms']:,} lost, {item['gains']:,} won"
+        if item["unlabeled"]:
+            counts += f", {item['unlabeled']:,} of the lost only for lack of gold"
+        if item["large"] is None or item["unlabeled"]:
+            told.append(f"{item['class']!r} loses {100 * item['loss']:.1f} points ({counts})")
+        else:
+            told.append(f"{item['class']!r} falls from {item['large']:.1%} to {item['cascade']:.1%} right ({counts})")
+    rest = len(losing) - most
+    more = f", and {rest} further class{'' if rest == 1 else 'es'}" if rest > 0 else ""
+    return f"not for every class: {'; '.join(told)}{more}"
+
+
+@dataclass(frozen=True)
 class Certificate:
     """The result of `certify`. Pass it as `ConfidenceRouter(threshold=certificate)`.
 
@@ -174,6 +270,9 @@ class Certificate:
         unanswered: Rows on which it gave no reply.
         findings: What was seen of honest mistakes in the table, and what could not be (`find_mistakes`): dicts with
             `kind`, `severity` (`name` or `unseen`), `sentence`, `rows`. The verdict says them.
+        losing_classes: Classes that lose significantly under the average (`classes.losing_classes`); the text and the
+            verdict name them first.
+        class_floor: What is promised of the classes, where `class_floor=` was asked for.
     """
 
     status: Status
@@ -208,6 +307,8 @@ class Certificate:
     unusable: int = 0
     unanswered: int = 0
     findings: tuple[dict[str, Any], ...] = ()
+    losing_classes: tuple[dict[str, Any], ...] = ()
+    class_floor: ClassFloor | None = None
 
     @property
     def certified(self) -> bool:
@@ -223,6 +324,38 @@ class Certificate:
         could be shown yet.
         """
         return next((name for name in DECISIONS if self.verdict.startswith(f"{name}:")), None)
+
+    @property
+    def alternatives(self) -> tuple[Alternative, ...]:
+        """The certified thresholds that differ in what they are good for; empty when not certified.
+
+        `laxest certified` makes the fewest calls; it is the default, since `max_loss` is the caller's own word for what
+        a saved call may cost, and since it is the only one that is not chosen by its loss on these rows: the others
+        look better here than they will on new inputs. `most accurate certified` has the least loss seen; `cheapest
+        under error_cost` the least cost with errors priced (without `error_cost` that is the laxest).
+        """
+        from langchain_dsplus.threshold.exact import loss_interval  # noqa: PLC0415
+
+        passed = [step for step in self.steps if step.passed and any(map(math.isfinite, step.thresholds.values()))]
+        if not self.certified or not passed:
+            return ()
+        losses = [(step.harms - step.gains) / self.n for step in passed]
+        priced = [(step.cost or 0.0) + self.error_cost * loss for step, loss in zip(passed, losses, strict=True)]
+        last, places = len(passed) - 1, range(len(passed))
+        accurate = min(places, key=lambda place: (losses[place], -place))
+        cheapest = min(places, key=lambda place: (priced[place], -place)) if self.error_cost else last
+        found = []
+        for name, place in (
+            ("laxest certified", last),
+            ("most accurate certified", accurate),
+            ("cheapest under error_cost", cheapest),
+        ):
+            step = passed[place]
+            low, high = loss_interval(step.harms, step.gains, self.n, 0.95)
+            found.append(
+                Alternative(name, dict(step.thresholds), 1.0 - step.coverage, losses[place], low, high, step.cost)
+            )
+        return tuple(found)
 
     @property
     def next_line(self) -> str:
@@ -263,15 +396,18 @@ class Certificate:
         if self.certified:
             where = self._where()
             saved = f"answers {self.coverage:.1%} of inputs locally"
+            losing = say_losing(self.losing_classes)
             promise = (
-                f"CERTIFIED. With {where} the cascade {saved} and is less than {points(self.max_loss)} worse than the "
-                f"large model alone with its plain prompt. A procedure that says so is wrong in at most "
-                f"{self.alpha:.2%} of all cases."
+                f"CERTIFIED{', but ' + losing if losing else ''}. With {where} the cascade {saved} and is less than "
+                f"{points(self.max_loss)} worse than the large model alone with its plain prompt. A procedure that "
+                f"says so is wrong in at most {self.alpha:.2%} of all cases."
             )
             if self.unit == "group":
                 promise += " The promise is per group, one input drawn from each: large groups count as small ones do."
             if self.slices:
                 promise += f" The same holds within {', '.join(self.slices)}."
+            if self.class_floor is not None:
+                promise += f" {self.class_floor.words(self.coverage)}"
             seen = (
                 f"Seen on {rows}: {self.harms} lost, {self.gains} won"
                 + (f" ({self.unlabeled} of the lost only for lack of gold)" if self.unlabeled else "")
@@ -461,7 +597,7 @@ def _read(values: Mapping[str, Any]) -> dict[str, Any]:
     if status == "CERTIFIED" and not any(math.isfinite(value) for value in read["thresholds"].values()):
         msg = "`threshold` must be finite in a certificate that is CERTIFIED"
         raise ValueError(msg)
-    for name in ("slices", "never_local", "by_class", "by_slice", "findings"):
+    for name in ("slices", "never_local", "by_class", "by_slice", "findings", "losing_classes"):
         if name in read:
             kind = str if name in ("slices", "never_local") else Mapping
             if not isinstance(read[name], list | tuple) or not all(isinstance(item, kind) for item in read[name]):
@@ -476,6 +612,8 @@ def _read(values: Mapping[str, Any]) -> dict[str, Any]:
         raise TypeError(msg)
     if "baselines" in read:
         read["baselines"] = tuple(_baseline(item) for item in read["baselines"])
+    if read.get("class_floor") is not None:
+        read["class_floor"] = _class_floor(read["class_floor"])
     if "steps" in read:
         read["steps"] = tuple(_step(item) for item in read["steps"])
     _make_sense(read)
@@ -556,6 +694,16 @@ def _baseline(item: Mapping[str, Any]) -> Baseline:
         if name in item:
             _count(item, name)
     return Baseline(**item)
+
+
+def _class_floor(item: Mapping[str, Any]) -> ClassFloor:
+    for name in ("floor", "coverage_without"):
+        _number(item, name, 0.0, 1.0)
+    _count(item, "fit_rows")
+    for name in ("covered", "not_shown"):
+        for label in item[name]:
+            _count(item[name], label)
+    return ClassFloor(**{**item, "kept": tuple(item["kept"])})
 
 
 def _step(item: Mapping[str, Any]) -> Step:

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from langchain_dsplus.losses import Loss, parse_loss
+from langchain_dsplus.losses import Loss, parse_loss, points
 from langchain_dsplus.outcomes.uses import blocks, earlier_uses, note_use
 from langchain_dsplus.threshold.cascade import Costs
-from langchain_dsplus.threshold.certificate import Certificate, Step, TestResult
+from langchain_dsplus.threshold.certificate import Certificate, ClassFloor, Step, TestResult
 from langchain_dsplus.threshold.choose import ThresholdChoice
+from langchain_dsplus.threshold.classes import Classes, halves, keep_from_answering, losing_classes
 from langchain_dsplus.threshold.clusters import check_groups, clustered_p_value, clustered_upper_bound
 from langchain_dsplus.threshold.differences import Differences, UnusableLarge, coverage_grid, differences
-from langchain_dsplus.threshold.exact import count_significant, loss_upper_bound, paired_p_value
+from langchain_dsplus.threshold.exact import count_significant, least_rows, loss_upper_bound, paired_p_value
 from langchain_dsplus.threshold.findings import find_mistakes, refuse, without_training
 from langchain_dsplus.threshold.verdict import (
     baselines,
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _OVERALL = ""
+_FIT = 0.3
+"""Share of the rows on which `class_floor` chooses labels: they certify nothing."""
 
 
 def certify(
@@ -59,6 +62,7 @@ def certify(
     unit: Literal["input", "group"] = "input",
     slices: Sequence[str] = (),
     never_local: Sequence[str] = (),
+    class_floor: Loss | None = None,
     error_cost: float = 0.0,
     seed: int = 0,
 ) -> Certificate:
@@ -101,10 +105,15 @@ def certify(
             cluster-robust test is used. With `group` it is per group: one input is drawn from each.
         slices: Slices in which the promise must hold too: `"language=de"` for one, `"language"` for each of its values.
         never_local: Labels that always escalate; pass the same to the router.
+        class_floor: What each class may lose at most, such as `"10 points"`: a good average must not hide a class that
+            collapses. The class of a row is its gold, or what the large model said where that is unknown. On three
+            tenths of the rows labels are chosen that the small model may not answer; on the others every class with
+            enough rows (29 at 10 points) is tested, each at full error probability, since all must pass. Pass the
+            certificate's `never_local` to the router. The certificate names the classes that the promise covers.
         error_cost: Price of one more error, in the unit of the table's costs (in calls of the large model where it has
             none). Among the certified thresholds, the one with the least cost + error_cost x loss is taken; 0 takes the
             cheapest.
-        seed: For the draw from each group.
+        seed: For the draw from each group, and for the rows on which `class_floor` chooses.
 
     Returns:
         A `Certificate`; when nothing could be shown its threshold is infinity, so that nothing is accepted.
@@ -120,6 +129,7 @@ def certify(
         ('CERTIFIED', 1.0, 0.0494)
     """
     max_loss = parse_loss(max_loss)
+    floor = None if class_floor is None else parse_loss(class_floor, "class_floor")
     _check(level, steps, error_cost, unit)
     _fair(outcomes)
     _in_labels(outcomes)
@@ -128,26 +138,65 @@ def certify(
     earlier = _earlier(outcomes)
     table, outcomes = outcomes, without_training(outcomes)
     alpha = (1.0 - level) / 2.0**earlier
-    found = differences(outcomes, never_local=never_local, prompt=prompt, unusable_large=unusable_large)
+    barred = tuple([never_local] if isinstance(never_local, str) else never_local)
+    kept: tuple[str, ...] = ()
+    fit_rows = 0
+    if floor is not None:
+        chosen_on, tested_on = halves(_groups(outcomes, "input"), len(outcomes), _FIT, seed)
+        fit_rows = int(chosen_on.sum())
+        kept = keep_from_answering(
+            outcomes.select(chosen_on),
+            floor,
+            max_loss,
+            never_local=barred,
+            prompt=prompt,
+            unusable_large=unusable_large,
+            path=path,
+        )
+        outcomes = outcomes.select(tested_on)
+    found = differences(outcomes, never_local=(*barred, *kept), prompt=prompt, unusable_large=unusable_large)
     sequence = _sequence(found, thresholds, path, steps, start, prompt)
     groups = _groups(outcomes, unit)
     draw = _draw(groups, seed) if groups is not None and unit == "group" else None
-    hypotheses = {
-        name: _Hypothesis(mask, groups) if draw is None else _Hypothesis(mask & draw, None)
-        for name, mask in _masks(outcomes, slices).items()
-    }
+
+    def hypothesis(mask: Bools, limit: float) -> _Hypothesis:
+        return _Hypothesis(mask, groups, limit) if draw is None else _Hypothesis(mask & draw, None, limit)
+
+    hypotheses = {name: hypothesis(mask, max_loss) for name, mask in _masks(outcomes, slices).items()}
+    named = tuple(name for name in hypotheses if name != _OVERALL)
+    covered: dict[str, int] = {}
+    few: dict[str, int] = {}
+    if floor is not None:
+        classes = Classes.of(outcomes)
+        for code, name in enumerate(classes.names):
+            mask = classes.codes == code
+            n = int((mask if draw is None else mask & draw).sum())
+            one = hypothesis(mask, floor) if n >= least_rows(floor, 1.0 - alpha) else None
+            if one is None or one.refused:
+                few[name] = n
+            else:
+                hypotheses[f"class={name}"] = one
+                covered[name] = n
     whole = hypotheses[_OVERALL]
 
     records = _walk(outcomes, found, sequence, hypotheses)
-    passed = min(hypothesis.leading(max_loss, alpha) for hypothesis in hypotheses.values())
+    passed = min(one.leading(alpha) for one in hypotheses.values())
+    if floor is not None and not covered:
+        passed = 0
     for place in range(min(passed + 1, len(records))):  # one more is shown: the step that failed
-        results = {name: hypothesis.result(place, max_loss) for name, hypothesis in hypotheses.items()}
+        results = {name: one.result(place) for name, one in hypotheses.items()}
         records[place] = replace(
             records[place],
             p_value=partial(_largest, results),  # type: ignore[arg-type]  # counted when it is read
             passed=place < passed,
             tests={name: result for name, result in results.items() if name != _OVERALL},
         )
+    promised, tested = None, {name: hypotheses[name] for name in (_OVERALL, *named)}
+    if floor is not None:
+        without = _coverage_without(
+            outcomes, tested, sequence, alpha, never_local=barred, prompt=prompt, unusable_large=unusable_large
+        )
+        promised = ClassFloor(floor, covered, few, kept, without, fit_rows)
     table.about["certifications"] = earlier + 1
     table.about["data"] = table.data_hash()
     note_use(table)
@@ -179,8 +228,8 @@ def certify(
         prompt=prompt,
         about={**copy.deepcopy(table.about), **table.labels_said()},
         certification=earlier + 1,
-        slices=tuple(name for name in hypotheses if name != _OVERALL),
-        never_local=tuple([never_local] if isinstance(never_local, str) else never_local),
+        slices=named,
+        never_local=(*barred, *(label for label in kept if label not in barred)),
         loss=(harms - gains) / whole.n,
         loss_upper=None if shown is None else whole.upper(chosen, alpha),
         steps=tuple(records),
@@ -193,11 +242,28 @@ def certify(
         by_class=by_class(outcomes, found, final) if certified else (),
         by_slice=by_slice(outcomes, found, final) if certified else (),
         findings=tuple(item.to_dict() for item in found_out),
+        losing_classes=losing_classes(outcomes, found, final, whole.rows, max_loss) if certified else (),
+        class_floor=promised,
     )
     certificate = replace(certificate, baselines=baselines(found, certificate, whole.rows))
     if not certified:
-        refused = next((hypothesis.refused for hypothesis in hypotheses.values() if hypothesis.refused), None)
-        certificate = replace(certificate, help=what_would_help(found, certificate, hypotheses, refused))
+        refused = next((one.refused for one in hypotheses.values() if one.refused), None)
+        if floor is not None and not covered:
+            refused = (
+                f"no class has the {least_rows(floor, 1.0 - alpha):,} rows that show a loss below {points(floor)}, "
+                "so `class_floor` would promise nothing"
+            )
+        elif floor is not None and passed == idle:
+            stopped = [
+                name for name, one in hypotheses.items() if name.startswith("class=") and one.leading(alpha) == passed
+            ]
+            if stopped and whole.leading(alpha) > passed:
+                name = stopped[0].removeprefix("class=")
+                refused = refused or (
+                    f"class {name!r} could not be shown to lose less than {points(floor)} at any threshold "
+                    f"(n = {covered[name]:,})"
+                )
+        certificate = replace(certificate, help=what_would_help(found, certificate, tested, refused))
     return replace(certificate, verdict=with_findings(give_verdict(certificate), certificate))
 
 
@@ -378,8 +444,9 @@ def _draw(groups: Numbers, seed: int) -> Bools:
 class _Hypothesis:
     """The null hypothesis about some rows, and their groups where they do not count singly."""
 
-    def __init__(self, rows: Bools, groups: Numbers | None) -> None:
+    def __init__(self, rows: Bools, groups: Numbers | None, max_loss: float) -> None:
         self.rows = rows
+        self.max_loss = max_loss
         self.n = int(rows.sum())
         self.harms: list[int] = []
         self.gains: list[int] = []
@@ -401,6 +468,12 @@ class _Hypothesis:
             except ValueError as error:
                 self.refused = str(error)
 
+    def anew(self) -> _Hypothesis:
+        """The same without any step."""
+        fresh = copy.copy(self)
+        fresh.harms, fresh.gains, fresh.sums = [], [], []
+        return fresh
+
     def add(self, loss: NDArray[np.int8]) -> None:
         """One more step: every row's loss there."""
         mine = loss[self.rows]
@@ -409,25 +482,25 @@ class _Hypothesis:
         if self.codes is not None:
             self.sums.append(np.bincount(self.codes, weights=mine))
 
-    def leading(self, max_loss: float, alpha: float) -> int:
+    def leading(self, alpha: float) -> int:
         """How many steps pass before the first that fails."""
         if self.codes is None:
-            return count_significant(self.harms, self.gains, self.n, max_loss, alpha)
+            return count_significant(self.harms, self.gains, self.n, self.max_loss, alpha)
         for place in range(len(self.harms)):
-            if (self.result(place, max_loss).p_value or 0.0) > alpha:
+            if (self.result(place).p_value or 0.0) > alpha:
                 return place
         return len(self.harms)
 
-    def result(self, place: int, max_loss: float) -> TestResult:
+    def result(self, place: int) -> TestResult:
         """The test at one step."""
         harms, gains = self.harms[place], self.gains[place]
         p: Any
         if self.refused:
             p = 1.0
         elif self.codes is None:  # an exact p-value takes long, and most are never looked at
-            p = partial(paired_p_value, harms, gains, self.n, max_loss)
+            p = partial(paired_p_value, harms, gains, self.n, self.max_loss)
         else:
-            p = clustered_p_value(self.sums[place], self.sizes, max_loss)
+            p = clustered_p_value(self.sums[place], self.sizes, self.max_loss)
         return TestResult(harms, gains, self.n, p)
 
     def upper(self, place: int, alpha: float) -> float | None:
@@ -488,6 +561,21 @@ def _walk(
             )
         )
     return records
+
+
+def _coverage_without(
+    outcomes: Outcomes,
+    hypotheses: Mapping[str, _Hypothesis],
+    sequence: Sequence[dict[str, float]],
+    alpha: float,
+    **how: Any,
+) -> float:
+    """What would stay local on these rows without a floor under the classes."""
+    found = differences(outcomes, **how)
+    plain = {name: one.anew() for name, one in hypotheses.items()}
+    records = _walk(outcomes, found, sequence, plain)
+    passed = min(one.leading(alpha) for one in plain.values())
+    return records[passed - 1].coverage if passed else 0.0
 
 
 # --- choosing among the certified -----------------------------------------------------------------------------------

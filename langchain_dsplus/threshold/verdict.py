@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from langchain_dsplus.losses import points, signed_points
-from langchain_dsplus.threshold.certificate import Baseline, unnamed
+from langchain_dsplus.threshold.certificate import Baseline, say_losing, unnamed
 from langchain_dsplus.threshold.clusters import clustered_upper_bound, least_groups
 from langchain_dsplus.threshold.curves import accuracy_interval
 from langchain_dsplus.threshold.exact import least_rows, loss_interval, loss_upper_bound
@@ -289,8 +289,12 @@ def _shown(certificate: Certificate) -> str:
     small, random, cascade = rows["always small"], rows["random at equal budget"], rows["cascade"]
     if certificate.coverage == 0.0:
         return "NOT ENOUGH DATA: the threshold passes, but it lies above all scores seen here, so nothing stays local."
+    losing = say_losing(certificate.losing_classes)
+    losing = f"{losing}. Over all classes together " if losing else ""
     # Of several small models the first alone was not tested: they remain a cascade.
-    if len(certificate.thresholds) == 1 and cascade.escalation_rate <= small.escalation_rate + 1e-9:
+    # So does one that may not give all of its answers, for the sake of a class.
+    kept = certificate.class_floor is not None and certificate.class_floor.kept
+    if len(certificate.thresholds) == 1 and not kept and cascade.escalation_rate <= small.escalation_rate + 1e-9:
         rest = "no input needs the large model"
         if small.escalation_rate > 0.0:
             rest = (
@@ -298,12 +302,12 @@ def _shown(certificate: Certificate) -> str:
                 "the small model did not answer"
             )
         return (
-            f"SMALL ALONE: the small model by itself passes the test, so {rest}. Against the large model alone that "
-            f"changes accuracy by {_change(cascade)}. {_accuracies(rows)} To buy accuracy with calls, "
+            f"SMALL ALONE: {losing}the small model by itself passes the test, so {rest}. Against the large model alone "
+            f"that changes accuracy by {_change(cascade)}. {_accuracies(rows)} To buy accuracy with calls, "
             "certify with `error_cost`."
         )
     return (
-        f"CASCADE: {certificate.coverage:.1%} of inputs need no call of the large model; accuracy changes by "
+        f"CASCADE: {losing}{certificate.coverage:.1%} of inputs need no call of the large model; accuracy changes by "
         f"{_change(cascade)}. Always small would change it by {_change(small)}, as many inputs kept local at "
         f"random by {_change(random)}. {_accuracies(rows)}"
     )
