@@ -50,7 +50,8 @@ class NoLabelMassError(ValueError):
 
 _NOUNS = (
     "label category class classification answer intent topic sentiment prediction response result choice option output "
-    "type verdict decision tag conclusion kategorie klasse antwort ergebnis etikett klassifikation étiquette catégorie "
+    "type verdict decision tag conclusion grade rating kategorie klasse antwort ergebnis etikett "
+    "klassifikation étiquette catégorie "
     "classe réponse résultat etiqueta categoría clase respuesta resultado clasificación rótulo categoria resposta "
     "classificação etichetta risposta risultato classificazione categorie antwoord kategoria etykieta odpowiedź klasa "
     "kategori svar etiket cevap yanıt sınıf категория метка ответ класс категорія мітка відповідь التصنيف الفئة "
@@ -64,13 +65,15 @@ _NOUNS_UNSPACED = (
 """Words for "the label"; JSON keys and XML tags of these names hold the answer."""
 _VERBS = (
     "is be it's that's think believe say classify categorize choose pick call belongs falls definitely clearly "
-    "certainly probably likely ist lautet est c'est es é è jest är er это це"
+    "classified categorized labeled labelled looks seems appears certainly probably likely ist lautet est "
+    "c'est es é è jest är er это це"
 ).split()
 _VERBS_UNSPACED = "是 为 為 属于 屬於 は 은 는".split()
 """Words that tie something to a label."""
 _FILLERS = (
     "the a an this that it i i'd i'm my its here here's would should as to in into under about of for final correct "
-    "best right most predicted overall appropriate following so therefore thus hence sure ok okay answering name value "
+    "best right most predicted overall appropriate following given based on like so therefore thus hence sure "
+    "ok okay answering name value "
     "text message review input sentence comment document email query request ticket "
     "das dies diese dieser der die es richtige also daher text nachricht gehört zur zu "
     "le la l' ce cette un une du texte donc el esto este esta texto correcta o um uma isto isso il questo questa testo "
@@ -80,10 +83,12 @@ _FILLERS_UNSPACED = (
     "这 這 该 該 条 條 本 的 评论 評論 文本 正确 正確 最终 最終 これ この 文 テキスト 이것 텍스트".split()
 )
 """Words that may stand beside those."""
+_ASKING = frozenset("is ist est are".split())
 _ARTICLES = frozenset("the a an das der die le la el il o um uma un une una de het".split())
 _NEGATORS = (
     "no not nope never none nothing neither nor cannot without hardly barely unlikely false wrong incorrect rejected "
-    "excluded doubt doubtful instead than unsure uncertain nicht nein kein keine keiner keinen kaum falsch non ne pas "
+    "excluded ruled doubt doubtful instead than unsure uncertain nicht nein kein keine keiner keinen kaum "
+    "falsch non ne pas "
     "jamais "
     "aucun faux ni nunca falso sin não nem nunca nulla nie nigdy inte nej ikke niet nee geen ei eivät değil yok hayır "
     "нет не ни никогда ні nu nici δεν όχι לא אין ليس لا لیس نہیں नहीं bukan tidak không chẳng ingen nenhum nessuno"
@@ -106,6 +111,7 @@ _LEAD = re.compile(
 )
 _NEGATOR = re.compile(rf"(?<!\w)(?:{_any_of(_NEGATORS, ['n/a'])})|n't(?!\w)|{'|'.join(_NEGATORS_UNSPACED)}")
 _TAIL = re.compile(
+    r"[^\S\n]*[✓✔✅]|"
     r"[^\S\n]+(?:label|category|class|question|issue|problem|request|case|text|message|review|email|ticket|kategorie"
     r"|klasse)"
     r"(?!\w)|です|である|だ(?!\w)|的(?=\W|$)|类(?=\W|$)|입니다|이다(?!\w)|예요|이에요"
@@ -124,10 +130,10 @@ _CLUSTER = re.compile("(?s).[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20f
 _SEPARATORS = re.compile(r"((?<=[^\W_])(?:[\s_]|-)+(?=[^\W_]))")
 """What stands between the words of a label."""
 _PAIRS = {'"': '"', "'": "'", "“": "”", "„": "“", "«": "»", "「": "」", "『": "』", "《": "》", "【": "】"}
-_PAIRS |= {"(": ")", "[": "]", "{": "}"}
-_EMPHASIS = re.compile(r"(?<![\w*`~])(\*{1,3}|_{1,3}|`{1,3}|~~)(?=[^\s*_`~])(.{1,200}?)(?<=\S)\1(?!\w)")
+_PAIRS |= {"(": ")", "[": "]", "{": "}", "<": ">"}
+_EMPHASIS = re.compile(r"(?<![\w*`])(\*{1,3}|_{1,3}|`{1,3})(?=[^\s*_`])(.{1,200}?)(?<=\S)\1(?!\w)")
 _MOST_PAIRS = 8
-_BULLET = re.compile(r"[^\S\n]*(?:(?:[-*•+—]|#{1,6})[^\S\n]+)?")
+_BULLET = re.compile(r"[^\S\n]*(?:(?:[-*•+—]|#{1,6}|\d{1,2}[.)])[^\S\n]+)?")
 _STOPS = " \n\t\r.,;:!…。、！：，"
 
 
@@ -267,12 +273,14 @@ class _Labels:
         parts = []
         for key in sorted(self.by_key, key=len, reverse=True):
             escaped = re.escape(key).replace(r"\ ", " ")
+            escaped = re.sub(r"(?<=[<>=])(?=\w)", r"\\s?", escaped)
             parts.append(escaped.replace(" ", r"[\s_\-]+" if self.merge_separators else r"\s+"))
         return re.compile("|".join(parts) or r"(?!)")
 
     def key(self, text: str) -> str:
         """The form in which labels and beginnings are compared; a blank at the end stays."""
         folded = re.sub(r"\s+", " ", _fold(unicodedata.normalize("NFC", text)))
+        folded = re.sub(r"(?<=[<>=]) (?=\w)", "", folded)  # "<= 50K"
         return _SEPARATORS.sub(" ", folded) if self.merge_separators else folded
 
     def exact(self, text: str) -> tuple[bool, str | None]:
@@ -403,7 +411,7 @@ def _locate(text: str, labels: _Labels, *, cut: bool = False) -> _Found | None:
         blank = len(body) - len(body.lstrip())
         return None if label is None or (cut and _may_go_on(body, label, labels)) else _Found(label, start + blank)
     fence = _FENCE.fullmatch(body)
-    if fence:
+    if fence and "```" not in fence[1]:
         start, body = start + fence.start(1), fence[1]
     stripped = body.strip()
     if stripped[:1] in ("{", "[", '"'):
@@ -428,7 +436,7 @@ def _may_go_on(text: str, label: str, labels: _Labels) -> bool:
 
 # Reasoning.
 
-_TAG = r"think|thinking|thought|thoughts|reasoning|analysis|scratchpad|reflection"
+_TAG = r"(?:\w+:)?(?:think|reason|thinking|thought|thoughts|reasoning|analysis|scratchpad|reflection)"
 _CLOSED_THINKING = re.compile(
     rf"(?:</(?:{_TAG})>|\[/(?:{_TAG})\]|◁/think▷|<\|/?end_of_thought\|>|<\|end_thinking\|>)", re.IGNORECASE
 )
@@ -436,8 +444,9 @@ _OPEN_THINKING = re.compile(
     rf"(?:<(?:{_TAG})>|\[(?:{_TAG})\]|◁think▷|<\|begin_of_thought\|>|<\|start_thinking\|>)", re.IGNORECASE
 )
 _CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<]{0,200}<\|message\|>", re.IGNORECASE)
-_BARE_CHANNELS = re.compile(r"\s*analysis.*assistantfinal", re.DOTALL | re.IGNORECASE)
+_BARE_CHANNELS = re.compile(r"\s*(?:assistant)?analysis.*assistantfinal", re.DOTALL | re.IGNORECASE)
 _SPECIAL = re.compile(r"<\|[^|<>]{0,40}\|>|<｜[^｜<>]{0,40}｜>|</s>|<eos>|<end_of_turn>|<EOS_TOKEN>|\[EOS\]|\[/INST\]")
+_ROLE = re.compile(r"assistant(?=\n|<\|)\s*")
 _FENCE = re.compile(r"\s*```[a-zA-Z]*[^\S\n]*\n?(.*?)\s*(?:```\s*)?", re.DOTALL)
 
 
@@ -462,7 +471,7 @@ def _answer_part(text: str) -> tuple[int, int]:
             closed, end = start, first.start()  # the answer stands in front of its reasons
     start = closed
     while special := _SPECIAL.match(text, start, end):
-        start = special.end()
+        start = _end_of(_ROLE, text, special.end())
     stop = _SPECIAL.search(text, start, end)
     return start, end if stop is None else stop.start()
 
@@ -478,7 +487,10 @@ def _words_of(key: str) -> list[str]:
 
 _NOUN_SET = frozenset([*map(_fold, _NOUNS), *map(_fold, _NOUNS_UNSPACED), "labels", "categories", "classes"])
 _KEY_WORDS = _NOUN_SET | frozenset(map(_fold, [*_FILLERS, *_FILLERS_UNSPACED, *_VERBS, *_VERBS_UNSPACED, "id"]))
-_TRUTH_WORDS = _KEY_WORDS | frozenset("true match matches applies fits present valid correct value".split())
+_TRUTH_WORDS = frozenset(
+    "label it this that is a the true match matches applies applicable fits present valid correct confirmed "
+    "value".split()
+)
 
 
 def _is_label_key(key: str) -> bool:
@@ -518,7 +530,7 @@ def _from_object(value: Mapping[str, Any], labels: _Labels, depth: int) -> str |
     denied = any(
         key not in named and _verdict(str(part)) is False and (_TRUTH_WORDS | own).issuperset(_words_of(key))
         for key, part in value.items()
-        if isinstance(part, (bool, str))
+        if isinstance(part, (bool, str, int, float))
     )
     return None if denied else found.pop()
 
@@ -607,9 +619,10 @@ class _Event(NamedTuple):
 
 
 _SENTENCE = re.compile(r"\n\s*|(?<=[.!?])[\"'”»)]{0,2}\s+|(?<=[。！？])|[,;]\s+(?=(?:so|therefore|thus|hence)\s)")
+_FENCED = re.compile(r"```[^\n]*\n.*?(?:```|$)", re.DOTALL)
 _QUOTED = re.compile(r'"[^"\n]*"|“[^”]*”|„[^“”]*[“”]|«[^»]*»|「[^」]*」|『[^』]*』')
 _OPENER = re.compile(r"[\"'“„«「『《【(\[{\s]*")
-_AFTER_WORD = re.compile(r"['\"”»」』》】)\]}]*(?P<mark>\s*(?:[:=：]|->|=>|→)+)?[^\S\n]*,?[^\S\n]*")
+_AFTER_WORD = re.compile(r"['\"”»」』》】)\]}]*(?P<mark>\s*(?:[:=：]|->|=>|→|(?<=\s)-+(?=\s))+)?[^\S\n]*,?[^\S\n]*")
 _CLEAN_END = re.compile(r"[^\S\n]*(?:[.!…。！]+(?=\s|$|[\"'”»」』)])|[。！])?[\"'”»」』》】)\]}]*[^\S\n]*(?=\n|$)")
 _SENTENCE_GOES_ON = re.compile(r"[.!][\"'”»)]{0,2}[^\S\n]+|[。！]")
 _JUDGED = re.compile(r"[\"'”»」』)]?\s*(?:[:=：]|->|=>|→)[^\S\n]*")
@@ -621,6 +634,8 @@ _GIVES_REASON = re.compile(
 _LINE = re.compile(r"[^\n]*")
 _SHORT_LINE = re.compile(r"[^\n]{0,40}(?=\n|$)")
 _LONGEST_UNIT = 500
+_FEWEST_WORDS = 3
+"""A shorter reason may be a denial in a language that is not listed."""
 _UNIT_END = re.compile(r"[.!?。！？](?=\s|$|[\"'”»])|[。！？]|\n")
 
 
@@ -638,7 +653,7 @@ _BRACKET = re.compile(r"\{|(?:^|(?<=\n))[^\S\n]*\[")
 _MOST_BRACKETS = 20
 _DECODER = json.JSONDecoder()
 _VALUE = re.compile(r"[^\s,;.!。，(（-]+(?:\.\d+)?%?|-")
-_GAP = re.compile(r"[\s.!。！\"'”»」』》】)\]}]*")
+_GAP = re.compile(r"[\s(\[.!。！\"'”»」』》】)\]}]*")
 _PAUSE = re.compile(r"[\s,:;.…-]*")
 _CONTRACTED = re.compile(r"\w{1,12}n't(?!\w)")
 _HESITATION = re.compile(r"(?:does|do|did|wait|hm+|actually|oh|well|sorry|correction)(?!\w)")
@@ -690,6 +705,8 @@ class _Reading:
         structures = list(self._structures())
         opened = {event.start for event in structures}
         quoted = [(hit.start(), hit.end()) for hit in _QUOTED.finditer(text)]
+        quoted += [(hit.start(), hit.end()) for hit in _FENCED.finditer(text)]
+        quoted = [span for span in quoted if self._exact(*span) is None]
         quoted = sorted([*quoted, *((event.start, event.end) for event in structures)])
         q = 0
         done = before = 0
@@ -698,7 +715,7 @@ class _Reading:
         for begin in beginnings:
             while q < len(quoted) and quoted[q][1] <= begin:
                 q += 1
-            if begin < done or (q < len(quoted) and quoted[q][0] < begin):
+            if begin < done or (q < len(quoted) and quoted[q][0] <= begin and begin not in opened):
                 continue
             if begin in opened:
                 pending = False
@@ -778,9 +795,12 @@ class _Reading:
             # "- 1" is an item, "-1" is a label.
             at = begin if bullet is None or self.labels.any.match(text, begin) else bullet.end()
         noun = verb = mark = False
-        bare = True
+        bare = first = True
+        asks = 0  # words of a question
         for _ in range(_LONGEST_LEAD):
             told = "marked" if (noun and (verb or mark)) or awaited else "told" if verb and not mark else None
+            if asks > 1:
+                break  # "Is this spam"
             if told is None and at_line and bare:
                 told = "alone"
             if told is not None:
@@ -794,6 +814,8 @@ class _Reading:
             after = _AFTER_WORD.match(text, lead.end())
             noun = noun or lead["noun"] is not None
             verb = verb or lead["verb"] is not None
+            asks += bool(asks) or (first and lead[0] in _ASKING)
+            first = False
             mark = after is not None and after["mark"] is not None
             bare = bare and lead[0] in _ARTICLES and not mark
             at = lead.end() if after is None else after.end()
@@ -833,7 +855,7 @@ class _Reading:
             inside = end + (text[end : end + 1] in (".", "!", ",", "。"))
             if text.startswith(closer, inside):
                 end = inside + 1
-            elif end < len(text):
+            elif end < len(text) or not self.cut:
                 return None
         if tail := _TAIL.match(text, end):
             end = tail.end()
@@ -882,14 +904,15 @@ class _Reading:
             return None
         if self._others(label, reason):
             return None
+        if (verdict := _verdict(reason)) is not None:
+            return _Event(start, end, label, "judged" if verdict else "denied")
         told = self._without_contrast(label, reason)
         if _NEGATOR.search(told) and not self._denies_itself(label):
             return None
         words = len(re.findall(r"[^\W_]+", reason)) + sum(map(_is_unspaced, reason)) // 2
-        if words < 2 and reason[0] not in "(（" and not _BECAUSE.match(reason):
+        short = words < _FEWEST_WORDS and told == reason and _verdict(label) is None
+        if short and reason[0] not in "(（" and not _BECAUSE.match(reason):
             return None
-        if (verdict := _verdict(reason)) is not None:
-            return _Event(start, end, label, "judged" if verdict else "denied")
         return _Event(start, at, label, "plain")
 
     # --- what else is said

@@ -58,7 +58,7 @@ CARDS = ["card", "card_arrival", "card_linking", "lost_card"]
         '["positive"]',
         "positive\n\nThe text says nothing negative.",
         "Label: positive\nNeutral words are rare in it.",
-        "I would call this text positive, on balance.",
+        "I would call this text positive, on the whole.",
         "It is positive, not negative.",
         "This is positive rather than negative.",
         "It is positive and not negative.",

@@ -675,3 +675,21 @@ def test_a_providers_own_tool_passes(build):
     assert bound.kwargs["tools"] == [own]
     assert route_of(bound.invoke("Hi"))["model"] == "small"
     assert model.models[0].calls[0]["tools"] == [own]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("bound", [False, True])
+def test_a_model_that_streams_drafts_without_a_stream(scripted, way, bound):
+    class Streaming(scripted):
+        """Like `ChatOpenAI`: what asks the server for a stream breaks a call that reads none."""
+
+        streaming: bool = False
+
+        def _generate(self, messages, stop=None, run_manager=None, **kwargs):
+            assert not self.streaming
+            assert not kwargs.get("stream")
+            return super()._generate(messages, stop, run_manager, **kwargs)
+
+    small = Streaming(name="tiny", model_name="tiny-1", text=DRAFT, streaming=True)
+    models = [small.bind(stream=True) if bound else small, scripted(name="big", model_name="big-1", text=ANSWER)]
+    assert ask(ChatDSPlus(models=models, threshold=0.5), way).text == DRAFT

@@ -9,16 +9,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from langchain_core._api import LangChainBetaWarning
 from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models.chat_models import generate_from_stream
 from langchain_core.load import dumps, loads
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.prompts import ChatPromptTemplate, HumanMessagePromptTemplate, PromptTemplate
 from pydantic import Field
 
+from langchain_dsplus.answer import InvalidAnswerError
 from langchain_dsplus.labels import NoLabelMassError
 from langchain_dsplus.small_models.base import UNVERIFIABLE
 from langchain_dsplus.small_models.chat import ChatClassifier
@@ -70,6 +74,31 @@ class Scripted(BaseChatModel):
     def _stream(self, messages, stop=None, run_manager=None, **kwargs):
         self.streamed.append(kwargs)
         yield ChatGenerationChunk(message=AIMessageChunk(self._reply(messages, kwargs).text))
+
+
+class Streaming(Scripted):
+    """Like `ChatOpenAI`: `streaming` or `stream` asks the server for a stream, which `_generate` cannot read."""
+
+    streaming: bool = False
+
+    def _generate(self, messages, stop=None, run_manager=None, **kwargs):
+        assert not self.streaming
+        assert not kwargs.get("stream")
+        return super()._generate(messages, stop, run_manager, **kwargs)
+
+
+class Gathering(Scripted):
+    """Streams whatever it is told, and adds the chunks up itself."""
+
+    def _generate(self, messages, stop=None, run_manager=None, **kwargs):
+        whole = self._reply(messages, kwargs)
+        found = whole.response_metadata["logprobs"]["content"]
+        parts = [
+            ChatGenerationChunk(message=AIMessageChunk(""), generation_info={"logprobs": {"content": found}}),
+            ChatGenerationChunk(message=AIMessageChunk(whole.text)),
+            ChatGenerationChunk(message=AIMessageChunk(""), generation_info={"finish_reason": "stop"}),
+        ]
+        return generate_from_stream(iter(parts))
 
 
 class Runs(BaseCallbackHandler):
@@ -197,9 +226,16 @@ async def test_one_odd_reply_does_not_condemn_the_model(async_):
 
 
 class RejectedError(Exception):
-    def __init__(self, status_code):
-        super().__init__("the field logprobs is unknown")
+    def __init__(self, status_code, said="the field logprobs is unknown", **fields):
+        super().__init__(said)
         self.status_code = status_code
+        self.__dict__.update(fields)
+
+
+def caused_by(error):
+    outer = ValueError("the call failed")
+    outer.__cause__ = error
+    return outer
 
 
 @pytest.mark.parametrize(
@@ -208,6 +244,20 @@ class RejectedError(Exception):
         (RejectedError(400), True),
         (RejectedError(422), True),
         (TypeError("logprobs"), True),
+        (RejectedError(403), True),
+        (RejectedError(404), True),
+        (RejectedError(501), True),
+        (RejectedError(None), True),
+        (RejectedError(400, "not allowed", param="logprobs"), True),
+        (RejectedError(400, "not allowed", body={"param": "top_logprobs"}), True),
+        (RejectedError(None, "bad request", code="logprobs_not_supported"), True),
+        (RejectedError(None, "Log probabilities are not available for this model", code=400), True),
+        (caused_by(RejectedError(403)), True),
+        (RejectedError(403, "not allowed"), False),
+        (RejectedError(None, code=429), False),
+        (RejectedError(None, code="503"), False),
+        (caused_by(RejectedError(429)), False),
+        (TimeoutError("logprobs"), False),
         (ValueError("other"), False),
         (RejectedError(429), False),
         (ConnectionError("while reading logprobs"), False),
@@ -258,6 +308,76 @@ def test_malformed_alternatives_are_left_out():
     entry = {"token": "positive", "logprob": math.log(0.9), "top_logprobs": 5}
     odd = AIMessage("positive", response_metadata={"logprobs": {"content": [entry]}})
     assert small({"odd": odd}).invoke("odd")["probabilities"]["positive"] == pytest.approx(0.9, abs=1e-5)
+
+
+@pytest.mark.parametrize("async_", [False, True])
+@pytest.mark.parametrize(
+    ("p", "labels", "choice"),
+    [(0.3, ["yes", "no"], None), (0.55, ["yes", "no", "maybe"], "no"), (0.8, ["yes", "no"], "no")],
+)
+async def test_what_the_server_did_not_list_is_nobody_s(p, labels, choice, async_):
+    entry = {"token": "no", "logprob": math.log(p), "top_logprobs": []}
+    model = ChatClassifier(
+        Scripted(replies={"q": AIMessage("no", response_metadata={"logprobs": {"content": [entry]}})}), labels
+    )
+    (answer,) = await ask(model, ["q"], async_, return_exceptions=True)
+    if choice is None:
+        assert isinstance(answer, InvalidAnswerError)
+        return
+    assert answer["choice"] == choice
+    assert answer["confidence"] == pytest.approx(p, abs=1e-5)
+    assert sum(answer["probabilities"].values()) == pytest.approx(1.0)
+
+
+@given(
+    seen=st.lists(st.floats(0.001, 1.0), min_size=3, max_size=3),
+    other=st.floats(0.0, 1.0),
+    unseen=st.floats(0.0, 1.0),
+    gift=st.lists(st.floats(0.0, 1.0), min_size=3, max_size=3),
+    prior=st.lists(st.floats(0.1, 1.0), min_size=3, max_size=3),
+)
+def test_whoever_the_unseen_belongs_to_the_choice_stays_and_is_at_least_as_sure(seen, other, unseen, gift, prior):
+    labels = ["a", "b", "c"]
+    total = sum(seen) + other + unseen
+    seen, other, unseen = [p / total for p in seen], other / total, unseen / total
+
+    def answer(masses, listed):
+        entries = [*zip(labels, masses, strict=True), ("zzz", listed)]
+        content_ = [{"token": t, "logprob": math.log(p)} for t, p in entries if p > 0.0]
+        first = max(content_[: len(labels)], key=lambda e: e["logprob"])
+        reply = AIMessage(
+            first["token"], response_metadata={"logprobs": {"content": [{**first, "top_logprobs": content_}]}}
+        )
+        model = ChatClassifier(
+            Scripted(replies={"q": reply}), labels, prior=dict(zip(labels, prior, strict=True)), min_mass=0.0
+        )
+        return model.answers(["q"])[0]
+
+    known = answer(seen, other)
+    share = sum(gift) + 1e-9
+    truth = answer([p + unseen * g / share for p, g in zip(seen, gift, strict=True)], other)
+    if isinstance(known, Exception):
+        assert isinstance(known, InvalidAnswerError)
+        return
+    assert known["confidence"] <= truth["probabilities"][known["choice"]] + 1e-4
+    if known["confidence"] > 0.5 + 1e-3:
+        assert truth["choice"] == known["choice"]
+
+
+@pytest.mark.parametrize("async_", [False, True])
+@pytest.mark.parametrize("bound", [False, True])
+async def test_a_model_that_streams_is_asked_without_a_stream(bound, async_):
+    inner = Streaming(replies=GOOD, streaming=True)
+    model = ChatClassifier(inner.bind(stream=True, stream_options={"include_usage": True}) if bound else inner, LABELS)
+    (fine,) = await ask(model, ["fine"], async_)
+    assert fine["probabilities"] == pytest.approx({"negative": 1 / 9, "positive": 8 / 9}, abs=1e-5)
+    assert inner.streamed == []
+    assert not any("stream" in kwargs for _, kwargs in inner.calls)
+
+
+async def test_log_probabilities_that_a_model_gathers_over_chunks():
+    model = ChatClassifier(Gathering(replies=GOOD), LABELS)
+    assert model.invoke("fine")["probabilities"] == pytest.approx({"negative": 1 / 9, "positive": 8 / 9}, abs=1e-5)
 
 
 @pytest.mark.parametrize("async_", [False, True])
