@@ -58,7 +58,7 @@ def _gold_rules(
         found: Any = None
         if text.lstrip().startswith("{"):
             with contextlib.suppress(ValueError, RecursionError):
-                found = json.loads(text)
+                found = load_json(text)
         elif text.count("=") == 1 and not text.startswith("="):
             found = dict([text.split("=")])
         if not isinstance(found, dict) or not all(isinstance(label, str) for label in found.values()):

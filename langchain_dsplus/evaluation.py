@@ -24,7 +24,7 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -35,6 +35,8 @@ from typing_extensions import TypedDict
 
 from langchain_dsplus.operations.ledger import CostLedger
 from langchain_dsplus.operations.recorder import plain
+from langchain_dsplus.outcomes.columns import to_text
+from langchain_dsplus.outcomes.gold import GoldRules, read_labels
 from langchain_dsplus.outputs import ROUTE_KEY
 from langchain_dsplus.router import ConfidenceRouter
 from langchain_dsplus.transfer.verdicts import SWAPPED
@@ -148,6 +150,47 @@ def accuracy(outputs: Mapping[str, Any], reference_outputs: Mapping[str, Any]) -
     return Feedback(key="accuracy", score=float(_same(found, wanted)), comment=None)
 
 
+class Accuracy:
+    """`accuracy` over a known list of labels: a reference that is none of them is an error, never a miss.
+
+    Labels are compared exactly as they are spelled.
+
+    Args:
+        labels: All labels.
+        gold_map: From a value of the reference to the label that it stands for, as in `Outcomes`.
+        unknown_gold: Values that mean that nobody knows: then there is no score.
+        other_gold: True classes that no model offers: every answer is wrong there.
+
+    Raises:
+        ValueError: When it is called, if the reference is none of the labels; the message says what to pass.
+
+    Example:
+        >>> judge = Accuracy(["0", "1"], gold_map={"yes": "1"}, unknown_gold="n/a")
+        >>> [judge({"label": "1"}, {"label": gold})["score"] for gold in ("yes", 0.0, "n/a")]
+        [1.0, 0.0, None]
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[str],
+        *,
+        gold_map: Mapping[Any, Any] | None = None,
+        unknown_gold: str | Iterable[Any] = (),
+        other_gold: str | Iterable[Any] = (),
+    ) -> None:
+        self.labels = list(labels)
+        self.rules = GoldRules.of(gold_map, unknown_gold, other_gold)
+        self.rules.fit(self.labels)
+        self.__name__ = "accuracy"
+
+    def __call__(self, outputs: Mapping[str, Any], reference_outputs: Mapping[str, Any]) -> Feedback:
+        """Judge one example."""
+        wanted = read_labels([read_label(reference_outputs)], self.labels, self.rules, where="`reference_outputs`: ")[0]
+        if wanted is None:
+            return Feedback(key="accuracy", score=None, comment="nobody knows the label of this reference")
+        return Feedback(key="accuracy", score=float(read_label(outputs) == wanted), comment=None)
+
+
 def escalation(outputs: Mapping[str, Any]) -> Feedback:
     """1 if the large model was asked, 0 if a small model answered; the mean is the escalation rate.
 
@@ -204,8 +247,11 @@ def read_label(outputs: Any) -> str | None:
     """The label in an example's outputs; None where there is none."""
     if isinstance(outputs, str):
         return outputs.strip()
-    if isinstance(outputs, int):  # of a data set whose labels are numbers, or true and false
-        return str(outputs)
+    if isinstance(outputs, (int, float)):  # of a data set whose labels are numbers, or true and false
+        try:
+            return to_text(outputs)
+        except TypeError:
+            return str(outputs)
     if isinstance(outputs, BaseMessage):
         return str(outputs.text).strip()
     if isinstance(outputs, BaseModel):

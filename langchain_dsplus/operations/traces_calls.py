@@ -383,6 +383,9 @@ def outcomes_from_calls(
     version: str | None = None,
     chunk_size: int = 256,
     about: Mapping[str, Any] | None = None,
+    gold_map: Mapping[Any, Any] | None = None,
+    unknown_gold: str | Iterable[Any] = (),
+    other_gold: str | Iterable[Any] = (),
 ) -> Outcomes:
     """Ask only the small models about past LLM calls, and return the outcomes. The LLM is not asked.
 
@@ -401,6 +404,9 @@ def outcomes_from_calls(
         version: Your own text for it, where `identify` cannot see into it.
         chunk_size: Inputs that are handed to a small model at a time.
         about: Said about the rows, next to score, labels, and versions.
+        gold_map: From a value of gold to the label that it stands for, as in `Outcomes`.
+        unknown_gold: Values of gold that mean that nobody knows.
+        other_gold: True classes that no model offers.
 
     Returns:
         The columns of `collect_outcomes`, as far as they are known.
@@ -475,7 +481,8 @@ def outcomes_from_calls(
         raise ValueError(msg)
     identities = {} if large is None else {"large": identify(large, version=version)}
     facts = {**_facts(models, identities, _as_any(replies)), **(about or {})}
-    return Outcomes.from_records(done, about=facts) if done else Outcomes(_EMPTY, about=facts)
+    rules: dict[str, Any] = {"gold_map": gold_map, "unknown_gold": unknown_gold, "other_gold": other_gold}
+    return Outcomes.from_records(done, about=facts, **rules) if done else Outcomes(_EMPTY, about=facts, **rules)
 
 
 def _as_any(value: Any) -> Any:

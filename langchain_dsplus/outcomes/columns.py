@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 
+from langchain_dsplus._json import load_json
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -320,7 +322,7 @@ def to_bool(value: Any) -> bool:
 def to_dict(value: Any) -> dict[str, Any] | None:
     """A dict of plain values; an export may hold it as a JSON text."""
     if isinstance(value, str):
-        value = json.loads(value) if value.strip() else None
+        value = load_json(value) if value.strip() else None
     if missing(value):
         return None
     if not isinstance(value, Mapping):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 
+from langchain_dsplus._json import load_json
 from langchain_dsplus.outcomes.columns import Labels, bare, build, to_text
 
 if TYPE_CHECKING:
@@ -358,8 +359,8 @@ def _unpacked(word: str) -> str | None:
     if text[:1] not in ("{", '"'):
         return None
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
+        value = load_json(text)
+    except ValueError:
         return None
     if isinstance(value, dict):
         value = value.get("choice", next(iter(value.values())) if len(value) == 1 else value)

@@ -263,7 +263,7 @@ def _losses(outcomes: Outcomes, who: str, answer: Floats, large: Floats) -> tupl
     )
     worst = np.where(agree, 0.0, worst)
     # Gold helps where it is missing; where only verdicts are kept, one of those.
-    missing = np.fromiter((gold is None for gold in outcomes["gold"]), dtype=bool, count=len(worst))
+    missing = ~outcomes.known_gold()
     open_ = np.zeros(len(worst), dtype=bool)
     for name, right in ((who, answer), ("large", large)):
         open_ |= np.isnan(right) & (missing | (name not in outcomes))

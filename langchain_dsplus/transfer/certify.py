@@ -7,7 +7,7 @@ import hashlib
 import inspect
 import json
 import operator
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,6 +21,7 @@ from langchain_dsplus.identity import identify
 from langchain_dsplus.losses import Loss, parse_loss
 from langchain_dsplus.operations.betting import binomial_lower, binomial_upper
 from langchain_dsplus.operations.replies import ReplyStore
+from langchain_dsplus.outcomes.gold import GoldRules, read_labels
 from langchain_dsplus.transfer._asking import (
     Ask,
     Asker,
@@ -69,6 +70,9 @@ def certify_transfer(
     seed: int = 0,
     version: str | None = None,
     config: RunnableConfig | None = None,
+    gold_map: Mapping[Any, Any] | None = None,
+    unknown_gold: str | Iterable[Any] = (),
+    other_gold: str | Iterable[Any] = (),
 ) -> TransferCertificate:
     """Ask both chains about every case and test that the transferred prompt's decisions are hardly worse.
 
@@ -100,12 +104,15 @@ def certify_transfer(
         seed: Of the order and of the bootstrap.
         version: Your own text for what the chains are, where `identify` cannot see into them.
         config: Passed on to the chains.
+        gold_map: With `labels`: from a value of gold to the decision that it stands for, as in `Outcomes`.
+        unknown_gold: Values of gold that mean that nobody knows.
+        other_gold: Right decisions that are none of `labels`.
 
     Returns:
         A `TransferCertificate`; NOT_CERTIFIED says how many cases would do.
 
     Raises:
-        ValueError: If cases are malformed, `path` holds replies of other chains or to other inputs, no reply equals
+        ValueError: If cases are malformed, gold is none of `labels`, `path` holds replies of other chains or to other inputs, no reply equals
             any gold, or a reply came out of a cache.
 
     Example:
@@ -182,6 +189,9 @@ class _Job:
     seed: int
     version: str | None
     config: RunnableConfig | None
+    gold_map: Mapping[Any, Any] | None
+    unknown_gold: str | Iterable[Any]
+    other_gold: str | Iterable[Any]
 
     def check(self) -> None:
         transfer, _ = find_transfer(self.transferred)
@@ -212,9 +222,10 @@ def _plan(job: _Job) -> Generator[Ask, None, TransferCertificate]:
     """Yield what is to be asked, and return the certificate; sync or async alike."""
     job.check()
     rows = read_cases(job.cases, job.input_key, job.gold_key, job.id_key)
-    if job.labels is not None and (strange := sum(row["gold"] not in (None, *job.labels) for row in rows)):
-        msg = f"the gold of {strange} cases is none of `labels`"
-        raise ValueError(msg)
+    rules = GoldRules.of(job.gold_map, job.unknown_gold, job.other_gold)
+    if job.labels is not None:
+        gold = read_labels([row["gold"] for row in rows], job.labels, rules, where="`cases`: ", name=job.gold_key)
+        rows = [{**row, "gold": label} for row, label in zip(rows, gold, strict=True)]
     twice = any(row["gold"] is None for row in rows) if job.twice is None else job.twice
     chains = {"plain": job.plain, "transferred": job.transferred}
     identities = {name: identify(chain, version=job.version).large for name, chain in chains.items()}

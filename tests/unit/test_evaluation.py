@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import uuid
 import warnings
 
@@ -225,3 +226,13 @@ def test_swap_consistency_counts_what_it_says(rows):
         references += [{"pair": number}] * 2
     score = swap_consistency(outputs, references)["score"]
     assert score == pytest.approx(sum(same for _, same in rows) / len(rows))
+
+
+def test_accuracy_over_known_labels_never_takes_a_strange_reference_for_a_miss():
+    judge = evaluation.Accuracy(["0", "1"], gold_map={"1.00": "1"}, unknown_gold="n/a", other_gold="other")
+    scores = [
+        judge({"label": "1"}, {"label": gold})["score"] for gold in ("1", 1.0, "1.00", 0, "n/a", math.nan, "other")
+    ]
+    assert scores == [1.0, 1.0, 1.0, 0.0, None, None, 0.0]
+    with pytest.raises(ValueError, match=r"`reference_outputs`: row 1, column 'gold': .*gold_map=\{\"1.0\": \"1\"\}"):
+        judge({"label": "1"}, {"label": "1.0"})

@@ -304,7 +304,7 @@ def test_the_order_is_shuffled_and_both_prompts_are_asked_at_the_same_time():
         ({"plain": 3}, "plain"),
         ({"transferred": None}, "transferred"),
         ({"labels": LABELS, "to_label": str}, "not both"),
-        ({"labels": ("no",)}, "gold of 1"),
+        ({"labels": ("no",)}, "1 of 1 values of gold are none of the labels"),
         ({"max_concurrency": 0}, "max_concurrency"),
     ],
 )
