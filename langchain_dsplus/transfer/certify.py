@@ -112,8 +112,8 @@ def certify_transfer(
         A `TransferCertificate`; NOT_CERTIFIED says how many cases would do.
 
     Raises:
-        ValueError: If cases are malformed, gold is none of `labels`, `path` holds replies of other chains or to other inputs, no reply equals
-            any gold, or a reply came out of a cache.
+        ValueError: If cases are malformed, gold is none of `labels`, `path` holds replies of other chains or to other
+            inputs, no reply equals any gold, or a reply came out of a cache.
 
     Example:
         ```python
