@@ -1,224 +1,602 @@
-"""Reading the numbers of a text by value: digits, words, Chinese numerals, amounts, dates and times."""
+"""Reading the numbers of a text by value: digits, words, Chinese numerals, amounts, dates and times.
 
-# ruff: noqa: RUF001 - Chinese punctuation is meant
+Every number has the readings that it may be meant by: `20 %` is also a fifth, `3 pm` is also 15, `2 weeks` are also 14
+days, and `1,250` may be a thousand or a decimal. Two texts agree on a number where they share a reading.
+"""
+
+# ruff: noqa: RUF001, RUF003 - Chinese punctuation is meant
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterable, Iterator
-from decimal import Decimal, InvalidOperation
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
+from functools import lru_cache
+from typing import NamedTuple, TypeAlias
+
+from langchain_dsplus.fidelity.sentences import normalize
+
+Value: TypeAlias = int | Fraction | str
+"""Exact; a text where it is no number that anybody reads, such as a plate or forty digits."""
+Reading: TypeAlias = tuple[Value, str]
+"""Value and unit: a currency, `%`, `am`, `pm`, `month` (of the calendar), `weekday`, `days`, `cm`, ... or nothing."""
 
 
 class Number(NamedTuple):
     """One number of a text."""
 
-    value: str
-    unit: str
-    """`%`, a currency, `am`, `pm`, `month`, or nothing."""
-
-    @property
-    def label(self) -> str:
-        """As it is shown."""
-        return f"{self.unit} {self.value}" if self.unit in {"month", "day"} else f"{self.value} {self.unit}".strip()
-
-    def in_(self, others: Iterable[Number]) -> bool:
-        """Whether the same value stands there, under the same unit where both have one."""
-        return any(
-            self.value == other.value
-            and (self.unit == other.unit or ("" in (self.unit, other.unit) and "day" not in (self.unit, other.unit)))
-            for other in others
-        )
+    readings: frozenset[Reading]
+    thing: str
+    """What is counted: the next word without its plural, or nothing."""
+    weak: bool
+    """`one`, `once`, `second`, `both`: as often no number at all."""
+    text: str
 
 
-ONES: dict[str, int] = {
-    "zero": 0, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
-    "eleven": 11, "twelve": 12, "thirteen": 13, "fourteen": 14, "fifteen": 15, "sixteen": 16, "seventeen": 17,
-    "eighteen": 18, "nineteen": 19,
-}  # fmt: skip
-TENS: dict[str, int] = {
-    "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90,
-}  # fmt: skip
-SCALES = {"hundred": 100, "thousand": 1000, "million": 1_000_000, "billion": 1_000_000_000, "dozen": 12}
-NUMBER_WORDS = frozenset({*ONES, *TENS, *SCALES, "hundreds", "thousands", "millions"})
-MONTHS: dict[str, int] = {
-    "january": 1, "february": 2, "march": 3, "april": 4, "may": 5, "june": 6, "july": 7, "august": 8, "september": 9,
-    "october": 10, "november": 11, "december": 12, "jan": 1, "feb": 2, "mar": 3, "apr": 4, "jun": 6, "jul": 7, "aug": 8,
-    "sep": 9, "sept": 9, "oct": 10, "nov": 11, "dec": 12,
-}  # fmt: skip
-DAYS: dict[str, int] = {
-    "monday": 1, "tuesday": 2, "wednesday": 3, "thursday": 4, "friday": 5, "saturday": 6, "sunday": 7,
-}  # fmt: skip
-UNITS = {
-    "%": "%", "percent": "%", "per cent": "%", "$": "$", "usd": "$", "dollar": "$", "dollars": "$", "bucks": "$",
-    "€": "€", "eur": "€", "euro": "€", "euros": "€", "£": "£", "gbp": "£", "pound": "£", "pounds": "£",
-    "¥": "¥", "yuan": "¥", "rmb": "¥", "元": "¥", "块": "¥", "块钱": "¥", "人民币": "¥",
-    "am": "am", "a.m.": "am", "a.m": "am", "pm": "pm", "p.m.": "pm", "p.m": "pm",
-}  # fmt: skip
-NOT_CONTENT = NUMBER_WORDS | MONTHS.keys() | DAYS.keys() | UNITS.keys()
-UNIT_AFTER = "|".join(re.escape(u) for u in sorted(UNITS, key=len, reverse=True) if u not in {"€", "£"})
-DIGITS = re.compile(
-    r"(?P<before>[$€£¥]|\b(?:usd|eur|gbp|rmb)\s)?\s?"
-    r"(?P<number>(?<![\w.])\d+(?:[.,:/'\u00a0\u202f\u2009-]\d+)*|(?<=[\u3400-\u9fff])\d+(?:[.,:/-]\d+)*)"
-    rf"(?:\s?(?P<after>(?:{UNIT_AFTER}|€|£)(?![a-z])))?(?P<wan>[万亿千百])?",
-    re.IGNORECASE,
-)
-NUMBER_PHRASE = re.compile(
-    r"\b(?:a |half a )?(?:" + "|".join(sorted(NUMBER_WORDS, key=len, reverse=True)) + r")"
-    r"(?:(?:-|\s|\sand\s)(?:one|" + "|".join(sorted(NUMBER_WORDS, key=len, reverse=True)) + r"))*\b"
-    rf"(?:\s(?P<after>(?:{UNIT_AFTER})(?![a-z])))?",
-    re.IGNORECASE,
-)
-PAIR = re.compile(
-    r"\b(?:the |these |those )?two (?:parties|sides|of (?:us|them|you)|people|neighbou?rs)\b"
-    r"|两人|两个人|俩人|两方|两边|二人",
-    re.IGNORECASE,
-)
-DATE_HAN = re.compile("(?:星期|周|礼拜)([一二三四五六日天])")
-HAN_DIGITS = {c: i for i, c in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2}
-HAN_SCALES = {"十": 10, "百": 100, "千": 1000}
-HAN_IDIOM = re.compile(
-    "十分(?!钟|之)|万一|千万(?!元|块|人)|四处|四周|乱七八糟|七上八下|三番五次|三番两次|不三不四|再三|百般|万分|千方百计|一五一十|五花八门|七嘴八舌|接二连三|"
-    "丢三落四|一清二楚|三心二意|九牛一毛|百姓|万事|四面八方|说三道四|隔三差五|一干二净"
-)
-HAN_NUMBER = re.compile(
-    "(?P<percent>百分之)?(?P<number>[零〇一二两三四五六七八九十百千万亿]+)(?:点(?P<decimal>[零〇一二三四五六七八九]+))?"
-    "(?P<unit>[个块元角毛天日年月周点时秒次米厘公斤克吨升人名位户间层楼号岁辆台件条只张份倍成度页分小]?)"
-)
-
-
-def _canonical(value: Decimal | int) -> str:
-    number = Decimal(value)
-    return format(number.to_integral_value() if number == number.to_integral_value() else number.normalize(), "f")
-
-
-def _read_digits(raw: str) -> list[str]:
-    """The values in a token of digits: one number, or the parts of a date or a time."""
-    if len(raw) > 40:
-        return [raw]
-    raw = re.sub(r"(?<=\d)['\u00a0\u202f\u2009](?=\d{3}(?!\d))", "", raw)
-    if re.fullmatch(r"\d+(?:[:/-]\d+)+", raw) or re.fullmatch(r"\d{1,4}(?:\.\d{1,4}){2,}", raw):
-        parts = re.split(r"[:/.-]", raw)
-        if ":" in raw and len(parts) == 2 and int(parts[1]) == 0:
-            parts = parts[:1]  # 10:00 is 10 o'clock
-        return [_canonical(int(p)) for p in parts]
-    if re.search(r"[:/'\u00a0\u202f\u2009-]", raw):  # mixed, such as 2,000-3,000
-        return [v for p in re.split(r"[:/'\u00a0\u202f\u2009-]", raw) for v in _read_digits(p)]
-    if "," in raw and "." in raw:
-        point = max(raw.rfind(","), raw.rfind("."))
-        return [_canonical(Decimal(re.sub(r"[.,]", "", raw[:point]) + "." + re.sub(r"[.,]", "", raw[point + 1 :])))]
-    if re.fullmatch(r"\d{1,3}(?:,\d{3})+", raw):
-        return [_canonical(int(raw.replace(",", "")))]
-    if raw.count(",") == 1:
-        return [_canonical(Decimal(raw.replace(",", ".")))]
-    try:
-        return [_canonical(Decimal(p)) for p in raw.split(",")]
-    except InvalidOperation:  # a version number, say: kept as it is written
-        return [raw]
-
-
-def _read_words(phrase: str) -> int:
-    total = current = 0
-    for word in re.split(r"[\s-]+", phrase.casefold()):
-        singular = word.removesuffix("s") if word not in ONES and word not in TENS else word
-        if word in ONES or word == "one":
-            current += ONES.get(word, 1)
-        elif word in TENS:
-            current += TENS[word]
-        elif singular == "hundred":
-            current = max(1, current) * 100
-        elif singular in SCALES:
-            total += max(1, current) * SCALES[singular]
-            current = 0
-    return total + current
-
-
-def _read_han(raw: str) -> int:
-    if not any(c in raw for c in "十百千万亿"):
-        return int("".join(str(HAN_DIGITS[c]) for c in raw))  # written digit by digit, as a year is
-    total = section = digit = 0
-    for char in raw:
-        if char in HAN_DIGITS:
-            digit = HAN_DIGITS[char]
-        elif char in HAN_SCALES:
-            section += max(1, digit) * HAN_SCALES[char]
-            digit = 0
-        else:
-            total = (total + section + digit) * (10_000 if char == "万" else 100_000_000)
-            section = digit = 0
-    return total + section + digit
-
-
-def _unit(*names: str | None) -> str:
-    for name in names:
-        if name:
-            found = UNITS.get(name.strip().casefold())
-            if found:
-                return found
-    return ""
-
-
-def read_numbers(text: str) -> Iterator[Number]:
-    """All numbers of a text by value, dates and times in their parts."""
-    text = PAIR.sub(" ", text)
-    for match in DIGITS.finditer(text):
-        values = _read_digits(match["number"])
-        unit = _unit(match["before"], match["after"])
-        if match["wan"] and len(values) == 1:
-            scale = {"百": 100, "千": 1000, "万": 10_000, "亿": 100_000_000}[match["wan"]]
-            with contextlib.suppress(InvalidOperation):
-                values = [_canonical(Decimal(values[0]) * scale)]
-            unit = unit or _unit(text[match.end() : match.end() + 1])
-        for value in values:
-            yield Number(value, unit)
-    for match in re.finditer(r"(?<![\w])[^\W\d_\u3400-\u9fff]+-?(\d+)(?![\w])", text):  # flat B12
-        yield Number(match.group().casefold(), "")
-    for match in NUMBER_PHRASE.finditer(text):
-        phrase = match.group()[: match.start("after") - match.start()] if match["after"] else match.group()
-        if phrase.casefold().startswith(("hundreds", "thousands", "millions")):
-            continue
-        yield Number(_canonical(_read_words(phrase)), _unit(match["after"]))
-    for match in re.finditer(r"\b[A-Za-z]{3,9}\b", text):
-        word = match.group().casefold()
-        if word in DAYS:
-            yield Number(str(DAYS[word]), "day")
-        elif (
-            word in MONTHS
-            and match.group()[0].isupper()
-            and (word not in {"may", "march", "mar", "jan", "dec"} or _dated(text, match))
-        ):
-            yield Number(str(MONTHS[word]), "month")
-    for match in DATE_HAN.finditer(text):
-        yield Number(str({"日": 7, "天": 7}.get(match[1]) or HAN_DIGITS[match[1]]), "day")
-    rest = HAN_IDIOM.sub(" ", DATE_HAN.sub(" ", text))
-    for match in HAN_NUMBER.finditer(rest):
-        raw = match["number"]
-        if len(raw) > 40:  # no number that anybody reads
-            yield Number(raw, "")
-            continue
-        if raw == "一" and not (match["percent"] or match["decimal"]):
-            continue
-        if len(raw) == 1 and not (match["unit"] or match["percent"] or match["decimal"]):
-            continue
-        if match.start() and rest[match.start() - 1].isdigit():
-            continue  # 3万: read with the digits
-        amount = Decimal(_read_han(raw))
-        if match["decimal"]:
-            amount += Decimal("0." + "".join(str(HAN_DIGITS[c]) for c in match["decimal"]))
-        unit = "%" if match["percent"] else _unit(match["unit"])
-        yield Number(_canonical(amount), unit)
-
-
-def _dated(text: str, match: re.Match[str]) -> bool:
-    """Whether a month's name that is also a word stands beside a number or after `in`, `of`, ..."""
-    near = text[match.end() : match.end() + 4]
-    before = text[max(0, match.start() - 9) : match.start()].casefold()
-    return bool(
-        re.match(r"\s\d", near)
-        or re.search(
-            r"(?:january|february|march|april|june|july|august|september|october|november) (?:and|or|to|until)\s$",
-            text[max(0, match.start() - 16) : match.start()].casefold(),
-        )
-        or re.search(r"(?:\d(?:st|nd|rd|th)?|\b(?:in|of|last|next|since|until|this|by))\s$", before)
+_ONES = {
+    w: i
+    for i, w in enumerate(
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+        "seventeen eighteen nineteen".split()
     )
+}
+_TENS = {w: 10 * i for i, w in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), start=2)}
+_SCALES = {"hundred": 100, "thousand": 1000, "grand": 1000, "million": 10**6, "billion": 10**9, "dozen": 12}
+_ORDINALS = {
+    w: i
+    for i, w in enumerate(
+        "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth "
+        "fifteenth sixteenth seventeenth eighteenth nineteenth".split(),
+        start=1,
+    )
+} | {w[:-1] + "ieth": v for w, v in _TENS.items()}
+_PARTS = {"half": 2, "halves": 2, "quarter": 4, "quarters": 4}
+_COUNTS = {"once": 1, "twice": 2, "thrice": 3}
+_PAIRS = frozenset({"both", "couple", "pair", "twins", "double"})
+_MONTHS = {
+    w: i
+    for i, w in enumerate(
+        "january february march april may june july august september october november december".split(), start=1
+    )
+}
+_MONTHS |= {w[:3]: i for w, i in _MONTHS.items()} | {"sept": 9}
+_DAYS = {
+    w: i for i, w in enumerate("monday tuesday wednesday thursday friday saturday sunday".split(), start=1)
+}
+_ALSO_WORDS = frozenset({"may", "march", "mar", "jan", "dec", "jun", "august"})
+"""Months that are also words or names: read as months beside a number or after `in`, `of`, `last`, ..."""
+_BEFORE_DATE = frozenset("in of on since until till last next this by early late mid from to and during before after".split())
+
+_UNIT_WORDS = {
+    "%": "% percent", "$": "$ usd dollar dollars bucks buck 美元", "€": "€ eur euro euros 欧元", "£": "£ gbp pound pounds 英镑",
+    "¥": "¥ yuan rmb cny 元 块 块钱 圆 人民币", "am": "am a.m", "pm": "pm p.m",
+    "minutes": "minute minutes mins min 分钟", "hours": "hour hours hrs hr 小时 个小时 钟头 个钟头", "days": "day days 天",
+    "weeks": "week weeks 周 星期 个星期 礼拜 个礼拜", "months": "month months 个月", "years": "year years yr yrs 年 岁",
+    "decades": "decade decades", "fortnights": "fortnight fortnights",
+    "cm": "cm centimeter centimeters centimetre centimetres 厘米 公分", "m": "m meter meters metre metres 米",
+    "km": "km kilometer kilometers kilometre kilometres 公里 千米", "g": "g gram grams gramme grammes 克",
+    "kg": "kg kilo kilos kilogram kilograms 公斤 千克", "jin": "斤", "times": "time times 次 回 遍",
+}  # fmt: skip
+_UNITS = {word: unit for unit, words in _UNIT_WORDS.items() for word in words.split()}
+_HAN_UNITS = sorted((w for w in _UNITS if ord(w[0]) > 0x3000), key=len, reverse=True)
+_SAME = {
+    "weeks": (7, "days"), "fortnights": (14, "days"), "days": (24, "hours"), "hours": (60, "minutes"),
+    "years": (12, "months"), "decades": (10, "years"), "km": (1000, "m"), "m": (100, "cm"), "kg": (1000, "g"),
+    "jin": (500, "g"),
+}  # fmt: skip
+_PAIR = re.compile(
+    r"\b(?:the|these|those|both|our|all) two\b|\btwo of (?:us|them|you)\b|\b(?:the|a) third part(?:y|ies)\b|\bthird person\b"
+    r"|\bone another\b|两人|两个人|俩人|两方|两边|两家|双方|第三方|第三者",
+    re.IGNORECASE,
+)
+"""Two parties, and others: no number is meant."""
+_HAN_IDIOM = re.compile(
+    "十分(?!钟|之)|万一|千万(?![元块人])|四处|四周|四面|八方|再三|百般|万分|千方百计|百姓|万事|五金|五官|九牛一毛"
+    "|乱七八糟|七上八下|三番五次|三番两次|不三不四|一五一十|五花八门|七嘴八舌|接二连三|丢三落四|三心二意|说三道四|隔三差五|一干二净"
+    "|一清二楚|二话|三轮|五一(?![十百千万])|四川"
+)
+_HAN_DIGITS = {c: i for i, c in enumerate("零一二三四五六七八九")}
+_HAN_DIGITS |= {"〇": 0, "两": 2, "俩": 2, "仨": 3}
+_HAN_DIGITS |= {c: i for i, c in enumerate("壹贰叁肆伍陆柒捌玖", start=1)}
+_HAN_SCALES = {"十": 10, "拾": 10, "百": 100, "佰": 100, "千": 1000, "仟": 1000}
+_HAN_BIG = {"万": 10**4, "亿": 10**8}
+_LARGE = frozenset("百千万亿")
+_CLASSIFIERS = "个位名只条辆张件把台部间家口盆棵瓶袋箱"
+_N = "零〇一二三四五六七八九十百千万亿两廿卅俩仨壹贰叁肆伍陆柒捌玖拾佰仟"
+_HAN_WEEKDAY = re.compile("(?:星期|周|礼拜)([一二三四五六日天])(?!个)")
+_HAN_NUMBER = re.compile(
+    "(?P<hour>凌晨|清晨|早上|早晨|上午|中午|下午|傍晚|晚上|夜里|深夜)?(?P<ordinal>第)?"
+    f"(?P<of>[{_N}]+分之)?(?P<number>(?<![\\d,.])\\d[\\d,.]{{0,20}}[万亿千百](?:\\d(?![\\d多]))?|[{_N}]+|(?<=[点时])半)(?:点(?P<decimal>[零〇一二三四五六七八九]+)(?!分))?"
+    f"(?P<half>个半|半(?=[年月天小钟斤块公里])|(?<=[年月天斤])半)?"
+)
+_HALF_HAN = re.compile("(?<![一大小多夜个])(?:一半|半(?=个?(?:多)?(?:小时|钟头|月|天|年|斤|公里|米|块|价|碗|瓶|杯)))")
+_TOKEN = re.compile(
+    r"(?P<money>[$€£¥])\s?(?=\d)"
+    r"|(?P<plate>[^\W\d_\u3400-\u9fff]+-?\d[\w-]*)"
+    r"|(?P<digits>\d+(?:[.,:/'-]\d+)*)(?P<ordinal>(?:st|nd|rd|th)\b)?(?P<scale>k|m|mn|bn)?(?![^\W\d_\u3400-\u9fff])"
+    r"|(?P<split>\d+)"
+    r"|(?P<word>[^\W\d_\u3400-\u9fff]+(?:'[a-z]+)?)"
+    r"|(?P<mark>[%$€£¥]|a\.m|p\.m)"
+    r"|(?P<stop>[.!?;:,()\u3400-\u9fff\u3000-\u303f\uff00-\uffef])",
+    re.IGNORECASE,
+)
+
+
+class _Token(NamedTuple):
+    kind: str
+    text: str
+    match: re.Match[str]
+
+
+def is_number_word(word: str) -> bool:
+    """Whether a word in lower case is a number, a unit, a month or a weekday."""
+    return any(word in words for words in (_ONES, _TENS, _SCALES, _ORDINALS, _COUNTS, _MONTHS, _DAYS, _UNITS)) or (
+        word.removesuffix("s") in _DAYS
+    )
+
+
+def read_numbers(text: str) -> list[Number]:
+    """All numbers of a text, in time linear in its length; dates and times in their parts.
+
+    Example:
+        >>> [sorted(map(str, (v for v, _ in n.readings))) for n in read_numbers("three and a half thousand, 三千五")]
+        [['3500'], ['3500']]
+    """
+    text = _PAIR.sub(" , ", normalize(text))
+    return [*_english(text), *_chinese(text)]
+
+
+# --- digits and English words ------------------------------------------------------------------------------------
+
+
+def _english(text: str) -> Iterator[Number]:
+    tokens = [
+        _Token(str(m.lastgroup), m.group().casefold(), m)
+        for m in _TOKEN.finditer(text.replace("per cent", "percent").replace("Per cent", "percent"))
+    ]
+    # `lastgroup` is the last named group that matched: of digits also their suffix.
+    tokens = [t._replace(kind="digits") if t.kind in {"ordinal", "scale"} else t for t in tokens]
+    tokens = [t for t in tokens if not (t.kind == "stop" and t.text == "-")]
+    place = 0
+    while place < len(tokens):
+        found, place = _read_at(tokens, place)
+        yield from found
+
+
+def _word(tokens: Sequence[_Token], place: int) -> str:
+    """The word there, or nothing."""
+    return tokens[place].text if 0 <= place < len(tokens) and tokens[place].kind in {"word", "mark"} else ""
+
+
+def _read_at(tokens: Sequence[_Token], place: int) -> tuple[list[Number], int]:
+    token = tokens[place]
+    if token.kind == "plate":
+        return [Number(frozenset({(token.text, "")}), "", weak=False, text=token.match.group())], place + 1
+    if token.kind in {"digits", "split"}:
+        return _digits(tokens, place)
+    if token.kind != "word":
+        return [], place + 1
+    word = token.text
+    if word in _DAYS or (word.endswith("s") and word[:-1] in _DAYS):
+        return [_one({(Fraction(_DAYS.get(word) or _DAYS[word[:-1]]), "weekday")}, token)], place + 1
+    if word in _MONTHS and (word not in _ALSO_WORDS or _dated(tokens, place)):
+        return [_one({(Fraction(_MONTHS[word]), "month")}, token)], place + 1
+    if word in _COUNTS:
+        return [_one({(Fraction(_COUNTS[word]), "times")}, token, weak=True)], place + 1
+    if word in _PAIRS:
+        return [_one({(Fraction(2), "")}, token, weak=True)], place + 1
+    if word in {"half", "quarter"} and _word(tokens, place + 1) in {"past", "to"}:
+        minute = 30 if word == "half" else 15 if _word(tokens, place + 1) == "past" else 45
+        return [_one({(Fraction(minute), ""), (Fraction(minute, 60), "")}, token)], place + 2
+    value, end, weak = _spelled(tokens, place)
+    if value is None:
+        return [], place + 1
+    return [_finish(tokens, place, end, value, weak=weak)], end
+
+
+def _one(readings: set[Reading], token: _Token, *, weak: bool = False) -> Number:
+    return Number(frozenset(readings), "", weak, token.match.group())
+
+
+def _dated(tokens: Sequence[_Token], place: int) -> bool:
+    near = [tokens[i].kind == "digits" for i in (place - 1, place + 1) if 0 <= i < len(tokens)]
+    before = _word(tokens, place - 1)
+    capital = tokens[place].match.group()[0].isupper()
+    return (
+        any(near)
+        or before in _ORDINALS
+        or _word(tokens, place + 1) in _ORDINALS
+        or (before in _BEFORE_DATE and (capital or before in {"in", "since", "last", "of"}))
+        or (tokens[place].text == "august" and capital)
+    )
+
+
+def _spelled(tokens: Sequence[_Token], place: int) -> tuple[Fraction | None, int, bool]:
+    """Read a number in words: its value, where it ends, and whether it is weak."""
+    start = place
+    word = _word(tokens, place)
+    total = Fraction(0)
+    if word in {"a", "an"}:
+        following = _word(tokens, place + 1)
+        if following in _SCALES:
+            word, place, total = following, place + 1, Fraction(0)
+        elif following in _PARTS or (following in _ORDINALS and _word(tokens, place + 2) == "of"):
+            part = _PARTS.get(following) or _ORDINALS[following]
+            return Fraction(1, part), place + 2, False
+        else:
+            return None, place, False
+    elif word == "half":
+        end = place + 1
+        if _word(tokens, end) in {"a", "an"}:
+            end += 1
+        if _word(tokens, end) in _SCALES:
+            return Fraction(_SCALES[_word(tokens, end)], 2), end + 1, False
+        return Fraction(1, 2), end, False
+    if word in _ORDINALS and word not in _TENS:
+        return Fraction(_ORDINALS[word]), place + 1, _ORDINALS[word] <= 2
+    current: Fraction | None = None
+    last = 0
+    while True:
+        word = _word(tokens, place)
+        if word in _ONES or word in _TENS:
+            value = _ONES.get(word, _TENS.get(word, 0))
+            if current is None:
+                current = Fraction(value)
+            elif 10 <= current < 100 and value >= 10 and total == 0 and last >= 10:
+                current = current * 100 + value  # nineteen eighty-four
+            elif (last >= 20 and value < 10) or last == 100:
+                current += value
+            else:
+                break
+            last = value if value < 20 or current < 100 else value
+        elif word in _ORDINALS and current is not None and (last >= 20 or last >= 100) and _ORDINALS[word] < 20:
+            return total + current + _ORDINALS[word], place + 1, False
+        elif word in _SCALES and (current is not None or place > start or _word(tokens, place - 1) in {"a", "an"}):
+            scale = _SCALES[word]
+            current = (current if current is not None else Fraction(1)) * scale
+            last = 100
+            if scale >= 1000:
+                total, current = total + current, Fraction(0)
+        elif word == "and" and current is not None:
+            extra, end = _part_after(tokens, place)
+            if extra is not None:
+                current += extra
+                place = end
+                if _word(tokens, place) in _SCALES:
+                    current *= _SCALES[_word(tokens, place)]
+                    place += 1
+                return total + current, place, False
+            if last == 100 and (_word(tokens, place + 1) in _ONES or _word(tokens, place + 1) in _TENS):
+                place += 1
+                continue
+            break
+        else:
+            break
+        place += 1
+    if current is None:
+        return None, start, False
+    value_found = total + current
+    part = _word(tokens, place)
+    if value_found < 20 and total == 0 and (part in _PARTS or part.removesuffix("s") in _ORDINALS) and part not in {"second", "first"}:
+        below = _PARTS.get(part) or _ORDINALS[part.removesuffix("s")]
+        if below > 1 and (part.endswith("s") or value_found == 1):
+            return value_found / below, place + 1, False
+    return value_found, place, value_found == 1
+
+
+def _part_after(tokens: Sequence[_Token], place: int) -> tuple[Fraction | None, int]:
+    """`and a half`, `and three quarters` at a place: how much, and where it ends."""
+    count, part = _word(tokens, place + 1), _word(tokens, place + 2)
+    if part in _PARTS and (count in {"a", "one"} or count in _ONES):
+        return Fraction(_ONES.get(count, 1), _PARTS[part]), place + 3
+    return None, place
+
+
+def _digits(tokens: Sequence[_Token], place: int) -> tuple[list[Number], int]:
+    token = tokens[place]
+    raw = token.match["digits"] or token.match["split"] or ""
+    text, begin, stop = token.match.string, token.match.start(), token.match.end()
+    if text[stop : stop + 1] in _LARGE or (len(raw) == 1 and text[begin - 1 : begin] in _LARGE):
+        return [], place + 1  # 3万5: read with the Chinese numerals
+    if len(raw) > 40:  # no number that anybody reads
+        return [_one({(raw, "")}, token)], place + 1
+    after = _word(tokens, place + 1)
+    clock = after in {"am", "pm", "a.m", "p.m"}
+    parts = re.split(r"[:/-]|(?<=\d)\.(?=\d+\.)", raw) if re.search(r"[:/-]|\.\d+\.", raw) else [raw]
+    if clock and len(parts) == 1 and "." in raw:
+        parts = raw.split(".")
+    if len(parts) == 2 and "/" in raw and not clock and int(parts[1] or 0) in range(2, 11) and parts[0] < parts[1]:
+        return [
+            _one(_with_share({(Fraction(int(parts[0]), int(parts[1])), "")}), token),
+            *([_one({(Fraction(int(p)), "")}, token, weak=True) for p in parts]),
+        ], place + 1
+    if len(parts) > 1:
+        end = place + 1
+        found = []
+        for i, part in enumerate(p for p in parts if p):
+            readings = _written(part)
+            if i == 0 and clock:
+                readings = _clocked(readings, after)
+            elif i == 0 and ":" in raw:
+                readings |= {(v - 12, "pm") for v, _ in readings if not isinstance(v, str) and 12 < v < 24}
+            if i and ":" in raw and all(v == 0 for v, _ in readings):
+                continue  # 10:00 is 10 o'clock
+            found.append(_one(readings, token))
+        return found, end + clock
+    readings = _written(raw)
+    if token.match["scale"]:
+        times = {"k": 1000, "m": 10**6, "mn": 10**6, "bn": 10**9}[token.match["scale"].casefold()]
+        readings = {(v * times, u) for v, u in readings if not isinstance(v, str)} | (
+            {(v, "m") for v, _ in readings} if times == 10**6 else set()
+        )
+    end = place + 1
+    if not token.match["ordinal"]:
+        extra, after_part = _part_after(tokens, end) if after == "and" else (None, end)
+        if extra is not None:
+            readings, end = {(v + extra, u) for v, u in readings if not isinstance(v, str)}, after_part
+        if _word(tokens, end) in _SCALES:
+            readings = {(v * _SCALES[_word(tokens, end)], u) for v, u in readings if not isinstance(v, str)}
+            end += 1
+    return [_finish(tokens, place, end, readings, weak=False)], end
+
+
+@lru_cache(maxsize=4096)
+def _written(raw: str) -> frozenset[Reading]:
+    """What a token of digits may be: `1,250` is a thousand or a decimal, by the country."""
+    raw = raw.replace("'", "").strip(".,")
+    values = set()
+    if re.fullmatch(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?", raw):
+        values.add(raw.replace(",", ""))
+    if re.fullmatch(r"\d{1,3}(?:\.\d{3})+(?:,\d+)?", raw):
+        values.add(raw.replace(".", "").replace(",", "."))
+    if raw.count(",") == 1 and "." not in raw:
+        values.add(raw.replace(",", "."))
+    if raw.count(".") <= 1 and "," not in raw:
+        values.add(raw)
+    return frozenset((int(v) if v.isdigit() else Fraction(v), "") for v in values) or frozenset({(raw, "")})
+
+
+def _clocked(readings: set[Reading], half: str) -> set[Reading]:
+    half = half.replace(".", "")[:2]
+    found: set[Reading] = {(v, half) for v, _ in readings}
+    if half == "pm":
+        found |= {(v + 12, "") for v, _ in readings if not isinstance(v, str) and v < 12}
+    return found
+
+
+_PM = frozenset({"afternoon", "evening", "night", "tonight"})
+_NOT_COUNTED = frozenset(
+    "of and or to in on at the a an for from by with than more less other i he she they we it was were is are that who".split()
+)
+
+
+def _finish(
+    tokens: Sequence[_Token], start: int, end: int, value: Fraction | set[Reading], *, weak: bool
+) -> Number:
+    """Add the unit, what follows from it, and what is counted."""
+    readings: set[Reading] = {(value, "")} if isinstance(value, (int, Fraction)) else set(value)
+    after = _word(tokens, end)
+    unit = _UNITS.get(after, "")
+    if not unit and tokens[end - 1].kind in {"digits", "split"}:
+        match = tokens[end - 1].match
+        unit, _ = _han_unit(match.string, match.end())
+        if not unit and match.string[match.end() : match.end() + 1] == "月":
+            unit = "month"
+        if unit == "years" and max(v for v, _ in readings if not isinstance(v, str)) >= 1000:
+            unit = ""
+    if start and tokens[start - 1].kind == "money":
+        unit = tokens[start - 1].text
+    elif _word(tokens, start - 1) in {"usd", "eur", "gbp", "rmb", "cny"}:
+        unit = _UNITS[_word(tokens, start - 1)]
+    text = " ".join(t.match.group() for t in tokens[start:end])
+    if unit in {"am", "pm"}:
+        return Number(frozenset(_clocked(readings, unit)), "", weak=False, text=text)
+    near = [_word(tokens, i) for i in range(end, end + 4)]
+    if not unit and not _PM.isdisjoint(near) and any(n in {"in", "at", "o'clock", "this", "that"} for n in near):
+        readings |= {(v + 12, "") for v, _ in readings if not isinstance(v, str) and 0 < v < 12}
+    if unit:
+        readings = {(v, unit) for v, _ in readings}
+    thing = "" if unit else _counted(tokens[end - 1].match.string, tokens[end - 1].match.end()) if tokens[end - 1].kind in {"digits", "split"} else ""
+    if not unit and not thing and after.isalpha() and after not in _NOT_COUNTED:
+        thing = after.removesuffix("s")
+    return Number(_with_share(readings), thing, weak, text)
+
+
+def _with_share(readings: Iterable[Reading]) -> frozenset[Reading]:
+    """The same in other units: shares as percentages, weeks as days."""
+    return _converted(frozenset(readings))
+
+
+@lru_cache(maxsize=4096)
+def _converted(readings: frozenset[Reading]) -> frozenset[Reading]:
+    found = set(readings)
+    for value, unit in readings:
+        if isinstance(value, str):
+            continue
+        if unit == "%":
+            found.add((Fraction(value) / 100, ""))
+        elif not unit and 0 < value < 1:
+            found.add((value * 100, "%"))
+        while unit in _SAME:
+            times, unit = _SAME[unit]
+            value *= times
+            found.add((value, unit))
+    return frozenset(found)
+
+
+# --- Chinese -----------------------------------------------------------------------------------------------------
+
+
+def _chinese(text: str) -> Iterator[Number]:
+    for match in _HAN_WEEKDAY.finditer(text):
+        value = {"日": 7, "天": 7}.get(match[1]) or _HAN_DIGITS[match[1]]
+        yield Number(frozenset({(Fraction(value), "weekday")}), "", weak=False, text=match.group())
+    rest = _HAN_IDIOM.sub("　", _HAN_WEEKDAY.sub("　", text))
+    skip = 0
+    for match in _HALF_HAN.finditer(rest):
+        unit, _ = _han_unit(rest, match.end())
+        readings = _with_share({(Fraction(1, 2), unit)})
+        yield Number(frozenset(readings), "", weak=False, text=match.group())
+    for match in _HAN_NUMBER.finditer(rest):
+        if match.start() < skip:
+            continue
+        found, skip = _han_at(rest, match)
+        if found is not None:
+            yield found
+
+
+def _han_at(text: str, match: re.Match[str]) -> tuple[Number | None, int]:
+    raw, end = match["number"], match.end()
+    if raw == "半":
+        return Number(frozenset({(Fraction(30), ""), (Fraction(1, 2), "")}), "", weak=False, text="半"), end
+    if len(raw) > 40:
+        return Number(frozenset({(raw, "")}), "", weak=False, text=raw), end
+    if raw[0].isdigit():
+        head, tail = (raw[:-1], raw[-1]) if raw[-1].isdigit() else (raw, "0")
+        scale = _HAN_BIG.get(head[-1]) or _HAN_SCALES[head[-1]]
+        values = {v * scale + int(tail) * scale // 10 for v, _ in _written(head[:-1]) if not isinstance(v, str)}
+    else:
+        values = _han_values(raw)
+    if not values or text[match.start() : match.start() + 2] == "一半":
+        return None, end
+    if match["decimal"]:
+        digits = "".join(str(_HAN_DIGITS[c]) for c in match["decimal"])
+        values = {v + Fraction(int(digits), 10 ** len(digits)) for v in values}
+    if match["of"]:
+        below = {Fraction(100)} if match["of"] == "百分之" else _han_values(match["of"][:-2])
+        values = {v / b for v in values for b in below if b}
+        return Number(_with_share({(v, "") for v in values}), "", weak=False, text=match.group()), end
+    if match["half"]:
+        values = {v + Fraction(1, 2) for v in values}
+    after = text[end : end + 1]
+    if after in "成折" and after and text[end : end + 2] not in {"成为", "成了", "成功", "成员"}:
+        return Number(_with_share({(v * 10, "%") for v in values}), "", weak=False, text=match.group()), end
+    unit, stop = _han_unit(text, end)
+    if unit in {"¥"} and (small := re.match(f"([{_N[2:10]}])(?![{_N}个天年月点号])[毛角]?", text[stop : stop + 3])):
+        values = {v + Fraction(_HAN_DIGITS[small[1]], 10) for v in values}  # 三块五
+        stop += small.end()
+    if unit in {"years", "months", "days"} and text[stop : stop + 1] == "半":
+        values = {v + Fraction(1, 2) for v in values}
+        stop += 1
+    readings: set[Reading] = {(v, unit if unit != "years" or v < 1000 else "") for v in values}
+    if not unit and after == "月":
+        readings = {(v, "month") for v in values}
+    if match["hour"] in {"下午", "傍晚", "晚上", "中午", "夜里", "深夜"}:
+        readings |= {(v, "pm") for v in values} | {(v + 12, "") for v in values if v < 12}
+    elif match["hour"]:
+        readings = {(v, "am") for v in values}
+    thing = "" if unit else _counted(text, end)
+    weak = values == {Fraction(1)} or (bool(match["ordinal"]) and max(values) <= 2)
+    return Number(_with_share(readings), thing, weak, match.group()), stop
+
+
+def _han_unit(text: str, place: int) -> tuple[str, int]:
+    if text[place : place + 1] in {"多", "来"} and text[place : place + 1]:
+        place += 1
+    for word in _HAN_UNITS:
+        if text.startswith(word, place):
+            return _UNITS[word], place + len(word)
+    return "", place
+
+
+def _counted(text: str, place: int) -> str:
+    """The Chinese word that a number before it counts: its first character."""
+    after = text[place : place + 1]
+    if not "\u4e00" <= after <= "\u9fff" or after in "点号日月成折分年时":
+        return ""
+    following = text[place + 1 : place + 2]
+    return following if after in _CLASSIFIERS and "\u4e00" <= following <= "\u9fff" else after
+
+
+@lru_cache(maxsize=4096)
+def _han_values(raw: str) -> frozenset[Fraction]:
+    """The values of Chinese numerals: colloquial tails (三千五), digit by digit (二零二四), and `seven or eight`."""
+    raw = raw.replace("廿", "二十").replace("卅", "三十")
+    if raw in {"零", "〇"} or (len(raw) == 1 and (raw in _HAN_BIG or raw in "百千佰仟")):
+        return frozenset()
+    if all(c in _HAN_DIGITS for c in raw):
+        digits = [_HAN_DIGITS[c] for c in raw]
+        whole = frozenset({Fraction(int("".join(map(str, digits))))})
+        return whole | frozenset(map(Fraction, digits)) if len(digits) == 2 and digits[1] == digits[0] + 1 else whole
+    total = section = 0
+    digit: int | None = None
+    scale = 0
+    for char in raw:
+        if char in _HAN_DIGITS:
+            digit = _HAN_DIGITS[char] or None
+            continue
+        if char in _HAN_SCALES:
+            scale = _HAN_SCALES[char]
+            section += (1 if digit is None else digit) * scale
+        else:
+            scale = _HAN_BIG[char]
+            total = (total + section + (digit or 0)) * scale
+            section = 0
+        digit = None
+    if digit is not None:
+        tail = raw[-2] not in "零〇" and scale >= 100
+        section += digit * (scale // 10 if tail else 1)
+    return frozenset({Fraction(total + section)})
+
+
+# --- comparing ---------------------------------------------------------------------------------------------------
+
+
+class Numbers:
+    """The numbers of a text, indexed: comparing two texts is linear."""
+
+    def __init__(self, text: str) -> None:
+        self.all = read_numbers(text)
+        self.units: dict[Value, set[str]] = {}
+        self.by_thing: dict[str, list[Number]] = {}
+        self.things_of: dict[Value, set[str]] = {}
+        for number in self.all:
+            keys = _keys(number)
+            for key in keys:
+                self.by_thing.setdefault(key, []).append(number)
+            for value, unit in number.readings:
+                self.units.setdefault(value, set()).add(unit)
+                self.things_of.setdefault(value, set()).update(keys or {""})
+
+    def has(self, number: Number) -> bool:
+        """Whether the same value stands here, under the same unit where both have one."""
+        for value, unit in number.readings:
+            units = self.units.get(value)
+            if units and (not unit or unit in units or ("" in units and unit != "weekday")):
+                return True
+        return False
+
+    def counts_differently(self, number: Number, words: frozenset[str] | set[str]) -> bool:
+        """Whether another number of the same thing stands here, and this one only of other things.
+
+        Args:
+            number: Of the other text.
+            words: Of this text, in lower case: `one dog` is fine where `a dog` stands.
+        """
+        for key in _keys(number):
+            others = self.by_thing.get(key)
+            if not others or any(not {v for v, _ in o.readings}.isdisjoint(v for v, _ in number.readings) for o in others):
+                continue
+            if number.weak:
+                return key not in words and not any(o.weak for o in others)
+            used = set().union(*(self.things_of.get(value, set()) for value, _ in number.readings))
+            return "" not in used and key not in used
+        return False
+
+    def added(self, other: Numbers, words: frozenset[str] | set[str]) -> list[str]:
+        """The numbers of another text that this one does not have."""
+        return [
+            number.text
+            for number in other.all
+            if (not number.weak and not self.has(number)) or self.counts_differently(number, words)
+        ]
+
+    def kept(self, other: Numbers) -> tuple[int, list[str]]:
+        """How many of this text's numbers there are, and those that another text lost."""
+        firm = [number for number in self.all if not number.weak]
+        return len(firm), [number.text for number in firm if not other.has(number)]
+
+
+def _keys(number: Number) -> set[str]:
+    units = {unit for _, unit in number.readings if unit and unit not in {"%", "month", "weekday", "am", "pm"}}
+    return units or ({number.thing} if number.thing else set())

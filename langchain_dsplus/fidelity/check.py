@@ -1,0 +1,281 @@
+"""Does a rewrite say what the source says? What is invented refuses it; what is lost is measured."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict
+
+from langchain_dsplus.fidelity.names import Names
+from langchain_dsplus.fidelity.numbers import Numbers
+from langchain_dsplus.fidelity.parties import Parties, stem_of
+from langchain_dsplus.fidelity.sentences import FUNCTION, HAN, TOKEN, normalize
+from langchain_dsplus.fidelity.untrusted import count_addresses, count_instructions, count_verdicts
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+
+_AT_MOST = 20
+"""Spans listed in a result; the count in the reason is the full one."""
+_ALLOWANCE = 12
+"""Words: `the narrator` for `I` makes a short text longer."""
+_RUN = 8
+_NEGATION = re.compile(
+    r"\b(?:no|not|never|none|nobody|nothing|neither|nor|nowhere|cannot|without)\b|n't\b|[不没未别非勿莫]|无(?!论|聊|所谓)",
+    re.IGNORECASE,
+)
+
+
+class Kept(TypedDict):
+    """How much of one kind the rewrite kept."""
+
+    source: int
+    """In the source."""
+    kept: int
+    """Of them in the rewrite."""
+
+
+class Recall(TypedDict):
+    """What a rewrite kept and lost. A loss refuses nothing unless `must_keep` names its kind."""
+
+    numbers: Kept
+    """Numbers, amounts, dates and times, by value."""
+    names: Kept
+    negations: Kept
+    """Words of negation; `kept` counts those of the rewrite, at most the source's."""
+    content_lost: float
+    """Share of the source's content words (of Chinese its characters) that are nowhere in the rewrite."""
+
+
+class FidelityResult(TypedDict):
+    """What the check found. Plain Python types."""
+
+    faithful: bool
+    """True where there is no reason against the rewrite."""
+    reasons: list[str]
+    """`code: explanation`, with counts and shares but never the texts' own words. Empty where faithful."""
+    missing: list[str]
+    """Numbers and names of the source that the rewrite lost (at most 20)."""
+    added: list[str]
+    """Numbers, names or sentences of the rewrite without support in the source (at most 20)."""
+    recall: Recall
+    spoke: list[str]
+    """The layers that were asked, in order: `rules`, `nli`, `judge`. A layer is asked where those before it passed."""
+    refused_by: str | None
+    """The layer that refused."""
+
+
+class Fidelity(BaseModel):
+    """The check of a rewrite: what is invented refuses it, what is lost is only measured.
+
+    In a minute. A rewrite is refused
+
+    - `empty`, `too_long`, `copied`: where it has no words, more than `max_ratio` times the source's, or is the source
+      again (`max_verbatim` of its runs of eight words, and no shorter than that share);
+    - `number_added`: where it has a number, amount, date or time that the source does not have, by value (`3,500` =
+      `three and a half thousand` = `三千五`; `20 %` = `a fifth`; `2 weeks` = `14 days`), or counts another thing
+      with it. `one`, `once` and `both` count only where the source counts the same thing otherwise;
+    - `name_added`: where it has a name that the source does not have: a capital inside a sentence, or a word that is in
+      no dictionary, which finds names in a text without capitals and in Chinese;
+    - `instruction`: where it speaks to a model or a reader: an order, a role, a chat template's mark, a field of a
+      reply, or `you` outside of what somebody says;
+    - `verdict`: where it decides who is at fault, and does not report that somebody says so;
+    - `party_swapped`, `party_mixed`: where pronouns and possessives show that one party now does, has or suffers what
+      only the other did; or where it says `I` and `the narrator` at once.
+
+    All of this reads single words and their neighbors: it knows no synonyms, and what is invented in ordinary words
+    passes. For that there are two more layers, each optional, each asked only where the one before it passed. `nli`, a
+    model of natural language inference, compares every sentence of the rewrite with the sentences of the source that
+    are nearest to it (`contradicted`, `not_entailed`). `judge`, a chat model, is asked of every such sentence whether
+    the source says so (`judged_unsupported`).
+
+    What is lost never refuses, unless `must_keep` names its kind (`number_missing`, `name_missing`,
+    `negation_missing`). It is in the result as `recall`. A summary is meant to lose things; whether the decisions are
+    as good is proven by a certificate on many cases, not by this check on one.
+
+    The paper (4.5) sends every rewrite on unchecked: that is `PromptTransfer(fidelity="off")`.
+
+    Args:
+        must_keep: Kinds that may not be lost: `numbers`, `names`, `negations`.
+        max_ratio: Longest rewrite, as a multiple of the source's words (a Han character is one), plus twelve.
+        max_verbatim: Largest share of copied runs of a rewrite that is not shorter; None switches the rule off.
+        names: More names to watch for.
+        verdicts: Whether the rewrite may decide who is at fault.
+        instructions: Whether the rewrite may speak to a model.
+        parties: Whether the rules about parties apply. They read the first person as the narrator.
+        nli: A model of natural language inference: a folder or hub name (`NLIModel`), `OnnxNLI`, `default_nli()`, any
+            Runnable (`ClassifierNLI`), or a callable from pairs of premise and hypothesis to probabilities of
+            entailment.
+        judge: A chat model, or any Runnable from messages to a text that says yes or no.
+        encoder: A sentence encoder that finds the nearest sentences; by default the words that they share.
+        min_entailment: Probability below which a sentence does not follow, for models that know entailment.
+        max_contradiction: Probability above which a sentence contradicts the source.
+
+    Example:
+        ```python
+        check = Fidelity()
+        check("I paid 40 dollars, and he broke the lamp.", "The narrator paid 50 dollars.")["reasons"]
+        # ["number_added: 1 number or date is not in the source"]
+        ```
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
+
+    must_keep: tuple[Literal["numbers", "names", "negations"], ...] = ()
+    max_ratio: float = Field(default=1.2, gt=0)
+    max_verbatim: float | None = Field(default=0.8, ge=0, le=1)
+    names: tuple[str, ...] = ()
+    verdicts: bool = False
+    instructions: bool = False
+    parties: bool = True
+    nli: Any = Field(default=None, exclude=True, repr=False)
+    judge: Any = Field(default=None, exclude=True, repr=False)
+    encoder: Any = Field(default=None, exclude=True, repr=False)
+    min_entailment: float = Field(default=0.5, ge=0, le=1)
+    max_contradiction: float = Field(default=0.5, ge=0, le=1)
+
+    def extractive(self) -> Fidelity:
+        """The same settings for a rewrite made of the source's own sentences, word for word.
+
+        Copying is no fault there, and nothing can be added: no model is asked. Verdicts and instructions refuse.
+        """
+        return self.model_copy(update={"max_verbatim": None, "parties": False, "nli": None, "judge": None})
+
+    def __call__(self, source: str, rewrite: str, config: RunnableConfig | None = None) -> FidelityResult:
+        """Check a rewrite; the same as `check`."""
+        return self.check(source, rewrite, config)
+
+    def check(self, source: str, rewrite: str, config: RunnableConfig | None = None) -> FidelityResult:
+        """Compare a rewrite with its source, in time linear in both.
+
+        Args:
+            source: The original text.
+            rewrite: What the small model made of it.
+            config: Callbacks and tags for the calls of the judge; by default those of the run around this one.
+
+        Returns:
+            A `FidelityResult`.
+        """
+        old, new = _Text(source, self.names), _Text(rewrite, self.names)
+        reasons: list[str] = []
+        added: list[str] = []
+        recall, missing, lost = _recall(old, new)
+        if new.tokens:
+            self._rules(old, new, reasons, added)
+            for kind in self.must_keep:
+                if lost[kind]:
+                    of = recall[kind]["source"]
+                    reasons.append(f"{kind[:-1]}_missing: {lost[kind]} of {of} {kind} of the source are lost")
+        elif old.tokens:
+            reasons.append("empty: no words")
+        spoke = ["rules"]
+        refused_by: str | None = "rules" if reasons else None
+        for layer, model in (("nli", self.nli), ("judge", self.judge)):
+            if model is None or refused_by or not new.tokens:
+                continue
+            spoken, found, spans = self._ask(layer, source, rewrite, config)
+            spoke += [layer] if spoken else []
+            reasons += found
+            added += spans
+            refused_by = layer if found else None
+        return {
+            "faithful": not reasons,
+            "reasons": reasons,
+            "missing": missing[:_AT_MOST],
+            "added": added[:_AT_MOST],
+            "recall": recall,
+            "spoke": spoke,
+            "refused_by": refused_by,
+        }
+
+    def _rules(self, old: _Text, new: _Text, reasons: list[str], added: list[str]) -> None:
+        size, whole = len(new.tokens), len(old.tokens)
+        if size > self.max_ratio * whole + _ALLOWANCE:
+            reasons.append(f"too_long: {size} words for {whole} of the source, at most {self.max_ratio:g} times as many")
+        if self.max_verbatim is not None and size >= self.max_verbatim * whole:
+            copied = copied_share(old.tokens, new.tokens)
+            if copied > self.max_verbatim:
+                reasons.append(f"copied: {copied:.2f} is the source word for word, and it is hardly shorter")
+        numbers = old.numbers.added(new.numbers, set(old.tokens))
+        if numbers:
+            reasons.append(f"number_added: {_count(numbers, 'number or date', 'numbers or dates')} not in the source")
+        names = old.names.added(new.names)
+        if names:
+            reasons.append(f"name_added: {_count(names, 'name', 'names')} not in the source")
+        added += [*numbers, *names]
+        if not self.instructions and (found := count_instructions(new.text) + count_addresses(new.text)):
+            reasons.append(f"instruction: {found} places speak to a model or a reader")
+        if not self.verdicts and (found := count_verdicts(new.text)):
+            reasons.append(f"verdict: {found} sentences decide who is at fault instead of reporting")
+        if self.parties:
+            theirs = Parties(new.text)
+            if theirs.mixed:
+                reasons.append("party_mixed: it says both I and the narrator")
+            if found := Parties(old.text).confused(theirs):
+                reasons.append(f"party_swapped: {found} places give to one party what only the other did or has")
+
+    def _ask(
+        self, layer: str, source: str, rewrite: str, config: RunnableConfig | None
+    ) -> tuple[bool, list[str], list[str]]:
+        """Whether a model had anything to say, its reasons, and the sentences that they are about."""
+        if layer == "nli":
+            from langchain_dsplus.fidelity.nli import ask_nli  # noqa: PLC0415
+
+            return ask_nli(self.nli, source, rewrite, self.encoder, self.min_entailment, self.max_contradiction)
+        from langchain_dsplus.fidelity.judge import ask_judge  # noqa: PLC0415
+
+        return ask_judge(self.judge, source, rewrite, self.encoder, config)
+
+
+class _Text:
+    """One text, read once."""
+
+    def __init__(self, text: str, names: tuple[str, ...]) -> None:
+        self.text = normalize(text)
+        self.tokens = [token.casefold() for token in TOKEN.findall(self.text)]
+        self.numbers = Numbers(self.text)
+        self.names = Names(self.text, names)
+
+    @property
+    def content(self) -> list[str]:
+        """The words that say something, without their endings; of Chinese its characters."""
+        return [
+            token if HAN.match(token) else stem_of(token)
+            for token in self.tokens
+            if token not in FUNCTION and (len(token) > 1 or HAN.match(token))
+        ]
+
+
+def _recall(old: _Text, new: _Text) -> tuple[Recall, list[str], dict[str, int]]:
+    numbers, lost_numbers = old.numbers.kept(new.numbers)
+    names, lost_names = old.names.kept(new.names)
+    denied, denies = len(_NEGATION.findall(old.text)), len(_NEGATION.findall(new.text))
+    content, told = old.content, set(new.content)
+    gone = sum(word not in told for word in content)
+    recall: Recall = {
+        "numbers": {"source": numbers, "kept": numbers - len(lost_numbers)},
+        "names": {"source": names, "kept": names - len(lost_names)},
+        "negations": {"source": denied, "kept": min(denied, denies)},
+        "content_lost": gone / len(content) if content else 0.0,
+    }
+    lost = {"numbers": len(lost_numbers), "names": len(lost_names), "negations": max(0, denied - denies)}
+    return recall, [*lost_numbers, *lost_names], lost
+
+
+def copied_share(old: list[str], new: list[str]) -> float:
+    """Share of the rewrite's runs of eight words that stand in the source; of a shorter rewrite, whether it does."""
+    size = min(_RUN, len(new))
+    known = {tuple(old[i : i + size]) for i in range(len(old) - size + 1)}
+    runs = [tuple(new[i : i + size]) for i in range(len(new) - size + 1)]
+    return sum(run in known for run in runs) / len(runs) if runs else 0.0
+
+
+def _count(found: list[str], one: str, many: str) -> str:
+    return f"1 {one} is" if len(found) == 1 else f"{len(found)} {many} are"
+
+
+def describe(result: FidelityResult | dict[str, Any]) -> str:
+    """One line about a result, without the texts' words: for logs."""
+    return "faithful" if result["faithful"] else "; ".join(result["reasons"])
