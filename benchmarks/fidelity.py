@@ -22,7 +22,7 @@ LANGUAGES = {"en": "English", "zh": "Chinese"}
 
 
 def run(context: Context) -> Figures:
-    from langchain_dsplus.prompts.fidelity import Fidelity
+    from langchain_dsplus.fidelity.check import Fidelity
     from langchain_dsplus.small_models.sentence import Encoder
 
     items = json.loads(context.hash_file(FILE).read_text(encoding="utf-8"))["items"]

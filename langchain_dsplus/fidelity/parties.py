@@ -4,7 +4,7 @@ The narrator is `I` in the source and `the narrator` (or `I`) in the rewrite. A 
 subject: no list of verbs is needed to see that only `I` pushed in one text, and only somebody else in the other.
 """
 
-# ruff: noqa: RUF001 - Chinese punctuation is meant
+# ruff: noqa: SIM905 - words are easier to read as text
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ from langchain_dsplus.fidelity.untrusted import QUOTED
 _TOKEN = re.compile(r"[^\W\d_\u3040-\u9fff]+(?:['-][^\W\d_\u3040-\u9fff]+)*|[.!?;:,\n]")
 _ME = frozenset({"i", "me", "narrator", "myself"})
 _FIRST = frozenset({"i", "me", "my", "mine", "myself", "i'm", "i'd", "i've", "i'll"})
+_OTHERS = frozenset({"party", "neighbor", "neighbour", "man", "woman", "opponent"})
+"""What a rewrite may call somebody whom the source only calls `he` or `she`."""
 _BE = frozenset("am is are was were be been being got".split())
 _SKIPPED = _BE | frozenset(
-    "have has had do does did then also just only never not still again already even finally both first almost soon".split()
+    """have has had do does did then also just only never not still again already even finally both first
+    almost soon""".split()
 )
 _CUT = frozenset(".!?;:,\n")
 _LIGHT = frozenset("the a an at to with his her their my our this that".split())
@@ -65,6 +68,8 @@ class Parties:
         self.on: set[tuple[str, str, str]] = set()
         """Who, does what, to whom."""
         self.owns: dict[str, set[str]] = defaultdict(set)
+        self.subjects: set[str] = set()
+        """Nouns and names that do something."""
         self._english(tokens)
         self._chinese(plain)
 
@@ -72,7 +77,7 @@ class Parties:
         subject = "?"
         for place, token in enumerate(tokens):
             if token in _CUT or token in FUNCTION or token in _ME or len(token) < 3:
-                subject = "?" if token in _CUT and token != "," else subject
+                subject = "?" if token in _CUT - {","} else subject
                 continue
             if token.endswith(("'s", "s'")):
                 continue
@@ -90,9 +95,11 @@ class Parties:
                 self._passive(tokens, place, left, stem)
                 self.did[stem]["?"] += 1
                 continue
-            self.did[stem][who.partition(":")[0]] += 1
+            self.did[stem][who] += 1
             if who != "?":
                 subject = who
+                if who.startswith("them:"):
+                    self.subjects.add(who.partition(":")[2])
                 target = self._object(tokens, place)
                 if target and who not in {target, "?"}:
                     self.on.add((who, stem, target))
@@ -136,9 +143,9 @@ class Parties:
         for word in (tokens[place - 1], tokens[place - 2]) if place > 1 else tokens[:place]:
             if word in {"my", "our", "narrator's"}:
                 self.owns[stem_of(tokens[place])].add("me")
-            elif word == "his" and self._others_certain:
-                self.owns[stem_of(tokens[place])].add("them")
-            elif word.endswith("'s") and word not in {"it's", "he's", "she's", "that's", "there's", "let's", "what's"}:
+            elif (word == "his" and self._others_certain) or (
+                word.endswith("'s") and word not in {"it's", "he's", "she's", "that's", "there's", "let's", "what's"}
+            ):
                 self.owns[stem_of(tokens[place])].add("them")
             elif word not in _CUT and word not in FUNCTION:
                 continue
@@ -158,19 +165,20 @@ class Parties:
         found = len({x for x in other.on if (x[2], x[1], x[0]) in self.on and x not in self.on})
         if not self.says_i:
             return found
-        opposite = {"me": "them", "them": "me"}
+        others = self.subjects | _OTHERS
         for stem, who in other.did.items():
-            here = self.did.get(stem)
-            if not here or len(here) != 1:
+            here = {w.partition(":")[0] for w in self.did.get(stem, ())}
+            if stem in self.subjects or stem in other.subjects or len(here) != 1:
                 continue
-            (party,) = here
-            found += party in opposite and who[opposite[party]] > 0 and who[party] == 0
-        for stem, who in other.undergone.items():
-            here = self.did.get(stem)
-            found += bool(here) and set(here or ()) == {"me"} and who == {"me"}
+            them = any(w == "them" or (w.startswith("them:") and w[5:] in others) for w in who)
+            found += (here == {"me"} and them and "me" not in who) or (
+                here == {"them"} and "me" in who and not any(w.startswith("them") for w in who)
+            )
+        for stem, patients in other.undergone.items():
+            found += set(self.did.get(stem, ())) == {"me"} and patients == {"me"}
         for stem, owners in other.owns.items():
-            here_owners = self.owns.get(stem)
-            found += bool(here_owners) and len(here_owners or ()) == 1 and len(owners) == 1 and here_owners != owners
+            mine = self.owns.get(stem, set())
+            found += len(mine) == 1 and len(owners) == 1 and mine != owners
         return found
 
     @property

@@ -1,6 +1,6 @@
 """Cutting English and Chinese text into sentences, clauses and words."""
 
-# ruff: noqa: RUF001 - Chinese punctuation is meant
+# ruff: noqa: RUF001, SIM905 - words are easier to read as text; Chinese punctuation is meant
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ CLAUSE_END = re.compile(
 
 
 FUNCTION = frozenset(
-    """a an the this that these those i me my mine myself we us our ours ourselves you your yours yourself he him his
-    himself she her hers herself it its itself they them their theirs themselves who whom whose which what when where why
-    how there here and or but nor so yet if then than as at by for from in into of off on onto out over to up down with
-    within upon about above below under after before during since until till while because although though however also
-    too very much many more most some any all both each every either other others another such same own just only even
-    still again already ever once am is are was were be been being do does did doing done have has had having will would
-    shall should can could may might must not no never none nobody nothing neither nowhere cannot without i'm i've i'd
-    i'll he's she's it's they're we're that's there's don't didn't doesn't isn't wasn't weren't won't wouldn't can't
+    """a an the this that these those i me my mine myself we us our ours ourselves you your yours yourself he
+    him his himself she her hers herself it its itself they them their theirs themselves who whom whose
+    which what when where why how there here and or but nor so yet if then than as at by for from in into
+    of off on onto out over to up down with within upon about above below under after before during since
+    until till while because although though however also too very much many more most some any all both
+    each every either other others another such same own just only even still again already ever once am is
+    are was were be been being do does did doing done have has had having will would shall should can could
+    may might must not no never none nobody nothing neither nowhere cannot without i'm i've i'd i'll he's
+    she's it's they're we're that's there's don't didn't doesn't isn't wasn't weren't won't wouldn't can't
     couldn't hasn't haven't hadn't shouldn't""".split()
 )
 """English words that carry no fact of their own: pronouns, articles, conjunctions, prepositions, auxiliaries."""
@@ -68,7 +69,9 @@ def split_sentences(text: str) -> list[str]:
 
 
 # The look-behind and the possessive runs keep a long row of marks linear.
-BREAK = re.compile(r"(?:(?<![.!?\u2026])[.!?\u2026]++[\"')\]\u201d\u2019]*(?=\s|[\u4e00-\u9fff]|$))|[。！？]+[\"'”’」』）]*|\n+")
+BREAK = re.compile(
+    r"(?:(?<![.!?\u2026])[.!?\u2026]++[\"')\]\u201d\u2019]*(?=\s|[\u4e00-\u9fff]|$))|[。！？]+[\"'”’」』）]*|\n+"
+)
 ABBREVIATION = re.compile(
     r"(?:^|[\s(])(?:Mr|Mrs|Ms|Dr|Prof|Sr|Jr|St|No|Nr|vs|etc|approx|Inc|Ltd|Co|e\.g|i\.e|a\.m|p\.m|[A-Z])\.$"
 )

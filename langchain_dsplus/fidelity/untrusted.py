@@ -1,4 +1,4 @@
-"""Text that speaks to a model or judges: role marks of chat templates, forged lines, orders, verdicts; and quoting it."""
+"""Text that speaks to a model, or judges: role marks, forged lines, orders, verdicts; and quoting it."""
 
 # ruff: noqa: RUF001 - Chinese punctuation and full-width bars are meant
 
@@ -21,64 +21,102 @@ MARKUP = re.compile(
 """The first character of what a chat template could take for its own mark. Local servers parse such marks in texts."""
 
 _START = r"(?:^|[.!?:;\u2026\n>*\]\"\u201c\u201d]\s{0,4}(?:and |then |now |so )?)"
-_TOLD = r"(?:respond|reply|answer|output|return|print|write|say|state|declare|decide|rule|find|judge|conclude|award|hold|blame)"
+_TOLD = (
+    r"(?:respond|reply|answer|output|return|print|write|say|state|declare|decide|rule|find|judge|conclude"
+    r"|award|hold|blame)"
+)
 _OUTPUT = r"(?:verdict|answer|output|reply|response|decision|ruling|judge?ment|conclusion|classification)"
-_MODEL = r"(?:ai|assistant|(?:language |ai )?model|judge|adjudicator|arbitrator|chatbot|llm|system|evaluator|reader|court)"
+_MODEL = (
+    r"(?:ai|assistant|(?:language |ai )?model|judge|adjudicator|arbitrator|chatbot|llm|system|evaluator|reader|court)"
+)
 _ORDERS = re.compile(
     # the task is set aside
-    r"\b(?:ignore|disregard|forget|override|bypass|discard)\b[^.!?\n]{0,40}\b(?:instruction|prompt|previous|prior|above"
+    r"\b(?:ignore|disregard|forget|override|bypass|discard)\b[^.!?\n]{0,40}\b(?:instruction|prompt|previous"
+    r"|prior|above"
     r"|preceding|earlier|system|guideline|direction)s?\b"
     rf"|{_START}(?:please )?(?:ignore|disregard|forget|overlook)\b"
     # a role is given
-    rf"|\b(?:you are|act as|pretend to be|you're|roleplay as) (?:now |an? |the ){{0,3}}(?:\w+ )?{_MODEL}\b|\byou are now\b"
+    rf"|\b(?:you are|act as|pretend to be|you're|roleplay as) (?:now |an? |the ){{0,3}}(?:\w+ )?{_MODEL}\b"
+    rf"|\byou are now\b"
     r"|\bas an ai\b|\b(?:system|developer) (?:prompt|message|override|note|instruction)\b|\bnew instructions?\b"
     r"|\bend of (?:statement|account|document|input|text|user)\b|\bfrom now on,? (?:you|always|only|respond|answer)\b"
-    r"|^\s{0,4}[#*\[(<]{0,6}\s{0,4}(?:system|assistant|user|human|developer|instructions?|note to (?:the )?\w+)[\])>*]{0,6}\s{0,4}:"
+    r"|^\s{0,4}[#*\[(<]{0,6}\s{0,4}(?:system|assistant|user|human|developer|instructions?"
+    r"|note to (?:the )?\w+)[\])>*]{0,6}\s{0,4}:"
     # an order what to write or to find
-    rf"|{_START}(?:please )?{_TOLD}\b(?= (?:only|exactly|just|with|that|in favou?r|for|against|the|him|her|them|it|this|as|a|no"
+    rf"|{_START}(?:please )?{_TOLD}\b(?= (?:only|exactly|just|with|that|in favou?r|for|against|the|him|her"
+    rf"|them|it|this|as|a|no"
     r"|on|to|yes|only|nothing|all)\b|[ :]*[\"\u201c:{])"
-    rf"|\b(?:please|must|should|shall|always|only|to you,?) {_TOLD} (?:only|exactly|just|with|that the|in favou?r|for the|against)\b"
-    rf"|{_START}(?:please|kindly|remember|note|make sure|be sure|do not|don't|never|always) (?!did\b|has\b|had\b|have\b|was\b"
+    rf"|\b(?:please|must|should|shall|always|only|to you,?) {_TOLD} (?:only|exactly|just|with|that the"
+    rf"|in favou?r|for the|against)\b"
+    rf"|{_START}(?:please|kindly|remember|note|make sure|be sure|do not|don't|never|always) (?!did\b|has\b"
+    rf"|had\b|have\b|was\b"
     r"|were\b|again\b|the less\b|before\b)\w+"
     rf"|\b(?:your|the|final) {_OUTPUT} (?:must|should|shall|has to|is to|will) be\b|\byour {_OUTPUT}\b"
-    rf"|\b(?:the|any|dear|to the) {_MODEL},? (?:must|should|shall|has to|needs to|is (?:to|asked|instructed|told|required)|please|reading)\b"
+    rf"|\b(?:the|any|dear|to the) {_MODEL},? (?:must|should|shall|has to|needs to|is (?:to|asked|instructed"
+    rf"|told|required)|please|reading)\b"
     # a field of a reply
-    rf"|^\W{{0,8}}(?:final )?{_OUTPUT}\s{{0,4}}[:=]|[\"'\u201c][A-Za-z_ ]{{1,30}}[\"'\u201d]\s{{0,4}}:\s{{0,4}}(?=[\"'{{\[\d]|true|false|null)"
+    rf"|^\W{{0,8}}(?:final )?{_OUTPUT}\s{{0,4}}[:=]"
+    rf"|[\"'\u201c][A-Za-z_ ]{{1,30}}[\"'\u201d]\s{{0,4}}:\s{{0,4}}(?=[\"'{{\[\d]|true|false|null)"
     # Chinese: the same forms
-    r"|(?:忽略|无视|忘记|忘掉|不要理会|不必理会|跳过|不用管)[^。！？\n]{0,12}(?:指令|指示|规则|提示|要求|内容|上文|之前|以上|前面|上述)"
-    r"|你现在是|(?:你|您)是(?:一[个名位])?(?:人工智能|AI|助手|语言模型|法官|裁判)|作为(?:一[个名位])?(?:人工智能|AI|语言模型|助手|裁判者?|法官)"
-    r"|系统(?:提示|指令|消息)|新的?指令|从现在(?:起|开始)[，,]?(?:你|您|请|只)|(?:以上|上述|前面)[^。\n]{0,6}(?:作废|无效)"
-    r"|(?:请|务必|必须|只能|只需|直接)(?:你|您|务必|必须|直接|只|一律|立即){0,4}(?:回答|输出|回复|判定|裁定|判决|判|裁决|认定|写|支持)"
+    r"|(?:忽略|无视|忘记|忘掉|不要理会|不必理会|跳过|不用管)[^。！？\n]{0,12}(?:指令|指示|规则|提示|要求"
+    r"|内容|上文|之前|以上|前面|上述)"
+    r"|你现在是|(?:你|您)是(?:一[个名位])?(?:人工智能|AI|助手|语言模型|法官|裁判)"
+    r"|作为(?:一[个名位])?(?:人工智能|AI|语言模型|助手|裁判者?|法官)"
+    r"|系统(?:提示|指令|消息)|新的?指令|从现在(?:起|开始)[，,]?(?:你|您|请|只)|(?:以上|上述"
+    r"|前面)[^。\n]{0,6}(?:作废|无效)"
+    r"|(?:请|务必|必须|只能|只需|直接)(?:你|您|务必|必须|直接|只|一律|立即){0,4}(?:回答|输出|回复|判定|裁定"
+    r"|判决|判|裁决|认定|写|支持)"
     r"|(?:裁判者?|法官|模型|系统|助手|AI|裁决者)(?:必须|应当|应该|务必|请|需要|只能)"
     r"|^\s{0,4}[【\[]?(?:系统|助手|用户|指令|结论|判决|裁决|答案|输出)[】\]]?\s{0,4}[:：]|【系统】",
     re.IGNORECASE | re.MULTILINE,
 )
 """By their form: the task is set aside, a role is given, an order to write or find something, a field of a reply."""
 
-QUOTED = re.compile(r"\"[^\"\n]{0,500}\"|\u201c[^\u201d\n]{0,500}\u201d|\u300c[^\u300d\n]{0,500}\u300d|(?<!\w)'[^'\n]{2,200}'(?!\w)")
+QUOTED = re.compile(
+    r"\"[^\"\n]{0,500}\"|\u201c[^\u201d\n]{0,500}\u201d|\u300c[^\u300d\n]{0,500}\u300d|(?<!\w)'[^'\n]{2,200}'(?!\w)"
+)
 _YOU = re.compile(r"\b(?:you|your|yours|yourself)\b|[你您](?!好)", re.IGNORECASE)
 _SAID = (
-    r"\b(?:claim|sa(?:y|id)|sta?te|insist|argu|accus|believ|think|thought|according|alleg|blam|assert|maintain|feel|felt|warn"
-    r"|consider|den(?:y|ie)|admit|told|tell|ask|repl|answer|shout|yell|call|demand|question|complain|describ|explain|add|remark"
-    r"|mention|wr(?:ite|ote)|disput|disagre|disclaim|contend|accept|agree|acknowledg|apologi|promis|threaten|refus|whether|who\b|"
-    r"whose\b)|说|称|认为|觉得|表示|主张|指责|怪|承认|否认|要求|质问|问|写|喊|骂|谁|告诉|是否|同意|拒绝|不愿|不肯|推卸|逃避|争论|道歉|答应"
+    r"\b(?:claim|sa(?:y|id)|sta?te|insist|argu|accus|believ|think|thought|according|alleg|blam|assert"
+    r"|maintain|feel|felt|warn"
+    r"|consider|den(?:y|ie)|admit|told|tell|ask|repl|answer|shout|yell|call|demand|question|complain"
+    r"|describ|explain|add|remark"
+    r"|mention|wr(?:ite|ote)|disput|disagre|disclaim|contend|accept|agree|acknowledg|apologi|promis"
+    r"|threaten|refus|whether|who\b|"
+    r"whose\b)|说|称|认为|觉得|表示|主张|指责|怪|承认|否认|要求|质问|问|写|喊|骂|谁|告诉|是否|同意|拒绝"
+    r"|不愿|不肯|推卸|逃避|争论|道歉|答应"
 )
 _REPORTED = re.compile(_SAID, re.IGNORECASE)
 """What makes a sentence a report of what somebody says: also of what somebody says of the fault."""
 
-_ADVERBS = r"(?:clearly|obviously|entirely|solely|fully|mainly|mostly|primarily|largely|partly|equally|more|also|both|completely|plainly|therefore|thus|legally)"
-_HARM = r"(?:accident|incident|damages?|dispute|harm|loss|injur\w+|collision|conflict|situation|fight|quarrel|outcome|escalation|altercation|matter|it|this|all|what)"
+_ADVERBS = (
+    r"(?:clearly|obviously|entirely|solely|fully|mainly|mostly|primarily|largely|partly|equally|more|also"
+    r"|both|completely|plainly|therefore|thus|legally)"
+)
+_HARM = (
+    r"(?:accident|incident|damages?|dispute|harm|loss|injur\w+|collision|conflict|situation|fight|quarrel"
+    r"|outcome|escalation|altercation|matter|it|this|all|what)"
+)
 _JUDGED = re.compile(
-    rf"\bat (?:\w+ )?fault\b|\bto blame\b|\b(?:is|was|are|were|be|been|as|found|held) (?:{_ADVERBS} )?(?:guilty|liable|culpable|negligent|innocent)\b"
-    rf"|\b(?:{_ADVERBS}|held|found|is|are|was|were) responsible(?=[.,;!]|$| for (?:the |this |that |his |her |their |any |every)*{_HARM}\b)"
-    r"|\bresponsib\w+ (?:\w+ ){0,2}(?:lies|rests|falls|is with)\b|(?<!to )\bbears? (?:\w+ ){0,3}(?:responsib|blame|fault|liab)\w*"
+    rf"\bat (?:\w+ )?fault\b|\bto blame\b|\b(?:is|was|are|were|be|been|as|found"
+    rf"|held) (?:{_ADVERBS} )?(?:guilty|liable|culpable|negligent|innocent)\b"
+    rf"|\b(?:{_ADVERBS}|held|found|is|are|was|were) responsible(?=[.,;!]|$| for (?:the |this |that |his "
+    rf"|her |their |any |every)*{_HARM}\b)"
+    r"|\bresponsib\w+ (?:\w+ ){0,2}(?:lies|rests|falls|is with)\b"
+    r"|(?<!to )\bbears? (?:\w+ ){0,3}(?:responsib|blame|fault|liab)\w*"
     r"|\bfault (?:lies|rests|is|was)\b|\b(?:is|was|are|were) (?:\w+ )?(?:his|her|their|my|\w+'s?) (?:own )?fault\b"
-    rf"|\bin the (?:right|wrong)\b|\b(?:narrator|party|neighbou?r|he|she|they) (?:is|was|are|were) (?:{_ADVERBS} )?(?:right|wrong|justified|unjustified)\b"
-    r"|\bverdict\b|\bshould (?:have to )?(?:pay|compensate|apologi[sz]e|be (?:held|punished|blamed|found|awarded|compensated|fined|liable))\b"
-    rf"|\bdeserve[sd]?\b|\bhad (?:no|every) right to\b|\b(?:decided|decision|ruling|ruled|found|finding|judge?ment) (?:is |was )?(?:in favou?r of|for|against) the\b"
-    r"|\b(?:wins|loses|prevails)\b(?: (?:the|this) (?:case|dispute))?(?=[.,;!]|$)|\bowes? (?:\w+ ){0,3}(?:an apology|compensation|damages)\b"
-    r"|责任(?:完全|主要|全部|明显|显然|都)?(?:在|属于|归)|(?:应当?|应该|须|要|需|该|得|负有|承担|负)(?:由[^。，\n]{1,6})?(?:负|承担)?(?:全部|主要|次要|同等|完全|一切)的?(?:赔偿)?责任"
-    r"|(?:应当?|应该|理应)(?:[^。，\n]{0,4})(?:负责|承担|赔偿|道歉|受罚)|全责|主责|(?:有|存在)(?:明显|重大|主要|严重)?过错|过错(?:在|更|方|明显)|(?:是|都是|全是|就是|完全是)[^。，\n]{1,5}的(?:过错|错|责任|不对)"
+    rf"|\bin the (?:right|wrong)\b|\b(?:narrator|party|neighbou?r|he|she|they) (?:is|was|are"
+    rf"|were) (?:{_ADVERBS} )?(?:right|wrong|justified|unjustified)\b"
+    r"|\bverdict\b|\bshould (?:have to )?(?:pay|compensate|apologi[sz]e|be (?:held|punished|blamed|found"
+    r"|awarded|compensated|fined|liable))\b"
+    rf"|\bdeserve[sd]?\b|\bhad (?:no|every) right to\b|\b(?:decided|decision|ruling|ruled|found|finding"
+    rf"|judge?ment) (?:is |was )?(?:in favou?r of|for|against) the\b"
+    r"|\b(?:wins|loses|prevails)\b(?: (?:the|this) (?:case|dispute))?(?=[.,;!]|$)"
+    r"|\bowes? (?:\w+ ){0,3}(?:an apology|compensation|damages)\b"
+    r"|责任(?:完全|主要|全部|明显|显然|都)?(?:在|属于|归)|(?:应当?|应该|须|要|需|该|得|负有|承担"
+    r"|负)(?:由[^。，\n]{1,6})?(?:负|承担)?(?:全部|主要|次要|同等|完全|一切)的?(?:赔偿)?责任"
+    r"|(?:应当?|应该|理应)(?:[^。，\n]{0,4})(?:负责|承担|赔偿|道歉|受罚)|全责|主责|(?:有|存在)(?:明显|重大"
+    r"|主要|严重)?过错|过错(?:在|更|方|明显)|(?:是|都是|全是|就是|完全是)[^。，\n]{1,5}的(?:过错|错|责任|不对)"
     r"|错(?:完全|都|全|主要)?在|有错|有罪|理亏|不占理|占理|活该|更有错|无过错|没有过错|判决|裁定",
     re.IGNORECASE,
 )
@@ -132,7 +170,9 @@ def count_addresses(text: str) -> int:
         1
     """
     sentences = split_sentences(QUOTED.sub(" ", text))
-    return sum(bool((m := _YOU.search(s)) and not _REPORTED.search(s[max(0, m.start() - 200) : m.start()])) for s in sentences)
+    return sum(
+        bool((m := _YOU.search(s)) and not _REPORTED.search(s[max(0, m.start() - 200) : m.start()])) for s in sentences
+    )
 
 
 def quote_untrusted(text: str, label: str = "STATEMENT") -> str:

@@ -14,10 +14,12 @@ from langchain_core.runnables import RunnableSerializable
 from langchain_core.runnables.config import run_in_executor
 from pydantic import ConfigDict, Field, PrivateAttr
 
-from langchain_dsplus.fidelity.sentences import normalize, split_sentences
+from langchain_dsplus.fidelity.check import Fidelity
+from langchain_dsplus.fidelity.names import read_names
+from langchain_dsplus.fidelity.numbers import read_numbers
+from langchain_dsplus.fidelity.parties import Parties
+from langchain_dsplus.fidelity.sentences import split_sentences
 from langchain_dsplus.fidelity.vectors import as_encode, unit_rows
-from langchain_dsplus.prompts._reading import Reading
-from langchain_dsplus.prompts.fidelity import Fidelity, Spans, lost_deeds
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -112,13 +114,12 @@ class ExtractiveSummarizer(RunnableSerializable[str, str]):
         facts: list[set[tuple[str, str]]] = [set() for _ in sentences]
         wanted: set[tuple[str, str]] = set()
         if self.fidelity is not None:
-            wanted, facts = _wanted(text, sentences, self.fidelity)
+            facts = [_facts(sentence) for sentence in sentences]
+            wanted = set().union(*facts)
         acts = np.array([any(kind == "party" for kind, _ in each) for each in facts])
         asked = question or self.question or _question(text)
         chosen = self._by_relevance(sentences, sizes, budget, asked, _ACT_BONUS * acts)
         _complete(sentences, chosen, wanted, facts)
-        if self.fidelity is not None and "acts" in self.fidelity.must_keep:
-            _complete_deeds(text, sentences, chosen)
         # A sentence that stands twice is wanted once.
         return list(dict.fromkeys(sentences[i] for i in sorted(chosen)))
 
@@ -183,27 +184,6 @@ def _question(text: str) -> str:
     return _DISPUTE_QUESTION_ZH if han > len(text) / 4 else DISPUTE_QUESTION
 
 
-def _wanted(
-    text: str, sentences: list[str], fidelity: Fidelity
-) -> tuple[set[tuple[str, str]], list[set[tuple[str, str]]]]:
-    """The facts that must be kept, and those of each sentence."""
-    wanted = _facts(fidelity.must_keep_spans(text))
-    names = {fact for fact in wanted if fact[0] == "name"}
-    each: list[set[tuple[str, str]]] = []
-    for i, sentence in enumerate(sentences):
-        spans = fidelity.must_keep_spans(sentence)
-        facts = _facts(spans) & wanted
-        # A name is read off the whole text; a sentence that begins with it does not show it as a name.
-        lower = sentence.casefold()
-        facts |= {name for name in names if name[1] in lower}
-        if spans.negations and spans.parties:  # somebody did not do something: each such sentence counts
-            facts.add(("not done", str(i)))
-        if _AGREED.search(sentence):
-            facts.add(("agreed", str(i)))
-        each.append(facts)
-    return wanted.union(*each), each
-
-
 def _complete(
     sentences: list[str], chosen: set[int], wanted: set[tuple[str, str]], each: list[set[tuple[str, str]]]
 ) -> None:
@@ -217,24 +197,13 @@ def _complete(
         held |= each[best]
 
 
-def _complete_deeds(text: str, sentences: list[str], chosen: set[int]) -> None:
-    """Add the sentences of the acts that the summary does not tell."""
-    whole = Reading(text)
-    told = Reading(" ".join(sentences[i] for i in sorted(chosen)))
-    lost = lost_deeds(whole, told)
-    if lost:
-        plain = [normalize(s) for s in sentences]
-        for deed in lost:
-            found = next((i for i, s in enumerate(plain) if deed.text in s and i not in chosen), None)
-            if found is not None:
-                chosen.add(found)
-
-
-def _facts(spans: Spans) -> set[tuple[str, str]]:
-    facts = {("number", n) for n in spans.numbers}
-    facts |= {("name", n) for n in spans.names}
-    facts |= {("act", a) for a in spans.acts}
-    facts |= {("party", p) for p in spans.parties}
-    if spans.negations:
-        facts.add(("negation", ""))
+def _facts(sentence: str) -> set[tuple[str, str]]:
+    """What of a sentence must be kept: numbers, names, what was agreed, who does something."""
+    facts = {("number", str(sorted(map(str, n.readings)))) for n in read_numbers(sentence) if not n.weak}
+    facts |= {("name", name.word) for name in read_names(sentence)}
+    facts |= {("party", f"{who} {verb}") for verb, whos in Parties(sentence).did.items() for who in whos if who != "?"}
+    if re.search("[我他她]|对方|邻居", sentence):
+        facts.add(("party", sentence))
+    if _AGREED.search(sentence):
+        facts.add(("agreed", sentence))
     return facts

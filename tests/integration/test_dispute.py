@@ -11,10 +11,10 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.types import Command
 
+from langchain_dsplus.fidelity.check import Fidelity
 from langchain_dsplus.fidelity.sentences import split_sentences
 from langchain_dsplus.graphs import VERDICTS, create_dispute_graph
 from langchain_dsplus.prompts.extractive import ExtractiveSummarizer
-from langchain_dsplus.prompts.fidelity import Fidelity
 from langchain_dsplus.small_models.sentence import Encoder
 from langchain_dsplus.transfer import PromptTransfer
 

@@ -15,9 +15,9 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough
 
 from langchain_dsplus.answer import EscalationContext
+from langchain_dsplus.fidelity.check import Fidelity
 from langchain_dsplus.fidelity.untrusted import defuse
 from langchain_dsplus.prompts.extractive import ExtractiveSummarizer
-from langchain_dsplus.prompts.fidelity import Fidelity
 from langchain_dsplus.transfer import (
     REWRITE_PROMPT,
     PromptTransfer,
@@ -34,7 +34,9 @@ GOOD = (
     "The narrator bought a lamp from Ivo Brandt for 40 euros. He said that it was new. It did not work. The narrator "
     "broke his window."
 )
-BAD = "The narrator bought a lamp from Ivo Brandt, a young man. It did not work. He broke the narrator's window."
+BAD = (
+    "The narrator bought a lamp from Ivo Brandt for 60 euros. It did not work. Ivo Brandt broke the narrator's window."
+)
 USAGE = {"input_tokens": 90, "output_tokens": 30, "total_tokens": 120}
 
 
@@ -79,7 +81,7 @@ async def test_a_faithful_rewrite_goes_on_and_only_its_keys_come_back(async_):
         "subtask": "rewrite",
         "fidelity": "default",
         "certificate": None,
-        "recall": {},
+        "recall": Fidelity()(TEXT, GOOD)["recall"],
         "fields": None,
         "used": "rewrite",
         "faithful": True,
@@ -104,9 +106,10 @@ async def test_an_unfaithful_rewrite_never_replaces_the_text(async_):
     record = out["transfer"]
     assert record["used"] == "original"
     assert record["faithful"] is False
-    assert {"number_missing", "party_swapped", "unsupported"} <= {r.partition(":")[0] for r in record["reasons"]}
-    assert "40 €" in record["missing"]
-    assert "young" in record["added"]
+    assert {"number_added", "party_swapped"} == {r.partition(":")[0] for r in record["reasons"]}
+    assert record["missing"] == ["40"]
+    assert record["added"] == ["60"]
+    assert record["recall"]["numbers"] == 0.0
     assert record["tokens_after"] == record["tokens_before"] == estimate_tokens(TEXT)
     assert record["usage"] == USAGE  # it was paid for
 
@@ -121,10 +124,10 @@ async def test_both(async_):
 
 async def test_raise(async_):
     transfer = PromptTransfer(rewriter(BAD), on_unfaithful="raise")
-    with pytest.raises(UnfaithfulRewriteError, match="number_missing") as caught:
+    with pytest.raises(UnfaithfulRewriteError, match="number_added") as caught:
         await call(transfer, {"text": TEXT}, async_)
     assert caught.value.record["faithful"] is False
-    for word in ("Ivo", "Brandt", "lamp", "young"):
+    for word in ("Ivo", "Brandt", "lamp", "60"):
         assert word not in str(caught.value)
     with pytest.raises(BrokenError):
         await call(PromptTransfer(broken, on_unfaithful="raise"), {"text": TEXT}, async_)
@@ -365,7 +368,7 @@ def test_a_token_counter_of_your_own():
         (lambda s, r: True, "rewrite"),
         (lambda s, r: False, "original"),
         (lambda s, r: {"faithful": False, "reasons": ["mine: no"], "missing": ["x"]}, "original"),
-        (Fidelity(max_unsupported=1.0, must_keep=frozenset(), parties=False), "rewrite"),
+        (Fidelity(must_keep=("numbers",)), "original"),
     ],
 )
 def test_a_check_of_your_own(check, used):
@@ -452,7 +455,7 @@ async def test_cancelling_passes_through():
 )
 def test_odd_numbers_never_break_it(text):
     result = PromptTransfer(lambda _: "The narrator left.").invoke({"text": text})
-    assert result["rewrite"] in {text, "The narrator left."}
+    assert set(result["rewrite"].split("\n")) <= {text, "The narrator left."}
     assert PromptTransfer(lambda t: t, fidelity=Fidelity(max_verbatim=1.0)).check(text, text)["missing"] == []
 
 

