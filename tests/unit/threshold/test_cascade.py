@@ -31,7 +31,9 @@ def tables(draw: Any, models: int | None = None) -> list[dict[str, Any]]:
     """Rows with what each small model says (None where it fails), gaps in the costs, large replies that are no label."""
     names = ["x", "y", "z"][: models or draw(st.integers(1, 3))]
     money = st.none() | st.sampled_from([0.0, 0.5, 2.0])
-    columns = draw(st.lists(st.sampled_from(["small", "large_pruned", *names]), unique=True))
+    # Of one small model `cost_small` is the column of that model.
+    sides = names if len(names) == 1 else ["small", *names]
+    columns = draw(st.lists(st.sampled_from(["large_pruned", *sides]), unique=True))
     label = st.sampled_from(LABELS)
     said = st.none() | st.tuples(label, st.sampled_from(SHARES))
     rows = draw(
@@ -127,8 +129,7 @@ def bill(table: list[dict[str, Any]], ways: list[tuple[int, int]], prompt: str) 
     if plain is None or asked is None:
         return [float(who >= len(names)) for who, _ in ways]
     free = [0.0] * len(table)
-    # Of one small model `cost_small` is the column of that model.
-    first = (column("small") if len(names) > 1 else column(names[0]) or column("small")) or free
+    first = column(names[0] if len(names) == 1 else "small") or free
     each = [(column(name) if len(names) > 1 else None) or free for name in names]
     return [
         first[row]
