@@ -921,11 +921,11 @@ class _Reading:
         for hit in self.labels.any.finditer(text):
             if _splits(text, hit.start()) or _splits(text, hit.end()):
                 continue
-            found = self.labels.spelled(hit[0])
             names = self.labels.by_key.get(self.labels.key(hit[0]).strip(), [])
             if len(hit[0]) == 1 and hit[0].isalpha() and re.match(r"\s+\w", text[hit.end() : hit.end() + 3]):
                 continue  # a letter in front of a word is an article
-            yield hit.start(), hit.end(), found or (names[0] if names else None)
+            # Of labels that differ in case only, a folded text does not say which it mentions.
+            yield hit.start(), hit.end(), names[0] if len(names) == 1 else None
 
     def _others(self, label: str | None, text: str) -> bool:
         """Whether a text speaks of another label but to deny it."""
@@ -1107,14 +1107,14 @@ class _Beginnings:
             behind = form[hit.end() :]
             closed = behind.lstrip("*_`") if bare != plain else behind
             if _LEFT_BEHIND.match(closed) or (closed and _is_unspaced(closed[0])):
-                label = self.labels.spelled(form[: hit.end()]) or self.labels.spelled(text.strip()[: hit.end()])
+                label = self.labels.spelled(text.lstrip(_LEADING if form == bare else " ")[: hit.end()])
                 return [] if label is None else [label]
         return []
 
 
 _OPEN_SEPARATOR = re.compile(r"(?<=[^\W_])[\s_\-]+$")
 _LEADING = " \n\"'`*_([{“„«「『《【"
-_LEFT_BEHIND = re.compile(r"$|\s*$|\s*\n|[.,](?!\w)|[;!…。，、！)\]}\"'”»」』》】—]|\s+[-(]")
+_LEFT_BEHIND = re.compile(r"\s*$|\s*\n|[.,](?!\w)|[;!…。，、！—]|[)\]}\"'”»」』》】]+(?!\w)|\s+[-(]")
 
 
 class LabelMass(NamedTuple):
@@ -1267,11 +1267,10 @@ class _Walk:
                 break
             text = _text(path)
             if live and self.beginnings.forms(text)[1]:
-                fits = self.beginnings.fits(text)
-                live = bool(fits)
-                if at >= self.begin and fits == [self.label]:
+                if at >= self.begin and self.beginnings.fits(text) == [self.label]:
                     concluded = True
                     break
+                live = bool(self.beginnings.begun(text))
         heirs = [self.label] if self.label is not None else []
         if not concluded and self.label is None and live and not self.ended and self.text.strip():
             heirs = self.beginnings.begun(self.text)  # cut off: each of them may still come

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from langchain_dsplus.labels import match_label
+from langchain_dsplus.labels import NoLabelMassError, label_probabilities, match_label
 
 POOLS = [
     ["spam", "ham"],
@@ -493,3 +493,21 @@ def test_as_many_replies_are_read_as_before(capsys):
 def test_no_reply_of_many_seeds_is_wrong():
     wrong = [reply for seed in range(4000) if is_wrong(reply := sample(random.Random(seed)), read(reply))]
     assert not wrong
+
+
+def test_log_probabilities_say_the_same_as_the_text():
+    """What was sampled goes to the label that the text names, and to none where it names none."""
+    for seed in range(1500):
+        reply = sample(random.Random(seed))
+        if reply.kind == "cut":
+            continue  # what a beginning may become is shared
+        pieces = re.findall(r"<\|\w+\|>|\s?\w{1,4}|\W", reply.text)
+        tokens = [
+            {"token": piece, "logprob": -0.01, "top_logprobs": [{"token": "zzz", "logprob": -9.0}]} for piece in pieces
+        ]
+        try:
+            probabilities, _ = label_probabilities(tokens, reply.labels, floor=0.0)
+        except NoLabelMassError:
+            assert read(reply) is None, reply
+        else:
+            assert probabilities == {label: float(label == read(reply)) for label in reply.labels}, reply
