@@ -269,7 +269,10 @@ class GraphRouter(ConfidenceRouter):
         item = self._resumed(state, config, run)
         model, prompt, child = self.chain.model, state["prompt"], self._large_config(item)
         with self._failing(item, state["route"]):
-            said = yield _Work(lambda: model.invoke(prompt, child), lambda: model.ainvoke(prompt, child))
+            try:
+                said = yield _Work(lambda: model.invoke(prompt, child), lambda: model.ainvoke(prompt, child))
+            except BaseException as error:  # noqa: BLE001 - raised below
+                said = error
             reply = self._heard(item, said)
             if isinstance(reply, BaseException):
                 raise reply
