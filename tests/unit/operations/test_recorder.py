@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -154,3 +155,79 @@ def test_background_work_is_finished_at_exit(tmp_path):
     subprocess.run([sys.executable, "-c", EXIT, str(path)], check=True, timeout=60)
     assert time.perf_counter() - started < 60
     assert [r["kind"] for r in JSONLRecorder.read(path)] == ["route", "shadow"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_an_acknowledged_row_is_never_glued_to_a_stump(tmp_path, monkeypatch, seed):
+    """Writes that are cut short (a full disk), others that leave stumps, files that are cut: what returned is there."""
+    draw = random.Random(seed)
+    path = tmp_path / "routes.jsonl"
+    recorders = [JSONLRecorder(path), JSONLRecorder(path)]
+    whole = os.write
+    budget = [None]
+
+    def write(file, data):
+        if budget[0] is None:
+            return whole(file, bytes(data[: draw.randint(1, len(data))]))  # a signal may cut any write
+        if budget[0] == 0:
+            raise OSError(28, "No space left on device")
+        part = bytes(data[: min(budget[0], len(data))])
+        budget[0] -= len(part)
+        return whole(file, part)
+
+    monkeypatch.setattr(os, "write", write)
+    kept = []
+    for number in range(60):
+        event = draw.choice(["full", "stump", "close", "none", "none"])
+        recorder = draw.choice(recorders)
+        if event == "stump":
+            with path.open("ab") as file:
+                file.write(b'{"kind": "route", "route_id": "stu'[: draw.randint(1, 34)])
+        elif event == "close":
+            recorder.close()
+        budget[0] = draw.randint(0, 80) if event == "full" else None
+        try:
+            recorder.record(row(number))
+        except OSError:
+            continue
+        kept.append(str(number))
+    found = [one["route_id"] for one in JSONLRecorder.read(path)]
+    assert [one for one in found if one in kept] == kept
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_fork_writes_lines_of_its_own(tmp_path):
+    recorder = JSONLRecorder(tmp_path / "routes.jsonl")
+    recorder.record(row("parent"))
+    script = "import os\nchild = os.fork()\nfor n in range(200): recorder.record(row(n))\nif child == 0: os._exit(0)\nos.wait()"
+    head = f"from tests.unit.operations.test_recorder import row, JSONLRecorder\nrecorder = JSONLRecorder({str(recorder.path)!r})\n"
+    subprocess.run([sys.executable, "-c", head + "recorder.record(row('first'))\n" + script], check=True, timeout=60)
+    assert len(list(JSONLRecorder.read(recorder.path))) == 402
+
+
+def nested(depth):
+    value = []
+    for _ in range(depth):
+        value = [value] if depth % 2 else {"in": value}
+    return value
+
+
+@pytest.mark.parametrize(
+    "value", [10**400, -(10**309), [10**400], nested(101), nested(10_001)], ids=["huge", "low", "in", "101", "deep"]
+)
+def test_what_no_reader_takes_is_refused(tmp_path, value):
+    path = tmp_path / "routes.jsonl"
+    with JSONLRecorder(path) as recorder:
+        recorder.record(row("one"))
+        with pytest.raises(ValueError, match="a row"):
+            recorder.record(row("bad", input=value))
+        with pytest.raises(ValueError, match="a row"):
+            JSONLRecorder(path, redact=lambda body: {**body, "x": value}).record(row("bad"))
+        recorder.record(row("two"))
+    assert [one["route_id"] for one in JSONLRecorder.read(path)] == ["one", "two"]
+
+
+def test_reading_skips_what_is_nested_too_deep(tmp_path):
+    path = tmp_path / "routes.jsonl"
+    path.write_text("[" * 100_000 + "\n" + json.dumps(row("one")) + "\n", encoding="utf-8")
+    assert [one["route_id"] for one in JSONLRecorder.read(path)] == ["one"]

@@ -692,3 +692,89 @@ def test_rows_are_json_lines_that_another_reader_understands(path, store):
     store.flush()
     ((body,),) = direct(path, "SELECT body FROM dsplus_traces")
     assert json.loads(body)["route_id"] == "1"
+
+
+# --- rows that no database takes --------------------------------------------------------------------------------------
+
+
+ODD = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.sampled_from([2**63, 2**64, 10**400, float("inf"), float("nan"), "\ud800", "\x00", "a\x00b", "", "x" * 10_000, b"\xff", object()]),
+    st.text(alphabet=st.characters(exclude_categories=()), max_size=5),
+)  # fmt: skip
+COLUMNS = (
+    "uid",
+    "kind",
+    "route_id",
+    "router",
+    "model",
+    "cost",
+    "time",
+    "input",
+    "output",
+    "usage",
+    "route",
+    "certificate",
+)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(COLUMNS), ODD, max_size=6), min_size=1, max_size=4))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+def test_an_odd_row_is_kept_or_counted_and_holds_up_no_other(tmp_path, odd):
+    with TraceStore(tmp_path / f"{time.monotonic_ns()}.db", price=Price(1, 1)) as store:
+        for number, body in enumerate(odd):
+            store.record({**row(f"odd-{number}"), **body})
+            store.record(row(f"good-{number}"))
+        assert store.flush(20)
+        assert (store.pending, store.failures) == (0, 0)
+        assert store.written + store.errors == 2 * len(odd)
+        assert {f"good-{n}" for n in range(len(odd))} <= set(ids(store))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        lambda: UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed"),
+        lambda: OverflowError("Python int too large to convert to SQLite INTEGER"),
+        lambda: sa.exc.DataError("x", None, ValueError()),
+        lambda: sa.exc.StatementError("x", "x", None, TypeError()),
+        lambda: ValueError("A string literal cannot contain NUL (0x00) characters."),
+    ],
+)
+def test_a_row_that_the_database_refuses_is_set_aside_alone(path, monkeypatch, error):
+    with TraceStore(path) as store:
+        insert = store._insert
+
+        def refuse(connection, rows, **more):
+            if any(one["route_id"] == "bad" for one in rows):
+                raise error()
+            return insert(connection, rows, **more)
+
+        monkeypatch.setattr(store, "_insert", refuse)
+        for name in ("one", "bad", "two"):
+            store.record(row(name))
+        assert store.flush(20)
+        assert (store.errors, store.failures, store.pending) == (1, 0, 0)
+        assert ids(store) == ["one", "two"]
+
+
+def test_an_error_of_the_connection_is_no_fault_of_the_rows(path, monkeypatch):
+    with TraceStore(path) as store:
+        connect, failing = store._database.connect, [ValueError("down"), ValueError("down")]
+        monkeypatch.setattr(
+            store._database, "connect", lambda: (_ for _ in ()).throw(failing.pop()) if failing else connect()
+        )
+        store.record(row("one"))
+        assert store.flush(20)
+        assert (store.errors, store.failures) == (0, 2)
+        assert ids(store) == ["one"]
+
+
+def test_equal_odd_uids_stay_equal(path):
+    with TraceStore(path) as store:
+        for _ in range(2):
+            store.record(row("one", uid=2**64))
+        assert store.flush(20)
+        assert ids(store) == ["one"]
