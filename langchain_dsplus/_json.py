@@ -35,8 +35,8 @@ def load_json(text: str | bytes) -> Any:
     except UnicodeDecodeError:
         msg = "not JSON: it is not UTF-8"
         raise ValueError(msg) from None
-    opening = (b"[", b"{") if isinstance(text, bytes) else ("[", "{")
-    if sum(text.count(mark) for mark in opening) > _DEEPEST and _deep(value):  # type: ignore[arg-type]
+    marks = text.count(b"[") + text.count(b"{") if isinstance(text, bytes) else text.count("[") + text.count("{")
+    if marks > _DEEPEST and _deep(value):
         msg = "not JSON: nested too deeply"
         raise ValueError(msg)
     return value
