@@ -75,7 +75,7 @@ def join(one: Rows, other: Rows) -> Rows:
 class Synthetic:
     """The stream of `certify_power`, with labels."""
 
-    name, title, n, max_loss = "synthetic", "synthetic stream", 1000, 0.005
+    name, title, n, max_loss = "synthetic", "synthetic stream", 1500, 0.005
     labels = ("billing", "delivery", "refund")
 
     def _label(self, rng: np.random.Generator, confidence: Any, small_right: Any) -> Rows:
@@ -118,7 +118,7 @@ class Synthetic:
 class Banking77:
     """Banking77 with GPT-4: the final rows are the traffic."""
 
-    name, title, n, max_loss = "banking77", "Banking77, GPT-4", 1000, 0.01
+    name, title, n, max_loss = "banking77", "Banking77, GPT-4", 1500, 0.01
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -365,23 +365,22 @@ def result(source: Source, mistake: Mistake, certificate: Any) -> str:
     return "silent_wrong" if source.loss(certificate.threshold) > source.max_loss else "silent_right"
 
 
-def certified(table: Any, max_loss: float) -> Any:
-    """The certificate; None for an error."""
+def certified(rows: Rows, max_loss: float, folder: Path | None = None) -> tuple[Any, Any]:
+    """The table and its certificate; None for an error."""
     from langchain_dsplus.threshold.certify import certify
 
     try:
-        return certify(table, max_loss)
+        table = rows.outcomes()
+        table.folder = folder
+        return table, certify(table, max_loss)
     except ValueError:
-        return None
+        return None, None
 
 
-def again(rows: Rows, rng: np.random.Generator, folder: Path) -> Iterator[Any]:
+def again(rows: Rows, rng: np.random.Generator) -> Iterator[Rows]:
     """The same rows, read anew each time: the whole table, then parts of it."""
     for attempt in range(ATTEMPTS):
-        part = rows if attempt == 0 else rows.take(rng.permutation(len(rows))[: int(len(rows) * 0.8)])
-        table = part.outcomes()
-        table.folder = folder
-        yield table
+        yield rows if attempt == 0 else rows.take(rng.permutation(len(rows))[: int(len(rows) * 0.8)])
 
 
 def one_draw(source: Source, name: str, seed: int) -> tuple[str, tuple[Any, Any] | None]:
@@ -389,14 +388,13 @@ def one_draw(source: Source, name: str, seed: int) -> tuple[str, tuple[Any, Any]
     rng, mistake = np.random.default_rng(seed), MISTAKES[name]
     rows = mistake.make(source, rng)
     if not mistake.again:
-        table = rows.outcomes()
-        made = certified(table, source.max_loss)
+        table, made = certified(rows, source.max_loss)
         found = result(source, mistake, made)
         return found, (table, made) if found == "named" else None
     with tempfile.TemporaryDirectory() as folder:
         made, table = None, None
-        for attempt in again(rows, rng, Path(folder)):
-            table, made = attempt, certified(attempt, source.max_loss)
+        for attempt in again(rows, rng):
+            table, made = certified(attempt, source.max_loss, Path(folder))
             if made is not None and made.certified:
                 break
         return result(source, mistake, made), (table, made) if made is not None else None

@@ -184,7 +184,8 @@ def _writing(outcomes: Outcomes) -> Iterator[Finding]:
 def _shuffled(outcomes: Outcomes, seed: int) -> Iterator[Finding]:
     """Gold that agrees with neither model more than chance does."""
     answers = {name: outcomes.values(name) for name in [*_columns(outcomes), "large"] if name in outcomes}
-    gold = outcomes.values("gold")
+    known = outcomes.known_gold()
+    gold = [value if fine else None for value, fine in zip(outcomes.values("gold"), known.tolist(), strict=True)]
     small = next((answers[name] for name in answers if name != "large"), None)
     if small is None or "large" not in answers:
         reason = "the table holds no answers of both models"
