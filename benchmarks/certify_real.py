@@ -518,9 +518,9 @@ def tables(figures: Figures) -> list[Table]:
         ],
         rows,
         f"GPT-4 alone: {large} % right. {splits} splits over up to five training sets: 2,000 of the 3,080 rows "
-        "certify, 1,080 are scored; in parentheses what nine in ten splits lie between. Loss above the promise: "
-        "the untouched rows lose more than half a point, as they would in half of all splits if the true loss were just "
-        "that; beyond chance: they lose so much more that chance does it in 5 % of splits. The learned gain needs rows of "
+        "certify, 1,080 are scored; in parentheses what nine in ten splits lie between. Loss above the promise: the "
+        "untouched rows lose more than half a point, as they would in half of all splits if the true loss were just "
+        "that; beyond chance: so much more that chance does it in 5 % of splits. The learned gain needs rows of "
         f"its own with both answers, and gold where they differ ({labels} of the 1,001 for MiniLM and 231 rows). "
         f"{more}",
     )
