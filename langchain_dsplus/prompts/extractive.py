@@ -1,67 +1,109 @@
-"""A summary made of the text's own sentences: it can lose something, but it cannot invent anything."""
+"""A text shortened to some of its own sentences: nothing is rewritten, but what is left out can change the picture."""
 
 # ruff: noqa: RUF001 - Chinese punctuation is meant
 
 from __future__ import annotations
 
+import logging
 import math
-import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from langchain_core.runnables import RunnableSerializable
 from langchain_core.runnables.config import run_in_executor
 from pydantic import ConfigDict, Field, PrivateAttr
+from typing_extensions import TypedDict
 
-from langchain_dsplus.fidelity.check import Fidelity
-from langchain_dsplus.fidelity.names import read_names
-from langchain_dsplus.fidelity.numbers import read_numbers
-from langchain_dsplus.fidelity.parties import Parties
-from langchain_dsplus.fidelity.sentences import split_sentences
+from langchain_dsplus.fidelity.sentences import HAN
+from langchain_dsplus.fidelity.untrusted import count_addresses, count_instructions, count_verdicts
 from langchain_dsplus.fidelity.vectors import as_encode, unit_rows
+from langchain_dsplus.prompts._examples import BESIDE, BESIDE_ZH, DECISIVE, DECISIVE_ZH
+from langchain_dsplus.prompts._lexical import lexical_vectors
+from langchain_dsplus.prompts._pieces import References, about, units, whole_sentences
+from langchain_dsplus.prompts.tokens import estimate_tokens
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from numpy.typing import NDArray
 
+logger = logging.getLogger(__name__)
+
 DISPUTE_QUESTION = "Who did what to whom, who acted first, who caused the harm, and what was agreed?"
 """What the sentences are compared with where no question is given."""
 
-_AGREED = re.compile(
-    r"\b(?:he|she|they|we|I) (?:\w+ )?(?:told|said|promised|agreed|refused|warned|admitted|denied)\b"
-    r"|[他她]们?说|对方说|告诉|答应|同意|约定|承诺|拒绝",
-    re.IGNORECASE,
-)
-"""What the parties told each other and agreed on."""
+_DISPUTE_QUESTIONS = (DISPUTE_QUESTION, "Who is at fault in this dispute, and who harmed whom?")
+_DISPUTE_QUESTIONS_ZH = ("谁对谁做了什么，谁先动手，谁造成了损失，双方约定了什么？", "这场纠纷中谁有过错，谁伤害了谁？")
 
-_ACT_BONUS = 0.2
-"""What an act is worth, in units of cosine similarity."""
+_ABOUT_A_DISPUTE = (0.25, 0.5)
+"""The cosine to those at which a question begins to be one about a dispute, and at which it is nothing else."""
 
-_DISPUTE_QUESTION_ZH = "谁对谁做了什么，谁先动手，谁造成了损失，双方约定了什么？"
+_RIDGE = 3.0
+"""Penalty on the direction that the examples teach."""
+
+_WHOLE = 0.25
+"""What nearness to the text as a whole counts, against nearness to what is asked."""
+
+_ENCODED_AT_MOST = 1_000
+"""Sentences of one text that an encoder reads; of a longer text, those that words put first."""
+
+_BLOCK = 128
+"""Sentences that are compared with each other; so the work grows with the text, not with its square."""
+
+_LEEWAY = 0.1
+"""How far the share of one party may be from its share of the text before the other's sentences go first."""
+
+
+class Extract(TypedDict):
+    """What was kept of a text. Plain Python types."""
+
+    sentences: list[str]
+    """Verbatim pieces of the text, in its order."""
+    instructions: int
+    """Sentences that were left out because they speak to a model."""
+    verdicts: int
+    """Sentences that were left out because they decide who is at fault."""
+    tokens_before: int
+    tokens_after: int
+    scorer: str
+    """Who judged relevance: the encoder's name, or `lexical`."""
 
 
 class ExtractiveSummarizer(RunnableSerializable[str, str]):
-    """Chooses sentences of a text; writes none.
+    """Keeps the sentences of a text that matter for a question, within a budget; writes none.
 
-    Sentences are chosen one by one by maximal marginal relevance (Carbonell and Goldstein, 1998): near to the
-    question and to the text as a whole, far from what is chosen already, sooner where a party does something, until
-    `ratio` of the words is reached. Then come, in any case, the sentences that hold a number, a name, a kind of grave
-    act, something that a party said, agreed or did not do, or the acts of a party, where the summary would lose them
-    (see `Fidelity`); so a summary may be longer than `ratio`, and a text where every sentence holds a fact comes back
-    whole. The order of the text is kept.
+    A sentence counts by its nearness to the question, and a little to the text as a whole, less what the kept ones say
+    already (maximal marginal relevance, Carbonell and Goldstein, 1998). Without a question, the text is taken
+    for somebody's account of a dispute: nearness to acts, harm and agreements counts, less nearness to self-praise,
+    feelings and memories (learned from examples that come with the package). A question is taken for one about
+    a dispute as far as it is near to one.
+
+    - The order is kept. A sentence is kept whole, with all of a quotation that it is a part of.
+    - A short reply ("I refused.") stays with the sentence before it. A sentence whose pronoun has its antecedent
+      elsewhere brings that sentence along.
+    - What the narrator says of themselves and what of others keep about the proportion that they have in the text.
+    - A sentence that speaks to a model is left out, and so is one that decides who is at fault; both are counted
+      (`select`). The rules are those of `Fidelity`.
+
+    Nothing is invented, but a choice can mislead: what is left out may have been the other side of it, and antecedents
+    are found by position, not by grammar. Measure it on your own cases (`python -m benchmarks extractive`).
 
     Args:
-        encoder: A sentence encoder with `encode(list of str)`, or a callable from texts to an array of shape
-            (len(texts), dimensions). By default the package's own, loaded when it is first used.
+        encoder: A sentence encoder: an object with `encode(list of str)`, a callable from texts to an array of shape
+            (len(texts), dimensions), or the name or folder of one. By default the package's own, loaded when it is
+            first used; where it cannot be had, words alone ("lexical", which is blind to meaning), said once in the log
+            and each time in `select`. "lexical" asks for that. The default encoder reads English: for another language
+            name one that reads it.
         question: What the large model will have to decide.
-        ratio: Share of the words to aim at, in (0, 1].
-        diversity: Weight of being different from what is chosen, in [0, 1].
-        fidelity: Says what must be kept. None keeps nothing by force.
+        ratio: The budget as a share of the text's tokens, in (0, 1].
+        max_tokens: The budget in tokens, in place of `ratio`. It holds for every text but one: the best sentence is
+            kept even where it is longer.
+        diversity: Weight of being different from what is kept, in [0, 1].
+        token_counter: From a text to its number of tokens; by default an estimate that needs no tokenizer.
 
     Example:
         ```python
-        summarizer = ExtractiveSummarizer(question="Who is at fault?")
+        summarizer = ExtractiveSummarizer(question="Who is at fault?", ratio=0.4)
         summarizer.invoke("My neighbor is rude. He parked in my drive. It was a nice day. Then I slapped him.")
         ```
     """
@@ -71,139 +113,312 @@ class ExtractiveSummarizer(RunnableSerializable[str, str]):
     encoder: Any = Field(default=None, exclude=True)
     name: str | None = "extractive"
     question: str | None = None
-    ratio: float = Field(default=0.4, gt=0, le=1)
-    diversity: float = Field(default=0.3, ge=0, le=1)
-    fidelity: Fidelity | None = Field(default_factory=Fidelity)
+    ratio: float = Field(default=0.5, gt=0, le=1)
+    max_tokens: int | None = Field(default=None, gt=0)
+    diversity: float = Field(default=0.1, ge=0, le=1)
+    token_counter: Callable[[str], int] | None = Field(default=None, exclude=True)
 
-    _encode: Any = PrivateAttr(default=None)
+    _ready: tuple[str, Callable[[list[str]], Any]] | None = PrivateAttr(default=None)
+    _anchors: dict[bool, NDArray[np.float64]] = PrivateAttr(default_factory=dict)
 
     def __init__(self, encoder: Any = None, **kwargs: Any) -> None:
-        if encoder is not None:
+        if encoder is not None and not isinstance(encoder, str):
             as_encode(encoder)
         super().__init__(encoder=encoder, **kwargs)
 
     def warmup(self) -> None:
         """Load the encoder, so that the first text does not wait for it."""
-        self._vectors(["warm up"])
+        _, encode = self._scorer()
+        encode(["warm up"])
 
-    def _function(self) -> Callable[[list[str]], Any]:
-        if self._encode is None:
-            encoder = self.encoder
-            if encoder is None:
-                from langchain_dsplus.small_models.sentence import Encoder  # noqa: PLC0415
+    def _scorer(self) -> tuple[str, Callable[[list[str]], Any]]:
+        """Name and function of who judges relevance; decided once."""
+        if self._ready is None:
+            self._ready = _scorer(self.encoder)
+        return self._ready
 
-                encoder = Encoder()
-            self._encode = as_encode(encoder)
-        return self._encode  # type: ignore[no-any-return]
-
-    def _vectors(self, texts: list[str]) -> NDArray[np.float64]:
-        return unit_rows(self._function(), texts)
-
-    def choose(self, text: str, question: str | None = None) -> list[str]:
-        """Return the chosen sentences, each a verbatim piece of the text, in its order.
+    def select(self, text: str, question: str | None = None) -> Extract:
+        """Choose the sentences to keep, and say what was done.
 
         Args:
-            text: English or Chinese.
+            text: Anything.
             question: In place of the summarizer's own.
+
+        Raises:
+            TypeError: If the text is no str.
+            ValueError: If the encoder returns another shape, or numbers that are not finite.
         """
-        sentences = split_sentences(text)
-        if len(sentences) < 2:
-            return sentences
-        sizes = [_size(s) for s in sentences]
-        budget = self.ratio * sum(sizes)
-        facts: list[set[tuple[str, str]]] = [set() for _ in sentences]
-        wanted: set[tuple[str, str]] = set()
-        if self.fidelity is not None:
-            facts = [_facts(sentence) for sentence in sentences]
-            wanted = set().union(*facts)
-        acts = np.array([any(kind == "party" for kind, _ in each) for each in facts])
-        asked = question or self.question or _question(text)
-        chosen = self._by_relevance(sentences, sizes, budget, asked, _ACT_BONUS * acts)
-        _complete(sentences, chosen, wanted, facts)
-        # A sentence that stands twice is wanted once.
-        return list(dict.fromkeys(sentences[i] for i in sorted(chosen)))
+        if not isinstance(text, str):
+            msg = f"a summarizer needs a str, not {type(text).__name__}"
+            raise TypeError(msg)
+        count = self.token_counter or estimate_tokens
+        sentences = whole_sentences(text)
+        tokens = [int(count(s + _gap(s))) for s in sentences]
+        before = int(count(text))
+        orders = [count_instructions(s) > 0 or count_addresses(s) > 0 for s in sentences]
+        verdicts = [count_verdicts(s) > 0 for s in sentences]
+        barred = [a or b for a, b in zip(orders, verdicts, strict=True)]
+        first: dict[str, int] = {}
+        spare = [first.setdefault(s, i) != i for i, s in enumerate(sentences)]  # what stands twice is wanted once
+        budget = self.ratio * before if self.max_tokens is None else float(self.max_tokens)
+        scorer = "none"
+        kept = [i for i in range(len(sentences)) if not barred[i] and not spare[i]]
+        if len(kept) > 1 and sum(tokens[i] for i in kept) > budget:
+            scorer, relevance, vectors = self._score(text, sentences, kept, question or self.question)
+            out = [a or b for a, b in zip(barred, spare, strict=True)]
+            kept = _choose(_Rated(sentences, out, tokens, relevance, vectors), budget, self.diversity)
+        chosen = [sentences[i] for i in kept]
+        return {
+            "sentences": chosen,
+            "instructions": sum(orders),
+            "verdicts": sum(verdicts),
+            "tokens_before": before,
+            "tokens_after": int(count(_join(chosen))),
+            "scorer": scorer,
+        }
+
+    def choose(self, text: str, question: str | None = None) -> list[str]:
+        """Return the chosen sentences, each a verbatim piece of the text, in its order; see `select`."""
+        return self.select(text, question)["sentences"]
 
     def summarize(self, text: str, question: str | None = None) -> str:
         """Return the chosen sentences as one text. Without a traced run."""
-        parts = self.choose(text, question)
-        return "".join(p + ("" if p[-1:] in "。！？" else " ") for p in parts).strip()
+        return _join(self.select(text, question)["sentences"])
 
-    def _by_relevance(
-        self, sentences: list[str], sizes: list[int], budget: float, question: str, bonus: NDArray[np.float64]
-    ) -> set[int]:
-        vectors = self._vectors([*sentences, question])
-        body, asked = vectors[:-1], vectors[-1]
-        center = body.mean(axis=0)
-        norm = float(np.linalg.norm(center))
-        relevance = body @ asked + 0.5 * (body @ (center / norm if norm else center)) + bonus
-        chosen: set[int] = set()
-        used = 0
-        nearest = np.zeros(len(sentences))
-        taken = np.zeros(len(sentences), dtype=bool)
-        while len(chosen) < len(sentences):
-            score = (1 - self.diversity) * relevance - self.diversity * nearest
-            score[taken] = -math.inf
-            best = int(score.argmax())
-            if chosen and used + sizes[best] > budget:
-                break
-            chosen.add(best)
-            taken[best] = True
-            used += sizes[best]
-            nearest = np.maximum(nearest, body @ body[best])
-        return chosen
+    def _score(
+        self, text: str, sentences: Sequence[str], kept: list[int], question: str | None
+    ) -> tuple[str, NDArray[np.float64], NDArray[np.float32]]:
+        """Who judged, the relevance of each sentence, and vectors by which it is seen what is said twice."""
+        chinese = len(HAN.findall(text)) > len(text) / 4
+        disputes = _DISPUTE_QUESTIONS_ZH if chinese else _DISPUTE_QUESTIONS
+        anchors = [*disputes, *((*DECISIVE_ZH, *BESIDE_ZH) if chinese else (*DECISIVE, *BESIDE))]
+        name, encode = self._scorer()
+        relevance = np.full(len(sentences), -math.inf)
+
+        def score(encode: Callable[[list[str]], Any], places: list[int]) -> NDArray[np.float64]:
+            texts = [*(sentences[i] for i in places), question or disputes[0]]
+            if encode is lexical_vectors:  # what a word weighs depends on all the texts
+                rows = unit_rows(encode, [*texts, *anchors])
+                rows, fixed = rows[: len(texts)], rows[len(texts) :]
+            else:
+                if chinese not in self._anchors:
+                    self._anchors[chinese] = unit_rows(encode, anchors)
+                rows, fixed = unit_rows(encode, texts), self._anchors[chinese]
+            relevance[places] = _relevance(rows[:-1], rows[-1], fixed)
+            return rows[:-1]
+
+        if len(kept) > _ENCODED_AT_MOST and encode is not lexical_vectors:
+            score(lexical_vectors, kept)
+            kept = sorted(sorted(kept, key=lambda i: -relevance[i])[:_ENCODED_AT_MOST])
+            relevance -= 100.0  # behind all that the encoder reads
+        rows = score(encode, kept)
+        vectors = np.zeros((len(sentences), rows.shape[1]), dtype=np.float32)
+        vectors[kept] = rows
+        return name, relevance, vectors
 
     # --- Runnable -----------------------------------------------------------------------------------------------
 
     def invoke(self, input: str, config: RunnableConfig | None = None, **kwargs: Any) -> str:  # noqa: A002
         """Summarize one text, as one traced run."""
-        return self._call_with_config(self._checked, input, config, **kwargs)
+        return self._call_with_config(self._run, input, config, **kwargs)
 
     async def ainvoke(self, input: str, config: RunnableConfig | None = None, **kwargs: Any) -> str:  # noqa: A002
         """Async twin of `invoke`; the encoder runs in an executor thread."""
 
         async def run(text: str) -> str:
-            return await run_in_executor(None, self._checked, text)
+            return await run_in_executor(None, self._run, text)
 
         return await self._acall_with_config(run, input, config, **kwargs)
 
-    def _checked(self, text: str) -> str:
-        if not isinstance(text, str):
-            msg = f"a summarizer needs a str, not {type(text).__name__}"
-            raise TypeError(msg)
+    def _run(self, text: str) -> str:
         return self.summarize(text)
 
 
-def _size(sentence: str) -> int:
-    """Words; a Han character is one."""
-    han = sum("\u4e00" <= c <= "\u9fff" for c in sentence)
-    return max(1, han + len(sentence.split()))
+def _scorer(encoder: Any) -> tuple[str, Callable[[list[str]], Any]]:
+    if encoder is not None and not isinstance(encoder, str):
+        return str(getattr(encoder, "name", type(encoder).__name__)), as_encode(encoder)
+    if encoder == "lexical":
+        return "lexical", lexical_vectors
+    from langchain_dsplus.small_models.sentence import DEFAULT_ENCODER, Encoder  # noqa: PLC0415
+    from langchain_dsplus.weights import WeightsError  # noqa: PLC0415
+
+    if encoder is not None:
+        return encoder, Encoder(encoder).encode
+    try:
+        return DEFAULT_ENCODER, Encoder().load().encode
+    except (ImportError, OSError, WeightsError) as error:
+        logger.warning("extractive: no sentence encoder (%s); words alone decide (`encoder=`)", type(error).__name__)
+        return "lexical", lexical_vectors
 
 
-def _question(text: str) -> str:
-    han = sum("\u4e00" <= c <= "\u9fff" for c in text)
-    return _DISPUTE_QUESTION_ZH if han > len(text) / 4 else DISPUTE_QUESTION
+def _relevance(
+    body: NDArray[np.float64], asked: NDArray[np.float64], anchors: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Nearness to the question, to what decides disputes as far as the question is about one, and to the whole.
+
+    Args:
+        body: Unit vectors of the sentences.
+        asked: That of the question.
+        anchors: Those of two questions about disputes and of the examples, the decisive half first.
+    """
+    disputes, examples = anchors[:2], anchors[2:]
+    low, high = _ABOUT_A_DISPUTE
+    share = min(max((float((disputes @ asked).max()) - low) / (high - low), 0.0), 1.0)
+    direction = _direction(examples)
+    near = share * _spread(body @ direction) + (1 - share) * _spread(body @ asked)
+    result: NDArray[np.float64] = near + _WHOLE * _spread(body @ body.mean(axis=0))
+    return result
 
 
-def _complete(
-    sentences: list[str], chosen: set[int], wanted: set[tuple[str, str]], each: list[set[tuple[str, str]]]
-) -> None:
-    """Add the sentences whose facts are lost otherwise; of several with the same fact, the one with most facts."""
-    held: set[tuple[str, str]] = set().union(*(each[i] for i in chosen))
-    while open_ := wanted - held:
-        best = max(range(len(sentences)), key=lambda i: (len(each[i] & open_), -len(sentences[i])))
-        if not each[best] & open_:
-            break
-        chosen.add(best)
-        held |= each[best]
+def _direction(examples: NDArray[np.float64]) -> NDArray[np.float64]:
+    """From what is told beside to what decides: ridge regression, in its dual form since the examples are few."""
+    side = np.ones(len(examples))
+    side[len(examples) // 2 :] = -1.0
+    centered = examples - examples.mean(axis=0)
+    result: NDArray[np.float64] = centered.T @ np.linalg.solve(centered @ centered.T + _RIDGE * np.eye(len(side)), side)
+    return result
 
 
-def _facts(sentence: str) -> set[tuple[str, str]]:
-    """What of a sentence must be kept: numbers, names, what was agreed, who does something."""
-    facts = {("number", str(sorted(map(str, n.readings)))) for n in read_numbers(sentence) if not n.weak}
-    facts |= {("name", name.word) for name in read_names(sentence)}
-    facts |= {("party", f"{who} {verb}") for verb, whos in Parties(sentence).did.items() for who in whos if who != "?"}
-    if re.search("[我他她]|对方|邻居", sentence):
-        facts.add(("party", sentence))
-    if _AGREED.search(sentence):
-        facts.add(("agreed", sentence))
-    return facts
+def _spread(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    scale = float(values.std())
+    result: NDArray[np.float64] = (values - values.mean()) / scale if scale > 0 else np.zeros_like(values)
+    return result
+
+
+class _Group(NamedTuple):
+    """Sentences that stand or fall together."""
+
+    members: tuple[int, ...]
+    mine: float
+    """Tokens that speak of the narrator; what speaks of both parties counts half for each."""
+    others: float
+
+
+class _Rated(NamedTuple):
+    """Sentences with what is known of them."""
+
+    sentences: Sequence[str]
+    barred: Sequence[bool]
+    tokens: Sequence[int]
+    relevance: NDArray[np.float64]
+    vectors: NDArray[np.float32]
+
+
+def _choose(text: _Rated, budget: float, diversity: float) -> list[int]:
+    """The places to keep, in their order: block by block, each with its share of the budget."""
+    references = References(text.sentences)
+    groups = [
+        _group(members, text, references.known) for members in units(text.sentences, text.barred, references.known)
+    ]
+    best = [max(group.members, key=text.relevance.__getitem__) for group in groups]
+    value = text.relevance[best] - text.relevance[best].min()
+    value /= value.max() or 1.0
+    own = np.array([sum(text.tokens[i] for i in group.members) for group in groups], dtype=np.float64)
+    # What the best sentences of the whole text would take of each block is what the block may take.
+    order = np.argsort(-value, kind="stable")
+    within = np.zeros(len(groups))
+    within[order] = np.diff(np.minimum(np.cumsum(own[order]), budget), prepend=0.0)
+    kept = _Kept(groups, text.tokens, references)
+    allowed = 0.0
+    for start in range(0, len(groups), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        allowed += float(within[block].sum())
+        kept.fill(groups[block], value[block], text.vectors[best[block]], allowed, diversity)
+    if not kept.places:
+        kept.places.update(groups[int(value.argmax())].members)
+    return sorted(kept.places)
+
+
+class _Kept:
+    """What is kept so far."""
+
+    def __init__(self, groups: Sequence[_Group], tokens: Sequence[int], references: References) -> None:
+        self.places: set[int] = set()
+        self.used = 0
+        self._home = {i: group for group in groups for i in group.members}
+        self._tokens, self._references = tokens, references
+        self._mine = self._others = 0.0
+        mine, others = sum(g.mine for g in groups), sum(g.others for g in groups)
+        self._share = mine / (mine + others) if mine + others else 0.5
+
+    def _with(self, group: _Group) -> set[int]:
+        """The places that a group adds.
+
+        Its own, those that say whom its pronouns mean, and those for pronouns behind it that it makes ambiguous.
+        """
+        new: set[int] = set()
+        todo = [group]
+        both = _Both(self.places, new)
+        while todo:
+            members = todo.pop().members
+            new.update(members)
+            near = {i for m in members for i in (m, *self._references.after(m)) if i in both}
+            for i in near:
+                lost = self._references.lost(i, both)
+                if lost is not None and lost in self._home:
+                    todo.append(self._home[lost])
+        return new - self.places
+
+    def fill(
+        self,
+        groups: Sequence[_Group],
+        value: NDArray[np.float64],
+        vectors: NDArray[np.float32],
+        allowed: float,
+        diversity: float,
+    ) -> None:
+        """Add groups of one block, the best first, while they fit."""
+        open_ = np.ones(len(groups), dtype=bool)
+        nearest = np.zeros(len(groups))
+        while open_.any():
+            score = np.where(open_, (1 - diversity) * value - diversity * nearest, -math.inf)
+            first = self._behind(groups, open_)
+            place = int((np.where(first, score, -math.inf) if first.any() else score).argmax())
+            open_[place] = False
+            new = self._with(groups[place])
+            cost = sum(self._tokens[i] for i in new)
+            if self.used + cost <= allowed:
+                self.used += cost
+                self.places |= new
+                for group in {self._home[i] for i in new}:
+                    self._mine += group.mine
+                    self._others += group.others
+                nearest = np.maximum(nearest, vectors @ vectors[place])
+
+    def _behind(self, groups: Sequence[_Group], open_: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """The groups that do not widen the gap between the parties."""
+        total = self._mine + self._others
+        gap = self._mine / total - self._share if total else 0.0
+        if abs(gap) <= _LEEWAY:
+            return open_
+        fair = [g.mine <= g.others if gap > 0 else g.others <= g.mine for g in groups]
+        return open_ & np.array(fair, dtype=bool)
+
+
+class _Both(NamedTuple):
+    """Two sets as one, without copying."""
+
+    kept: set[int]
+    new: set[int]
+
+    def __contains__(self, place: object) -> bool:
+        return place in self.kept or place in self.new
+
+
+def _group(members: Sequence[int], text: _Rated, known: frozenset[str]) -> _Group:
+    mine = others = 0.0
+    for i in members:
+        narrator, somebody = about(text.sentences[i], known)
+        if narrator or somebody:
+            mine += text.tokens[i] * narrator / (narrator + somebody)
+            others += text.tokens[i] * somebody / (narrator + somebody)
+    return _Group(tuple(members), mine, others)
+
+
+def _join(sentences: Sequence[str]) -> str:
+    return "".join(s + _gap(s) for s in sentences).strip()
+
+
+def _gap(sentence: str) -> str:
+    """What stands between a sentence and the next."""
+    return "" if sentence[-1] in "。！？”」』" else " "

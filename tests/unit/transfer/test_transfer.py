@@ -16,6 +16,7 @@ from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrou
 
 from langchain_dsplus.answer import EscalationContext
 from langchain_dsplus.fidelity.check import Fidelity
+from langchain_dsplus.fidelity.sentences import split_sentences
 from langchain_dsplus.fidelity.untrusted import defuse
 from langchain_dsplus.prompts.extractive import ExtractiveSummarizer
 from langchain_dsplus.transfer import (
@@ -392,9 +393,8 @@ async def test_extractive(async_):
     runs = Runs()
     out = await call(transfer, {"text": TEXT}, async_, {"callbacks": [runs]})
     assert out["transfer"]["used"] == "rewrite"
-    assert "So I broke his window." in out["rewrite"]
-    assert "40 euros" in out["rewrite"]
-    assert out["transfer"]["tokens_after"] < out["transfer"]["tokens_before"]
+    assert all(sentence in TEXT for sentence in split_sentences(out["rewrite"]))
+    assert 0 < out["transfer"]["tokens_after"] < out["transfer"]["tokens_before"]
     assert out["transfer"]["usage"] is None
     assert len(runs.parents) == 1  # an embedded model makes no run of its own
 
