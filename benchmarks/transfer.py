@@ -1,0 +1,373 @@
+"""Does a shortened prompt decide as well? Sentiment, questions in chatter, distractors: local LLMs with gold.
+
+Long IMDB and Amazon reviews (sentiment), TREC questions with chatter put around them by a seeded generator, and short
+decisions buried in self-praise, feelings and side stories (`distractors.json`, written for this). Each text reaches the
+judge as it is (`none`) and shortened to a third: its beginning (`truncate`), its rarest words (`drop`, as token dropping
+by self-information does), its own sentences (`extractive`), or shortened by the judge itself (`llm`, behind the
+fidelity gate, on fewer texts). Each arm is a `certify_transfer` with a promise of 10 points: the most that so few texts
+could show. With the distractors transfer should win accuracy back, if the paper is right.
+
+Answers are remembered under `DSPLUS_CACHE`: a run that was cut off goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks import data
+from benchmarks.harness import Context, Figures, Table, interval, number, wilson
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from benchmarks.disputes.memory import Remembered
+
+ARMS = {
+    "none": "as it is",
+    "truncate": "its beginning",
+    "drop": "its rarest words",
+    "extractive": "its own sentences",
+    "llm": "shortened by the LLM",
+}
+SETS = {
+    "imdb": "long IMDB reviews",
+    "amazon": "long Amazon reviews",
+    "chatter": "TREC questions in chatter",
+    "distractors": "distractors",
+}
+MODELS = {"qwen_0_5b": "qwen2.5-coder-0.5b", "qwen_1_5b": "qwen2.5-coder-1.5b"}
+"""Judges: their keys in the figures, and their names. The larger one is asked with `--full`."""
+PROMISE = "10 points"
+THIRD = 1 / 3
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is asked."""
+
+    models: tuple[str, ...]
+    sets: tuple[str, ...]
+    arms: tuple[str, ...]
+    texts: int
+    rewritten: int
+    """Texts of a set that the LLM shortens: that takes many times as long as deciding."""
+
+
+SIZES = {
+    "quick": Size(("qwen_0_5b",), ("amazon", "distractors"), ("none", "truncate", "extractive"), 5, 0),
+    "default": Size(("qwen_0_5b",), tuple(SETS), tuple(ARMS), 40, 12),
+    "full": Size(tuple(MODELS), tuple(SETS), tuple(ARMS), 120, 40),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One text to decide about."""
+
+    text: str
+    task: str
+    labels: tuple[str, ...]
+    gold: str
+
+
+# --- texts ----------------------------------------------------------------------------------------------------
+
+
+def reviews(rows: Sequence[Any], rng: Random, count: int) -> list[Case]:
+    """Long reviews, as many of each sentiment."""
+    found: list[Case] = []
+    order = list(rows)
+    rng.shuffle(order)
+    for label in ("positive", "negative"):
+        long = [row for row in order if row.label == label and 150 <= len(row.text.split()) <= 320]
+        task = "Is this review positive or negative?"
+        found += [Case(_plain(row.text), task, ("negative", "positive"), label) for row in long[: (count + 1) // 2]]
+    rng.shuffle(found)
+    return found[:count]
+
+
+OPENINGS = (
+    "Hi there, hope you are having a nice day!",
+    "Sorry to bother you again, I know how busy you all must be.",
+    "First of all, thank you for being so kind last time.",
+    "So my cousin and I were having dinner yesterday, pasta again, and we got talking.",
+    "It has been raining here since Monday and the dog refuses to go out.",
+    "I am not very good with computers, please bear with me.",
+    "My grandmother always said that there are no stupid questions.",
+    "This is a bit random, I know.",
+    "We just moved house and nothing is where it should be.",
+    "I was up half the night because of this, would you believe it?",
+)
+CLOSINGS = (
+    "Anyway, no rush at all, answer whenever you like.",
+    "My sister bet me five euros that nobody knows, so please help me win.",
+    "Thanks a million, you are the best!",
+    "I will be at the gym until six and then I am free.",
+    "By the way, I loved the new logo on your page.",
+    "Hope that makes sense, I tend to ramble.",
+    "Say hello to everybody in the office from me!",
+    "I asked my neighbour too, but he only talks about his garden.",
+    "Sorry for the long message, that is just how I am.",
+    "Have a great weekend, and do not work too hard!",
+)
+
+
+def chatter(rng: Random, count: int) -> list[Case]:
+    """Questions with small talk around them."""
+    rows = data.trec("test")
+    rng.shuffle(rows)
+    labels = tuple(sorted({row.label for row in rows}))
+    task = "What kind of answer does the question in this message ask for?"
+    found = []
+    for row in rows[:count]:
+        before = rng.sample(OPENINGS, rng.randint(2, 4))
+        after = rng.sample(CLOSINGS, rng.randint(2, 4))
+        found.append(Case(" ".join([*before, row.text, *after]), task, labels, row.label))
+    return found
+
+
+def distractors(context: Context, count: int) -> list[Case]:
+    path = context.hash_file(Path(__file__).with_name("distractors.json"))
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    if context.quick:
+        rows = rows[:count]
+    return [Case(_plain(row["text"]), row["task"], tuple(row["labels"]), row["gold"]) for row in rows]
+
+
+def _plain(text: str) -> str:
+    return " ".join(re.sub(r"<[^>]{1,20}>", " ", text).split())
+
+
+def cases_of(context: Context, name: str, count: int) -> list[Case]:
+    rng = context.random(name)
+    if name == "imdb":
+        context.hash_file(data.find("imdb_gpt35") / "dev.csv")
+        return reviews(data.imdb_gpt35(), rng, count)
+    if name == "amazon":
+        context.hash_file(data.find("amazon_multidomain") / "reviews.csv.gz")
+        return reviews(data.amazon_multidomain(), rng, count)
+    if name == "chatter":
+        context.hash_file(data.find("trec") / "TREC_10.label")
+        return chatter(rng, count)
+    return distractors(context, count)
+
+
+# --- shortening -----------------------------------------------------------------------------------------------
+
+
+def truncate(text: str) -> str:
+    """The first third of the words."""
+    words = text.split()
+    return " ".join(words[: max(1, round(THIRD * len(words)))])
+
+
+def dropper(texts: Sequence[str]) -> Callable[[str], str]:
+    """Token dropping: the third of a text's words that carry most information, by their rarity in these texts."""
+    counts = Counter(word for text in texts for word in _words(text))
+
+    def drop(text: str) -> str:
+        words = text.split()
+        keep = max(1, round(THIRD * len(words)))
+        rare = sorted(range(len(words)), key=lambda place: (counts[_bare(words[place])], place))
+        return " ".join(words[place] for place in sorted(rare[:keep]))
+
+    return drop
+
+
+def _words(text: str) -> list[str]:
+    return [_bare(word) for word in text.split()]
+
+
+def _bare(word: str) -> str:
+    return word.strip(".,;:!?()\"'").casefold()
+
+
+def transfers(cases: Sequence[Case], chat: Remembered) -> dict[str, Any]:
+    """The arms that shorten, as `PromptTransfer`s that put what they made where the text was."""
+    from langchain_dsplus.prompts.extractive import ExtractiveSummarizer
+    from langchain_dsplus.transfer import PromptTransfer, summarise
+
+    task = cases[0].task
+    words = round(THIRD * sum(len(case.text.split()) for case in cases) / len(cases))
+    keys: dict[str, Any] = {"input_key": "text", "output_key": "text"}
+    drop = dropper([case.text for case in cases])
+    writer = chat.with_settings(temperature=0, max_tokens=round(2.2 * words))
+    return {
+        "truncate": PromptTransfer(truncate, fidelity="off", **keys),
+        "drop": PromptTransfer(drop, fidelity="off", **keys),
+        "extractive": PromptTransfer(ExtractiveSummarizer(question=task, ratio=THIRD), **keys),
+        "llm": PromptTransfer(writer, subtask=summarise(task, words=words), **keys),
+    }
+
+
+# --- deciding -------------------------------------------------------------------------------------------------
+
+
+def judge(chat: Remembered) -> Any:
+    """From a case with its text to a reply."""
+    from langchain_core.prompts import ChatPromptTemplate
+
+    prompt = ChatPromptTemplate.from_messages(
+        [("human", "{text}\n\n{task} Answer with exactly one of these and nothing else: {options}.")]
+    )
+    return prompt | chat.with_settings(temperature=0, max_tokens=8)
+
+
+def run(context: Context) -> Figures:
+    from benchmarks.disputes import Models
+    from benchmarks.disputes.memory import Answers
+    from langchain_dsplus.weights import cache_dir
+
+    size = SIZES["quick" if context.quick else "full" if context.full else "default"]
+    answers = Answers(cache_dir() / "benchmarks" / "transfer.jsonl")
+    figures: Figures = {}
+    with ExitStack() as stack:
+        models = Models(stack, answers)
+        for model in size.models:
+            chat = models.local(MODELS[model])
+            for name in size.sets:
+                cases = cases_of(context, name, size.texts)
+                figures[f"{name}.n"] = len(cases)
+                for arm in size.arms:
+                    some = cases[: size.rewritten] if arm == "llm" else cases
+                    found = measure(context, f"{name}, {arm}", some, arm, chat)
+                    figures |= {f"{name}.{model}.{arm}.{key}": value for key, value in found.items()}
+    figures["seconds_asking"] = answers.seconds
+    return figures
+
+
+def measure(context: Context, title: str, cases: Sequence[Case], arm: str, chat: Remembered) -> Figures:
+    """One arm on one set: a certificate, and what it says."""
+    from langchain_core.runnables import RunnableLambda
+
+    from benchmarks.disputes.drafts import Drafts
+    from langchain_dsplus.labels import match_label
+    from langchain_dsplus.threshold.exact import loss_interval
+    from langchain_dsplus.transfer import certify_transfer
+
+    plain = judge(chat) | RunnableLambda(lambda reply: str(reply.text))
+    labels = sorted({label for case in cases for label in case.labels})
+    transfer = None if arm == "none" else transfers(cases, chat)[arm]
+    transferred = plain if transfer is None else transfer.as_assign(label=None) | plain
+    rows = [
+        (
+            {"text": case.text, "task": case.task, "options": ", ".join(f'"{label}"' for label in case.labels)},
+            case.gold,
+        )
+        for case in cases
+    ]
+    heard = Drafts()
+    context.say(f"{title}: {len(rows)} texts")
+    certificate = certify_transfer(
+        rows,
+        plain=plain,
+        transferred=transferred,
+        max_loss=PROMISE,
+        to_label=lambda text: match_label(text, labels) or "none of them",
+        max_concurrency=1,
+        progress=context.console is not None,
+        config={"callbacks": [heard]},
+        version="1",
+    )
+    n = certificate.n
+    right = round((certificate.accuracy or {"transferred": 0})["transferred"] * n)
+    low, high = wilson(right, n)
+    savings = certificate.savings
+    figures: Figures = {
+        "n": n,
+        "accuracy": 100 * right / n,
+        "accuracy.low": 100 * low,
+        "accuracy.high": 100 * high,
+        "certified": float(certificate.certified),
+        "loss_upper": 100 * certificate.loss_upper,
+        "changed": 100 * certificate.changed / n,
+    }
+    if savings is not None:
+        figures["tokens"] = savings.tokens_large
+        figures["tokens_both"] = savings.tokens_transferred
+        for key, saved in (("saved", savings.large), ("saved_both", savings.tokens)):
+            figures |= {
+                f"{key}": 100 * saved.value,
+                f"{key}.low": 100 * saved.low,
+                f"{key}.high": 100 * saved.high,
+            }
+    if arm == "none":
+        return {**figures, "seconds": heard.seconds / (2 * n)}
+    bottom, top = loss_interval(certificate.harms, certificate.gains, n)
+    figures |= {"gain": -100 * certificate.loss, "gain.low": -100 * top, "gain.high": -100 * bottom}
+    if arm == "llm":
+        figures["seconds"] = heard.seconds / n
+    return figures
+
+
+# --- tables ---------------------------------------------------------------------------------------------------
+
+
+def tables(figures: Figures) -> list[Table]:
+    rows = []
+    for name, title in SETS.items():
+        for model, called in MODELS.items():
+            for arm, words in ARMS.items():
+                key = f"{name}.{model}.{arm}"
+                if f"{key}.accuracy" not in figures:
+                    continue
+                certified = {1.0: "yes", 0.0: "no"}[figures[f"{key}.certified"]]
+                rows.append(
+                    [
+                        title,
+                        called,
+                        words,
+                        number(figures, f"{key}.n", 0),
+                        interval(figures, f"{key}.accuracy", 0),
+                        "-" if arm == "none" else interval(figures, f"{key}.gain", 0, sign=True),
+                        number(figures, f"{key}.tokens", 0),
+                        "-" if arm == "none" else interval(figures, f"{key}.saved_both", 0),
+                        "-" if arm == "none" else certified,
+                        "-" if arm == "none" else number(figures, f"{key}.loss_upper", 0),
+                        "-" if arm == "none" else number(figures, f"{key}.changed", 0),
+                    ]
+                )
+    columns = [
+        "set",
+        "judge",
+        "text",
+        "texts",
+        "right, % (95 %)",
+        "against as it is, points (95 %)",
+        "tokens",
+        "tokens saved by both models, % (95 %)",
+        f"certified at {PROMISE}",
+        "loss at most, points (95 %)",
+        "changed, %",
+    ]
+    worst = [figures[key] for key in figures if key.endswith((".truncate.n", ".llm.n"))]
+    note = (
+        f"Shortened to a third. {int(min(worst, default=0))} to {int(max(worst, default=0))} texts a row: differences of a "
+        "few points cannot be seen, and a promise of 10 points is the most that could be certified. Tokens of the judge, "
+        "one call. The LLM that shortens is the judge; its tokens are counted under both models."
+    )
+    return [Table("transfer", "Deciding on shortened texts", columns, rows, note), _verdict(figures)]
+
+
+def _verdict(figures: Figures) -> Table:
+    """Whether transfer wins back what distractors cost."""
+    rows = []
+    for model, called in MODELS.items():
+        for arm, words in ARMS.items():
+            key = f"distractors.{model}.{arm}.gain"
+            if key not in figures or math.isnan(figures[key]):
+                continue
+            low, high = figures[f"{key}.low"], figures[f"{key}.high"]
+            said = "yes" if low > 0 else "no, it loses" if high < 0 else "not shown"
+            rows.append([called, words, interval(figures, key, 0, sign=True), said])
+    columns = ["judge", "text", "against as it is, points (95 %)", "wins accuracy back"]
+    note = "Yes or no where the interval leaves zero out."
+    return Table("transfer.distractors", "Does transfer win back what distractors cost?", columns, rows, note)
