@@ -2,10 +2,10 @@
 
 Long IMDB and Amazon reviews (sentiment), TREC questions with chatter put around them by a seeded generator, and short
 decisions buried in self-praise, feelings and side stories (`distractors.json`, written for this). Each text reaches the
-judge as it is (`none`) and shortened to a third: its beginning (`truncate`), its rarest words (`drop`, as token dropping
-by self-information does), its own sentences (`extractive`), or shortened by the judge itself (`llm`, behind the
-fidelity gate, on fewer texts). Each arm is a `certify_transfer` with a promise of 10 points: the most that so few texts
-could show. With the distractors transfer should win accuracy back, if the paper is right.
+judge as it is (`none`) and shortened to a third: its beginning (`truncate`), its rarest words (`drop`, as token
+dropping by self-information does), its own sentences (`extractive`), or shortened by the judge itself (`llm`, behind
+the fidelity gate, on fewer texts). Each arm is a `certify_transfer` with a promise of 10 points. With the distractors
+transfer should win accuracy back, if the paper is right.
 
 Answers are remembered under `DSPLUS_CACHE`: a run that was cut off goes on where it stopped.
 """
@@ -63,7 +63,7 @@ class Size:
 
 SIZES = {
     "quick": Size(("qwen_0_5b",), ("amazon", "distractors"), ("none", "truncate", "extractive"), 5, 0),
-    "default": Size(("qwen_0_5b",), tuple(SETS), tuple(ARMS), 40, 12),
+    "default": Size(("qwen_0_5b",), tuple(SETS), tuple(ARMS), 20, 5),
     "full": Size(tuple(MODELS), tuple(SETS), tuple(ARMS), 120, 40),
 }
 
@@ -233,7 +233,7 @@ def run(context: Context) -> Figures:
         models = Models(stack, answers)
         for model in size.models:
             chat = models.local(MODELS[model])
-            for name in size.sets:
+            for name in reversed(size.sets):
                 cases = cases_of(context, name, size.texts)
                 figures[f"{name}.n"] = len(cases)
                 for arm in size.arms:
@@ -350,8 +350,8 @@ def tables(figures: Figures) -> list[Table]:
     ]
     worst = [figures[key] for key in figures if key.endswith((".truncate.n", ".llm.n"))]
     note = (
-        f"Shortened to a third. {int(min(worst, default=0))} to {int(max(worst, default=0))} texts a row: differences of a "
-        "few points cannot be seen, and a promise of 10 points is the most that could be certified. Tokens of the judge, "
+        f"Shortened to a third. {int(min(worst, default=0))} to {int(max(worst, default=0))} texts a row: differences "
+        f"of a few points cannot be seen, and a promise of {PROMISE} needs 29 texts without a loss. Tokens of the judge, "
         "one call. The LLM that shortens is the judge; its tokens are counted under both models."
     )
     return [Table("transfer", "Deciding on shortened texts", columns, rows, note), _verdict(figures)]
