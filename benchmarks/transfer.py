@@ -351,8 +351,8 @@ def tables(figures: Figures) -> list[Table]:
     worst = [figures[key] for key in figures if key.endswith((".truncate.n", ".llm.n"))]
     note = (
         f"Shortened to a third. {int(min(worst, default=0))} to {int(max(worst, default=0))} texts a row: differences "
-        f"of a few points cannot be seen, and a promise of {PROMISE} needs 29 texts without a loss. Tokens of the judge, "
-        "one call. The LLM that shortens is the judge; its tokens are counted under both models."
+        f"of a few points cannot be seen, and a promise of {PROMISE} needs 29 texts without a loss. Tokens of the "
+        "judge, one call. The LLM that shortens is the judge; its tokens are counted under both models."
     )
     return [Table("transfer", "Deciding on shortened texts", columns, rows, note), _verdict(figures)]
 

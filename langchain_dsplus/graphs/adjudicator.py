@@ -17,7 +17,7 @@ from typing_extensions import TypedDict
 from langchain_dsplus.costs.usage import read_usage
 from langchain_dsplus.graphs.grounding import grounded
 from langchain_dsplus.labels import NoLabelMassError, ending, is_cut, label_mass, match_reply, token_logprobs
-from langchain_dsplus.state import as_update, emit, latest
+from langchain_dsplus.state import as_update, emit
 from langchain_dsplus.transfer import TransferUsage, estimate_tokens, quote_untrusted, usage_of
 from langchain_dsplus.transfer.verdicts import ADJUDICATE_PROMPT, VERDICTS
 
@@ -309,7 +309,7 @@ class Adjudicator(RunnableSerializable[dict[str, Any], dict[str, Any]]):
         return as_update(value, {self.output_key: record})
 
     def _text(self, value: Any) -> str:
-        text = latest(value, self.input_key) if isinstance(value, Mapping) else None
+        text = value.get(self.input_key) if isinstance(value, Mapping) else None
         if not isinstance(text, str):
             msg = f"the adjudicator needs a dict with a str under {self.input_key!r} (`input_key`)"
             raise TypeError(msg)

@@ -16,7 +16,7 @@ from langchain_dsplus.identity import identify, reported_by
 from langchain_dsplus.operations.audit import AuditMonitor
 from langchain_dsplus.operations.background import Background
 from langchain_dsplus.outcomes import default_label
-from langchain_dsplus.state import emit, latest
+from langchain_dsplus.state import emit
 from langchain_dsplus.transfer.certificate import TransferCertificate
 from langchain_dsplus.transfer.records import TransferRecord, told
 
@@ -133,7 +133,7 @@ class Transferring(RunnableSerializable[dict[str, Any], dict[str, Any]]):
         if self.input_key not in value:
             msg = f"the input has no key {self.input_key!r} (`input_key` of {kind} {self.name!r})"
             raise TypeError(msg)
-        text = latest(value, self.input_key)
+        text = value[self.input_key]
         if not isinstance(text, str):
             msg = f"the input's {self.input_key!r} must be a str, not {type(text).__name__}"
             raise TypeError(msg)

@@ -188,6 +188,7 @@ class Decompose(Transferring):
             "missing": [span for record in records for span in record["missing"]],
             "added": [span for record in records for span in record["added"]],
             "recall": {},
+            "layers": list(dict.fromkeys(layer for record in records for layer in record["layers"])),
             "fields": records[-1]["fields"] if records else None,
             "chunks": sum(record["chunks"] for record in records),
             "chunks_rewritten": sum(record["chunks_rewritten"] for record in records),

@@ -181,7 +181,8 @@ class PromptTransfer(Transferring):
             raise TypeError(msg)
         subtask = as_subtask(kwargs.pop("subtask", REWRITE), kwargs.get("prompt"))
         if isinstance(fidelity, Fidelity):
-            fidelity = _settings(fidelity, "copy" if isinstance(model, ExtractiveSummarizer) else subtask.gate)
+            extractive = isinstance(model, ExtractiveSummarizer)
+            fidelity = fidelity.extractive() if extractive else _settings(fidelity, subtask.gate)
         for name in ("price", "large_price"):
             if kwargs.get(name) is not None and not callable(getattr(kwargs[name], "cost", None)):
                 msg = f"`{name}` must be a `Price`, not {type(kwargs[name]).__name__}"
@@ -227,8 +228,14 @@ class PromptTransfer(Transferring):
         reasons = [str(r) for r in found.get("reasons", ())]
         if not found["faithful"] and not reasons:
             reasons = ["unfaithful: by the check that was given"]
+        faithful = found["faithful"]
+        if isinstance(self.fidelity, Fidelity) and self.subtask.gate == "translation":
+            # Another language writes names otherwise.
+            reasons = [reason for reason in reasons if not reason.startswith("name_added")]
+            faithful = not reasons
         checked: dict[str, Any] = {
             **found,
+            "faithful": faithful,
             "reasons": reasons,
             "missing": [str(m) for m in found.get("missing", ())],
             "added": [str(a) for a in found.get("added", ())],
@@ -470,6 +477,7 @@ class PromptTransfer(Transferring):
             "missing": [span for part in parts for span in part.found["missing"]],
             "added": [span for part in parts for span in part.found["added"]],
             "recall": _least([part.found for part in parts]),
+            "layers": list(dict.fromkeys(layer for part in parts for layer in part.found.get("spoke") or ())),
             "fields": merged(filled) if filled and used == "rewrite" else None,
             "chunks": len(parts),
             "chunks_rewritten": good,
@@ -518,8 +526,11 @@ def _least(found: list[FidelityResult]) -> dict[str, Any]:
 
 
 def _settings(fidelity: Fidelity, gate: str) -> Fidelity:
-    """The check as a subtask needs it."""
-    return fidelity if gate == "rewrite" else fidelity.extractive()
+    """The check as a subtask needs it: where words are taken over, copying is no fault; a translation has no `I`."""
+    if gate == "rewrite":
+        return fidelity
+    update = {"max_verbatim": None} if gate == "copy" else {"max_verbatim": None, "parties": False}
+    return fidelity.model_copy(update=update)
 
 
 def _bound(model: Any, subtask: Any) -> Any:

@@ -52,6 +52,8 @@ class TransferRecord(TypedDict):
     recall: dict[str, Any]
     """What the check measured of what was lost, by its own names; of several chunks the least. Empty where it measures
     nothing."""
+    layers: list[str]
+    """Which layers of the check spoke: `rules`, `nli`, `judge`. Empty for a check of your own."""
     fields: dict[str, Any] | None
     """What the small model filled in, where the subtask has a schema and its result goes on."""
     chunks: int

@@ -83,6 +83,7 @@ async def test_a_faithful_rewrite_goes_on_and_only_its_keys_come_back(async_):
         "fidelity": "default",
         "certificate": None,
         "recall": Fidelity()(TEXT, GOOD)["recall"],
+        "layers": ["rules"],
         "fields": None,
         "used": "rewrite",
         "faithful": True,
