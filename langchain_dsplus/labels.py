@@ -812,6 +812,8 @@ class _Reading:
             if lead is None or ("\n" in text[at : lead.start()]):
                 break
             after = _AFTER_WORD.match(text, lead.end())
+            if after is not None and "," in after[0] and lead[0] in self.labels.by_key:
+                break  # "A, B" are two labels, whatever else "a" may be
             noun = noun or lead["noun"] is not None
             verb = verb or lead["verb"] is not None
             asks += bool(asks) or (first and lead[0] in _ASKING)

@@ -9,6 +9,8 @@ import pytest
 from langchain_dsplus.labels import match_label
 
 INSTANCES = [
+    (["A", "A*", "B"], None, ["A, B", "A, A*", "B, A", "A, it is B"]),
+    (["US", "us"], None, ["us, US", "US, us"]),
     (
         ["spam", "ham"],
         "spam",
