@@ -305,6 +305,8 @@ class _Labels:
     def begun(self, text: str, other_than: str) -> bool:
         """Whether another label begins with this text."""
         key = self.key(text).strip()
+        if self.merge_separators:
+            key = _OPEN_SEPARATOR.sub("", key)  # "abc-" begins "abc- de", whose hyphen counts as a blank
         return any(label != other_than and own.startswith(key) for label, own in self.keys.items())
 
 

@@ -649,6 +649,12 @@ def test_a_cut_reply_is_no_label_where_it_may_have_become_another(metadata):
     assert read_one("lost card") == "lost_card"
 
 
+def test_a_sign_at_the_end_may_have_been_a_separator():
+    labels = ["abc-", "abc- de"]
+    assert match_label("Label: abc-", labels) == "abc-"
+    assert match_label("Label: abc-", labels, finish_reason="length") is None
+
+
 @pytest.mark.parametrize(
     "metadata", [{}, {"finish_reason": "stop"}, {"stop_reason": "end_turn"}, {"status": "completed"}]
 )
