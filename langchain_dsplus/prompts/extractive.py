@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -392,14 +392,14 @@ class _Kept:
         if abs(gap) <= _LEEWAY:
             return open_
         fair = [g.mine <= g.others if gap > 0 else g.others <= g.mine for g in groups]
-        return open_ & np.array(fair, dtype=bool)
+        return np.logical_and(open_, np.array(fair, dtype=bool))
 
 
-class _Both(NamedTuple):
+class _Both(Container[int]):
     """Two sets as one, without copying."""
 
-    kept: set[int]
-    new: set[int]
+    def __init__(self, kept: set[int], new: set[int]) -> None:
+        self.kept, self.new = kept, new
 
     def __contains__(self, place: object) -> bool:
         return place in self.kept or place in self.new
