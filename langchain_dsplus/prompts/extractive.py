@@ -392,7 +392,8 @@ class _Kept:
         if abs(gap) <= _LEEWAY:
             return open_
         fair = [g.mine <= g.others if gap > 0 else g.others <= g.mine for g in groups]
-        return np.logical_and(open_, np.array(fair, dtype=bool))
+        behind: NDArray[np.bool_] = open_ & np.array(fair, dtype=bool)
+        return behind
 
 
 class _Both(Container[int]):
