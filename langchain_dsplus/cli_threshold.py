@@ -416,7 +416,7 @@ def _code(  # noqa: PLR0917
     key = f'os.environ.get({api_key_env!r}, "none")'
     messages = repr(_default_messages(column)) if prompt is None else f'[("human", Path({str(prompt)!r}).read_text())]'
     if prompt is not None and prompt.suffix.lower() == ".json":
-        messages = f"[tuple(pair) for pair in load_json(Path({str(prompt)!r}).read_text())]"
+        messages = f"[tuple(pair) for pair in json.loads(Path({str(prompt)!r}).read_text())]"
     names = (
         "small.labels" if labels is None else f"Path({str(labels)!r}).read_text().split('\\n')  # without empty lines"
     )
