@@ -13,7 +13,7 @@ from langchain_dsplus.fidelity.names import Names
 from langchain_dsplus.fidelity.numbers import Numbers
 from langchain_dsplus.fidelity.parties import Parties, stem_of
 from langchain_dsplus.fidelity.sentences import FUNCTION, HAN, TOKEN, normalize
-from langchain_dsplus.fidelity.untrusted import count_addresses, count_instructions, count_verdicts
+from langchain_dsplus.fidelity.untrusted import count_addresses, count_instructions, count_orders, count_verdicts
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -102,6 +102,7 @@ class Fidelity(BaseModel):
         names: More names to watch for.
         verdicts: Whether the rewrite may decide who is at fault.
         instructions: Whether the rewrite may speak to a model.
+        addresses: Whether it may speak to its reader (`you`, `please`), as a letter does.
         parties: Whether the rules about parties apply. They read the first person as the narrator.
         nli: A model of natural language inference: a folder or hub name (`NLIModel`), `OnnxNLI`, `default_nli()`, any
             Runnable (`ClassifierNLI`), or a callable from pairs of premise and hypothesis to probabilities of
@@ -127,6 +128,7 @@ class Fidelity(BaseModel):
     names: tuple[str, ...] = ()
     verdicts: bool = False
     instructions: bool = False
+    addresses: bool = False
     parties: bool = True
     nli: Any = Field(default=None, exclude=True, repr=False)
     judge: Any = Field(default=None, exclude=True, repr=False)
@@ -137,9 +139,11 @@ class Fidelity(BaseModel):
     def extractive(self) -> Fidelity:
         """The same settings for a rewrite made of the source's own sentences, word for word.
 
-        Copying is no fault there, and nothing can be added: no model is asked. Verdicts and instructions refuse.
+        Copying is no fault there, and nothing can be added: no model is asked. Verdicts and orders to a model refuse; a
+        letter may go on speaking to its reader.
         """
-        return self.model_copy(update={"max_verbatim": None, "parties": False, "nli": None, "judge": None})
+        update = {"max_verbatim": None, "parties": False, "nli": None, "judge": None, "addresses": True}
+        return self.model_copy(update=update)
 
     def __call__(self, source: str, rewrite: str, config: RunnableConfig | None = None) -> FidelityResult:
         """Check a rewrite; the same as `check`."""
@@ -207,7 +211,8 @@ class Fidelity(BaseModel):
         if names:
             reasons.append(f"name_added: {_count(names, 'name', 'names')} not in the source")
         added += [*numbers, *names]
-        if not self.instructions and (found := count_instructions(new.text) + count_addresses(new.text)):
+        count = count_orders if self.addresses else _instructions
+        if not self.instructions and (found := count(new.text)):
             reasons.append(f"instruction: {found} places speak to a model or a reader")
         if not self.verdicts and (found := count_verdicts(new.text)):
             reasons.append(f"verdict: {found} sentences decide who is at fault instead of reporting")
@@ -230,6 +235,10 @@ class Fidelity(BaseModel):
         from langchain_dsplus.fidelity.judge import ask_judge  # noqa: PLC0415
 
         return ask_judge(self.judge, source, rewrite, self.encoder, config)
+
+
+def _instructions(text: str) -> int:
+    return count_instructions(text) + count_addresses(text)
 
 
 class _Text:

@@ -16,7 +16,7 @@ from pydantic import ConfigDict, Field, PrivateAttr
 from typing_extensions import TypedDict
 
 from langchain_dsplus.fidelity.sentences import HAN
-from langchain_dsplus.fidelity.untrusted import count_addresses, count_instructions, count_verdicts
+from langchain_dsplus.fidelity.untrusted import count_orders, count_verdicts
 from langchain_dsplus.fidelity.vectors import as_encode, unit_rows
 from langchain_dsplus.prompts._examples import BESIDE, BESIDE_ZH, DECISIVE, DECISIVE_ZH
 from langchain_dsplus.prompts._lexical import lexical_vectors
@@ -155,7 +155,7 @@ class ExtractiveSummarizer(RunnableSerializable[str, str]):
         sentences = whole_sentences(text)
         tokens = [int(count(s + _gap(s))) for s in sentences]
         before = int(count(text))
-        orders = [count_instructions(s) > 0 or count_addresses(s) > 0 for s in sentences]
+        orders = [count_orders(s) > 0 for s in sentences]
         verdicts = [count_verdicts(s) > 0 for s in sentences]
         barred = [a or b for a, b in zip(orders, verdicts, strict=True)]
         first: dict[str, int] = {}
@@ -163,7 +163,7 @@ class ExtractiveSummarizer(RunnableSerializable[str, str]):
         budget = self.ratio * before if self.max_tokens is None else float(self.max_tokens)
         scorer = "none"
         kept = [i for i in range(len(sentences)) if not barred[i] and not spare[i]]
-        if len(kept) > 1 and sum(tokens[i] for i in kept) > budget:
+        if len(kept) > 1 and count(_join([sentences[i] for i in kept])) > budget:
             scorer, relevance, vectors = self._score(text, sentences, kept, question or self.question)
             out = [a or b for a, b in zip(barred, spare, strict=True)]
             kept = _choose(_Rated(sentences, out, tokens, relevance, vectors), budget, self.diversity)

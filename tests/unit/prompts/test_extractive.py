@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from langchain_dsplus.fidelity.check import Fidelity
 from langchain_dsplus.fidelity.sentences import split_sentences
-from langchain_dsplus.fidelity.untrusted import count_instructions
+from langchain_dsplus.fidelity.untrusted import count_orders
 from langchain_dsplus.prompts._pieces import References, whole_sentences
 from langchain_dsplus.prompts.extractive import ExtractiveSummarizer
 from langchain_dsplus.prompts.tokens import estimate_tokens
@@ -86,16 +87,15 @@ def test_every_summary_is_verbatim_in_order_and_within_the_budget(text, ratio):
     for sentence in made["sentences"]:
         cursor = text.index(sentence, cursor) + len(sentence)
     assert made["tokens_before"] == estimate_tokens(text)
-    # Joining puts a space where the text may have none.
-    assert sum(map(estimate_tokens, made["sentences"])) <= ratio * made["tokens_before"] or len(made["sentences"]) <= 2
-    assert not any(count_instructions(s) for s in made["sentences"])
+    assert made["tokens_after"] <= ratio * made["tokens_before"] or len(made["sentences"]) <= 2
+    assert not any(count_orders(s) for s in made["sentences"])
 
 
 @given(SENTENCES, st.integers(1, 60))
 @settings(max_examples=60, deadline=None)
 def test_max_tokens_is_a_budget_too(text, most):
     made = ExtractiveSummarizer("lexical", max_tokens=most).select(text)
-    assert sum(map(estimate_tokens, made["sentences"])) <= most or len(made["sentences"]) <= 2
+    assert made["tokens_after"] <= most or len(made["sentences"]) <= 2
 
 
 def test_a_token_counter_of_your_own():
@@ -216,6 +216,27 @@ def test_what_speaks_to_a_model_is_left_out_and_counted(order, ratio, place):
     assert made["instructions"] == 1
     assert order not in made["sentences"]
     assert made["sentences"]
+
+
+@pytest.mark.parametrize(
+    "letter",
+    [
+        "Your driver threw the box over the gate. Please send me another lamp. I hope you are well. Never mind the card.",
+        "You charged me twice for one pair of gloves. Kindly pay one of the sums back. Do not call before noon.",
+    ],
+)
+def test_a_letter_may_speak_to_its_reader(letter):
+    made = ExtractiveSummarizer("lexical", ratio=1.0).select(letter)
+    assert made["instructions"] == 0
+    assert made["sentences"] == split_sentences(letter)
+    assert Fidelity().extractive()(letter, made["sentences"][0])["faithful"]
+    assert not Fidelity()(letter, made["sentences"][0])["faithful"]
+
+
+def test_a_sentence_that_decides_the_dispute_is_left_out_and_counted():
+    made = ExtractiveSummarizer("lexical", ratio=1.0).select(TEXT + " Lena Moss is clearly at fault.")
+    assert made["verdicts"] == 1
+    assert made["sentences"] == split_sentences(TEXT)
 
 
 def test_a_text_of_orders_alone_leaves_nothing():
