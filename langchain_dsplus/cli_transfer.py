@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from langchain_dsplus.cli_threshold import _plain_errors
+from langchain_dsplus.cli_threshold import _gold_rules, _GoldMap, _OtherGold, _plain_errors, _UnknownGold
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -55,6 +55,9 @@ def compare_transfer(  # noqa: PLR0917
     seed: Annotated[int, typer.Option(help="Of the order in which is asked.")] = 0,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before money is spent.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+    gold_map: _GoldMap = None,
+    unknown_gold: _UnknownGold = None,
+    other_gold: _OtherGold = None,
 ) -> None:
     """Ask judges about every case several times, with and without prompt transfer.
 
@@ -102,6 +105,7 @@ def compare_transfer(  # noqa: PLR0917
                 progress=not quiet,
                 confirm=None if yes else _confirmed,
                 **asked,
+                **_gold_rules(gold_map, unknown_gold, other_gold),
             )
         except KeyboardInterrupt:
             typer.echo(f"Stopped. Replies so far are in {kept}: the same command goes on from there.", err=True)

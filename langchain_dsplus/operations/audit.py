@@ -22,6 +22,7 @@ from langchain_dsplus.labels import ending, match_label
 from langchain_dsplus.losses import Loss, parse_loss
 from langchain_dsplus.operations._state_file import write_whole
 from langchain_dsplus.operations.betting import BettingProcess, alarm_times, binomial_lower, binomial_upper
+from langchain_dsplus.outcomes.gold import GoldRules, other_gold, read_labels
 from langchain_dsplus.outcomes.traces import default_label
 
 if TYPE_CHECKING:
@@ -355,22 +356,31 @@ class AuditMonitor:
         limits = self.limit.thresholds
         return limits is not None and (not confidences or _stays(confidences, list(limits.values())))
 
-    def observe_gold(self, route_id: str, gold: str) -> bool:
+    def observe_gold(self, route_id: str, gold: Any) -> bool:
         """Take the truth about an audited input on which the two disagreed.
 
         Args:
             route_id: Of its Route.
-            gold: The true label.
+            gold: The true label, or one of the `other_gold` that the certificate's table named; None, or what means
+                nothing (NaN), leaves it unknown.
 
         Returns:
             False where no such disagreement waits for it: it agreed, was never audited, has its gold already, or that
             came too late; or the labels are not known, so that `observe_loss` has to say what was lost.
+
+        Raises:
+            ValueError: If `gold` is none of the labels: it is unknown, and no evidence that both were wrong.
         """
         with self._lock:
             found = self._open.get(route_id)
         if found is None or found.small is None:
             return False
-        return self.observe_loss(route_id, int(found.large == gold) - int(found.small == gold))
+        about = {} if self.certificate is None else self.certificate.about
+        rules = GoldRules.of(other_gold=other_gold(about))
+        (truth,) = read_labels([gold], self._labels, rules, where="`gold`: ")
+        if truth is None:
+            return False
+        return self.observe_loss(route_id, int(found.large == truth) - int(found.small == truth))
 
     def observe_loss(self, route_id: str, loss: int) -> bool:
         """Take what an audited, accepted input lost on which the two disagreed.

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from langchain_core.messages import BaseMessage
 
+from langchain_dsplus.labels import ending, is_cut
+
 _THINKING = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
 _HEADING = re.compile(
     r"^\s*(?:\*\*|#+\s*)?"
@@ -43,11 +45,8 @@ def read_draft(output: Any) -> Draft:
     text = cleaned(text)
     if not text:
         return Draft(None, "empty: the model wrote nothing")
-    details = getattr(output, "response_metadata", None) or {}
-    if "length" in {details.get("finish_reason"), details.get("done_reason")} or (
-        details.get("stop_reason") == "max_tokens"
-    ):
-        return Draft(None, "cut_off: the rewrite reached the model's limit of tokens")
+    if is_cut(reason := ending(output)):
+        return Draft(None, f"cut_off: the rewrite is not whole ({reason})")
     return Draft(text)
 
 

@@ -11,6 +11,8 @@ from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
 from langchain_core.outputs import Generation
 from langchain_core.utils.pydantic import TBaseModel  # noqa: F401 - mypy looks for it where the parser is subclassed
 
+from langchain_dsplus.labels import ending, is_cut
+
 _BOUND = frozenset({"const", "enum", "format", "maxLength", "pattern"})
 
 
@@ -36,7 +38,7 @@ class WholeModel(PydanticOutputParser):  # type: ignore[type-arg]
 
 def _check_whole(result: Sequence[Generation]) -> None:
     message = getattr(result[0], "message", None)
-    if message is not None and message.response_metadata.get("finish_reason") == "length":
+    if is_cut(ending(message)):
         msg = "the reply was cut off before its JSON was whole: raise `max_tokens`, or give text fields a `maxLength`"
         raise OutputParserException(msg)
 

@@ -7,7 +7,7 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from langchain_dsplus._progress import progress_bar
 from langchain_dsplus.fidelity.untrusted import quote_untrusted
 from langchain_dsplus.identity import identify
 from langchain_dsplus.operations.replies import ReplyStore, hash_of
+from langchain_dsplus.outcomes.gold import GoldRules, read_labels
 from langchain_dsplus.transfer._asking import (
     Ask,
     Asker,
@@ -292,6 +293,9 @@ def compare_transfer(
     version: str | None = None,
     config: RunnableConfig | None = None,
     confirm: Callable[[], bool] | None = None,
+    gold_map: Mapping[Any, Any] | None = None,
+    unknown_gold: str | Iterable[Any] = (),
+    other_gold: str | Iterable[Any] = (),
 ) -> Comparison:
     """Ask every judge `n` times about every case, as it is and as each transfer sends it on.
 
@@ -323,12 +327,15 @@ def compare_transfer(
         version: Your own text for what judges and transfers are, where `identify` cannot see into them.
         config: Passed on to judges and transfers.
         confirm: Asked after the estimate, before anything else; False stops.
+        gold_map: From a value of gold to the verdict that it stands for, as in `Outcomes`.
+        unknown_gold: Values of gold that mean that nobody knows.
+        other_gold: Right verdicts that are none of `labels`: every reply is wrong there.
 
     Returns:
         A `Comparison`: `print` it, `plot` it, `to_json`.
 
     Raises:
-        ValueError: If cases or arguments make no sense, or `path` holds other replies.
+        ValueError: If cases or arguments make no sense, gold is none of `labels`, or `path` holds other replies.
         KeyboardInterrupt: If `confirm` says no.
 
     Example:
@@ -403,6 +410,9 @@ class _Job:
     version: str | None
     config: RunnableConfig | None
     confirm: Callable[[], bool] | None
+    gold_map: Mapping[Any, Any] | None
+    unknown_gold: str | Iterable[Any]
+    other_gold: str | Iterable[Any]
 
     def check(self) -> None:
         if not isinstance(self.judges, Mapping) or not self.judges:
@@ -529,17 +539,16 @@ def _identity(part: Runnable[Any, Any], version: str | None, asked_how: str) -> 
 def _rows(job: _Job) -> list[dict[str, Any]]:
     """Each text a row: a case, and after it its twin."""
     rows = []
-    for row in read_cases(job.cases, None, job.gold_key, job.id_key):
+    cases = read_cases(job.cases, None, job.gold_key, job.id_key)
+    rules = GoldRules.of(job.gold_map, job.unknown_gold, job.other_gold)
+    golds = read_labels([row["gold"] for row in cases], job.labels, rules, where="`cases`: ", name=job.gold_key)
+    for row, gold in zip(cases, golds, strict=True):
         text, twin = row["input"].get(job.input_key), row["input"].get(job.twin_key)
         if not isinstance(text, str) or not isinstance(twin, str | None):
             msg = (
                 f"the case {row['id']!r} needs a text under {job.input_key!r}, and its {job.twin_key!r} must be a text"
             )
-            raise ValueError(msg)  # noqa: TRY004 - a malformed case, like the one below
-        gold = row["gold"]
-        if gold is not None and gold not in job.labels:
-            msg = f"the gold of the case {row['id']!r} is none of `labels`"
-            raise ValueError(msg)
+            raise ValueError(msg)  # noqa: TRY004 - a malformed case
         rows.append({"id": row["id"], "input": text, "hash": hash_of(text), "gold": gold, "case": row["id"]})
         if twin is not None:
             turned = None if gold is None else job.turned(gold)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from langchain_dsplus._json import load_json
 from langchain_dsplus.fidelity.untrusted import quote_untrusted
+from langchain_dsplus.labels import ending, is_cut
 from langchain_dsplus.prompts._drafts import Draft, cleaned, read_draft
 from langchain_dsplus.prompts._instructions import REWRITE_PROMPT, REWRITE_PROMPT_ZH
 
@@ -274,9 +275,8 @@ def _read_fields(output: Any, schema: Any) -> Draft:
         return read_draft(output)
     if isinstance(output, Mapping) and output.keys() >= {"raw", "parsed", "parsing_error"}:
         raw, parsed = output["raw"], output["parsed"]
-        details = getattr(raw, "response_metadata", None) or {}
-        if "length" in {details.get("finish_reason"), details.get("done_reason")}:
-            return Draft(None, "cut_off: the fields reached the model's limit of tokens")  # half an object may parse
+        if is_cut(reason := ending(raw)):
+            return Draft(None, f"cut_off: the fields are not whole ({reason})")  # half an object may parse
         if parsed is None:
             parsed = raw
     if isinstance(parsed, (str, AIMessage, BaseMessage)):

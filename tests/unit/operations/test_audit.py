@@ -678,3 +678,15 @@ def test_a_plan_for_a_certificate_and_for_a_late_change():
 def test_a_plan_checks_its_numbers(options):
     with pytest.raises(ValueError, match="`"):
         plan_audits(**({"allowed": 0.02} if options else {}) | options)
+
+
+@pytest.mark.parametrize("gold", ["B", " b", "b\n", "nan", "n/a", 1.0, True, "another"])
+def test_gold_that_is_no_label_is_no_evidence(gold):
+    monitor = AuditMonitor(CERTIFICATE)
+    monitor.record(row("a", "b", "x"))
+    with pytest.raises(ValueError, match=r"gold.*none of the labels"):
+        monitor.observe_gold("x", gold)
+    for nothing in (None, "", " ", float("nan")):
+        assert not monitor.observe_gold("x", nothing)
+    assert monitor.observe_gold("x", "b")  # it still waits
+    assert monitor.harms == 1

@@ -264,3 +264,17 @@ def test_a_judge_needs_a_key_or_an_address(tmp_path, monkeypatch):
     assert found.exit_code == 1
     assert "OPENAI_API_KEY" in found.output
     assert command(tmp_path / "none.jsonl", "--judge", "m@http://localhost:1/v1", "--yes").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    "gold", ["Narrator", " narrator", "narrator\u00a0", 'narrator"', "n/a", 1.0, True, "appellant"]
+)
+def test_gold_that_is_no_verdict_is_an_error_or_what_the_user_says(gold, async_):
+    cases = [CASES[1], {**CASES[0], "gold": gold}]
+    options = {"judges": {"fair": judge(fair)}, "transfer": SHORTEN, "n": 2}
+    with pytest.raises(ValueError, match=r"row 2, column 'gold': 1 of 2 values.*gold_map"):
+        run(async_, cases, **options)
+    mapped = run(async_, cases, gold_map={gold: "narrator"}, **options)
+    assert mapped.arm("fair", PLAIN).right == 1.0
+    assert run(async_, cases, unknown_gold=gold, **options).arm("fair", PLAIN).right == 1.0
+    assert run(async_, cases, other_gold=gold, **options).arm("fair", PLAIN).right < 1.0

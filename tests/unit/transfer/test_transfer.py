@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models.fake_chat_models import FakeListChatModel, GenericFakeChatModel
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough
 
 from langchain_dsplus.answer import EscalationContext
@@ -155,6 +155,9 @@ async def test_a_model_that_fails_costs_nothing_but_the_rewrite(async_, on_unfai
         (7, "model_error"),
         ({"text": "x"}, "model_error"),
         (AIMessage(GOOD, response_metadata={"finish_reason": "length"}), "cut_off"),
+        (AIMessage(GOOD, response_metadata={"finish_reason": "content_filter"}), "cut_off"),
+        (AIMessage(GOOD, response_metadata={"stopReason": "max_tokens"}), "cut_off"),
+        (AIMessageChunk(GOOD), "cut_off"),
     ],
 )
 async def test_odd_outputs_are_no_rewrites(async_, output, reason):
