@@ -79,7 +79,6 @@ from langchain_dsplus.decision import (
 )
 from langchain_dsplus.identity import reported_by
 from langchain_dsplus.operations.background import Background
-from langchain_dsplus.operations.ledger import CostLedger
 from langchain_dsplus.operations.recorder import Recorder, Row
 from langchain_dsplus.outputs import (
     ToOutput,
@@ -1277,13 +1276,14 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
                 yield from part.events()
 
     def _tell_time(self, items: Sequence[Item], model: int, seconds: float) -> None:
-        """Tell a ledger among the handlers how long an embedded small model took: it has no run. Inputs share it."""
+        """Tell the handlers that ask for it how long an embedded small model took: it has no run. Inputs share it."""
         if self._state.models[model].traces_calls:
             return
         for item in items:
             for handler in dict.fromkeys(item.run.handlers):
-                if isinstance(handler, CostLedger):
-                    handler.on_small_model(self._state.names[model], seconds / len(items))
+                tell = getattr(handler, "on_small_model", None)  # as `CostLedger` has it
+                if tell is not None:
+                    tell(self._state.names[model], seconds / len(items))
 
     def _record(self, row: Row) -> None:
         for recorder in self._state.recorders:

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.runnables import Runnable, RunnableLambda
 
 from langchain_dsplus.outcomes.gold import Likeness, quoted
-from langchain_dsplus.prompts.parser import LabelParser
-from langchain_dsplus.prompts.pruner import PromptPruner
 
 if TYPE_CHECKING:
     from langchain_dsplus.small_models.base import SmallModel
@@ -34,21 +32,21 @@ def check_chain_labels(models: Iterable[SmallModel], chain: Any, name: str = "la
         ValueError: If the labels do not go together; the message names both sets.
 
     Example:
-        >>> from langchain_dsplus import FakeSmallModel
+        >>> from langchain_dsplus import FakeSmallModel, LabelParser
         >>> small = FakeSmallModel({}, ["spam", "ham"])
         >>> check_chain_labels([small], LabelParser(["spam", "ham", "unclear"]))
         ['spam', 'ham', 'unclear']
     """
-    found: dict[type, dict[str, None]] = {LabelParser: {}, PromptPruner: {}}
+    found: dict[str, dict[str, None]] = {"LabelParser": {}, "PromptPruner": {}}
     for part in _parts(chain):
-        for kind, labels in found.items():
-            if isinstance(part, kind):
-                labels.update(dict.fromkeys(getattr(part, "labels", ())))
+        kind = getattr(type(part), "speaks_labels", None)  # what the two say of themselves: neither is loaded for this
+        if kind in found:
+            found[kind].update(dict.fromkeys(getattr(part, "labels", ())))
     for model in models:
         for kind, labels in found.items():
             if model.labels and labels:
-                _compare(model, list(labels), f"the {kind.__name__} in `{name}`")
-    return list(found[LabelParser])
+                _compare(model, list(labels), f"the {kind} in `{name}`")
+    return list(found["LabelParser"])
 
 
 def _compare(model: SmallModel, labels: list[str], who: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import BaseMessage
@@ -52,6 +52,9 @@ class LabelParser(BaseGenerationOutputParser[Any]):
         >>> LabelParser(["card_arrival", "card_linking"]).invoke("The answer is: Card arrival.")
         'card_arrival'
     """
+
+    speaks_labels: ClassVar[str] = "LabelParser"
+    """A part of a chain with `labels` that small models must share: see `chain_labels`."""
 
     labels: list[str]
     output: Literal["label", "answer"] = "label"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from langchain_core.messages import BaseMessage
 from langchain_core.prompts import ChatPromptTemplate, HumanMessagePromptTemplate, PromptTemplate
@@ -109,6 +109,9 @@ class PromptPruner(BaseChatPromptTemplate):
 
     input_variables: list[str] = Field(default_factory=list)
     prompt: ChatPromptTemplate
+    speaks_labels: ClassVar[str] = "PromptPruner"
+    """A part of a chain with `labels` that small models must share: see `chain_labels`."""
+
     labels: list[str]
     pruning: Pruning = "soft"
     proficient: list[str] | None = None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -188,3 +190,17 @@ def test_nothing_that_runs_foreign_code(module: str) -> None:
             assert ast.unparse(keywords.get("weights_only", ast.Constant(None))) == "True", f"line {node.lineno}"
         if "trust_remote_code" in keywords:
             assert ast.unparse(keywords["trust_remote_code"]) == "False", f"line {node.lineno}"
+
+
+def test_the_router_stands_alone() -> None:
+    """Importing it loads no ledger, no table of outcomes, no store, no prompt and no report."""
+    code = (
+        "import sys; from langchain_dsplus import ConfidenceRouter; print(*[m for m in sys.modules if 'dsplus' in m])"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert "langchain_dsplus.router" in loaded
+    not_wanted = (
+        "operations.ledger", "operations.traces", "operations.collect", "outcomes.table", "outcomes.files",
+        "prompts.pruner", "prompts.parser", "prompts.conformal", "threshold.certify", "threshold.curves", "report",
+    )  # fmt: skip
+    assert not {f"{ROOT}.{name}" for name in not_wanted} & set(loaded)
