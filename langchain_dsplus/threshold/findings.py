@@ -195,13 +195,13 @@ def _shuffled(outcomes: Outcomes, seed: int) -> Iterator[Finding]:
         # Rows on which the models differ may have been chosen for labelling; those on which they agree never were.
         pairs = zip(gold, small, answers["large"], strict=True)
         rows = [place for place, (truth, one, two) in enumerate(pairs) if truth is not None and one == two is not None]
-        truth = [gold[place] for place in rows]
+        truth = [str(gold[place]) for place in rows]
         if not rows:
             reason = "no row on which the models agree has gold"
         elif len(set(truth)) < 2:
             reason = "the rows with gold on which the models agree have one gold value only"
         else:
-            verdict = agrees(truth, [small[place] for place in rows], seed=seed)
+            verdict = agrees(truth, [str(small[place]) for place in rows], seed=seed)
             if verdict:
                 return
             if verdict is False:
