@@ -5,7 +5,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableLambda
 
 from langchain_dsplus.fidelity import Fidelity, Follows, OnnxNLI, aegis_nli, default_nli
-from langchain_dsplus.fidelity.nli import ClassifierNLI, NLIModel, as_inference, find_entailment, inferred
+from langchain_dsplus.fidelity.nli import AEGIS_LIMIT, ClassifierNLI, NLIModel, as_inference, find_entailment, inferred
 from langchain_dsplus.router import ConfidenceRouter
 from langchain_dsplus.small_models.fake import FakeSmallModel
 from langchain_dsplus.transfer import PromptTransfer
@@ -228,8 +228,8 @@ def test_a_real_model_sees_a_flipped_sentence(aegis):
         ]
     )
     assert honest.entailed is None
-    assert honest.contradicted < 0.5 < flipped.contradicted
-    check = Fidelity(nli=aegis)
-    assert check(source, "The narrator asked him to move his car. He laughed and did not move it.")["faithful"]
-    result = check(source, "The narrator asked him to move his car. He moved it at once.")
+    assert honest.contradicted < AEGIS_LIMIT < flipped.contradicted
+    check = Fidelity(nli=aegis, max_contradiction=AEGIS_LIMIT)
+    assert check("He did not move his car.", "The car was not moved.")["faithful"]
+    result = check("He did not move his car.", "He moved his car.")
     assert (result["refused_by"], result["spoke"]) == ("nli", ["rules", "nli"])
