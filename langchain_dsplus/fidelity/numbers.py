@@ -332,6 +332,8 @@ def _digits(tokens: Sequence[_Token], place: int) -> tuple[list[Number], int]:
                 readings |= {(v - 12, "pm") for v, _ in readings if not isinstance(v, str) and 12 < v < 24}
             if i and ":" in raw and all(v == 0 for v, _ in readings):
                 continue  # 10:00 is 10 o'clock
+            if ":" not in raw:  # which part of a date is the month is a matter of the country
+                readings |= {(v, "month") for v, _ in readings if not isinstance(v, str) and 1 <= v <= 12}
             found.append(_one(readings, token))
         return found, end + clock
     readings = set(_written(raw))
@@ -582,7 +584,7 @@ class Numbers:
         """Whether the same value stands here, under the same unit where both have one."""
         for value, unit in number.readings:
             units = self.units.get(value)
-            if units and (not unit or unit in units or ("" in units and unit != "weekday")):
+            if units and (not unit or unit in units or ("" in units and unit not in {"weekday", "month"})):
                 return True
         return False
 
@@ -600,7 +602,7 @@ class Numbers:
             ):
                 continue
             if number.weak:
-                return key not in words and not any(o.weak for o in others)
+                return key.removesuffix("s") not in words and not any(o.weak for o in others)
             used = set().union(*(self.things_of.get(value, set()) for value, _ in number.readings))
             return "" not in used and key not in used
         return False

@@ -220,7 +220,6 @@ def aegis():
 
 
 def test_a_real_model_sees_a_flipped_sentence(aegis):
-    source = "I asked him to move his car from my gate. He laughed at me and did not move it. Then I called the police."
     honest, flipped = aegis(
         [
             ("The neighbor did not move his car.", "The car was not moved."),
