@@ -23,8 +23,8 @@ def progress_bar(what: str, total: int, *, show: bool, done: int = 0) -> Iterato
     if not show:
         yield lambda _: None
         return
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import Progress  # noqa: PLC0415
+    from rich.console import Console
+    from rich.progress import Progress
 
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task(what, total=total, completed=done)

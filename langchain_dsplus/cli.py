@@ -87,7 +87,7 @@ def pull_models(
 
 
 @app.command("serve-model")
-def serve_model_command(  # noqa: PLR0917
+def serve_model_command(
     model: Annotated[str, typer.Argument(help="A name from `dsplus models list`, or the path of a GGUF file.")],
     host: Annotated[str, typer.Option(help="Where to listen; beyond this machine only with an API key.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.")] = 0,

@@ -59,7 +59,7 @@ _Id = Annotated[str, typer.Option("--id", help="Column of the ids; may be missin
 # --- distil ---------------------------------------------------------------------------------------------------------
 
 
-def distil(  # noqa: PLR0917
+def distil(
     registry: _Registry,
     gold: Annotated[Path, typer.Option(help="Rows with a text and its true label: .csv, .jsonl or .parquet.")],
     start: Annotated[
@@ -295,7 +295,7 @@ def _reader(model: SmallModel) -> Any:
     return reader(model.input_key)
 
 
-def _ask(  # noqa: PLR0917
+def _ask(
     model: SmallModel,
     material: Material,
     chain: Any,
@@ -568,7 +568,7 @@ def _when(time: str | None) -> str:
 # --- promote, rollback ----------------------------------------------------------------------------------------------
 
 
-def promote(  # noqa: PLR0917
+def promote(
     registry: _Registry,
     version: Annotated[
         int | None, typer.Argument(help="The candidate; by default the newest that has passed its gate.")

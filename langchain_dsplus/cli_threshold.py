@@ -132,7 +132,7 @@ def plan(
 # --- collect --------------------------------------------------------------------------------------------------------
 
 
-def collect(  # noqa: PLR0917
+def collect(
     dataset: Annotated[Path, typer.Argument(help="Rows to ask about: .csv, .jsonl or .parquet.")],
     small: Annotated[Path, typer.Option(help="Folder of a saved SentenceClassifier or SklearnClassifier.")],
     large: Annotated[str, typer.Option(help="Name of the large model, as its server knows it.")],
@@ -248,7 +248,7 @@ def collect(  # noqa: PLR0917
         _show(_to_be_labeled(unlabeled, output, dataset) if unlabeled else certify_it)
 
 
-def _price(  # noqa: PLR0917
+def _price(
     large: str,
     base_url: str | None,
     price_input: float | None,
@@ -365,7 +365,7 @@ def _read_labels(path: Path) -> list[str]:
     return found
 
 
-def _chain(  # noqa: PLR0917
+def _chain(
     large: str,
     base_url: str | None,
     api_key_env: str,
@@ -401,7 +401,7 @@ def _default_messages(column: str) -> list[Any]:
     return [("human", "Classify the text.\n\n{" + column + "}")]
 
 
-def _code(  # noqa: PLR0917
+def _code(
     small: Path,
     large: str,
     base_url: str | None,
@@ -512,7 +512,7 @@ def _summary(outcomes: Outcomes) -> Table:
 # --- certify --------------------------------------------------------------------------------------------------------
 
 
-def certify(  # noqa: PLR0917
+def certify(
     outcomes: Annotated[
         Path,
         typer.Argument(
@@ -717,7 +717,7 @@ def _promise(certificate: Certificate, outcomes: Path, output: Path, unknown: in
 # --- label ----------------------------------------------------------------------------------------------------------
 
 
-def label(  # noqa: PLR0917
+def label(
     outcomes: Annotated[Path, typer.Argument(help="Table of outcomes: .jsonl, .csv or .parquet.")],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="File to write for a person to fill in: .csv or .jsonl.")
@@ -773,7 +773,7 @@ def _to_be_labeled(rows: int, outcomes: Path, inputs: Path | None = None) -> str
 # --- report ---------------------------------------------------------------------------------------------------------
 
 
-def report(  # noqa: PLR0917
+def report(
     outcomes: Annotated[Path, typer.Argument(help="Table of outcomes: .jsonl, .csv or .parquet.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Page to write.")] = Path("report.html"),
     certificate: Annotated[

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _CHAT: dict[str, Any] = {"max_retries": 3, "timeout": 300}
 
 
-def compare_transfer(  # noqa: PLR0917
+def compare_transfer(
     cases: Annotated[Path, typer.Argument(help="A JSONL file; each line has a text, and where known gold, twin, id.")],
     judge: Annotated[
         list[str],

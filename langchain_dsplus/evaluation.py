@@ -287,7 +287,7 @@ def read_route(outputs: Any) -> Mapping[str, Any] | None:
 
 def _offline() -> AbstractContextManager[Any]:
     """With `upload_results=False` LangSmith keeps its own runs local, but LangChain's tracer would still send."""
-    from langsmith.run_helpers import get_tracing_context, tracing_context  # noqa: PLC0415
+    from langsmith.run_helpers import get_tracing_context, tracing_context
 
     return tracing_context(enabled=False) if get_tracing_context().get("enabled") == "local" else nullcontext()
 

@@ -191,7 +191,7 @@ class _Seen:
 
     def _class(self, kind: type) -> Any:
         """A class stands for what the model sees of it, and not for its module, which is `__main__` in a script."""
-        from pydantic import BaseModel  # noqa: PLC0415
+        from pydantic import BaseModel
 
         if issubclass(kind, BaseModel):
             return {_OBJECT: ["class", kind.__name__], "schema": kind.model_json_schema()}
@@ -202,13 +202,13 @@ class _Seen:
         return self._hide()
 
     def _object(self, value: Any) -> Any:
-        from langchain_core.load.serializable import Serializable  # noqa: PLC0415
-        from langchain_core.prompts import BasePromptTemplate  # noqa: PLC0415
-        from langchain_core.prompts.message import BaseMessagePromptTemplate  # noqa: PLC0415
-        from pydantic import SecretBytes, SecretStr  # noqa: PLC0415
+        from langchain_core.load.serializable import Serializable
+        from langchain_core.prompts import BasePromptTemplate
+        from langchain_core.prompts.message import BaseMessagePromptTemplate
+        from pydantic import SecretBytes, SecretStr
 
-        from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel  # noqa: PLC0415
-        from langchain_dsplus.small_models.local import ChatLocal  # noqa: PLC0415
+        from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel
+        from langchain_dsplus.small_models.local import ChatLocal
 
         if isinstance(value, (SecretStr, SecretBytes)):
             return None
@@ -232,7 +232,7 @@ class _Seen:
             fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
             return {_OBJECT: ["dataclass", type(value).__name__], "fields": self._mapping(fields, "")}
         if type(value).__module__ == "numpy":
-            import numpy as np  # noqa: PLC0415
+            import numpy as np
 
             if isinstance(value, np.generic):
                 return self.form(value.item())
@@ -263,8 +263,8 @@ class _Seen:
         return {_OBJECT: _class_id(kind), "kwargs": self._kept(value, fields)}
 
     def _kept(self, value: Any, kwargs: Mapping[str, Any]) -> Any:
-        from langchain_core.runnables import Runnable  # noqa: PLC0415
-        from langchain_core.runnables.base import RunnableBindingBase  # noqa: PLC0415
+        from langchain_core.runnables import Runnable
+        from langchain_core.runnables.base import RunnableBindingBase
 
         kept = dict(kwargs)
         if isinstance(value, Runnable):

@@ -327,7 +327,7 @@ def _labels(small: Any) -> set[str]:
 def _chat_model(model: Any) -> Any:
     if not isinstance(model, str):
         return model
-    from langchain.chat_models import init_chat_model  # noqa: PLC0415
+    from langchain.chat_models import init_chat_model
 
     return init_chat_model(model)
 
@@ -397,7 +397,7 @@ def _extended(decided: Mapping[str, Any]) -> ExtendedModelResponse[Any]:
 
 
 def _with_state(response: ModelResponse[Any], route: dict[str, Any] | None) -> ExtendedModelResponse[Any]:
-    from langgraph.types import Command  # noqa: PLC0415
+    from langgraph.types import Command
 
     return ExtendedModelResponse(response, Command(update={"dsplus_route": route}))
 

@@ -615,7 +615,7 @@ def _checked(given: SmallModel, record: SmallRecord) -> SmallModel:
 
 def _pruner_text(pruner: PromptPruner) -> str:
     """A pruner as JSON, after a look whether it can be read again."""
-    from langchain_core.load import dumpd  # noqa: PLC0415
+    from langchain_core.load import dumpd
 
     body = dumpd(pruner)
     try:
@@ -642,9 +642,9 @@ def _read_pruner(folder: Path) -> PromptPruner:
 
 def _revive(body: Any) -> PromptPruner:
     """Make a pruner of JSON; nothing but templates and messages can come of it."""
-    from langchain_core import messages, prompts  # noqa: PLC0415
-    from langchain_core._api import LangChainBetaWarning  # noqa: PLC0415
-    from langchain_core.load import load  # noqa: PLC0415
+    from langchain_core import messages, prompts
+    from langchain_core._api import LangChainBetaWarning
+    from langchain_core.load import load
 
     allowed: list[Any] = [
         PromptPruner,

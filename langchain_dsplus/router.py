@@ -323,12 +323,12 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
         return self._state.recorder_errors
 
     @property
-    def InputType(self) -> Any:  # noqa: N802
+    def InputType(self) -> Any:
         """Anything that the small models and the large chain can read."""
         return Any
 
     @property
-    def OutputType(self) -> Any:  # noqa: N802
+    def OutputType(self) -> Any:
         """The large chain's, or a dict with output and route."""
         return dict[str, Any] if self.include_route else _output_type(self.large)
 
@@ -359,9 +359,9 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
 
     def get_graph(self, config: RunnableConfig | None = None) -> Graph:
         """Draw both branches: the small models, and the large chain for what they are unsure of."""
-        from uuid import uuid4  # noqa: PLC0415
+        from uuid import uuid4
 
-        from langchain_core.runnables.graph import Graph, Node  # noqa: PLC0415
+        from langchain_core.runnables.graph import Graph, Node
 
         graph = Graph()
 
@@ -425,11 +425,11 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
 
     # --- one input ----------------------------------------------------------------------------------------------
 
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Answer one input. Keyword arguments reach the large chain."""
         return self._present(*self._invoke(input, config, kwargs))
 
-    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Async twin of `invoke`; embedded small models run in an executor thread."""
         return self._present(*await self._ainvoke(input, config, kwargs))
 
@@ -702,13 +702,13 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
 
     # --- streams ------------------------------------------------------------------------------------------------
 
-    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:  # noqa: A002
+    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         """Stream one answer, never a draft: a local answer in one chunk, the large chain's as it comes."""
         yield from self.transform(iter([input]), config, **kwargs)
 
     async def astream(
         self,
-        input: Any,  # noqa: A002
+        input: Any,
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[Any]:
@@ -722,7 +722,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
 
     def transform(
         self,
-        input: Iterator[Any],  # noqa: A002
+        input: Iterator[Any],
         config: RunnableConfig | None = None,
         **kwargs: Any | None,
     ) -> Iterator[Any]:
@@ -731,7 +731,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
 
     async def atransform(
         self,
-        input: AsyncIterator[Any],  # noqa: A002
+        input: AsyncIterator[Any],
         config: RunnableConfig | None = None,
         **kwargs: Any | None,
     ) -> AsyncIterator[Any]:
@@ -912,7 +912,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             graph.add_node("classify", router.as_node(output_key="label", route_key="route"))
             ```
         """
-        from langchain_core.runnables import RunnableLambda  # noqa: PLC0415
+        from langchain_core.runnables import RunnableLambda
 
         def read(state: Any) -> Any:
             if input_key is None:
@@ -939,7 +939,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
 
     # --- the decision alone -------------------------------------------------------------------------------------
 
-    def triage(self, input: Any, config: RunnableConfig | None = None) -> tuple[Any, Route]:  # noqa: A002
+    def triage(self, input: Any, config: RunnableConfig | None = None) -> tuple[Any, Route]:
         """Decide without asking the large chain: for graphs whose next nodes are the large side.
 
         Thresholds, modes, certificate, monitor, pacer and audits hold as in `invoke`. What is accepted is recorded;
@@ -963,7 +963,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
         run.on_chain_end(route)
         return output, route
 
-    async def atriage(self, input: Any, config: RunnableConfig | None = None) -> tuple[Any, Route]:  # noqa: A002
+    async def atriage(self, input: Any, config: RunnableConfig | None = None) -> tuple[Any, Route]:
         """Async twin of `triage`."""
         config = ensure_config(config)
         run = await self._astart(input, config)
@@ -1517,7 +1517,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
 
         Streaming handlers are left out, since a stream shows one answer; so are a graph's internals.
         """
-        from langchain_core.tracers._streaming import _StreamingCallbackHandler  # noqa: PLC0415
+        from langchain_core.tracers._streaming import _StreamingCallbackHandler
 
         manager = item.run.get_child()
         config = RunnableConfig(
@@ -1736,7 +1736,7 @@ def _output_type(large: Runnable[Any, Any]) -> Any:
 
 def _listens(handler: Any) -> bool:
     """Whether a handler has an `on_custom_event` of its own."""
-    from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler  # noqa: PLC0415
+    from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
 
     own = getattr(type(handler), "on_custom_event", None)
     inherited = (BaseCallbackHandler.on_custom_event, AsyncCallbackHandler.on_custom_event)

@@ -193,7 +193,7 @@ def serve_model(
 
 
 def _installed() -> bool:
-    from importlib.util import find_spec  # noqa: PLC0415
+    from importlib.util import find_spec
 
     return find_spec("xllamacpp") is not None  # without importing its native code here
 
@@ -306,7 +306,7 @@ def _fewer_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int | None:
 
 def _parameters(settings: dict[str, Any]) -> Any:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    import xllamacpp  # noqa: PLC0415
+    import xllamacpp
 
     parameters = xllamacpp.CommonParams()
     parameters.model.path = settings["path"]
@@ -344,7 +344,7 @@ def main(arguments: list[str] | None = None) -> None:
     os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches both; the parent decides
     _follow_parent(parent)
-    import xllamacpp  # noqa: PLC0415
+    import xllamacpp
 
     server = xllamacpp.Server(_parameters(settings))
     address = server.listening_address

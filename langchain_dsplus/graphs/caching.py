@@ -29,7 +29,7 @@ def cached_by(policy: Any, keys: Sequence[str], parts: Sequence[Any]) -> Any:
     """
     if policy is None:
         return None
-    from langgraph.types import CachePolicy  # noqa: PLC0415 - heavy
+    from langgraph.types import CachePolicy
 
     if policy.key_func is not CachePolicy().key_func:
         return policy

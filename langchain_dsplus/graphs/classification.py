@@ -322,11 +322,11 @@ class StepNode(Runnable[Any, dict[str, Any]]):
         self.step = step
         self.name = step
 
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> dict[str, Any]:  # noqa: A002
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> dict[str, Any]:
         """Take the step."""
         return self.router.run_step(self.step, input, config)
 
-    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> dict[str, Any]:  # noqa: A002
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> dict[str, Any]:
         """Async twin of `invoke`."""
         return await self.router.arun_step(self.step, input, config)
 
@@ -402,7 +402,7 @@ def create_dsplus_graph(
         state["label"], state["route"]["model"], state["route"]["reason"]
         ```
     """
-    from langgraph.graph import END, START, StateGraph  # noqa: PLC0415 - a second of import time
+    from langgraph.graph import END, START, StateGraph
 
     if isinstance(small, GraphRouter):
         router = small
@@ -469,8 +469,8 @@ def _fields(schema: Any) -> Iterable[str]:
 
 
 def _stand_in(router: GraphRouter, end: str) -> Callable[..., Any]:
-    from langgraph.errors import NodeError  # noqa: PLC0415 - heavy
-    from langgraph.types import Command  # noqa: PLC0415
+    from langgraph.errors import NodeError
+    from langgraph.types import Command
 
     def stand_in(state: Any, error: Any) -> Any:
         return Command(update=router.stand_in_for(state, error.error), goto=end)

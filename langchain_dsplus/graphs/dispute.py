@@ -123,7 +123,7 @@ def create_dispute_graph(
         state["verdict"]["verdict"], state["check"]["agree"], state["transfer"]["used"]
         ```
     """
-    from langgraph.graph import END, START, StateGraph  # noqa: PLC0415 - a second of import time
+    from langgraph.graph import END, START, StateGraph
 
     if transfer is not None and small is not None:
         msg = "give `small` or `transfer`, not both"

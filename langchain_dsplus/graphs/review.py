@@ -153,7 +153,7 @@ class SwapCheck(RunnableSerializable[dict[str, Any], dict[str, Any]]):
 
     def invoke(
         self,
-        input: dict[str, Any],  # noqa: A002
+        input: dict[str, Any],
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
@@ -167,7 +167,7 @@ class SwapCheck(RunnableSerializable[dict[str, Any], dict[str, Any]]):
 
     async def ainvoke(
         self,
-        input: dict[str, Any],  # noqa: A002
+        input: dict[str, Any],
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
@@ -291,7 +291,7 @@ class Review(RunnableSerializable[dict[str, Any], dict[str, Any]]):
 
     def invoke(
         self,
-        input: dict[str, Any],  # noqa: A002
+        input: dict[str, Any],
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
@@ -301,7 +301,7 @@ class Review(RunnableSerializable[dict[str, Any], dict[str, Any]]):
 
     async def ainvoke(
         self,
-        input: dict[str, Any],  # noqa: A002
+        input: dict[str, Any],
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
@@ -316,7 +316,7 @@ class Review(RunnableSerializable[dict[str, Any], dict[str, Any]]):
         return await self._acall_with_config(review, input, config)
 
     def _review(self, value: dict[str, Any], run_manager: Any, config: RunnableConfig) -> dict[str, Any]:
-        from langgraph.types import interrupt  # noqa: PLC0415 - heavy
+        from langgraph.types import interrupt
 
         del run_manager
         question: dict[str, Any] = {

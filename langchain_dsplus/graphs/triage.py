@@ -62,7 +62,7 @@ class Triage(Runnable[dict[str, Any], dict[str, Any]]):
 
     def invoke(
         self,
-        input: dict[str, Any],  # noqa: A002
+        input: dict[str, Any],
         config: RunnableConfig | None = None,
         **_: Any,
     ) -> dict[str, Any]:
@@ -77,7 +77,7 @@ class Triage(Runnable[dict[str, Any], dict[str, Any]]):
 
     async def ainvoke(
         self,
-        input: dict[str, Any],  # noqa: A002
+        input: dict[str, Any],
         config: RunnableConfig | None = None,
         **_: Any,
     ) -> dict[str, Any]:

@@ -172,7 +172,7 @@ def locked(folder: Path, timeout: float) -> Iterator[None]:
     Raises:
         RegistryError: If another one changes it for longer than `timeout` seconds.
     """
-    from filelock import FileLock, Timeout  # noqa: PLC0415
+    from filelock import FileLock, Timeout
 
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(str(folder / LOCK), timeout=timeout)

@@ -141,7 +141,7 @@ def _with_head(model: SentenceClassifier, weight: Any, bias: Any, temperature: f
 def _logistic(model: SklearnClassifier) -> bool:
     """Whether the estimator is, or ends in, scikit-learn's logistic regression with its usual penalty."""
     try:
-        from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
+        from sklearn.linear_model import LogisticRegression
     except ImportError:
         return False
     last = _last(model)

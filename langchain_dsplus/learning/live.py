@@ -152,7 +152,7 @@ class LiveRouter(Runnable[Any, Any]):
 
     async def arefresh(self) -> bool:
         """Async twin of `refresh`; the model is loaded in a thread."""
-        import asyncio  # noqa: PLC0415
+        import asyncio
 
         return await asyncio.to_thread(self.refresh)
 
@@ -197,12 +197,12 @@ class LiveRouter(Runnable[Any, Any]):
     # --- being a router -----------------------------------------------------------------------------------------
 
     @property
-    def InputType(self) -> Any:  # noqa: N802
+    def InputType(self) -> Any:
         """As the router's."""
         return self._router.InputType
 
     @property
-    def OutputType(self) -> Any:  # noqa: N802
+    def OutputType(self) -> Any:
         """As the router's."""
         return self._router.OutputType
 
@@ -215,11 +215,11 @@ class LiveRouter(Runnable[Any, Any]):
         """Draw the router that answers now."""
         return self._router.get_graph(config)
 
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Answer one input."""
         return self._router.invoke(input, config, **kwargs)
 
-    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Async twin of `invoke`."""
         return await self._router.ainvoke(input, config, **kwargs)
 
@@ -253,13 +253,13 @@ class LiveRouter(Runnable[Any, Any]):
         """Async twin of `batch_as_completed`."""
         return self._router.abatch_as_completed(inputs, config, **kwargs)
 
-    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:  # noqa: A002
+    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         """Stream one answer."""
         return self._router.stream(input, config, **kwargs)
 
     def astream(
         self,
-        input: Any,  # noqa: A002
+        input: Any,
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[Any]:
@@ -268,7 +268,7 @@ class LiveRouter(Runnable[Any, Any]):
 
     def transform(
         self,
-        input: Iterator[Any],  # noqa: A002
+        input: Iterator[Any],
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> Iterator[Any]:
@@ -277,7 +277,7 @@ class LiveRouter(Runnable[Any, Any]):
 
     def atransform(
         self,
-        input: AsyncIterator[Any],  # noqa: A002
+        input: AsyncIterator[Any],
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[Any]:

@@ -183,7 +183,7 @@ class ModelRegistry:
             large: The large chain.
             **settings: Of `LiveRouter` and `ConfidenceRouter`.
         """
-        from langchain_dsplus.learning.live import LiveRouter  # noqa: PLC0415
+        from langchain_dsplus.learning.live import LiveRouter
 
         return LiveRouter(self, large, **settings)
 

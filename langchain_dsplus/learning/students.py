@@ -255,7 +255,7 @@ def refit(
 
 
 def _convergence() -> type[Warning]:
-    from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415
+    from sklearn.exceptions import ConvergenceWarning
 
     return cast("type[Warning]", ConvergenceWarning)
 

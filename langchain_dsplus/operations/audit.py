@@ -482,7 +482,7 @@ class AuditMonitor:
         self._count = [0, 0]
         return alarm
 
-    def _step_back(  # noqa: PLR0917
+    def _step_back(
         self,
         kind: Literal["evidence", "broken"],
         message: str,
@@ -726,7 +726,7 @@ def _stays(scores: Sequence[float], limits: Sequence[float]) -> bool:
 
 def dispatch(event: str, body: dict[str, Any]) -> bool:
     """Send a LangChain custom event from where we are. Returns False where no run is there to carry it."""
-    from langchain_core.callbacks import dispatch_custom_event  # noqa: PLC0415
+    from langchain_core.callbacks import dispatch_custom_event
 
     try:
         dispatch_custom_event(event, body)
@@ -875,7 +875,7 @@ def _seen_disagreement(certificate: Certificate, otherwise: float) -> float:
     return otherwise
 
 
-def _delays(  # noqa: PLR0917
+def _delays(
     rng: np.random.Generator, before: float, share: float, after: int, allowed: float, alpha: float, runs: int
 ) -> Any:
     """Audits from the change to the alarm, at most 50,000; runs that raised one before the change are left out."""

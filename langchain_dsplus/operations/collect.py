@@ -576,7 +576,7 @@ class _Estimate:
 
     def tell(self) -> None:
         """Say it on stderr."""
-        from rich.console import Console  # noqa: PLC0415
+        from rich.console import Console
 
         text = "every row is answered already"
         if self.rows:
@@ -721,8 +721,8 @@ def _bar(total: int, *, show: bool) -> Iterator[Callable[[int], None]]:
     if not show:
         yield lambda _: None
         return
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as shown:

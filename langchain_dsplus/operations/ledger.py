@@ -725,7 +725,7 @@ class CostLedger(BaseCallbackHandler):
 
     def summary(self, level: float = 0.95, *, width: int = 110) -> str:
         """Return a table and two sentences, as plain text of at most `width` columns."""
-        from rich.console import Console  # noqa: PLC0415
+        from rich.console import Console
 
         text = io.StringIO()
         Console(file=text, width=width, color_system=None, legacy_windows=False).print(self._render(level))
@@ -735,9 +735,9 @@ class CostLedger(BaseCallbackHandler):
         return self._render(0.95)
 
     def _render(self, level: float) -> RenderableType:
-        from rich.console import Group  # noqa: PLC0415
-        from rich.table import Table  # noqa: PLC0415
-        from rich.text import Text  # noqa: PLC0415
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
 
         rows, total, saved = self.table(), self.total(), self.saved(level)
         table = Table("side", "model")

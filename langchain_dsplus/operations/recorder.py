@@ -193,7 +193,7 @@ def drop_texts(body: dict[str, Any]) -> None:
 def _alone(file: int) -> Iterator[None]:
     """Keep other processes from writing between the look at the end of a file and what is put there."""
     try:
-        import fcntl  # noqa: PLC0415 - not on Windows
+        import fcntl
 
         fcntl.flock(file, fcntl.LOCK_EX)
     except (ImportError, OSError):  # a file system without locks

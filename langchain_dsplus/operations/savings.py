@@ -212,7 +212,7 @@ def _as_usual(usage: Usage, usual: int) -> Usage:
 
 def _predict(points: Sequence[tuple[int, float]], count: int, characters: int) -> Estimate | None:
     """Predict the sum over `count` inputs with `characters` in all, by a straight line through points."""
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
     if count == 0:
         return NOTHING
@@ -253,7 +253,7 @@ def interval(estimate: Estimate | None, level: float) -> dict[str, float] | None
         return None
     half = 0.0
     if estimate.variance > 0:
-        from scipy.stats import norm, t  # noqa: PLC0415
+        from scipy.stats import norm, t
 
         tail = 0.5 + level / 2
         factor = t.ppf(tail, estimate.freedom) if math.isfinite(estimate.freedom) else norm.ppf(tail)

@@ -218,11 +218,11 @@ class ExtractiveSummarizer(RunnableSerializable[str, str]):
 
     # --- Runnable -----------------------------------------------------------------------------------------------
 
-    def invoke(self, input: str, config: RunnableConfig | None = None, **kwargs: Any) -> str:  # noqa: A002
+    def invoke(self, input: str, config: RunnableConfig | None = None, **kwargs: Any) -> str:
         """Summarize one text, as one traced run."""
         return self._call_with_config(self._run, input, config, **kwargs)
 
-    async def ainvoke(self, input: str, config: RunnableConfig | None = None, **kwargs: Any) -> str:  # noqa: A002
+    async def ainvoke(self, input: str, config: RunnableConfig | None = None, **kwargs: Any) -> str:
         """Async twin of `invoke`; the encoder runs in an executor thread."""
 
         async def run(text: str) -> str:
@@ -239,8 +239,8 @@ def _scorer(encoder: Any) -> tuple[str, Callable[[list[str]], Any]]:
         return str(getattr(encoder, "name", type(encoder).__name__)), as_encode(encoder)
     if encoder == "lexical":
         return "lexical", lexical_vectors
-    from langchain_dsplus.small_models.sentence import DEFAULT_ENCODER, Encoder  # noqa: PLC0415
-    from langchain_dsplus.weights import WeightsError  # noqa: PLC0415
+    from langchain_dsplus.small_models.sentence import DEFAULT_ENCODER, Encoder
+    from langchain_dsplus.weights import WeightsError
 
     if encoder is not None:
         return encoder, Encoder(encoder).encode

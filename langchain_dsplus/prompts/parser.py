@@ -83,16 +83,16 @@ class LabelParser(BaseGenerationOutputParser[Any]):
         return True
 
     @property
-    def InputType(self) -> Any:  # noqa: N802 - LangChain's name
+    def InputType(self) -> Any:
         """A text, a message, or a dict with `output` and `candidates`."""
         return str | BaseMessage | dict[str, Any]
 
     @property
-    def OutputType(self) -> Any:  # noqa: N802 - LangChain's name
+    def OutputType(self) -> Any:
         """`str`, or `Answer`."""
         return Answer if self.output == "answer" else str
 
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Parse one reply.
 
         Raises:
@@ -103,7 +103,7 @@ class LabelParser(BaseGenerationOutputParser[Any]):
         del kwargs
         return self._call_with_config(self._parse, input, config, run_type="parser")
 
-    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any | None) -> Any:  # noqa: A002
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any | None) -> Any:
         """Async twin of `invoke`."""
         del kwargs
 

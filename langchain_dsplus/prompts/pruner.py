@@ -293,7 +293,7 @@ class PromptPruner(BaseChatPromptTemplate):
         note(context, **notes)
         return {**values, self.candidates_key: "\n".join(self._line(label, offer.numbers) for label in offer.labels)}
 
-    def offered(self, input: Mapping[str, Any]) -> list[str]:  # noqa: A002 - LangChain's name
+    def offered(self, input: Mapping[str, Any]) -> list[str]:
         """Return the candidates that this input would be offered, in their order in the prompt.
 
         Raises:
@@ -506,7 +506,7 @@ class PrunedChain(RunnableSerializable[dict[str, Any], Any]):
         return get_unique_config_specs([*self.pruner.config_specs, *self.model.config_specs, *self.parser.config_specs])
 
     @property
-    def InputType(self) -> Any:  # noqa: N802 - LangChain's name
+    def InputType(self) -> Any:
         """The input dict of the prompt."""
         return dict[str, Any]
 
@@ -515,11 +515,11 @@ class PrunedChain(RunnableSerializable[dict[str, Any], Any]):
         return self.pruner.get_input_schema(config)
 
     @property
-    def OutputType(self) -> Any:  # noqa: N802 - LangChain's name
+    def OutputType(self) -> Any:
         """What the parser gives."""
         return self.parser.OutputType
 
-    def invoke(self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
+    def invoke(self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Answer one input. `kwargs` reach the model.
 
         Raises:
@@ -534,7 +534,7 @@ class PrunedChain(RunnableSerializable[dict[str, Any], Any]):
 
         return self._call_with_config(run, input, config)
 
-    async def ainvoke(self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
+    async def ainvoke(self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Async twin of `invoke`."""
 
         async def run(value: dict[str, Any], run_manager: Any, config: RunnableConfig) -> Any:

@@ -361,7 +361,7 @@ class SmallModel(RunnableSerializable[Any, Answer]):
 
     # --- Runnable -----------------------------------------------------------------------------------------------
 
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Answer:  # noqa: A002
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Answer:
         """Answer one input, as one traced run.
 
         Raises:
@@ -377,7 +377,7 @@ class SmallModel(RunnableSerializable[Any, Answer]):
 
         return self._call_with_config(answer, input, config, **kwargs)
 
-    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Answer:  # noqa: A002
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Answer:
         """Async twin of `invoke`; the model runs in an executor thread."""
 
         async def answer(value: Any, run_manager: Any, config: RunnableConfig) -> Answer:
@@ -463,7 +463,7 @@ def read_text(value: Any) -> str:
     ):
         last = value[-1]
         if isinstance(last, (Mapping, tuple)):  # a message in one of LangChain's short forms
-            from langchain_core.messages import convert_to_messages  # noqa: PLC0415
+            from langchain_core.messages import convert_to_messages
 
             with contextlib.suppress(ValueError, NotImplementedError, TypeError):
                 last = convert_to_messages([cast("Any", last)])[0]

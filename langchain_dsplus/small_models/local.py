@@ -240,7 +240,7 @@ class ChatLocal(BaseChatModel):
 
     def _load(self, place: Place) -> Engine:
         if place.kind == "gguf":
-            from langchain_dsplus.small_models._local_gguf import GgufEngine  # noqa: PLC0415
+            from langchain_dsplus.small_models._local_gguf import GgufEngine
 
             return GgufEngine(
                 place.path,
@@ -249,7 +249,7 @@ class ChatLocal(BaseChatModel):
                 parallel=self.parallel,
                 chat_template=self.chat_template,
             )
-        from langchain_dsplus.small_models._local_torch import TorchEngine  # noqa: PLC0415
+        from langchain_dsplus.small_models._local_torch import TorchEngine
 
         return TorchEngine(
             place.path, n_ctx=self.n_ctx, device=self.device, dtype=self.dtype, chat_template=self.chat_template

@@ -577,7 +577,7 @@ def _resolve(name: str) -> Path:
     path = Path(name).expanduser()
     if path.is_dir():
         return path
-    from langchain_dsplus.weights import list_artifacts, resolve  # noqa: PLC0415
+    from langchain_dsplus.weights import list_artifacts, resolve
 
     known = {n for a in list_artifacts() for n in (a.name, a.hub_repo, *a.aliases) if n is not None}
     if name.lower() in {n.lower() for n in known} or name.count("/") != 1 or name.startswith((".", "/", "~")):

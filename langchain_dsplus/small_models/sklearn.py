@@ -109,7 +109,7 @@ class SklearnClassifier(SmallModel):
     def fingerprint(self) -> str:
         """A hash of the fitted estimator, where it is one of scikit-learn's."""
         try:
-            from sklearn.base import BaseEstimator  # noqa: PLC0415
+            from sklearn.base import BaseEstimator
         except ImportError:
             return UNVERIFIABLE
         if not isinstance(self.estimator, BaseEstimator):
@@ -202,7 +202,7 @@ def _feed(digest: Any, value: Any, *, depth: int) -> bool:
 
     The same before and after `save` and `load`: a NumPy number counts as the Python number, a tuple as a list.
     """
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
     if depth > 20:
         return False

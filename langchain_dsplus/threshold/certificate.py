@@ -334,7 +334,7 @@ class Certificate:
         look better here than they will on new inputs. `most accurate certified` has the least loss seen; `cheapest
         under error_cost` the least cost with errors priced (without `error_cost` that is the laxest).
         """
-        from langchain_dsplus.threshold.exact import loss_interval  # noqa: PLC0415
+        from langchain_dsplus.threshold.exact import loss_interval
 
         passed = [step for step in self.steps if step.passed and any(map(math.isfinite, step.thresholds.values()))]
         if not self.certified or not passed:

@@ -326,7 +326,7 @@ def _earlier(outcomes: Outcomes) -> int:
     return value
 
 
-def _sequence(  # noqa: PLR0917
+def _sequence(
     found: Differences,
     thresholds: Sequence[float] | None,
     path: Sequence[Mapping[str, float]] | None,

@@ -149,7 +149,7 @@ class LearnedGain:
         Raises:
             ValueError: As `fit`; or shapes do not fit.
         """
-        from langchain_dsplus.small_models.softmax import fit_softmax  # noqa: PLC0415
+        from langchain_dsplus.small_models.softmax import fit_softmax
 
         names = list_labels(labels)
         p = _checked(probabilities, len(names))

@@ -140,7 +140,7 @@ class Asker:
         more: What else of an output is kept, beside its decision.
     """
 
-    def __init__(  # noqa: PLR0917
+    def __init__(
         self,
         store: ReplyStore,
         to_label: Callable[[Any], str | None],
@@ -244,7 +244,7 @@ def _lines(path: Path) -> list[Any]:
 @contextmanager
 def caches_off(*chains: Runnable[Any, Any]) -> Iterator[None]:
     """Switch LangChain's caches of replies off while asking: the global one, and those of the models in the chains."""
-    from langchain_core.globals import get_llm_cache, set_llm_cache  # noqa: PLC0415
+    from langchain_core.globals import get_llm_cache, set_llm_cache
 
     before = get_llm_cache()
     models = [(model, model.cache) for model in _models(chains) if model.cache is not False]
@@ -285,7 +285,7 @@ def tell_estimate(
     questions: Iterable[Question], price_of: Callable[[Question], Price | None], *, calls_of: str
 ) -> None:
     """Say on standard error about how much is to be asked, from below: prompts around the inputs are not known."""
-    from rich.console import Console  # noqa: PLC0415
+    from rich.console import Console
 
     count, tokens, cost, currency = 0, 0, 0.0, None
     for question in questions:

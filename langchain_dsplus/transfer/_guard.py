@@ -246,7 +246,7 @@ class _Guard:
         """For runs of their own: no graph internals, no streaming handlers."""
         callbacks = config.get("callbacks")
         handlers = getattr(callbacks, "inheritable_handlers", callbacks if isinstance(callbacks, list) else [])
-        from langchain_core.tracers._streaming import _StreamingCallbackHandler  # noqa: PLC0415
+        from langchain_core.tracers._streaming import _StreamingCallbackHandler
 
         return RunnableConfig(
             callbacks=[handler for handler in handlers if not isinstance(handler, _StreamingCallbackHandler)],

@@ -131,7 +131,7 @@ class Comparison:
 
     def table(self) -> Table:
         """A table for a terminal."""
-        from rich.table import Table  # noqa: PLC0415
+        from rich.table import Table
 
         table = Table(title="Verdicts with and without transfer", title_justify="left")
         more = ("right", "agree", "swap", "tokens in", "out", "small", f"{self.currency or 'cost'}/1,000")
@@ -167,7 +167,7 @@ class Comparison:
     @property
     def text(self) -> str:
         """The same as plain text, with what the columns mean."""
-        from rich.console import Console  # noqa: PLC0415
+        from rich.console import Console
 
         console = Console(width=200, record=True, file=io.StringIO())
         console.print(self.table())

@@ -78,7 +78,7 @@ class Decompose(Transferring):
 
     def invoke(
         self,
-        input: dict[str, Any],  # noqa: A002
+        input: dict[str, Any],
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
@@ -91,7 +91,7 @@ class Decompose(Transferring):
 
     async def ainvoke(
         self,
-        input: dict[str, Any],  # noqa: A002
+        input: dict[str, Any],
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:

@@ -246,7 +246,7 @@ class PromptTransfer(Transferring):
 
     def invoke(
         self,
-        input: dict[str, Any],  # noqa: A002
+        input: dict[str, Any],
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
@@ -260,7 +260,7 @@ class PromptTransfer(Transferring):
 
     async def ainvoke(
         self,
-        input: dict[str, Any],  # noqa: A002
+        input: dict[str, Any],
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:

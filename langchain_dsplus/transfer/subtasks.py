@@ -248,7 +248,7 @@ def as_subtask(value: Any, prompt: str | None = None) -> Subtask:
         raise TypeError(msg)
     if prompt is None:
         return value
-    from dataclasses import replace  # noqa: PLC0415
+    from dataclasses import replace
 
     return replace(value, instructions=prompt, instructions_zh=None)
 

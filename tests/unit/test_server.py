@@ -106,7 +106,7 @@ def test_without_xllamacpp_the_error_says_what_to_install(no_model, monkeypatch)
         (8, 8, "nonsense", None),
     ],
 )
-def test_threads_follow_what_the_process_may_use(cores, affinity, quota, expected, monkeypatch, tmp_path):  # noqa: PLR0917
+def test_threads_follow_what_the_process_may_use(cores, affinity, quota, expected, monkeypatch, tmp_path):
     monkeypatch.setattr(server_module.os, "cpu_count", lambda: cores)
     monkeypatch.setattr(server_module.os, "sched_getaffinity", lambda _: set(range(affinity)), raising=False)
     file = tmp_path / "cpu.max"

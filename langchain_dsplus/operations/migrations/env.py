@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def _run() -> None:
-    from alembic import context  # noqa: PLC0415
+    from alembic import context
 
     given = context.config.attributes
     context.configure(connection=given["connection"], version_table=given["version_table"])

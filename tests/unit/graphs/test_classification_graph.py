@@ -114,7 +114,7 @@ def rows(draw):
     mode=st.sampled_from(["live", "live", "live", "off", "shadow"]),
     twin=st.booleans(),
 )
-def test_it_answers_as_the_router_does(tables, thresholds, pruning, score, never_local, mode, twin):  # noqa: PLR0917
+def test_it_answers_as_the_router_does(tables, thresholds, pruning, score, never_local, mode, twin):
     texts = ["a", "bb", "ccc"]
 
     def smalls():

@@ -154,7 +154,7 @@ def test_a_fit_that_fails_leaves_the_model_as_it_was(trained):
         (["a", "b"], ["pos", "neg"], {"lr": 0}, ValueError, "lr"),
     ],
 )
-def test_bad_rows(trained, texts, targets, options, error, words):  # noqa: PLR0917
+def test_bad_rows(trained, texts, targets, options, error, words):
     copy = trained.clone()
     with pytest.raises(error, match=words):
         copy.fit(texts, targets, **options)

@@ -10,8 +10,8 @@ depends_on = None
 
 def upgrade() -> None:
     """Create the table and its indexes."""
-    import sqlalchemy as sa  # noqa: PLC0415
-    from alembic import op  # noqa: PLC0415
+    import sqlalchemy as sa
+    from alembic import op
 
     op.create_table(
         "dsplus_traces",
