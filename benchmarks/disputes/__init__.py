@@ -384,8 +384,9 @@ def _gains(figures: Figures, rows: Sequence[tuple[str, str]]) -> Table:
     columns = ["judge", "arm", "right", "probability of gold", "swap consistent", "agreement", "tokens in", "verdict"]
     note = (
         f"{number(figures, 'pairs.en', 0)} English and {number(figures, 'pairs.zh', 0)} Chinese pairs (SmolLM2 only "
-        "the English). Paired differences to no transfer in points, with 95 % intervals over pairs. The verdict is that "
-        "of the share of right verdicts: helps or hurts where the interval leaves zero out, else no gain was shown."
+        "the English). Paired differences to no transfer in points, with 95 % intervals over pairs. The verdict is "
+        "that of the share of right verdicts: helps or hurts where the interval leaves zero out, else no gain was "
+        "shown."
     )
     return Table("disputes.gains", "Does transfer help?", columns, body, note)
 

@@ -155,6 +155,18 @@ def _entry(line: bytes) -> dict[str, Any] | None:
     return entry if fine else None
 
 
+def answered_ids(path: Path, side: str = "large") -> set[str]:
+    """Ids of the rows that a file of replies holds an answer of one side for; none where there is no file."""
+    if not path.exists():
+        return set()
+    entries = (_entry(line) for line in path.read_bytes().split(b"\n"))
+    return {
+        entry["id"]
+        for entry in entries
+        if entry is not None and entry.get("side") == side and entry.get("label") is not None
+    }
+
+
 class ReplyStore:
     """The replies of chains by row and side; appended to a file, one line each.
 

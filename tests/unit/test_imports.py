@@ -40,8 +40,6 @@ LAYERS: list[set[str]] = [
     {"evaluation"},
     {"report"},
     {"demo"},
-    {"cli_threshold"},
-    {"cli_learning", "cli_transfer"},
     {"cli"},
 ]
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}

@@ -8,9 +8,9 @@ import pytest
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableLambda
+from langchain_dsplus.cli.options import quoted
 
 from langchain_dsplus import CostLedger, FakeSmallModel, PromptTransfer, create_dispute_graph, evaluation
-from langchain_dsplus.cli_learning import _quoted
 
 EASY, HARD = "We settled it long ago.", "He pushed me and I pushed him."
 
@@ -43,5 +43,5 @@ def test_a_rewriter_that_fails_is_counted_once():
 
 
 def test_a_path_with_spaces_can_be_copied():
-    assert _quoted(Path("my models")) == "'my models'"
-    assert _quoted(Path("models")) == "models"
+    assert quoted(Path("my models")) == "'my models'"
+    assert quoted(Path("models")) == "models"

@@ -1,59 +1,16 @@
-"""The command `dsplus`."""
+"""`dsplus models` and `serve-model`: weights of models by name, fetched and served; `dsplus demo`."""
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from langchain_dsplus import cli_learning, cli_threshold, cli_transfer
+from langchain_dsplus.cli.options import Quiet, model_errors
 
-app = typer.Typer(
-    name="dsplus",
-    help="Small local models in front of a paid large one: how much may stay local, with a promise; models, a demo.",
-    no_args_is_help=True,
-    add_completion=False,
-)
 models = typer.Typer(help="Model weights and data: what there is, what is here, and fetching it.", no_args_is_help=True)
-cli_threshold.add_to(app)
-cli_learning.add_to(app)
-cli_transfer.add_to(app)
-app.add_typer(models, name="models")
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        from langchain_dsplus import __version__
-
-        typer.echo(f"langchain-dsplus {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _main(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
-    ] = False,
-) -> None:
-    """Small local models in front of a paid large one: how much may stay local, with a promise; models, a demo."""
-
-
-@contextlib.contextmanager
-def _plain_errors(*more: type[Exception]) -> Iterator[None]:
-    """Turn errors that tell the user what to do into a message and exit code 1; a bug keeps its traceback."""
-    from langchain_dsplus.server import LocalServerError
-    from langchain_dsplus.weights import WeightsError
-
-    expected: tuple[type[Exception], ...] = (WeightsError, LocalServerError, ImportError, *more)
-    try:
-        yield
-    except expected as error:
-        typer.secho(f"Error: {error}", fg="red", err=True)
-        raise typer.Exit(1) from error
 
 
 @models.command("list")
@@ -76,17 +33,16 @@ def list_models() -> None:
 @models.command("pull")
 def pull_models(
     names: Annotated[list[str], typer.Argument(help="Names as `dsplus models list` shows them.")],
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Fetch models into the cache and check them; one that was cut off goes on where it stopped."""
     from langchain_dsplus.weights import pull
 
-    with _plain_errors():
+    with model_errors():
         for name in names:
             typer.echo(f"{name}: {pull(name, progress=not quiet)}")
 
 
-@app.command("serve-model")
 def serve_model_command(
     model: Annotated[str, typer.Argument(help="A name from `dsplus models list`, or the path of a GGUF file.")],
     host: Annotated[str, typer.Option(help="Where to listen; beyond this machine only with an API key.")] = "127.0.0.1",
@@ -101,7 +57,7 @@ def serve_model_command(
     """Serve a GGUF model over the OpenAI protocol until Ctrl-C."""
     from langchain_dsplus.server import serve_model
 
-    with _plain_errors(ValueError):  # what the user typed
+    with model_errors(ValueError):  # what the user typed
         server = serve_model(model, host, port, n_ctx=n_ctx, threads=threads, parallel=parallel, api_key=api_key)
     shown = "os.environ['DSPLUS_SERVER_API_KEY']" if api_key else "'local'"  # a key does not belong on a screen
     with server:
@@ -118,7 +74,6 @@ def serve_model_command(
         raise typer.Exit(1)
 
 
-@app.command()
 def demo(
     model: Annotated[
         Literal["qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"],
@@ -129,11 +84,14 @@ def demo(
     quick: Annotated[bool, typer.Option("--quick", help="Fewer inputs: a look, not a measurement.")] = False,
 ) -> None:
     """Real reviews, a small model and a real local language model: what may stay local, and what it saves."""
-    with _plain_errors():
+    with model_errors():
         from langchain_dsplus.demo import DemoError, run_demo
-    with _plain_errors(DemoError):
+    with model_errors(DemoError):
         run_demo(model="qwen2.5-coder-1.5b" if large else model, quick=quick, output=output)
 
 
-if __name__ == "__main__":
-    app()
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("serve-model")(serve_model_command)
+    app.command()(demo)
+    app.add_typer(models, name="models")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -14,21 +13,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from langchain_dsplus._json import load_json
-from langchain_dsplus.cli_threshold import (
-    _answered,
-    _chain,
-    _estimate,
-    _gold_rules,
-    _GoldMap,
-    _OtherGold,
-    _plain_errors,
-    _price,
-    _read,
-    _read_rows,
-    _show,
-    _table,
-    _texts,
-    _UnknownGold,
+from langchain_dsplus.cli.options import (
+    ApiKeyEnv,
+    BaseUrl,
+    Concurrency,
+    Currency,
+    GoldMap,
+    MaxCost,
+    OtherGold,
+    PriceInput,
+    PriceOutput,
+    UnknownGold,
+    Yes,
+    cost_estimate,
+    gold_rules,
+    large_chain,
+    new_table,
+    plain_errors,
+    price_of,
+    quoted,
+    read_rows,
+    read_table,
+    show,
+    texts_by_id,
 )
 
 if TYPE_CHECKING:
@@ -88,20 +95,18 @@ def distil(
     calls: Annotated[
         int, typer.Option(min=1, help="How many to ask about: the most useful, and some at random.")
     ] = 200,
-    base_url: Annotated[
-        str | None, typer.Option(help="A server that speaks the OpenAI protocol; by default OpenAI.")
-    ] = None,
-    api_key_env: Annotated[str, typer.Option(help="Environment variable that holds the API key.")] = "OPENAI_API_KEY",
+    base_url: BaseUrl = None,
+    api_key_env: ApiKeyEnv = "OPENAI_API_KEY",
     prompt: Annotated[Path | None, typer.Option(help="Prompt, as for `dsplus collect`.")] = None,
     answers: Annotated[
         Path | None,
         typer.Option(help="Where answers are kept as they come, to resume; by default in the registry."),
     ] = None,
-    max_cost: Annotated[float | None, typer.Option(help="What may be spent; needs prices.")] = None,
-    price_input: Annotated[float | None, typer.Option(help="Price of a million prompt tokens.")] = None,
-    price_output: Annotated[float | None, typer.Option(help="Price of a million reply tokens.")] = None,
-    currency: Annotated[str, typer.Option(help="What prices are in.")] = "USD",
-    concurrency: Annotated[int, typer.Option(min=1, help="Calls at a time.")] = 8,
+    max_cost: MaxCost = None,
+    price_input: PriceInput = None,
+    price_output: PriceOutput = None,
+    currency: Currency = "USD",
+    concurrency: Concurrency = 8,
     text: _Text = "text",
     large: Annotated[
         str, typer.Option(help="Column of the large model's answers in --data; may be missing.")
@@ -122,11 +127,11 @@ def distil(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of every draw.")] = 0,
     trusted: _Trusted = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before money is spent.")] = False,
+    yes: Yes = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
-    gold_map: _GoldMap = None,
-    unknown_gold: _UnknownGold = None,
-    other_gold: _OtherGold = None,
+    gold_map: GoldMap = None,
+    unknown_gold: UnknownGold = None,
+    other_gold: OtherGold = None,
 ) -> None:
     """Train a candidate on the large model's answers and gold rows, and let it pass the gate or keep it aside.
 
@@ -134,7 +139,7 @@ def distil(
 
     Exit code 0: it may be promoted. 3: it is kept aside, and the output says why. 1: an error. 2: a wrong option.
     """
-    with _plain_errors():
+    with plain_errors():
         from langchain_dsplus.learning._gather import Material
         from langchain_dsplus.learning.distiller import Distiller
         from langchain_dsplus.losses import parse_loss
@@ -147,7 +152,7 @@ def distil(
         if data is None and traces is None:
             msg = "pass rows to learn from: --data, --traces, or both"
             raise ValueError(msg)
-        rules = _gold_rules(gold_map, unknown_gold, other_gold)
+        rules = gold_rules(gold_map, unknown_gold, other_gold)
         rows, others = _rows(gold, text, gold_column), None if gate is None else _rows(gate, text, gold_column)
         begun = None if found.exists else _first(start, trusted)
         model = begun[0] if begun is not None else found.load()
@@ -157,7 +162,7 @@ def distil(
         if data is not None:
             said = None if outcomes is None else _said(outcomes, rules)
             material.add_rows(
-                _read_rows(data, None), text=text, large=large, gold=gold_column, id_=id_, answers=said, fair=unbiased
+                read_rows(data, None), text=text, large=large, gold=gold_column, id_=id_, answers=said, fair=unbiased
             )
         if traces is not None:
             material.add_traces(_trace_rows(traces), _reader(model), text=text, router=router)
@@ -166,17 +171,17 @@ def distil(
         material.gold = [row for row in told if row[1] in model.label_set]
         if begun is not None:
             found.start(begun[0], certificate=begun[1], note=f"from {start}")
-            _show(f"Version 1 of {registry} is live: {start}.")
+            show(f"Version 1 of {registry} is live: {start}.")
         elif start is not None:
-            _show(f"{registry} is there already: --start is not looked at.")
+            show(f"{registry} is there already: --start is not looked at.")
         train, kept = (gold_rows, judges) if judges is not None else found.split(gold_rows, gate_share)
         apart = {value for value, _ in kept}
         train = [row for row in [*train, *material.gold] if row[0] not in apart]
         material = material.without(apart)
         if ask is not None:
             teacher = teacher or ask
-            price = _price(ask, base_url, price_input, price_output, currency, max_cost)
-            chain = _chain(ask, base_url, api_key_env, prompt, model.labels, text, [{text: ""}])
+            price = price_of(ask, base_url, price_input, price_output, currency, max_cost)
+            chain = large_chain(ask, base_url, api_key_env, prompt, model.labels, text, [{text: ""}])
             file = answers or found.path / "answers.jsonl"
             _ask(
                 model, material, chain, calls, file, price, name=ask, text=text, max_cost=max_cost,
@@ -190,19 +195,19 @@ def distil(
                 unlabeled=material.unlabeled,
                 other_gold=rules["other_gold"],
             )
-        _show(_learned(result, material, len(unknown)))
+        show(_learned(result, material, len(unknown)))
         trained_on = [*train, *material.texts]
         with _working("Writing the candidate", quiet):
             version = found.add(result.model, trained_on=trained_on, ids=material.ids, teacher=teacher, seed=seed)
         fresh = found.fresh(kept, version.number)
         if len(fresh) < len(kept):
-            _show(f"{len(kept) - len(fresh):,} rows of the gate had trained a version, and are left out.")
+            show(f"{len(kept) - len(fresh):,} rows of the gate had trained a version, and are left out.")
         with _working("The gate", quiet):
             judged = found.gate(
                 version.number, fresh, old_threshold=old_threshold, max_loss=max_loss, level=level,
                 max_calibration_error=max_calibration_error, other_gold=rules["other_gold"],
             )  # fmt: skip
-        _show(*_verdict(judged, registry))
+        show(*_verdict(judged, registry))
     if not judged.report.promoted:
         raise typer.Exit(KEPT_ASIDE)
 
@@ -216,7 +221,7 @@ def _open(path: Path, trusted: Sequence[str] | None) -> ModelRegistry:
 def _existing(path: Path, trusted: Sequence[str] | None = None) -> ModelRegistry:
     found = _open(path, trusted)
     if not found.exists:
-        msg = f"{path} is no model registry: `dsplus distil {_quoted(path)} --start FOLDER ...` makes one"
+        msg = f"{path} is no model registry: `dsplus distil {quoted(path)} --start FOLDER ...` makes one"
         raise ValueError(msg)
     return found
 
@@ -233,7 +238,7 @@ def _first(start: Path | None, trusted: Sequence[str] | None) -> tuple[SmallMode
 
 def _rows(path: Path, text: str, gold: str) -> list[tuple[str, Any]]:
     """Texts and their gold, as it came."""
-    rows = _read_rows(path, None)
+    rows = read_rows(path, None)
     for column in (text, gold):
         if not any(column in row for row in rows):
             msg = f"{path} has no column {column!r}: name it with --{'text' if column == text else 'gold-column'}"
@@ -260,7 +265,7 @@ def _labeled(
 
 def _said(path: Path, rules: Mapping[str, Any]) -> dict[str, Any]:
     """The large model's answers in a table of outcomes, by id."""
-    table = _read(path, rules=rules)
+    table = read_table(path, rules=rules)
     return {
         str(name): said
         for name, said in zip(table.values("id"), table.values("large"), strict=True)
@@ -315,6 +320,7 @@ def _ask(
     from langchain_dsplus.learning._state import RowHash
     from langchain_dsplus.learning.acquisition import acquire
     from langchain_dsplus.operations.collect import collect_outcomes
+    from langchain_dsplus.operations.replies import answered_ids
 
     known = {value for value, _ in material.gold}  # the truth would overrule any answer
     texts = [value for value in dict.fromkeys(material.unlabeled) if value not in known]
@@ -323,11 +329,11 @@ def _ask(
     ids = {place: hashes.input(texts[place]) for place in chosen.places}
     rows = [{"id": ids[place], "input": {text: texts[place]}} for place in chosen.places]
     if not rows:
-        _show("Every row has an answer or a true label: nothing is asked.")
+        show("Every row has an answer or a true label: nothing is asked.")
         return
-    done = _answered(file)
+    done = answered_ids(file)
     missing = sum(row["id"] not in done for row in rows)
-    _show(_estimate(chain, rows, missing, price, name))
+    show(cost_estimate(chain, rows, missing, price, name))
     if missing and not yes:
         typer.confirm("Go on?", abort=True, err=True)
     asked = model.model_copy(update={"input_key": text})
@@ -360,7 +366,7 @@ def _working(what: str, quiet: bool) -> Iterator[None]:
 
 
 def _learned(result: DistillerResult, material: Material, unknown: int) -> Table:
-    table = _table("Learned from", "", "rows")
+    table = new_table("Learned from", "", "rows")
     table.add_row("gold", f"{result.n_gold:,}")
     table.add_row("the large model's answers", f"{result.n_large:,}")
     table.add_row("the small model's own answers", f"{result.n_anchors:,}")
@@ -382,19 +388,19 @@ def _verdict(gate: Gate, registry: Path) -> Iterator[Any]:
     from rich.text import Text
 
     report = gate.report
-    table = _table(f"Gate: version {gate.new} against version {gate.old}, {report.n:,} gold rows", "", "old", "new")
+    table = new_table(f"Gate: version {gate.new} against version {gate.old}, {report.n:,} gold rows", "", "old", "new")
     table.add_row("accuracy", f"{report.accuracy_old:.1%}", f"{report.accuracy_new:.1%}")
     table.add_row("stays local at the old one's risk", f"{report.coverage_old:.1%}", f"{report.coverage_new:.1%}")
     table.add_row("calibration error", f"{report.calibration_old:.3f}", f"{report.calibration_new:.3f}")
     yield table
-    slice_ = _table(f"On the {report.n_answered:,} rows that the old one answered", "", "rows")
+    slice_ = new_table(f"On the {report.n_answered:,} rows that the old one answered", "", "rows")
     slice_.add_row("lost: only the old one is right", f"{report.negative_flips:,}")
     slice_.add_row("won: only the new one is right", f"{report.positive_flips:,}")
     slice_.add_row("loss at most, points", f"{100 * report.loss_upper:.2f}")
     slice_.add_row(f"p (passes at {1 - gate.level:.3g})", f"{report.p_value:.3g}")
     yield slice_
     if lost := [change for change in report.classes if change.negative_flips][:_CLASSES_SHOWN]:
-        classes = _table("Classes that lose most", "class", "rows", "lost", "won")
+        classes = new_table("Classes that lose most", "class", "rows", "lost", "won")
         for change in lost:
             classes.add_row(
                 change.label, f"{change.n:,}", f"{change.negative_flips:,}", f"{change.positive_flips:,}",
@@ -402,7 +408,7 @@ def _verdict(gate: Gate, registry: Path) -> Iterator[Any]:
             )  # fmt: skip
         yield classes
     if report.promoted:
-        words, style = f"Version {gate.new} may go live: dsplus promote {_quoted(registry)} {gate.new}", "green"
+        words, style = f"Version {gate.new} may go live: dsplus promote {quoted(registry)} {gate.new}", "green"
     else:
         reasons = "\n".join(f"- {reason}" for reason in report.reasons)
         words, style = f"Version {gate.new} is kept aside. Version {gate.old} stays live.\n{reasons}", "yellow"
@@ -427,14 +433,14 @@ def status(
     json_: Annotated[bool, typer.Option("--json", help="For programs: one JSON object.")] = False,
 ) -> None:
     """Show what is live under which certificate, candidates and why they were kept aside, and what to do next."""
-    with _plain_errors():
+    with plain_errors():
         found = _existing(registry).status()
         counts = None if traces is None else _counts(traces, router, found)
         alarms = None if audits is None else _alarms(audits)
         if json_:
             typer.echo(json.dumps(_plain(found, counts, alarms), ensure_ascii=False, allow_nan=False, indent=1))
             return
-        _show(*_words(found, registry, counts, alarms))
+        show(*_words(found, registry, counts, alarms))
 
 
 def _words(
@@ -450,7 +456,7 @@ def _words(
         for entry in reversed(live.certificates if live is not None else []):
             yield f"Certificate {entry['id']} is void: {entry.get('reason')}"
             break
-    versions = _left(_table("Versions", "", "state", "made", "from", "trained on", "why"), 1, 2, 5)
+    versions = _left(new_table("Versions", "", "state", "made", "from", "trained on", "why"), 1, 2, 5)
     for version in found.versions:
         parent = "" if version.parent is None else str(version.parent)
         why = "; ".join(version.reasons)
@@ -459,7 +465,7 @@ def _words(
         versions.add_row(str(version.number), version.state, made, parent, f"{version.n_rows:,}", why, style=style)
     yield versions
     if counts is not None:
-        table = _table(f"Traffic since {_when(live.since if live is not None else None)}", "", "rows")
+        table = new_table(f"Traffic since {_when(live.since if live is not None else None)}", "", "rows")
         table.add_row("decisions", f"{counts['decisions']:,}")
         for reason, number in counts["reasons"].items():
             table.add_row(f"  {reason}", f"{number:,}")
@@ -475,7 +481,7 @@ def _words(
         yield from (f"Alarm ({alarm['kind']}), {_when(alarm['time'])}: {alarm['message']}" for alarm in alarms)
         if not alarms:
             yield "No alarm."
-    history = _left(_table("Last changes", "when", "what", "version", ""), 1, 3)
+    history = _left(new_table("Last changes", "when", "what", "version", ""), 1, 3)
     for event in found.history[-_EVENTS_SHOWN:]:
         number = "" if event["version"] is None else str(event["version"])
         history.add_row(_when(event["time"]), event["event"], number, event["note"])
@@ -491,17 +497,12 @@ def _left(table: Table, *places: int) -> Table:
     return table
 
 
-def _quoted(path: Path) -> str:
-    """A path as a shell takes it, so that a command can be copied."""
-    return shlex.quote(str(path))
-
-
 def _commands(found: RegistryStatus, registry: Path) -> Iterator[str]:
     if "promote it" in found.next_step:
-        yield f"  dsplus promote {_quoted(registry)}"
+        yield f"  dsplus promote {quoted(registry)}"
     elif found.certificate is None and found.live is not None:
         yield f"  dsplus certify outcomes.jsonl -o certificate.json   (rows after {found.live.since})"
-        yield f"  dsplus promote {_quoted(registry)} --certificate certificate.json --outcomes outcomes.jsonl"
+        yield f"  dsplus promote {quoted(registry)} --certificate certificate.json --outcomes outcomes.jsonl"
 
 
 def _counts(traces: str, router: str | None, found: RegistryStatus) -> dict[str, Any]:
@@ -595,7 +596,7 @@ def promote(
 
     Exit code 0: done. 3: the candidate may not go live, and the output says why. 1: an error. 2: a wrong option.
     """
-    with _plain_errors():
+    with plain_errors():
         from langchain_dsplus.learning.registry import NotPromotedError
         from langchain_dsplus.threshold.certificate import Certificate
 
@@ -604,10 +605,10 @@ def promote(
             if version is not None or outcomes is None:
                 msg = "--certificate is for the live version: pass --outcomes, the table that it was made from, alone"
                 raise ValueError(msg)
-            texts = None if inputs is None else _texts(inputs, text, id_)
+            texts = None if inputs is None else texts_by_id(inputs, text, id_)
             promise = Certificate.from_json(certificate)
-            found.attach(promise, _read(outcomes), inputs=texts, since_promotion=since_promotion)
-            _show(f"Certificate {promise.id} is in force for version {found.live.number}.", promise.text)
+            found.attach(promise, read_table(outcomes), inputs=texts, since_promotion=since_promotion)
+            show(f"Certificate {promise.id} is in force for version {found.live.number}.", promise.text)
             return
         held = found.certificate
         try:
@@ -617,9 +618,9 @@ def promote(
             raise typer.Exit(KEPT_ASIDE) from None
         state = found.status()
     gone = "" if held is None else f" Certificate {held.id} of the version before it is void."
-    _show(f"Version {live.number} is live.{gone}")
-    _show("Running routers follow at their next `refresh`, or restart.")
-    _show(f"Next: {state.next_step}", *_commands(state, registry))
+    show(f"Version {live.number} is live.{gone}")
+    show("Running routers follow at their next `refresh`, or restart.")
+    show(f"Next: {state.next_step}", *_commands(state, registry))
 
 
 def rollback(
@@ -627,15 +628,15 @@ def rollback(
     reason: Annotated[str, typer.Option(help="Why, for the history.")] = "",
 ) -> None:
     """Go back to the version that was live before, with its certificate where that still fits."""
-    with _plain_errors():
+    with plain_errors():
         found = _existing(registry)
         left = found.live.number
         live = found.rollback(reason)
         state = found.status()
     held = f"under certificate {state.certificate.id}" if state.certificate is not None else "without a certificate"
-    _show(f"Version {live.number} is live again, {held}. Version {left} needs a new gate to come back.")
-    _show("Running routers follow at their next `refresh`, or restart.")
-    _show(f"Next: {state.next_step}", *_commands(state, registry))
+    show(f"Version {live.number} is live again, {held}. Version {left} needs a new gate to come back.")
+    show("Running routers follow at their next `refresh`, or restart.")
+    show(f"Next: {state.next_step}", *_commands(state, registry))
 
 
 def add_to(app: typer.Typer) -> None:

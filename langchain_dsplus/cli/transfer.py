@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from langchain_dsplus.cli_threshold import _gold_rules, _GoldMap, _OtherGold, _plain_errors, _UnknownGold
+from langchain_dsplus.cli.options import (
+    ApiKeyEnv,
+    Concurrency,
+    Currency,
+    GoldMap,
+    OtherGold,
+    Quiet,
+    UnknownGold,
+    Yes,
+    gold_rules,
+    plain_errors,
+)
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -47,24 +58,24 @@ def compare_transfer(
     ] = "rewrite",
     fidelity: Annotated[str, typer.Option(help="default, or off (the paper's way).")] = "default",
     temperature: Annotated[float, typer.Option(min=0.0, help="Of the judges.")] = 0.7,
-    api_key_env: Annotated[str, typer.Option(help="Environment variable that holds the API key.")] = "OPENAI_API_KEY",
+    api_key_env: ApiKeyEnv = "OPENAI_API_KEY",
     price_input: Annotated[float | None, typer.Option(help="Price of a million prompt tokens of the judges.")] = None,
     price_output: Annotated[float | None, typer.Option(help="Price of a million reply tokens of the judges.")] = None,
-    currency: Annotated[str, typer.Option(help="What prices are in.")] = "USD",
-    concurrency: Annotated[int, typer.Option(min=1, help="Calls at a time.")] = 4,
+    currency: Currency = "USD",
+    concurrency: Concurrency = 4,
     seed: Annotated[int, typer.Option(help="Of the order in which is asked.")] = 0,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before money is spent.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
-    gold_map: _GoldMap = None,
-    unknown_gold: _UnknownGold = None,
-    other_gold: _OtherGold = None,
+    yes: Yes = False,
+    quiet: Quiet = False,
+    gold_map: GoldMap = None,
+    unknown_gold: UnknownGold = None,
+    other_gold: OtherGold = None,
 ) -> None:
     """Ask judges about every case several times, with and without prompt transfer.
 
     Prints verdict shares, right verdicts, agreement, swap consistency, tokens and cost, and writes a plot. Every reply
     is written down as it comes: after a crash the same command goes on, and asks nothing twice.
     """
-    with _plain_errors():
+    with plain_errors():
         from langchain_dsplus.operations.prices import Price, find_price
         from langchain_dsplus.transfer import PromptTransfer
         from langchain_dsplus.transfer import compare_transfer as compare
@@ -105,7 +116,7 @@ def compare_transfer(
                 progress=not quiet,
                 confirm=None if yes else _confirmed,
                 **asked,
-                **_gold_rules(gold_map, unknown_gold, other_gold),
+                **gold_rules(gold_map, unknown_gold, other_gold),
             )
         except KeyboardInterrupt:
             typer.echo(f"Stopped. Replies so far are in {kept}: the same command goes on from there.", err=True)
