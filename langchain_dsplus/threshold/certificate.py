@@ -319,9 +319,9 @@ class Certificate:
     def decision(self) -> Decision | None:
         """What the verdict comes to; None without a verdict.
 
-        `CASCADE`: let the small model keep what it is sure of. `SMALL ALONE`: it may keep everything that it may answer
-        at all. `LARGE ALONE`: wherever a cascade would save something it loses too much. `NOT ENOUGH DATA`: neither
-        could be shown yet.
+        `CASCADE`: let the small model keep what it is sure of. `SMALL ALONE`: it, or several together, may keep
+        everything that they may answer at all. `LARGE ALONE`: wherever a cascade would save something it loses too
+        much. `NOT ENOUGH DATA`: neither could be shown yet.
         """
         return next((name for name in DECISIONS if self.verdict.startswith(f"{name}:")), None)
 
@@ -366,7 +366,8 @@ class Certificate:
         router = f"ConfidenceRouter(small={small}, large=large, threshold=certificate{barred})"
         decision = self.decision
         if decision == "SMALL ALONE":
-            return 'answer = small.invoke(input)["choice"]' if self.coverage == 1.0 else f"router = {router}"
+            alone = self.coverage == 1.0 and not several
+            return 'answer = small.invoke(input)["choice"]' if alone else f"router = {router}"
         if decision == "CASCADE":
             return f"router = {router}"
         if decision == "LARGE ALONE":

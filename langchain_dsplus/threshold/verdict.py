@@ -291,18 +291,19 @@ def _shown(certificate: Certificate) -> str:
         return "NOT ENOUGH DATA: the threshold passes, but it lies above all scores seen here, so nothing stays local."
     losing = say_losing(certificate.losing_classes)
     losing = f"{losing}. Over all classes together " if losing else ""
-    # Of several small models the first alone was not tested: they remain a cascade.
-    # So does one that may not give all of its answers, for the sake of a class.
+    # One that may not give all of its answers, for the sake of a class, remains a cascade.
     kept = certificate.class_floor is not None and certificate.class_floor.kept
-    if len(certificate.thresholds) == 1 and not kept and cascade.escalation_rate <= small.escalation_rate + 1e-9:
+    several = len(certificate.thresholds) > 1
+    if not kept and cascade.escalation_rate <= small.escalation_rate + 1e-9:
+        who = "the small models by themselves pass" if several else "the small model by itself passes"
         rest = "no input needs the large model"
         if small.escalation_rate > 0.0:
             rest = (
                 f"no input needs the large model but the {small.escalation_rate:.1%} that may not stay local or that "
-                "the small model did not answer"
+                f"{'a' if several else 'the'} small model did not answer"
             )
         return (
-            f"SMALL ALONE: {losing}the small model by itself passes the test, so {rest}. Against the large model alone "
+            f"SMALL ALONE: {losing}{who} the test, so {rest}. Against the large model alone "
             f"that changes accuracy by {_change(cascade)}. {_accuracies(rows)} To buy accuracy with calls, "
             "certify with `error_cost`."
         )

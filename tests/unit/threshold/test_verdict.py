@@ -60,6 +60,29 @@ def test_a_small_model_that_is_better_needs_no_calls():
     assert "changes accuracy by +5.00 points" in found.verdict
 
 
+@pytest.mark.parametrize("laxest", [{"one": -1.0, "two": -1.0}, {"one": 0.7, "two": -1.0}, {"one": 0.7, "two": 0.6}])
+def test_several_small_models_may_be_enough_by_themselves(laxest):
+    rows = [
+        {
+            "id": str(i),
+            "small.one": "a",
+            "confidence.one": 0.5 + (i % 50) / 100,
+            "small.two": "a",
+            "confidence.two": 0.5,
+            "large": "b" if i % 20 == 0 else "a",
+            "gold": "a",
+        }
+        for i in range(1000)
+    ]
+    path = [{"one": 0.9, "two": 0.9}, laxest]
+    found = certify(Outcomes.from_records(rows, about={"labels": ["a", "b"]}), path=path)
+    calls = next(way for way in found.baselines if way.name == "cascade").escalation_rate
+    assert found.certified
+    assert found.decision == ("CASCADE" if calls else "SMALL ALONE")
+    assert bool(calls) == (laxest["two"] > 0.5)
+    assert "small=[one, two]" in found.next_line
+
+
 def test_lines_differ_between_the_four_and_name_what_must_stay():
     assert len({certify(case()).next_line for case in CASES.values()}) == 4
     barred = certify(table(2000, lambda i: "b" if i % 100 < 20 else "a", lambda _: "a"), never_local=["b"])
