@@ -22,6 +22,8 @@ from langchain_dsplus.operations.collect import _EMPTY, _facts, _models, _outcom
 from langchain_dsplus.operations.recorder import plain
 from langchain_dsplus.outcomes import Outcomes, default_label
 from langchain_dsplus.outcomes.columns import to_text
+from langchain_dsplus.outcomes.uses import table_key
+from langchain_dsplus.small_models.runnable import mark_inputs
 
 _ROLES = {
     "user": "human",
@@ -383,6 +385,7 @@ def outcomes_from_calls(
     version: str | None = None,
     chunk_size: int = 256,
     about: Mapping[str, Any] | None = None,
+    key: str | bytes | None = None,
     gold_map: Mapping[Any, Any] | None = None,
     unknown_gold: str | Iterable[Any] = (),
     other_gold: str | Iterable[Any] = (),
@@ -404,6 +407,8 @@ def outcomes_from_calls(
         version: Your own text for it, where `identify` cannot see into it.
         chunk_size: Inputs that are handed to a small model at a time.
         about: Said about the rows, next to score, labels, and versions.
+        key: Under which inputs are hashed for `input_hash`, at least 16 characters; by default a fresh one, which
+            nobody keeps: then repeats inside the table are seen, and no earlier table is recognized.
         gold_map: From a value of gold to the label that it stands for, as in `Outcomes`.
         unknown_gold: Values of gold that mean that nobody knows.
         other_gold: True classes that no model offers.
@@ -426,6 +431,7 @@ def outcomes_from_calls(
         raise ValueError(msg)
     models = _models(small)
     replies = _Replies()
+    secret = table_key(key, None)
     gold: dict[str, str | None] = {}
     rows: list[dict[str, Any]] = []
     done: list[dict[str, Any]] = []
@@ -438,9 +444,10 @@ def outcomes_from_calls(
             began = time.perf_counter()
             answers = model.answers([value for _, value in chunk])
             told[name] = _Told(answers, (time.perf_counter() - began) / len(chunk))
+        marks = mark_inputs(list(models.values()), [value for _, value in chunk], secret)
         for place, (row, _) in enumerate(chunk):
             said: Any = {name: answers.at(place) for name, answers in told.items()}
-            done.append(_outcome(row, said, _as_any(replies), pruned=False))
+            done.append(_outcome(row, said, _as_any(replies), pruned=False) | marks[place])
         chunk.clear()
 
     for number, call in enumerate(calls, 1):

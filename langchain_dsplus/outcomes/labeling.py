@@ -48,7 +48,7 @@ def rows_to_label(
     if missing:
         msg = f"these outcomes have no column {missing[0]!r}: there are no answers to compare"
         raise ValueError(msg)
-    open_ = np.array([value is None for value in outcomes.values("gold")], dtype=bool)
+    open_ = ~outcomes.known_gold()
     judged = ~np.isnan(outcomes.correct("large"))
     highest = np.full(len(outcomes), -np.inf)
     disagree = np.zeros(len(outcomes), dtype=bool)
@@ -183,11 +183,12 @@ def read_gold(
     if named and strange.any():  # else labels may be named later: whoever uses gold looks then
         first = f"{found[int(np.argmax(strange))][0]}, column 'gold'"
         raise ValueError(refusal(gold, strange, words, first, named=True))
+    settled = {*words, *other_gold(about)}  # other gold is unknown: here it is put right
     result: dict[int, str] = {}
     for (where, place), label in zip(found, gold.values(), strict=True):
         if label is None:
             continue
-        if before[place] is not None and before[place] != label:
+        if before[place] in settled and before[place] != label:
             msg = f"{where}, column 'gold': the table already knows another label for this id"
             raise ValueError(msg)
         result[place] = label

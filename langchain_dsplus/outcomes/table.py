@@ -414,9 +414,10 @@ class Outcomes:
     ) -> list[dict[str, Any]]:
         """Return the rows whose truth is worth finding out, and write them to a file that a person can fill in.
 
-        These are the rows without gold where a small model says something else than the large model (on the plain
-        prompt), or the large model failed: as long as nobody knows the truth, they count as lost. Everywhere else the
-        truth changes nothing. In descending confidence: the first rows are in the way of every threshold.
+        These are the rows without gold, or with gold that no model ever says, where a small model says something else
+        than the large model (on the plain prompt), or the large model failed: as long as nobody knows the truth, they
+        count as lost. Everywhere else the truth changes nothing. In descending confidence: the first rows are in the
+        way of every threshold.
 
         Args:
             path: A `.csv` file for a spreadsheet, or `.jsonl`. It must not exist, since it could hold somebody's work.

@@ -276,3 +276,15 @@ def test_without_known_labels_anything_goes():
     assert outcomes.with_gold({"low": " new "}).values("gold")[1] == " new ", "blanks are no slip of ours to mend"
     assert outcomes.with_gold({"low": "  "}).values("gold")[1] is None
     assert table(labels=[" a", "a", "b"]).with_gold({"low": " a"}).values("gold")[1] == " a"
+
+
+@given(strange=st.sampled_from(["A", " a", "1.0", "nan", "other"]), place=st.integers(0, 199))
+def test_the_one_gold_that_no_model_ever_says_is_asked_for_and_put_right(strange, place):
+    rows = [row(str(i), "a", i / 200, "b" if i % 2 else "a", "a") for i in range(200)]
+    rows[place]["gold"] = strange
+    outcomes = Outcomes.from_records(rows)
+    if rows[place]["small"] != rows[place]["large"]:
+        assert [asked["id"] for asked in outcomes.to_label()] == [str(place)]
+    assert outcomes.with_gold({str(place): "b"}).values("gold")[place] == "b"
+    with pytest.raises(ValueError, match="already knows another label"):
+        outcomes.with_gold({str((place + 1) % 200): "b"})

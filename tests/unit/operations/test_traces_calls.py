@@ -255,6 +255,8 @@ def test_tokens_that_langsmith_counted(tmp_path):
     assert (call["time"], call["large_seconds"]) == ("2026-01-01T00:00:00+00:00", 1.5)
 
 
+KEY = "a key for these tests"
+
 # --- outcomes -------------------------------------------------------------------------------------------------------
 
 
@@ -274,8 +276,8 @@ def test_the_same_table_as_asking_again(several):
     replies = iter([c["output"] for c in past])
     large = RunnableLambda(lambda _: next(replies))
     rows = [{"id": c["route_id"], "input": c["input"]} for c in past]
-    asked = collect_outcomes(models, large, rows, max_concurrency=1, progress=False, version="v")
-    told = outcomes_from_calls(models, past, large=large, version="v", chunk_size=7)
+    asked = collect_outcomes(models, large, rows, max_concurrency=1, progress=False, version="v", key=KEY)
+    told = outcomes_from_calls(models, past, large=large, version="v", chunk_size=7, key=KEY)
     assert told.about == asked.about
     apart = {"latency_small", "latency_large", "latency_small.one", "latency_small.two"}
 
