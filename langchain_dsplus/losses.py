@@ -52,8 +52,8 @@ def parse_loss(value: Loss, name: str = "max_loss") -> float:
             raise ValueError(msg)
         number, unit = Decimal(found["number"]), found["unit"]
         share = float(number / 100) if unit else float(number)
-    elif isinstance(value, Real) and not isinstance(value, bool):
-        share, unit = float(value), None
+    elif isinstance(value, Real | Decimal) and not isinstance(value, bool):
+        share, unit = _share(value), None
     else:
         msg = f"`{name}` must be a text such as '0.5 points', or a share below .1, not {type(value).__name__}"
         raise TypeError(msg)
@@ -68,6 +68,13 @@ def parse_loss(value: Loss, name: str = "max_loss") -> float:
         msg = f"`{name}` must be more than 0 and less than 100 points, such as '0.5 points'"
         raise ValueError(msg)
     return share
+
+
+def _share(value: Real | Decimal) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def points(share: float) -> str:

@@ -645,6 +645,11 @@ def _evidence(view: View) -> str:
             + ("" if certificate.groups is None else f" in {whole(certificate.groups)} groups"),
             "replies of the large model that are no label": f"{whole(certificate.unusable)}, counted as "
             f"{certificate.unusable_large}",
+            **(
+                {"replies to the pruned prompt that are no label": f"{whole(certificate.unusable_pruned)}, wrong"}
+                if certificate.prompt == "pruned"
+                else {}
+            ),
             "no reply of the large model": whole(certificate.unanswered),
             "escalated inputs get": f"the {certificate.prompt} prompt",
             "certification of this table": f"no. {certificate.certification}",

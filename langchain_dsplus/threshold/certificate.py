@@ -268,6 +268,7 @@ class Certificate:
         unusable_large: What a reply of the large model counted as that is no label.
         unusable: Rows with such a reply.
         unanswered: Rows on which it gave no reply.
+        unusable_pruned: Rows on which its reply to the pruned prompt is no label: it counts as wrong.
         findings: What was seen of honest mistakes in the table, and what could not be (`find_mistakes`): dicts with
             `kind`, `severity` (`name` or `unseen`), `sentence`, `rows`. The verdict says them.
         losing_classes: Classes that lose significantly under the average (`classes.losing_classes`); the text and the
@@ -306,6 +307,7 @@ class Certificate:
     unusable_large: Literal["unknown", "wrong"] = "unknown"
     unusable: int = 0
     unanswered: int = 0
+    unusable_pruned: int = 0
     findings: tuple[dict[str, Any], ...] = ()
     losing_classes: tuple[dict[str, Any], ...] = ()
     class_floor: ClassFloor | None = None
@@ -521,10 +523,10 @@ class Certificate:
         Raises:
             CertificateError: If it is no certificate.
         """
-        if isinstance(source, Path) or source.lstrip()[:1] not in ("", "{", "["):
+        if isinstance(source, Path) or source.lstrip("\ufeff \t\r\n")[:1] not in ("", "{", "["):
             source = Path(source).read_text(encoding="utf-8")
         try:
-            body = load_json(source)
+            body = load_json(source.removeprefix("\ufeff"))
         except ValueError as error:
             msg = "not a certificate: it is not JSON"
             raise CertificateError(msg) from error
@@ -535,6 +537,9 @@ _REQUIRED = (
     "status", "threshold", "thresholds", "max_loss", "level", "alpha", "p_value", "harms", "gains", "coverage", "n",
     "unit", "prompt", "about",
 )  # fmt: skip
+
+
+_COUNTS = ("harms", "gains", "n", "certification", "unlabeled", "unusable", "unanswered", "unusable_pruned", "groups")
 
 
 def _hidden(value: Any) -> bool:
@@ -572,7 +577,7 @@ def _read(values: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("loss", "loss_upper", "error_cost"):
         if read.get(name) is not None:
             _number(read, name, *((0.0, math.inf) if name == "error_cost" else (-1.0, 1.0)))
-    for name in ("harms", "gains", "n", "certification", "unlabeled", "unusable", "unanswered", "groups"):
+    for name in _COUNTS:
         if read.get(name) is not None:
             _count(read, name)
     if not isinstance(read["about"], Mapping):
@@ -605,6 +610,10 @@ def _read(values: Mapping[str, Any]) -> dict[str, Any]:
                 msg = f"`{name}` must be a list of {'texts' if kind is str else 'JSON objects'}"
                 raise TypeError(msg)
             read[name] = tuple(read[name])
+            for item in read[name]:
+                if kind is not str:
+                    _words_and_counts(name, item)
+    _labels_make_sense(read)
     if not isinstance(read.get("verdict", ""), str):
         msg = "`verdict` must be a text"
         raise TypeError(msg)
@@ -636,6 +645,7 @@ def _make_sense(read: Mapping[str, Any]) -> None:
         "`harms` and `gains` are more than `n`": harms + gains <= n,
         "`unlabeled` is more than `harms`": read.get("unlabeled", 0) <= harms,
         "`unusable` and `unanswered` are more than `n`": read.get("unusable", 0) + read.get("unanswered", 0) <= n,
+        "`unusable_pruned` is more than `n`": read.get("unusable_pruned", 0) <= n,
         "`groups` are more than `n`": read.get("groups") is None or 0 < read["groups"] <= n,
         "`loss` is not what `harms` and `gains` say": not read.get("loss")  # 0 is also "not said"
         or none
@@ -685,6 +695,44 @@ def _steps_make_sense(read: Mapping[str, Any]) -> None:
             raise ValueError(msg)
 
 
+_TEXTS = {
+    "by_class": ("class",),
+    "by_slice": ("slice",),
+    "losing_classes": ("class",),
+    "findings": ("kind", "severity", "sentence"),
+}
+
+
+def _words_and_counts(name: str, item: Mapping[str, Any]) -> None:
+    """Check one entry of a list that texts and reports show."""
+    if not all(isinstance(item[key], str) for key in _TEXTS[name]):
+        msg = f"`{name}` must hold texts under {list(_TEXTS[name])}"
+        raise TypeError(msg)
+    if name == "findings":
+        return
+    for key in ("n", "harms", "gains"):
+        _count(item, key)
+    _number(item, "loss", -1.0, 1.0)
+    if item["harms"] + item["gains"] > item["n"]:
+        msg = f"`{name}` counts more harms and gains than rows"
+        raise ValueError(msg)
+
+
+def _labels_make_sense(read: Mapping[str, Any]) -> None:
+    """Check the labels, by small model or of all, and that `never_local` names some of them."""
+    labels = read["about"].get("labels")
+    lists = list(labels.values()) if isinstance(labels, Mapping) else [labels]
+    for part in lists:
+        whole = isinstance(part, list | tuple) and all(isinstance(label, str | int | float) for label in part)
+        if part is not None and not (whole and len(set(part)) == len(part)):
+            msg = "`about['labels']` must be a list of distinct labels"
+            raise ValueError(msg)
+    known = known_labels(read["about"])
+    if known is not None and not known.issuperset(read.get("never_local", ())):
+        msg = "`never_local` names what is none of `about['labels']`"
+        raise ValueError(msg)
+
+
 def _baseline(item: Mapping[str, Any]) -> Baseline:
     _number(item, "escalation_rate", 0.0, 1.0)
     for name in ("low", "high", "loss", "loss_low", "loss_high"):
@@ -694,6 +742,10 @@ def _baseline(item: Mapping[str, Any]) -> Baseline:
     for name in ("needs_gold", "unlabeled"):
         if name in item:
             _count(item, name)
+    for low, high in (("low", "high"), ("loss_low", "loss_high")):
+        if item[low] > item[high]:
+            msg = f"`{low}` of a baseline is above `{high}`"
+            raise ValueError(msg)
     return Baseline(**item)
 
 

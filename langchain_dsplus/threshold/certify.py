@@ -237,6 +237,7 @@ def certify(
         unusable_large=unusable_large,
         unusable=int(found.unusable[whole.rows].sum()),
         unanswered=int(found.unanswered[whole.rows].sum()),
+        unusable_pruned=int(found.unusable_pruned[whole.rows].sum()),
         groups=None if groups is None else len(np.unique(groups[whole.rows])),
         error_cost=float(error_cost),
         by_class=by_class(outcomes, found, final) if certified else (),

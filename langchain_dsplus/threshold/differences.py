@@ -62,6 +62,7 @@ class Differences:
         unanswered: Whether it gave no reply to the plain prompt.
         compared: Whether the row counts where accuracies are compared: not where the large model gave no reply, nor
             where its reply is no label and counts as unknown.
+        unusable_pruned: Whether its reply to the pruned prompt is no label; such a reply is wrong.
     """
 
     models: tuple[SmallSide, ...]
@@ -73,6 +74,7 @@ class Differences:
     unusable: Bools
     unanswered: Bools
     compared: Bools
+    unusable_pruned: Bools
 
     @property
     def n(self) -> int:
@@ -223,13 +225,17 @@ def differences(
     kept = large.unusable, large.unanswered, compared
     if prompt == "plain":
         none = np.zeros(len(outcomes), dtype=bool)
-        return Differences(tuple(models), none.astype(np.int8), none, prompt, large.right, large.right, *kept)
+        return Differences(tuple(models), none.astype(np.int8), none, prompt, large.right, large.right, *kept, none)
     if "large_pruned" not in outcomes and "large_pruned_ok" not in outcomes:
         msg = "`prompt='pruned'` needs a column 'large_pruned': what the large model said to the pruned prompt"
         raise ValueError(msg)
     right = _correct(outcomes, "large_pruned")
     loss, unlabeled = _losses(outcomes, "large_pruned", right, large.right)
-    return Differences(tuple(models), loss, unlabeled, prompt, large.right, right, *kept)
+    wrong = np.zeros(len(outcomes), dtype=bool)
+    if "large_pruned" in outcomes:
+        said = np.fromiter((value is not None for value in outcomes["large_pruned"]), dtype=bool, count=len(outcomes))
+        wrong = said & ~outcomes.valid("large_pruned") & ~(right == 1.0)
+    return Differences(tuple(models), loss, unlabeled, prompt, large.right, right, *kept, wrong)
 
 
 @dataclass(frozen=True)

@@ -334,6 +334,12 @@ def _no_labels(certificate: Certificate) -> str:
             f" On {certificate.unanswered:,} of {certificate.n:,} rows ({share:.1%}) the large model gave no reply: "
             "never a gain for the small model, and a harm where it would answer and is not known to be right."
         )
+    if certificate.unusable_pruned:
+        share = certificate.unusable_pruned / certificate.n
+        words += (
+            f" On {certificate.unusable_pruned:,} of {certificate.n:,} rows ({share:.1%}) its reply to the pruned "
+            "prompt is none of the labels: counted as wrong."
+        )
     left = certificate.unanswered + (certificate.unusable if certificate.unusable_large == "unknown" else 0)
     if left and left < certificate.n:
         words += f" Accuracies are over the other {certificate.n - left:,} rows."

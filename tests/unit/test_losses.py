@@ -1,5 +1,6 @@
 import math
 import re
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ def test_a_small_share_needs_no_unit_as_number_or_text(share):
     assert parse_loss(share) == share
     assert parse_loss(f"{share:.30f}") == pytest.approx(share, rel=1e-9)
     assert parse_loss(np.float64(share)) == share
+    assert parse_loss(Decimal(share)) == share
 
 
 @given(st.decimals("0.1", "0.9999", places=4).map(float))
@@ -37,7 +39,9 @@ def test_from_a_tenth_on_both_readings_are_shown_and_can_be_used(share):
     assert parse_loss(other) == pytest.approx(share)
 
 
-@pytest.mark.parametrize("value", [0, 0.0, -0.005, "0 points", "100 points", "250 %", math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(
+    "value", [0, 0.0, -0.005, "0 points", "100 points", "250 %", math.nan, math.inf, -math.inf, 10**400]
+)
 def test_no_loss_at_all(value):
     with pytest.raises(ValueError, match="`floor` must be more than 0"):
         parse_loss(value, "floor")

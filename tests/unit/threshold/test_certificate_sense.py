@@ -68,6 +68,23 @@ NONSENSE: dict[str, Any] = {
     "verdict": ["LARGE ALONE: no", 3],
     "steps": [[{}], 5],
     "help": ["x"],
+    "unusable_pruned": [3001, -1],
+    "about": [
+        {**ABOUT, "labels": "ab"},
+        {**ABOUT, "labels": ["a", "b", "a"]},
+        {**ABOUT, "labels": [["a"], ["b"]]},
+        {**ABOUT, "labels": {"small": "ab"}},
+        {**ABOUT, "labels": 2},
+    ],
+    "never_local": [["zebra"], ["a", "zebra"], "a", [1]],
+    "by_class": [
+        [{"class": "a"}],
+        [{"class": 1, "n": 5, "harms": 0, "gains": 0, "loss": 0.0}],
+        [{"class": "a", "n": 5, "harms": 4, "gains": 2, "loss": 0.4}],
+    ],
+    "by_slice": [[{"class": "a", "n": 5, "harms": 0, "gains": 0, "loss": 0.0}]],
+    "losing_classes": [[{"class": "a", "n": -5, "harms": 0, "gains": 0, "loss": 0.0}], [{}]],
+    "findings": [[{"kind": "repeats"}], [{"kind": "repeats", "severity": "name", "sentence": 5}], ["repeats"]],
 }
 
 
@@ -129,3 +146,21 @@ def test_nested_too_deeply():
         text = json.dumps({**made(), "about": "HERE"}).replace('"HERE"', '{"a": ' + inside + "}")
         with pytest.raises(CertificateError):
             Certificate.from_json(text)
+
+
+def test_a_range_that_is_upside_down():
+    body = copy.deepcopy(made())
+    for low, high in (("low", "high"), ("loss_low", "loss_high")):
+        turned = copy.deepcopy(body)
+        turned["baselines"][1] |= {low: 0.5, high: 0.25}
+        with pytest.raises(CertificateError, match=f"`{low}` of a baseline is above"):
+            Certificate.from_dict(turned)
+
+
+@pytest.mark.parametrize("before", ["", "\n", "\ufeff", "\ufeff\r\n "])
+def test_what_an_editor_puts_in_front_is_no_part_of_it(tmp_path, before):
+    text = before + json.dumps(made())
+    assert Certificate.from_json(text).to_dict() == made()
+    path = tmp_path / "certificate.json"
+    path.write_text(text, encoding="utf-8")
+    assert Certificate.from_json(path).to_dict() == made()

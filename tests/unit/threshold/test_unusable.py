@@ -135,3 +135,21 @@ def test_all_replies_unusable_and_a_mode_that_is_none():
         certify(Outcomes.from_records(rows, about=ABOUT))
     with pytest.raises(ValueError, match="`unusable_large` must be"):
         certify(Outcomes.from_records(rows), unusable_large="right")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5])
+def test_replies_to_the_pruned_prompt_are_counted_and_named_too(share):
+    outcomes, _, _ = draw(3, 1000, small=0.9, large=0.95, unusable=0.0)
+    random = np.random.default_rng(0)
+    rows = outcomes.to_records()
+    pruned = [("None of them." if random.random() < share else row["large"]) for row in rows]
+    table = Outcomes.from_records(
+        [{**row, "large_pruned": said} for row, said in zip(rows, pruned, strict=True)], about=ABOUT
+    )
+    found = certify(table, "5 points", prompt="pruned", start=0.5)
+    count = pruned.count("None of them.")
+    assert found.unusable_pruned == count
+    assert (f"On {count:,} of 1,000 rows" in found.verdict) == bool(count)
+    assert ("pruned prompt is none of the labels" in found.verdict) == bool(count)
+    assert type(found).from_json(found.to_json()) == found
+    assert certify(table, "5 points").unusable_pruned == 0
