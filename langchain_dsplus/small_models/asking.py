@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_core.runnables.config import set_config_context
 
-from langchain_dsplus.answer import InvalidAnswerError, describe_error, pass_on
+from langchain_dsplus.answer import AttachmentError, InvalidAnswerError, describe_error, pass_on
 from langchain_dsplus.small_models.microbatch import MicroBatcher
 
 if TYPE_CHECKING:
@@ -150,7 +150,11 @@ class Asker:
             return
         self._warned.add(kind)
         hint = ""
-        if self.model.input_key is None and any(isinstance(value, Mapping) for value in values):
+        if (
+            self.model.input_key is None
+            and not isinstance(error, AttachmentError)
+            and any(isinstance(value, Mapping) for value in values)
+        ):
             hint = "; its inputs are dicts: is `input_key=` missing?"
         logger.warning(
             "small model %r failed with %s: such inputs escalate to the large model%s",

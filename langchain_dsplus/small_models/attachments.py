@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from langchain_core.messages import BaseMessage
 from langchain_core.prompt_values import PromptValue
+from pydantic import BaseModel
 
 _WORDS = frozenset(
     {
@@ -26,6 +28,9 @@ _DATA = frozenset(
     }
 )
 """Types of content blocks that are attachments wherever they stand (LangChain, OpenAI, Anthropic, Google)."""
+
+_MIME = ("mime_type", "mimeType", "media_type", "content_type")
+"""What says beside some data what they are."""
 
 _DATA_URL = re.compile(r"data:[\w.+-]+/[\w.+-]+(?:;[\w.+=-]+)*,", re.IGNORECASE)
 _DEPTH = 20
@@ -59,20 +64,27 @@ def _find(value: Any, depth: int) -> str | None:
     if isinstance(value, PromptValue):
         value = value.to_messages()
     if isinstance(value, BaseMessage):
-        return _in_message(value.content, depth) or _first([value.additional_kwargs.get("audio")], _is_there)
+        more = value.additional_kwargs
+        return _in_message(value.content, depth) or _is_there(more.get("audio")) or _find(more, depth + 1)
     if isinstance(value, Mapping):
         return _in_mapping(value, depth)
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str):  # ("human", content)
         return _in_message(value[1], depth) if isinstance(value[1], list) else _find(value[1], depth + 1)
     if isinstance(value, (list, tuple, set, frozenset)):
         return _first(value, lambda part: _find(part, depth + 1))
-    return type(value).__name__ if _is_data(value) else None
+    if _is_data(value):
+        return type(value).__name__
+    if isinstance(value, BaseModel) or (is_dataclass(value) and not isinstance(value, type)):
+        return _find(vars(value) if hasattr(value, "__dict__") else asdict(value), depth + 1)
+    return None
 
 
 def _in_mapping(value: Mapping[Any, Any], depth: int) -> str | None:
     kind = value.get("type")
     if isinstance(kind, str) and kind in _DATA and len(value) > 1:
         return kind
+    if len(value) > 1 and any("/" in mime for name in _MIME if isinstance(mime := value.get(name), str)):
+        return "a file with its type"
     if isinstance(value.get("content"), list) and isinstance(value.get("role", kind), str):  # a message as a dict
         return _in_message(value["content"], depth)
     return _first(value.values(), lambda part: _find(part, depth + 1))

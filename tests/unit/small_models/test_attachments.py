@@ -3,18 +3,23 @@
 import asyncio
 import io
 from collections import namedtuple
+from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from langchain_core.documents import Document
 from langchain_core.documents.base import Blob
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.prompt_values import ChatPromptValue
 from langchain_core.runnables import RunnableLambda
 from PIL import Image
+from pydantic import BaseModel, ConfigDict
 from sklearn.compose import ColumnTransformer
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -24,6 +29,23 @@ from sklearn.preprocessing import StandardScaler
 from langchain_dsplus import ConfidenceRouter, FakeSmallModel, SklearnClassifier
 from langchain_dsplus.answer import AttachmentError, InputError
 from langchain_dsplus.small_models.attachments import find_attachment
+
+
+class Upload(BaseModel):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+    name: str
+    body: Any
+
+
+@dataclass
+class Scan:
+    body: Any
+
+
+@dataclass(slots=True)
+class Slotted:
+    parts: list[Any]
+
 
 URL = "data:image/png;base64,AAAA"
 BLOCKS = [
@@ -55,6 +77,17 @@ VALUES = [
     {"type": "image_url", "image_url": {"url": URL}},
     [b"x"],
     {"deep": [{"er": (b"x",)}]},
+    {"mime_type": "image/png", "data": "AAAA"},
+    {"name": "scan.pdf", "mimeType": "application/pdf", "url": "https://example.org/scan.pdf"},
+    Document("easy", metadata={"page": b"x"}),
+    Upload(name="scan", body=Blob.from_data(b"x")),
+    Scan(b"x"),
+    Slotted([Scan(b"x")]),
+]
+MORE = [
+    HumanMessage("easy", additional_kwargs={"attachments": [{"mime_type": "image/png", "data": "AAAA"}]}),
+    HumanMessage("easy", additional_kwargs={"image": b"x"}),
+    AIMessage("easy", additional_kwargs={"audio": {"id": "a", "data": "AAAA"}}),
 ]
 TEXT = {"type": "text", "text": "easy"}
 MESSAGES = [
@@ -83,6 +116,9 @@ PLAIN = [
     ],
     {"text": "easy", "n": 3, "x": None, "y": [1, 2.5], "z": {"type": "number"}, "w": np.float32(3)},
     ("human", "easy"),
+    {"text": "easy", "customer": Upload(name="n", body=3), "scan": Scan(None), "due": date(2026, 1, 1)},
+    {"text": "easy", "mime_type": 7, "part": {"media_type": "application/pdf"}},
+    HumanMessage("easy", additional_kwargs={"name": "n", "refusal": None}),
 ]
 
 
@@ -122,6 +158,12 @@ def test_a_dict_with_an_attachment_escalates(value, form, keyed):
     assert router(keyed).invoke(made)["route"]["reason"] == "error"
     if keyed:
         assert router(keyed, ignore_attachments=True).invoke(made)["output"] == "a"
+
+
+@pytest.mark.parametrize("value", MORE, ids=range(len(MORE)))
+@pytest.mark.parametrize("form", [lambda m: m, lambda m: [m], lambda m: [m, HumanMessage("easy")]])
+def test_what_a_message_carries_beside_its_content_counts(value, form):
+    assert router().invoke(form(value))["output"] == "LARGE"
 
 
 @pytest.mark.parametrize("value", PLAIN, ids=range(len(PLAIN)))
