@@ -150,11 +150,8 @@ class Asker:
             return
         self._warned.add(kind)
         hint = ""
-        if (
-            self.model.input_key is None
-            and not isinstance(error, AttachmentError)
-            and any(isinstance(value, Mapping) for value in values)
-        ):
+        unnamed = self.model.input_key is None and any(isinstance(value, Mapping) for value in values)
+        if unnamed and not isinstance(error, AttachmentError):
             hint = "; its inputs are dicts: is `input_key=` missing?"
         logger.warning(
             "small model %r failed with %s: such inputs escalate to the large model%s",

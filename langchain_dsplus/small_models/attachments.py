@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, is_dataclass
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from langchain_core.messages import BaseMessage
@@ -74,8 +74,10 @@ def _find(value: Any, depth: int) -> str | None:
         return _first(value, lambda part: _find(part, depth + 1))
     if _is_data(value):
         return type(value).__name__
-    if isinstance(value, BaseModel) or (is_dataclass(value) and not isinstance(value, type)):
-        return _find(vars(value) if hasattr(value, "__dict__") else asdict(value), depth + 1)
+    if isinstance(value, BaseModel):
+        return _find(vars(value), depth + 1)
+    if is_dataclass(value) and not isinstance(value, type):
+        return _first((getattr(value, one.name, None) for one in fields(value)), lambda part: _find(part, depth + 1))
     return None
 
 

@@ -69,7 +69,8 @@ class SmallModel(RunnableSerializable[Any, Answer]):
     Args:
         labels: The classes, in the order of the columns of `predict_proba`.
         name: Name in routes, traces and thresholds.
-        input_key: Where a dict input holds what the model reads.
+        input_key: Where a dict input holds what the model reads. Without it a model that reads text takes a dict's one
+            text, and passes over numbers, dates and empty values beside it; a dict with several texts is an error.
         score: What `Answer.confidence` is: `max_probability` (the paper's Eq. 1), `margin`, `entropy`, a callable from
             probabilities to a float, or one of the kind's `own_scores`. Fixed at construction: a threshold holds for
             the score it was chosen with.
