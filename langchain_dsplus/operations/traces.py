@@ -15,7 +15,7 @@ import time
 import uuid
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
@@ -31,6 +31,7 @@ from langchain_dsplus.operations.traces_calls import read_calls
 from langchain_dsplus.operations.traces_database import Database, insert_statement, parse_url, table
 from langchain_dsplus.outcomes import Outcomes
 from langchain_dsplus.outcomes.columns import to_text
+from langchain_dsplus.outcomes.gold import GoldRules, read_labels
 from langchain_dsplus.outcomes.uses import table_key
 
 logger = logging.getLogger(__name__)
@@ -430,7 +431,16 @@ class TraceStore:
 
     # --- what is learned later --------------------------------------------------------------------------------------
 
-    def add_gold(self, route_id: str | Mapping[str, str | None], gold: str | None = None) -> int:
+    def add_gold(
+        self,
+        route_id: str | Mapping[str, str | None],
+        gold: str | None = None,
+        *,
+        labels: Sequence[str] | None = None,
+        gold_map: Mapping[Any, Any] | None = None,
+        unknown_gold: str | Iterable[Any] = (),
+        other_gold: str | Iterable[Any] = (),
+    ) -> int:
         """Write down what was true, now or much later; the last word counts.
 
         It is written before it returns, and raises where that fails.
@@ -438,12 +448,17 @@ class TraceStore:
         Args:
             route_id: The decision's id, or a mapping of ids to gold.
             gold: The truth; None takes an earlier one back. Not with a mapping.
+            labels: All labels: then gold outside them is an error, and nothing is written. Without them gold is kept as
+                it is; whoever makes a table of it (`outcomes_from_traces`) looks at it there.
+            gold_map: With `labels`: from a value to the label that it stands for, as in `Outcomes`.
+            unknown_gold: Values that mean that nobody knows.
+            other_gold: True classes that no model offers.
 
         Returns:
             Rows that were written.
 
         Raises:
-            ValueError: If an id is empty, or a gold is neither a text nor a whole number.
+            ValueError: If an id is empty, or a gold is neither a text nor a whole number, or none of `labels`.
 
         Example:
             ```python
@@ -468,6 +483,12 @@ class TraceStore:
                 msg = f"`gold` must be a text, a whole number or None, not {type(value).__name__}"
                 raise ValueError(msg) from None
             rows.append({"kind": "gold", "route_id": name, "gold": text})
+        if labels is not None:
+            rules = GoldRules.of(gold_map, unknown_gold, other_gold)
+            truths = read_labels(
+                [row["gold"] for row in rows], labels, rules, row=lambda place: f"entry {place + 1} of the gold"
+            )
+            rows = [{**row, "gold": truth} for row, truth in zip(rows, truths, strict=True)]
         return self._write_now(rows)
 
     def import_calls(self, path: str | Path, **options: Any) -> int:

@@ -222,6 +222,16 @@ def test_gold_comes_later_alone_or_many(path, store):
             store.add_gold(*arguments)
 
 
+@pytest.mark.parametrize("gold", ["Pos", " pos", "1.0", "n/a", 1, True])
+def test_with_labels_gold_outside_them_is_an_error_and_nothing_is_written(store, gold):
+    with pytest.raises(ValueError, match=r"entry 2 of the gold, column 'gold': 1 of 2 values.*gold_map"):
+        store.add_gold({"1": "neg", "2": gold}, labels=["pos", "neg"])
+    assert not list(store.rows(kind="gold"))
+    assert store.add_gold({"1": "neg", "2": gold}, labels=["pos", "neg"], gold_map={gold: "pos"}) == 2
+    assert store.add_gold("3", gold, labels=["pos", "neg"], unknown_gold=gold) == 1
+    assert [row["gold"] for row in store.rows(kind="gold")] == ["neg", "pos", None]
+
+
 # --- with a router --------------------------------------------------------------------------------------------------
 
 TABLE = {"sure": {"pos": 0.95, "neg": 0.05}, "unsure": {"pos": 0.6, "neg": 0.4}}
