@@ -285,3 +285,24 @@ def to_chunk(output: Any) -> Any:
             chunk_position="last",
         )
     return output
+
+
+NOTHING: Any = object()
+"""The end of a stream, and the first chunk of one in which nothing came."""
+
+
+def add(first: Any, second: Any) -> Any:
+    """Two chunks as one; where they do not add up, the later one."""
+    try:
+        return first + second
+    except TypeError:
+        return second
+
+
+def total(chunks: Sequence[Any]) -> Any:
+    """All of a stream; None where nothing came."""
+    output: Any = None
+    for chunk in chunks:
+        if chunk is not NOTHING:
+            output = chunk if output is None else add(output, chunk)
+    return output

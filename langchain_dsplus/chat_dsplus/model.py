@@ -22,7 +22,9 @@ from langchain_dsplus.chat_dsplus.draft import Accept, Asked
 from langchain_dsplus.chat_dsplus.scores import Equal, Sequence_
 from langchain_dsplus.chat_dsplus.tools import Bound, bind, structure, take_apart
 from langchain_dsplus.decision import Mode
-from langchain_dsplus.router import EVENT, LARGE_TAG, ConfidenceRouter
+from langchain_dsplus.router import ConfidenceRouter
+from langchain_dsplus.routing.runs import EVENT
+from langchain_dsplus.routing.state import LARGE_TAG
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -169,7 +171,7 @@ class ChatDSPlus(BaseChatModel):
             before = None
         router = build_router(self, self._bound)
         if before is not None:  # background work that is under way stays known
-            router._state.background = before._workers()  # noqa: SLF001 - a copy of it
+            router.take_over(before)
         self._built = (key, router)
         return router
 

@@ -5,24 +5,29 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from langchain_core.messages import AIMessage, AnyMessage
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import ensure_config, patch_config
 from typing_extensions import TypedDict
 
+from langchain_dsplus import _drive
+from langchain_dsplus._drive import Attempt, Call, Plan, told
 from langchain_dsplus.answer import Route, is_interrupt, unhidden
 from langchain_dsplus.costs.usage import is_free
 from langchain_dsplus.decision import Item, decide
 from langchain_dsplus.graphs.caching import cached_by
 from langchain_dsplus.graphs.settings import GraphContext
 from langchain_dsplus.labels import list_labels
-from langchain_dsplus.operations.recorder import Row
 from langchain_dsplus.prompts.pruner import PromptPruner, PrunedChain
 from langchain_dsplus.router import ConfidenceRouter
+from langchain_dsplus.routing.recording import record_route
+from langchain_dsplus.routing.runs import announce, start, tell_time
+from langchain_dsplus.routing.shadow import after, jobs
+from langchain_dsplus.routing.steps import finish, heard, large_config, large_input, localize, make_item, small_configs
 from langchain_dsplus.small_models.runnable import as_small_model
 from langchain_dsplus.state import emit
 
@@ -57,14 +62,7 @@ class ClassificationState(TypedDict, total=False):
 _OWN = ("route", "prompt", "candidates", "reply", "label")
 
 
-class _Work(NamedTuple):
-    """Something to wait for, in its sync and its async form."""
-
-    call: Callable[[], Any]
-    acall: Callable[[], Awaitable[Any]]
-
-
-_Plan: TypeAlias = Generator[_Work, Any, dict[str, Any]]
+_Update: TypeAlias = dict[str, Any]
 
 
 class GraphRouter(ConfidenceRouter):
@@ -138,54 +136,31 @@ class GraphRouter(ConfidenceRouter):
         item = self._resumed(state, ensure_config(None), None)
         if not isinstance(error, Exception):
             raise error
-        output, route = self._finish(item, error)
+        output, route = finish(self._state, item, error)
         return {"label": output, "route": {**state["route"], **route}}
 
     # --- running one step ---------------------------------------------------------------------------------------
 
     def run_step(self, step: Step, state: Any, config: RunnableConfig | None) -> dict[str, Any]:
         """Run one step, as one traced run."""
-        config = ensure_config(config)
-        run = self._start(self._input(state), config)
-        try:
-            plan = self._plan(step, state, config, run)
-            work = next(plan)
-            while True:
-                try:
-                    done = work.call()
-                except BaseException as error:  # noqa: BLE001 - the step judges it
-                    work = plan.throw(unhidden(error))
-                else:
-                    work = plan.send(done)
-        except StopIteration as stop:
-            run.on_chain_end(stop.value)
-            return dict(stop.value)
-        except BaseException as error:
-            run.on_chain_error(error)
-            raise
+        return _drive.run(self._step(step, state, config))
 
     async def arun_step(self, step: Step, state: Any, config: RunnableConfig | None) -> dict[str, Any]:
         """Async twin of `run_step`."""
-        config = ensure_config(config)
-        run = await self._astart(self._input(state), config)
-        try:
-            plan = self._plan(step, state, config, run)
-            work = next(plan)
-            while True:
-                try:
-                    done = await work.acall()
-                except BaseException as error:  # noqa: BLE001 - the step judges it
-                    work = plan.throw(unhidden(error))
-                else:
-                    work = plan.send(done)
-        except StopIteration as stop:
-            await run.on_chain_end(stop.value)
-            return dict(stop.value)
-        except BaseException as error:
-            await run.on_chain_error(error)
-            raise
+        return await _drive.arun(self._step(step, state, config))
 
-    def _plan(self, step: Step, state: Any, config: RunnableConfig, run: Any) -> _Plan:
+    def _step(self, step: Step, state: Any, config: RunnableConfig | None) -> Plan[_Update]:
+        config = ensure_config(config)
+        run = yield start(self._state, self._input(state), config)
+        try:
+            update = yield from self._plan(step, state, config, run)
+        except BaseException as error:
+            yield told(run.on_chain_error, error)
+            raise
+        yield told(run.on_chain_end, update)
+        return dict(update)
+
+    def _plan(self, step: Step, state: Any, config: RunnableConfig, run: Any) -> Plan[_Update]:
         if step in ("small", "learnable"):
             return self._ask_small(int(step == "learnable"), state, config, run)
         if "route" not in state:
@@ -208,7 +183,7 @@ class GraphRouter(ConfidenceRouter):
         if run is None:
             item = Item(value, config, None, self._state.settings, route["route_id"])
         else:
-            item = self._item(value, config, run)
+            item = make_item(self._state, value, config, run)
         item.route_id = route["route_id"]
         item.answers = list(route["answers"])
         item.reason = route["reason"]
@@ -219,9 +194,9 @@ class GraphRouter(ConfidenceRouter):
 
     # --- the steps ----------------------------------------------------------------------------------------------
 
-    def _ask_small(self, model: int, state: Mapping[str, Any], config: RunnableConfig, run: Any) -> _Plan:
+    def _ask_small(self, model: int, state: Mapping[str, Any], config: RunnableConfig, run: Any) -> Plan[_Update]:
         follows = model > 0 and state.get("route") is not None
-        item = self._resumed(state, config, run) if follows else self._item(self._input(state), config, run)
+        item = self._resumed(state, config, run) if follows else make_item(self._state, self._input(state), config, run)
         settings = item.settings
         # One model of the cascade: with its own threshold, and the label set that it knows.
         item.settings = replace(settings, thresholds=(settings.thresholds[model],))
@@ -230,68 +205,64 @@ class GraphRouter(ConfidenceRouter):
         )
         with contextlib.suppress(StopIteration):
             next(steps)
-            asker = self._state.askers[model]
-            configs = self._small_configs(model, [item])
-            work = _Work(lambda: asker.ask([item.input], *configs), lambda: asker.aask([item.input], *configs))
-            results, seconds = yield from _timed(work)
-            self._tell_time([item], model, seconds)
+            asker, configs = self._state.askers[model], small_configs(self._state, model, [item])
+            started = time.perf_counter()
+            results = yield Call(asker.ask, asker.aask, [item.input], *configs)
+            tell_time(self._state, [item], model, time.perf_counter() - started)
             steps.send(results)
         item.settings = settings
         if item.accepted is not None:
             item.accepted = model
         last = self.branch({"route": item.route(self._state.names)}) != "unsure"
         if last:
-            self._localize([item])
+            localize(self._state, [item])
         update: dict[str, Any] = {}
         if not follows:  # what an earlier input of the same thread has left
             update = {key: None for key in _OWN if state.get(key) is not None}
         if item.accepted is None:
             update["route"] = item.route(self._state.names)
         else:
-            update["label"], update["route"] = self._finish(item, item.output)
-            yield self._tell(run, update["route"])
-        shadows, audits = self._jobs([item])
+            update["label"], update["route"] = finish(self._state, item, item.output)
+            yield from announce(self._state, run, update["route"])
+        shadows, audits = jobs([item])
         if audits or (shadows and not follows):
-            yield _Work(lambda: self._after([item], {}), lambda: self._aafter([item], {}))
+            yield from after(self._state, [item], {})
         emit(config, {"type": "dsplus_route", "node": STEPS[model], "route": update["route"]})
         return update
 
-    def _prune(self, state: Mapping[str, Any], config: RunnableConfig, run: Any) -> _Plan:
+    def _prune(self, state: Mapping[str, Any], config: RunnableConfig, run: Any) -> Plan[_Update]:
         item = self._resumed(state, config, run)
-        value = self._large_input(item)
+        value = large_input(self._state, item)
         child = patch_config(config, callbacks=run.get_child("dsplus:prompt"))
         pruner = self.chain.pruner
-        prompt = yield _Work(lambda: pruner.invoke(value, child), lambda: pruner.ainvoke(value, child))
+        prompt = yield Call(pruner.invoke, pruner.ainvoke, value, child)
         route = item.route(self._state.names)  # with the pruner's notes
         return {"prompt": prompt.to_messages(), "candidates": pruner.offered(value), "route": route}
 
-    def _ask_large(self, state: Mapping[str, Any], config: RunnableConfig, run: Any) -> _Plan:
+    def _ask_large(self, state: Mapping[str, Any], config: RunnableConfig, run: Any) -> Plan[_Update]:
         item = self._resumed(state, config, run)
-        model, prompt, child = self.chain.model, state["prompt"], self._large_config(item)
+        model, prompt, child = self.chain.model, state["prompt"], large_config(self._state, item)
         with self._failing(item, state["route"]):
-            try:
-                said = yield _Work(lambda: model.invoke(prompt, child), lambda: model.ainvoke(prompt, child))
-            except BaseException as error:  # noqa: BLE001 - raised below
-                said = error
-            reply = self._heard(item, said)
+            said = yield Attempt(model.invoke, model.ainvoke, prompt, child)
+            reply = heard(self._state, item, unhidden(said))
             if isinstance(reply, BaseException):
                 raise reply
         # Here, and not once the label is known: a ledger looks for the paid calls below the run that is announced.
-        yield self._tell(run, state["route"])
+        yield from announce(self._state, run, state["route"])
         emit(config, {"type": "dsplus_route", "node": "large", "route": state["route"]})
         return {"reply": reply}
 
-    def _parse(self, state: Mapping[str, Any], config: RunnableConfig, run: Any) -> _Plan:
+    def _parse(self, state: Mapping[str, Any], config: RunnableConfig, run: Any) -> Plan[_Update]:
         item = self._resumed(state, config, run)
         parser, child = self.chain.parser, patch_config(config, callbacks=run.get_child("dsplus:parser"))
         read = {"output": state["reply"], "candidates": state["candidates"]}
         with self._failing(item, state["route"], state["reply"]):
-            label = yield _Work(lambda: parser.invoke(read, child), lambda: parser.ainvoke(read, child))
+            label = yield Call(parser.invoke, parser.ainvoke, read, child)
         route: Route = state["route"].copy()
         if self.chain.pruner.conformal is not None:  # whether the label lies outside the set: a note of the pruner's
-            self.chain.pruner.format_messages(**self._large_input(item))
+            self.chain.pruner.format_messages(**large_input(self._state, item))
             item.note_output(route, label)
-        self._record_route(item, route, label, None, paid=state["reply"])
+        record_route(self._state, item, route, label, None, paid=state["reply"])
         return {"label": label, "route": route}
 
     @contextlib.contextmanager
@@ -301,17 +272,8 @@ class GraphRouter(ConfidenceRouter):
             yield
         except BaseException as error:
             if not is_interrupt(error) and not is_free(error):
-                self._record_route(item, route, None, error, paid=paid)
+                record_route(self._state, item, route, None, error, paid=paid)
             raise
-
-    def _tell(self, run: Any, route: Route) -> _Work:
-        return _Work(lambda: self._announce(run, route), lambda: self._aannounce(run, route))
-
-    def _record(self, row: Row) -> None:
-        if not row.get("small_seconds") and not row.get("large_seconds"):  # steps do not know of each other's times
-            row.pop("small_seconds", None)
-            row.pop("large_seconds", None)
-        super()._record(row)
 
 
 class StepNode(Runnable[Any, dict[str, Any]]):
@@ -329,13 +291,6 @@ class StepNode(Runnable[Any, dict[str, Any]]):
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> dict[str, Any]:
         """Async twin of `invoke`."""
         return await self.router.arun_step(self.step, input, config)
-
-
-def _timed(work: _Work) -> Generator[_Work, Any, tuple[Any, float]]:
-    """Wait for something, and how long it took."""
-    started = time.perf_counter()
-    result = yield work
-    return result, time.perf_counter() - started
 
 
 def create_dsplus_graph(

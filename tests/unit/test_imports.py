@@ -18,6 +18,7 @@ ROOT = "langchain_dsplus"
 LAYERS: list[set[str]] = [
     {"_imports", "_json", "_inputs", "_progress", "_version", "losses"},
     {"answer"},
+    {"_drive"},
     {"costs"},
     {"labels"},
     {"confidence"},
@@ -33,6 +34,7 @@ LAYERS: list[set[str]] = [
     {"operations"},
     {"binding"},
     {"decision", "outputs", "state"},
+    {"routing"},
     {"router"},
     {"procedure", "persistence"},
     {"transfer"},

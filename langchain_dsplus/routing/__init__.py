@@ -1,0 +1,1 @@
+"""How a router does its work: what it derives from its fields, the steps of a decision, and what is told about it."""
