@@ -344,7 +344,7 @@ def _folder_of(folder: Path, number: int) -> Path:
 
 def _own(model: SmallModel) -> str:
     copy = model.model_copy()
-    copy._stale()  # noqa: SLF001
+    copy.set_version(None)
     return copy.version
 
 
@@ -595,7 +595,7 @@ def read_small(
             stacklevel=4,
         )
     elif record.version not in (own, UNVERIFIABLE):
-        model._version = record.version  # noqa: SLF001 - a version of the user's own
+        model.set_version(record.version)  # a version of the user's own
     return model
 
 

@@ -156,7 +156,7 @@ def serve_model(
         raise ValueError(msg)
     if not _installed():
         require("xllamacpp", "local")
-    path = _gguf(gguf)
+    path = gguf_file(gguf)
     shown = name or known_name(gguf) or path.stem
     settings = {
         "path": str(path), "host": host, "port": port, "n_ctx": n_ctx, "threads": threads, "parallel": parallel,
@@ -207,7 +207,12 @@ def _loopback(host: str) -> bool:
         return False
 
 
-def _gguf(gguf: str | os.PathLike[str]) -> Path:
+def gguf_file(gguf: str | os.PathLike[str]) -> Path:
+    """Find a GGUF file by its path or by a name that `weights` knows.
+
+    Raises:
+        ValueError: If it cannot be read, or is no GGUF file.
+    """
     path = resolve(gguf)
     try:
         with path.open("rb") as handle:
@@ -304,7 +309,8 @@ def _fewer_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int | None:
     return allowed if allowed < there else None
 
 
-def _parameters(settings: dict[str, Any]) -> Any:
+def server_parameters(settings: dict[str, Any]) -> Any:
+    """What llama.cpp is started with, the same in a server and in this process."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import xllamacpp
 
@@ -346,7 +352,7 @@ def main(arguments: list[str] | None = None) -> None:
     _follow_parent(parent)
     import xllamacpp
 
-    server = xllamacpp.Server(_parameters(settings))
+    server = xllamacpp.Server(server_parameters(settings))
     address = server.listening_address
     with os.fdopen(ready, "wb") as line:
         line.write(json.dumps({"base_url": f"{address}/v1"}).encode() + b"\n")

@@ -32,7 +32,7 @@ from langchain_dsplus.chat_dsplus.scores import (
 from langchain_dsplus.identity import identify, score_name
 from langchain_dsplus.labels import token_logprobs
 from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel
-from langchain_dsplus.small_models.chat import ChatClassifier, _copied, _is_cached, quieted
+from langchain_dsplus.small_models.chat import ChatClassifier, copied_with, is_cached, quieted
 
 Accept: TypeAlias = Literal["sequence", "consistency", "verifier"] | Callable[[list[BaseMessage], AIMessage], Any]
 """How a small model's draft is judged."""
@@ -341,8 +341,8 @@ class DraftModel(SmallModel):
 
     def _sender(self) -> Any:
         model = quieted(self.model)
-        if self.accept == "consistency" and _is_cached(model):
-            model = _copied(model, {"cache": False})  # one cached reply would agree with itself
+        if self.accept == "consistency" and is_cached(model):
+            model = copied_with(model, {"cache": False})  # one cached reply would agree with itself
         return model
 
     def _arguments(self, request: Asked) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from langchain_dsplus._imports import require
 from langchain_dsplus.fidelity.nearest import facts_of
 from langchain_dsplus.fidelity.sentences import HAN
 from langchain_dsplus.small_models._fork import mind_forks
+from langchain_dsplus.small_models.base import without_surrogates
 
 Pair: TypeAlias = tuple[str, str]
 """Premise and hypothesis."""
@@ -110,15 +111,15 @@ class NLIModel:
     def _get(self) -> tuple[Any, Any, tuple[int, int | None], int]:
         if self._loaded is None:
             library = require("transformers", "local")
+            from langchain_dsplus.small_models._files import safetensors_folder
             from langchain_dsplus.small_models._refuse import refuse_code
             from langchain_dsplus.small_models._torch import pick_device
             from langchain_dsplus.small_models.transformers import (
-                _checked_folder,
                 has_tokenizer,
                 quiet,
             )
 
-            folder = _checked_folder(_at_revision(self.name, self.revision))
+            folder = safetensors_folder(_at_revision(self.name, self.revision))
             refuse_code(folder)
             if not has_tokenizer(folder):
                 msg = f"{folder} holds no tokenizer"
@@ -151,8 +152,8 @@ class NLIModel:
             for start in range(0, len(pairs), self.batch_size):
                 batch = pairs[start : start + self.batch_size]
                 tokens = tokenizer(
-                    [_clean(premise[:cut]) for premise, _ in batch],
-                    [_clean(hypothesis[:cut]) for _, hypothesis in batch],
+                    [without_surrogates(premise[:cut]) for premise, _ in batch],
+                    [without_surrogates(hypothesis[:cut]) for _, hypothesis in batch],
                     truncation=True,
                     max_length=length,
                     padding=True,
@@ -246,7 +247,7 @@ class OnnxNLI:
             names = {node.name for node in session.get_inputs()}
             for start in range(0, len(asked), self.batch_size):
                 batch = asked[start : start + self.batch_size]
-                texts = [(_clean(pairs[i][0]), _clean(pairs[i][1])) for i in batch]
+                texts = [(without_surrogates(pairs[i][0]), without_surrogates(pairs[i][1])) for i in batch]
                 encoded = tokenizer.encode_batch(texts)
                 columns = {
                     "input_ids": [e.ids for e in encoded],
@@ -446,8 +447,3 @@ def ask_nli(
     if open_:
         reasons.append(f"not_entailed: {len(open_)} of {len(facts)} sentences do not follow from the source")
     return any(x.entailed is not None or x.contradicted is not None for x in answers), reasons, [*against, *open_]
-
-
-def _clean(text: str) -> str:
-    """A text that a tokenizer can encode: lone surrogates replaced."""
-    return text.encode("utf-8", "replace").decode("utf-8")

@@ -12,8 +12,9 @@ from langchain_core.messages import BaseMessage
 
 from langchain_dsplus.calibration import softmax
 from langchain_dsplus.learning.targets import ask
-from langchain_dsplus.small_models.sentence import SentenceClassifier, _Head
+from langchain_dsplus.small_models.sentence import SentenceClassifier
 from langchain_dsplus.small_models.sklearn import SklearnClassifier
+from langchain_dsplus.small_models.softmax import SoftmaxHead
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,11 +57,11 @@ def is_sparse(features: Any) -> bool:
 def read_head(model: SmallModel, inputs: Sequence[Any]) -> Head | None:
     """Take a fitted model apart, features as it has them now; None where it is no softmax head."""
     if isinstance(model, SentenceClassifier):
-        head = model._fitted()  # noqa: SLF001
+        head = model.head
         features = model.embeddings(inputs).astype(np.float64)
 
         def put_sentence(weight: Floats, bias: Floats) -> SentenceClassifier:
-            return _with_head(model, weight, bias, 1.0)
+            return model.with_head(SoftmaxHead(weight, bias, 1.0))
 
         # The temperature goes into the head: what is distilled are the probabilities that the model gives.
         weight, bias = head.weight.astype(np.float64), head.bias.astype(np.float64)
@@ -79,11 +80,11 @@ def find_head(
     `further` inputs get features too, behind the others, and fit nothing.
     """
     if isinstance(model, SentenceClassifier):
-        head = model._fitted()  # noqa: SLF001
+        head = model.head
         return HeadKind(
             model.embeddings([*inputs, *further]),
             model.l2,
-            lambda weight, bias, temperature: _with_head(model, weight, bias, temperature),
+            lambda weight, bias, temperature: model.with_head(SoftmaxHead(weight, bias, temperature)),
             (head.weight / head.temperature, head.bias / head.temperature),
         )
     if not isinstance(model, SklearnClassifier) or not _logistic(model):
@@ -129,13 +130,6 @@ def name_rows(model: SmallModel, inputs: Sequence[Any]) -> list[tuple[int, Any]]
     ]
     _, _, answered = ask(model, [value for _, value in named])
     return [row for row, fine in zip(named, answered, strict=True) if fine]
-
-
-def _with_head(model: SentenceClassifier, weight: Any, bias: Any, temperature: float) -> SentenceClassifier:
-    copy = model.clone()
-    copy._head = _Head(weight, bias, temperature)  # noqa: SLF001
-    copy._stale()  # noqa: SLF001
-    return copy
 
 
 def _logistic(model: SklearnClassifier) -> bool:

@@ -82,7 +82,7 @@ class LiveRouter(Runnable[Any, Any]):
         self._mode = read_mode(mode)
         self._settings = settings
         self._lock = threading.Lock()
-        self._mark = registry._mark()  # noqa: SLF001 - its own state, in short
+        self._mark = registry.mark()
         self._known: tuple[str, str | None] | None = None
         self._router = self._build()
 
@@ -134,7 +134,7 @@ class LiveRouter(Runnable[Any, Any]):
             RegistryError: If the registry cannot be read (then all stays as it was), or the version not be loaded.
         """
         with self._lock:
-            mark = self.registry._mark()  # noqa: SLF001
+            mark = self.registry.mark()
             if mark == self._mark and self._known is not None:
                 return False
             before, known = self._router, self._known
@@ -157,7 +157,7 @@ class LiveRouter(Runnable[Any, Any]):
         return await asyncio.to_thread(self.refresh)
 
     def _build(self, *, strict: bool = True) -> ConfidenceRouter:
-        number, sha256, certificate = self.registry._in_force()  # noqa: SLF001 - one look, so that they fit together
+        number, sha256, certificate = self.registry.in_force()  # one look, so that they fit together
         key = (sha256, None if certificate is None else certificate.id)
         if key == self._known:
             return self._router

@@ -578,10 +578,11 @@ class ModelRegistry:
             yield state
             write_state(self.path, state)
 
-    def _mark(self) -> str:
+    def mark(self) -> str:
+        """The state in short: another one says that something changed."""
         return mark_of(self._read())
 
-    def _in_force(self) -> tuple[int, str, Certificate | None]:
+    def in_force(self) -> tuple[int, str, Certificate | None]:
         """The live version, its SHA-256 and its certificate, by one look at the state."""
         state = self._read()
         number = live_in(state)

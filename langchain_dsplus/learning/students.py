@@ -201,7 +201,7 @@ class _RefitStudent(Student):
 def remember(model: Any, inputs: Sequence[Any]) -> None:
     """Have a small model remember what it was trained on, so that nobody certifies it on those rows in silence."""
     if isinstance(model, SmallModel):
-        model._learned(inputs)  # noqa: SLF001
+        model.remember(inputs)
 
 
 def refit(
@@ -250,7 +250,7 @@ def refit(
         warnings.filterwarnings("ignore", category=_convergence())  # the solver's own limit is the user's choice
         estimator.fit([values[row] for row in rows], classes[columns], **{name: counted})
     copy = model.model_copy(update={"estimator": estimator, "labels": list(model.labels)})
-    copy._stale()  # noqa: SLF001
+    copy.set_version(None)
     return copy
 
 

@@ -186,7 +186,8 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
-def _drain_all() -> None:
+def drain_all() -> None:
+    """Give all background work of this process a last while to finish; what does not is logged."""
     end = time.monotonic() + _EXIT_SECONDS
     for background in list(_ALL):
         try:
@@ -199,6 +200,6 @@ def _drain_all() -> None:
 # Thread pools stop taking work before `atexit` runs, and `Runnable.batch` needs one: drain before they stop. Hooks run
 # in reverse order, so the pools' own must be there first.
 try:
-    threading._register_atexit(_drain_all)  # type: ignore[attr-defined]  # noqa: SLF001
+    threading._register_atexit(drain_all)  # type: ignore[attr-defined]  # noqa: SLF001
 except (AttributeError, RuntimeError):
-    atexit.register(_drain_all)
+    atexit.register(drain_all)

@@ -19,7 +19,8 @@ from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import merge_configs
 
 from langchain_dsplus.answer import failure, must_pass
-from langchain_dsplus.identity import Identity, identify, score_name
+from langchain_dsplus.identity import identify
+from langchain_dsplus.operations.outcome_rows import EMPTY, Told, named_models, outcome_row, table_facts
 from langchain_dsplus.operations.replies import Meter, ReplyStore, hash_of
 from langchain_dsplus.operations.savings import count_characters
 from langchain_dsplus.outcomes import Outcomes, default_label
@@ -27,7 +28,7 @@ from langchain_dsplus.outcomes.columns import known_labels, missing, rows_of, to
 from langchain_dsplus.outcomes.gold import GoldRules, read_labels
 from langchain_dsplus.outcomes.uses import table_key
 from langchain_dsplus.prompts.chain_labels import check_chain_labels
-from langchain_dsplus.small_models.runnable import as_small_model, distinct_names, mark_inputs
+from langchain_dsplus.small_models.runnable import mark_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -233,9 +234,6 @@ async def acollect_outcomes(small: Any, large: Runnable[Any, Any], dataset: Iter
         plan.close()
 
 
-_EMPTY: dict[str, list[Any]] = {"id": [], "small": [], "confidence": [], "large": [], "gold": []}
-
-
 # --- the steps, each once -------------------------------------------------------------------------------------------
 
 
@@ -326,7 +324,7 @@ _Work = _AskSmall | _AskLarge
 def _plan(job: _Job) -> Generator[_Work, Any, Outcomes]:
     """Yield what is to be asked, get what came of it, and return the outcomes; sync or async alike."""
     job.check()
-    models = _models(job.small)
+    models = named_models(job.small)
     folder = None if job.path is None else Path(job.path).absolute().parent
     key = table_key(job.key, folder)
     offered = _labels(job, models)
@@ -359,11 +357,11 @@ def _plan(job: _Job) -> Generator[_Work, Any, Outcomes]:
         stack.enter_context(store)
         for start in range(0, len(rows), job.chunk_size):
             chunk = rows[start : start + job.chunk_size]
-            said: dict[str, _Told] = {}
+            said: dict[str, Told] = {}
             for name, model in models.items():
                 began = time.perf_counter()
                 answers = yield _AskSmall(model, [row["input"] for row in chunk])
-                said[name] = _Told(answers, (time.perf_counter() - began) / len(chunk))
+                said[name] = Told(answers, (time.perf_counter() - began) / len(chunk))
             plain = [(row, _with_context(row["input"], job.context_key, None)) for row in chunk]
             kept = yield from asker.ask(job.large, plain, "large", advance)
             if job.large_pruned is not None and kept:
@@ -376,7 +374,7 @@ def _plan(job: _Job) -> Generator[_Work, Any, Outcomes]:
                 kept = yield from asker.ask(job.large_pruned, pruned, "large_pruned", lambda _: None)
             marks = mark_inputs(list(models.values()), [row["input"] for row in chunk], key)
             done.extend(
-                _outcome(
+                outcome_row(
                     row,
                     {name: told.at(place) for name, told in said.items()},
                     store,
@@ -390,9 +388,9 @@ def _plan(job: _Job) -> Generator[_Work, Any, Outcomes]:
                 message = f"{asker.why}: {len(done)} of {len(rows)} rows were asked"
                 warnings.warn(message, UserWarning, stacklevel=3)
                 break
-    facts = {**_facts(models, identities, store), **offered, **(job.about or {})}
+    facts = {**table_facts(models, identities, store), **offered, **(job.about or {})}
     told: dict[str, Any] = dataclasses.asdict(rules)
-    outcomes = Outcomes.from_records(done, about=facts, **told) if done else Outcomes(_EMPTY, about=facts, **told)
+    outcomes = Outcomes.from_records(done, about=facts, **told) if done else Outcomes(EMPTY, about=facts, **told)
     outcomes.folder = folder
     return outcomes
 
@@ -405,47 +403,6 @@ def _labels(job: _Job, models: Mapping[str, SmallModel]) -> dict[str, Any]:
         more.update(dict.fromkeys(check_chain_labels(models.values(), chain, name)))
     others = [label for label in more if label not in labels]
     return {"labels": labels, **({"large_labels": others} if labels and others else {})}
-
-
-@dataclass
-class _Told:
-    """What a small model said about a chunk."""
-
-    answers: Sequence[Answer | Exception]
-    seconds: float
-
-    def at(self, place: int) -> tuple[Answer | Exception, float]:
-        return self.answers[place], self.seconds
-
-
-def _models(small: Any) -> dict[str, SmallModel]:
-    """Small models by the names that a router gives them; one alone has none: `""`."""
-    parts = list(small) if isinstance(small, (list, tuple)) else [small]
-    if not parts:
-        msg = "`small` needs at least one small model"
-        raise ValueError(msg)
-    models = [as_small_model(part) for part in parts]
-    if len(models) == 1:
-        return {"": models[0]}
-    return dict(zip(distinct_names(models), models, strict=True))
-
-
-def _facts(models: Mapping[str, SmallModel], identities: Mapping[str, Identity], store: ReplyStore) -> dict[str, Any]:
-    scores = {name: score_name(model.score) for name, model in models.items()}
-    versions = {name: model.version for name, model in models.items()}
-    one = "" in models
-    facts: dict[str, Any] = {
-        "score": next(iter(scores.values())) if len(set(scores.values())) == 1 else scores,
-        "labels": list(dict.fromkeys(label for model in models.values() for label in model.labels)),
-        "small": versions[""] if one else versions,
-    }
-    for side, identity in identities.items():
-        known = {side: identity.large, side.replace("large", "prompt"): identity.prompt}
-        facts |= {name: value for name, value in known.items() if value is not None}
-    reported = store.reported()
-    if reported:
-        facts["large_reported"] = reported
-    return facts
 
 
 # --- rows -----------------------------------------------------------------------------------------------------------
@@ -513,43 +470,6 @@ def _with_context(value: Any, key: str, answer: Answer | None) -> Any:
         return value
     probabilities = {} if answer is None else dict(answer["probabilities"])
     return {**value, key: {"answer": answer, "probabilities": probabilities}}
-
-
-def _outcome(
-    row: dict[str, Any], answers: Mapping[str, tuple[Answer | Exception, float]], store: ReplyStore, *, pruned: bool
-) -> dict[str, Any]:
-    reply = store.get(row["id"], "large")
-    result: dict[str, Any] = {"id": row["id"]}
-    optional: dict[str, Any] = {"group": row["group"]}
-    seconds = 0.0
-    for name, (answer, took) in answers.items():
-        suffix = f".{name}" if name else ""
-        said: Any = {} if isinstance(answer, Exception) else answer
-        for column, key in (("small", "choice"), ("confidence", "confidence"), ("probabilities", "probabilities")):
-            result[f"{column}{suffix}"] = said.get(key)
-        optional[f"small_error{suffix}"] = type(answer).__name__ if isinstance(answer, Exception) else None
-        if suffix:
-            result[f"latency_small{suffix}"] = took
-        seconds += took
-    result["large"] = reply.get("label")
-    result["gold"] = row["gold"]
-    result["latency_small"] = seconds
-    result["latency_large"] = reply.get("seconds")
-    optional |= {
-        "error": reply.get("error"),
-        "tokens_input": reply.get("input_tokens"),
-        "tokens_output": reply.get("output_tokens"),
-        "tokens_cached": reply.get("cached_tokens"),
-        "cost_large": reply.get("cost"),
-    }
-    if pruned:
-        second = store.get(row["id"], "large_pruned")
-        result["large_pruned"] = second.get("label")
-        optional["tokens_input_pruned"] = second.get("input_tokens")
-        optional["tokens_output_pruned"] = second.get("output_tokens")
-        optional["cost_large_pruned"] = second.get("cost")
-    result.update({key: value for key, value in optional.items() if value is not None})
-    return result
 
 
 class _Estimate:

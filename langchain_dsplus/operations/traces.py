@@ -24,7 +24,7 @@ from langchain_dsplus._imports import require
 from langchain_dsplus._inputs import read_key
 from langchain_dsplus._json import load_json
 from langchain_dsplus.costs.usage import paid_usage
-from langchain_dsplus.operations.background import _drain_all
+from langchain_dsplus.operations.background import drain_all
 from langchain_dsplus.operations.prices import Price
 from langchain_dsplus.operations.recorder import Row, drop_texts, plain
 from langchain_dsplus.operations.traces_calls import read_calls
@@ -720,7 +720,7 @@ def _after_fork() -> None:
 
 def _close_all() -> None:
     if any(store._taken for store in list(_ALL)):  # noqa: SLF001
-        _drain_all()  # background answers still bring rows
+        drain_all()  # background answers still bring rows
     end = time.monotonic() + _EXIT_SECONDS
     for store in list(_ALL):
         if store.pending or store._thread is not None:  # noqa: SLF001

@@ -18,7 +18,7 @@ from langchain_core.runnables import Runnable
 from langchain_dsplus._json import load_json
 from langchain_dsplus.costs.usage import read_usage
 from langchain_dsplus.identity import identify
-from langchain_dsplus.operations.collect import _EMPTY, _facts, _models, _outcome, _Told
+from langchain_dsplus.operations.outcome_rows import EMPTY, Told, named_models, outcome_row, table_facts
 from langchain_dsplus.operations.recorder import plain
 from langchain_dsplus.outcomes import Outcomes, default_label
 from langchain_dsplus.outcomes.columns import to_text
@@ -429,7 +429,7 @@ def outcomes_from_calls(
     if chunk_size < 1:
         msg = "`chunk_size` must be at least 1"
         raise ValueError(msg)
-    models = _models(small)
+    models = named_models(small)
     replies = _Replies()
     secret = table_key(key, None)
     gold: dict[str, str | None] = {}
@@ -443,11 +443,11 @@ def outcomes_from_calls(
         for name, model in models.items():
             began = time.perf_counter()
             answers = model.answers([value for _, value in chunk])
-            told[name] = _Told(answers, (time.perf_counter() - began) / len(chunk))
+            told[name] = Told(answers, (time.perf_counter() - began) / len(chunk))
         marks = mark_inputs(list(models.values()), [value for _, value in chunk], secret)
         for place, (row, _) in enumerate(chunk):
             said: Any = {name: answers.at(place) for name, answers in told.items()}
-            done.append(_outcome(row, said, _as_any(replies), pruned=False) | marks[place])
+            done.append(outcome_row(row, said, replies, pruned=False) | marks[place])
         chunk.clear()
 
     for number, call in enumerate(calls, 1):
@@ -487,13 +487,9 @@ def outcomes_from_calls(
         msg = f"no output of the calls could be read as a label ({', '.join(kinds)}): pass `to_label=`"
         raise ValueError(msg)
     identities = {} if large is None else {"large": identify(large, version=version)}
-    facts = {**_facts(models, identities, _as_any(replies)), **(about or {})}
+    facts = {**table_facts(models, identities, replies), **(about or {})}
     rules: dict[str, Any] = {"gold_map": gold_map, "unknown_gold": unknown_gold, "other_gold": other_gold}
-    return Outcomes.from_records(done, about=facts, **rules) if done else Outcomes(_EMPTY, about=facts, **rules)
-
-
-def _as_any(value: Any) -> Any:
-    return value
+    return Outcomes.from_records(done, about=facts, **rules) if done else Outcomes(EMPTY, about=facts, **rules)
 
 
 def _reply(call: Mapping[str, Any], to_label: Callable[[Any], str]) -> dict[str, Any]:

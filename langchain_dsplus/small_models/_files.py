@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from langchain_dsplus._imports import require
 from langchain_dsplus._inputs import Seen
 from langchain_dsplus._json import load_json
 
@@ -154,3 +155,34 @@ def _write(path: Path, body: bytes) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_bytes(body)
     temporary.replace(path)
+
+
+def model_folder(name: str) -> Path:
+    """The folder of a model: a path, a name that `weights` knows, or a repository on the hub, fetched if need be.
+
+    Raises:
+        WeightsError: If a known name cannot be had.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    from langchain_dsplus.weights import list_artifacts, resolve
+
+    known = {n for a in list_artifacts() for n in (a.name, a.hub_repo, *a.aliases) if n is not None}
+    if name.lower() in {n.lower() for n in known} or name.count("/") != 1 or name.startswith((".", "/", "~")):
+        return resolve(name)
+    hub: Any = require("huggingface_hub", "local")
+    return Path(hub.snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.model", "*.safetensors"]))
+
+
+def safetensors_folder(name: str) -> Path:
+    """The folder of a model as `model_folder` finds it, with weights that cannot run code.
+
+    Raises:
+        ValueError: If it holds no safetensors.
+    """
+    folder = model_folder(name)
+    if not any(folder.glob("*.safetensors")):
+        msg = f"{folder} holds no .safetensors file: other kinds of weights could run code, and are not read"
+        raise ValueError(msg)
+    return folder

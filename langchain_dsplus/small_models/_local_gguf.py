@@ -11,7 +11,7 @@ from typing import Any
 
 from langchain_dsplus._imports import require
 from langchain_dsplus._json import load_json
-from langchain_dsplus.server import _gguf, _parameters
+from langchain_dsplus.server import gguf_file, server_parameters
 from langchain_dsplus.small_models._local_jobs import (
     Emit,
     End,
@@ -46,8 +46,8 @@ class GgufEngine(Engine):
     ) -> None:
         super().__init__(parallel)
         require("xllamacpp", "local")
-        path = _gguf(path)
-        parameters = _parameters(
+        path = gguf_file(path)
+        parameters = server_parameters(
             {
                 "path": str(path), "host": "127.0.0.1", "port": 0, "n_ctx": n_ctx, "threads": threads,
                 "parallel": parallel, "name": path.stem,

@@ -25,7 +25,7 @@ from langchain_dsplus.confidence import energy
 from langchain_dsplus.small_models._files import SETTINGS, load_folder, pick, read_trained
 from langchain_dsplus.small_models._fork import mind_forks
 from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel
-from langchain_dsplus.small_models.sentence import _read_targets
+from langchain_dsplus.small_models.targets import read_targets
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -149,8 +149,8 @@ class TorchClassifier(SmallModel):
         settings = _Training(epochs, self.default_lr if lr is None else lr, seed, self.batch_size, whole=True)
         self._train(network, rows, wanted, mass, settings, temperature=1.0, progress=progress)
         self.labels, self._network, self._temperature = labels, network, 1.0
-        self._learned(rows)
-        self._stale()
+        self.remember(rows)
+        self.set_version(None)
         return self
 
     def train_steps(
@@ -194,13 +194,13 @@ class TorchClassifier(SmallModel):
             msg = "`soft_targets` hold labels that the model does not have"
             raise ValueError(msg)
         settings = _Training(epochs, self.default_lr if lr is None else lr, seed, self.batch_size, whole=False)
-        self._learned(rows)
+        self.remember(rows)
         try:
             return self._train(
                 self._network, rows, wanted, mass, settings, temperature=self._temperature, progress=False
             )
         finally:
-            self._stale()
+            self.set_version(None)
 
     def calibrate(self, inputs: Sequence[Any], targets: Sequence[str | Mapping[str, float]]) -> float:
         """Fit the temperature T on rows that the model was not trained on; returns it.
@@ -221,8 +221,8 @@ class TorchClassifier(SmallModel):
             msg = "`inputs` is empty: there is nothing to calibrate on"
             raise ValueError(msg)
         self._temperature = float(TemperatureScaling().fit(self._logits(rows), wanted).temperature)
-        self._learned(rows)
-        self._stale()
+        self.remember(rows)
+        self.set_version(None)
         return self._temperature
 
     def _read_rows(
@@ -242,7 +242,7 @@ class TorchClassifier(SmallModel):
                 msg = f"item {place} of `inputs`: {error}"
                 raise TypeError(msg) from None
         fixed = self._labels_given or (self._network is not None and _covered(targets, self.label_set))
-        labels, wanted = _read_targets(targets, self.labels if fixed else None)
+        labels, wanted = read_targets(targets, self.labels if fixed else None)
         mass = np.ones(len(rows)) if weights is None else np.asarray(weights, dtype=np.float64)
         if mass.shape != (len(rows),) or not (np.isfinite(mass) & (mass >= 0)).all() or (rows and not mass.any()):
             msg = f"`weights` must be {len(rows)} finite numbers, at least 0, not all 0"
@@ -396,7 +396,7 @@ class TorchClassifier(SmallModel):
         unpack_weights(network.module, body, folder)
         self._network, self._temperature = network, checked_temperature(known["temperature"], folder)
         self._trained = read_trained(settings, folder)
-        self._stale()
+        self.set_version(None)
         return self
 
     def _settings(self) -> dict[str, Any]:

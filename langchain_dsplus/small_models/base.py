@@ -121,7 +121,7 @@ class SmallModel(RunnableSerializable[Any, Answer]):
             if isinstance(trained_on, (str, bytes)):
                 msg = "`trained_on` must be a list of inputs, not one of them"
                 raise TypeError(msg)
-            self._learned(trained_on)
+            self.remember(trained_on)
 
     def model_post_init(self, context: Any, /) -> None:
         """Check the labels and the score."""
@@ -207,7 +207,7 @@ class SmallModel(RunnableSerializable[Any, Answer]):
         seen = self._trained
         return [None] * len(inputs) if seen is None else [seen.has(self.identity(value)) for value in inputs]
 
-    def _learned(self, inputs: Sequence[Any], *, anew: bool = False) -> None:
+    def remember(self, inputs: Sequence[Any], *, anew: bool = False) -> None:
         """Remember what the model was trained on, `anew` or besides what it was trained on before."""
         before = None if anew else self._trained
         self._trained = (before or Seen()).add(self.identity(value) for value in inputs)
@@ -218,7 +218,7 @@ class SmallModel(RunnableSerializable[Any, Answer]):
     def clone(self) -> Self:
         """Return an untied copy: training one never changes the other."""
         copy = self.model_copy(deep=True)
-        copy._version = None  # noqa: SLF001
+        copy.set_version(None)
         return copy
 
     def save(self, path: str | Path) -> None:
@@ -246,9 +246,9 @@ class SmallModel(RunnableSerializable[Any, Answer]):
             self._version = hashlib.sha256(text.encode()).hexdigest()
         return self._version
 
-    def _stale(self) -> None:
-        """Forget the version, since the model has changed."""
-        self._version = None
+    def set_version(self, version: str | None) -> None:
+        """Name the version by hand; None, after a change: it is what the model is, found anew at the next look."""
+        self._version = version
 
     @property
     def label_set(self) -> frozenset[str]:
@@ -472,3 +472,8 @@ def read_text(value: Any) -> str:
             return str(last.text)
     msg = f"a text model needs a str, a message, or a dict with a text, not {type(value).__name__}"
     raise InputError(msg)
+
+
+def without_surrogates(text: str) -> str:
+    """Replace lone surrogates, which no tokenizer can read."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

@@ -277,8 +277,8 @@ class ChatClassifier(SmallModel):
 
     def _sender(self, request: _Request) -> Any:
         model = self._quiet_model()
-        if request.fresh and _is_cached(model):
-            model = _copied(model, {"cache": False})  # one cached reply would vote for all
+        if request.fresh and is_cached(model):
+            model = copied_with(model, {"cache": False})  # one cached reply would vote for all
         return model.bind(**request.settings)
 
     def _run(self, plan: _Plan) -> Any:
@@ -596,7 +596,7 @@ class ChatClassifier(SmallModel):
         if isinstance(prior, Exception):
             raise prior
         self.prior = prior
-        self._stale()
+        self.set_version(None)
         return self
 
     def fit_temperature(self, texts: Sequence[Any], targets: Sequence[str]) -> Self:
@@ -625,8 +625,8 @@ class ChatClassifier(SmallModel):
             rows, classes = zip(*pairs, strict=True)
             scaling = TemperatureScaling(from_probabilities=True).fit(np.array(rows), np.array(classes))
             self.label_temperature = float(scaling.temperature)
-            self._learned(texts)
-            self._stale()
+            self.remember(texts)
+            self.set_version(None)
         return self
 
 
@@ -681,18 +681,19 @@ def quieted(model: Any) -> Any:
     return model
 
 
-def _copied(model: Any, settings: dict[str, Any]) -> Any:
+def copied_with(model: Any, settings: dict[str, Any]) -> Any:
     """A copy of the chat model with other settings, also inside `bind`, `with_config` and `with_retry`."""
     if isinstance(model, BaseChatModel):
         return model.model_copy(update=settings)
     if isinstance(model, RunnableBindingBase):
-        return model.model_copy(update={"bound": _copied(model.bound, settings)})
+        return model.model_copy(update={"bound": copied_with(model.bound, settings)})
     return model
 
 
-def _is_cached(model: Any) -> bool:
+def is_cached(model: Any) -> bool:
+    """Whether LangChain may answer for the chat model from a cache."""
     if isinstance(model, RunnableBindingBase):
-        return _is_cached(model.bound)
+        return is_cached(model.bound)
     if not isinstance(model, BaseChatModel):
         return False
     return model.cache not in (None, False) or (model.cache is None and get_llm_cache() is not None)

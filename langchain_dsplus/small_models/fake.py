@@ -77,7 +77,7 @@ class FakeSmallModel(SmallModel):
         if not callable(self.responses):
             copy.responses = dict(self.responses)
         copy._calls = []  # noqa: SLF001
-        copy._stale()  # noqa: SLF001
+        copy.set_version(None)
         return copy
 
     def fingerprint(self) -> str:

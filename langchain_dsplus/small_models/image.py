@@ -25,6 +25,7 @@ from langchain_dsplus.labels import list_labels
 from langchain_dsplus.small_models._files import (
     SETTINGS,
     load_folder,
+    model_folder,
     pick,
     pick_score,
     plain_errors,
@@ -44,7 +45,6 @@ from langchain_dsplus.small_models._torch import (
     take,
     unpack_weights,
 )
-from langchain_dsplus.small_models.sentence import _resolve
 from langchain_dsplus.small_models.transformers import (
     adopt_labels,
     build_module,
@@ -254,7 +254,7 @@ class ImageClassifier(TorchClassifier):
         super().__init__(labels=list_labels(labels or ()), **kwargs)
         torch = import_torch()
         if isinstance(model, (str, Path)):
-            model, preprocess = _read_folder(_resolve(str(model)), self.labels, preprocess)
+            model, preprocess = _read_folder(model_folder(str(model)), self.labels, preprocess)
         if not isinstance(model, torch.nn.Module):
             msg = f"`model` must be a torch module, a folder or a name on the hub, not {type(model).__name__}"
             raise TypeError(msg)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import math
 import os
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeAlias, runtime_checkable
 from weakref import WeakValueDictionary
@@ -23,11 +22,20 @@ from langchain_dsplus.answer import NotFittedError
 from langchain_dsplus.calibration import softmax
 from langchain_dsplus.confidence import energy
 from langchain_dsplus.labels import list_labels
-from langchain_dsplus.small_models._files import load_folder, pick, pick_score, plain_errors, read_trained, save_folder
+from langchain_dsplus.small_models._files import (
+    load_folder,
+    model_folder,
+    pick,
+    pick_score,
+    plain_errors,
+    read_trained,
+    save_folder,
+)
 from langchain_dsplus.small_models._fork import mind_forks
 from langchain_dsplus.small_models._refuse import refuse_code
-from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel, read_text
-from langchain_dsplus.small_models.softmax import calibrate, fit_softmax
+from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel, read_text, without_surrogates
+from langchain_dsplus.small_models.softmax import SoftmaxHead, calibrate, fit_softmax
+from langchain_dsplus.small_models.targets import read_targets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -122,7 +130,7 @@ class Encoder:
     def path(self) -> Path:
         """The folder with the weights; fetched at the first use where it is not here yet."""
         if self._path is None:
-            self._path = _resolve(self.name)
+            self._path = model_folder(self.name)
         return self._path
 
     @property
@@ -179,7 +187,7 @@ class Encoder:
             return np.zeros((0, self.dimension), dtype=np.float32)
         loaded = self._get()
         limit = loaded.tokens * _CHARACTERS_PER_TOKEN
-        cut = [_clean(text[:limit]) for text in texts]
+        cut = [without_surrogates(text[:limit]) for text in texts]
         places = {text: place for place, text in enumerate(dict.fromkeys(cut))}
         unique = list(places)
         rows = _encode_unique(loaded, unique, progress=progress)
@@ -247,19 +255,6 @@ def _steps(loaded: _Loaded, torch: Any, texts: list[str]) -> Iterator[tuple[list
         start = stop
 
 
-class _Head:
-    """The trained part; replaced as a whole, never changed in place."""
-
-    __slots__ = ("bias", "temperature", "weight")
-
-    def __init__(self, weight: Any, bias: Any, temperature: float) -> None:
-        self.weight = np.array(weight, dtype=np.float32)
-        self.bias = np.array(bias, dtype=np.float32)
-        self.temperature = float(temperature)
-        self.weight.setflags(write=False)
-        self.bias.setflags(write=False)
-
-
 class SentenceClassifier(SmallModel):
     """A frozen sentence encoder with a softmax head: fit in seconds, on labels or on soft targets.
 
@@ -293,7 +288,7 @@ class SentenceClassifier(SmallModel):
     own_scores: ClassVar[frozenset[str]] = frozenset({"energy"})
     reads_text: ClassVar[bool] = True
 
-    _head: _Head | None = PrivateAttr(default=None)
+    _head: SoftmaxHead | None = PrivateAttr(default=None)
     _labels_given: bool = PrivateAttr(default=False)
 
     def __init__(self, encoder: Any = DEFAULT_ENCODER, labels: Sequence[str] | None = None, **kwargs: Any) -> None:
@@ -345,7 +340,7 @@ class SentenceClassifier(SmallModel):
         if not rows:
             msg = "`texts` is empty: there is nothing to fit on"
             raise ValueError(msg)
-        labels, wanted = _read_targets(targets, self.labels if self._labels_given else None)
+        labels, wanted = read_targets(targets, self.labels if self._labels_given else None)
         mass = np.ones(len(rows)) if weights is None else np.asarray(weights, dtype=np.float64)
         if mass.shape != (len(rows),) or not (np.isfinite(mass) & (mass >= 0)).all() or not mass.any():
             msg = f"`weights` must be {len(rows)} finite numbers, at least 0, not all 0"
@@ -359,9 +354,9 @@ class SentenceClassifier(SmallModel):
         l2, temperature = calibrate(features, wanted, mass, groups, l2=self.l2, seed=self.seed)
         weight, bias = fit_softmax(features, wanted, mass, l2=l2)
         self.labels = labels
-        self._head = _Head(weight, bias, temperature)
-        self._learned(rows, anew=True)
-        self._stale()
+        self._head = SoftmaxHead(weight, bias, temperature)
+        self.remember(rows, anew=True)
+        self.set_version(None)
         return self
 
     # --- answers ------------------------------------------------------------------------------------------------
@@ -369,7 +364,7 @@ class SentenceClassifier(SmallModel):
     @property
     def temperature(self) -> float:
         """The temperature T that `fit` found."""
-        return self._fitted().temperature
+        return self.head.temperature
 
     def read(self, value: Any) -> str:
         """Take the text out of an input, so that a wrong type harms only its own item."""
@@ -381,10 +376,10 @@ class SentenceClassifier(SmallModel):
 
     def predict_proba(self, inputs: list[Any]) -> Floats:
         """Return calibrated class probabilities, shape (len(inputs), len(labels)), float64; rows sum to 1."""
-        return softmax(self._scaled(inputs, self._fitted()))
+        return softmax(self._scaled(inputs, self.head))
 
     def _predict(self, values: list[Any]) -> tuple[Floats, Floats | None]:
-        head = self._fitted()
+        head = self.head
         scaled = self._scaled(values, head)
         scores = None
         if self.score == "energy":
@@ -392,18 +387,30 @@ class SentenceClassifier(SmallModel):
             scores = np.array([energy(row, temperature=t) for row in (scaled * t).tolist()])
         return softmax(scaled), scores
 
-    def _scaled(self, inputs: list[Any], head: _Head) -> Floats:
+    def _scaled(self, inputs: list[Any], head: SoftmaxHead) -> Floats:
         """Return logits over temperature."""
         features = self._encode([read_text(value) for value in inputs], progress=False)
         # Not `features @ head.weight`: there a row's last digits would depend on how many rows are beside it.
         logits: Floats = np.einsum("nd,dk->nk", features, head.weight, dtype=np.float64) + head.bias
         return logits / head.temperature
 
-    def _fitted(self) -> _Head:
+    @property
+    def head(self) -> SoftmaxHead:
+        """The trained head.
+
+        Raises:
+            NotFittedError: If there is none yet.
+        """
         if self._head is None:
             msg = f"small model {self.name!r} is not fitted: call `fit(texts, targets)`, or `load` a saved one"
             raise NotFittedError(msg)
         return self._head
+
+    def with_head(self, head: SoftmaxHead) -> Self:
+        """Return a copy with another head on the same encoder."""
+        copy = self.clone()
+        copy._head = head  # noqa: SLF001 - its own
+        return copy
 
     def _encode(self, texts: list[str], *, progress: bool) -> Array:
         if isinstance(self.encoder, Encoder):
@@ -423,7 +430,7 @@ class SentenceClassifier(SmallModel):
     def clone(self) -> Self:
         """Return a copy with its own head; the encoder is frozen, and shared."""
         copy = self.model_copy(update={"labels": list(self.labels)})
-        copy._stale()  # noqa: SLF001
+        copy.set_version(None)
         return copy
 
     def fingerprint(self) -> str:
@@ -446,7 +453,7 @@ class SentenceClassifier(SmallModel):
         `model.json` is written last and holds a SHA-256 over itself and the head, so that damage is noticed, and a save
         that was cut off. It is no authentication.
         """
-        head = self._fitted()
+        head = self.head
         library = require("safetensors.numpy", "local")
         body = library.save({"weight": np.ascontiguousarray(head.weight), "bias": head.bias})
         settings = {
@@ -512,7 +519,7 @@ class SentenceClassifier(SmallModel):
             )
             raise ValueError(msg)
         model._labels_given = known["labels_given"]
-        model._head = _Head(weight, bias, temperature)
+        model._head = SoftmaxHead(weight, bias, temperature)
         model._trained = read_trained(settings, folder)
         return model
 
@@ -529,61 +536,6 @@ def _read_texts(model: SmallModel, texts: Sequence[Any]) -> list[str]:
             msg = f"item {place} of `texts`: {error}"
             raise TypeError(msg) from None
     return rows
-
-
-def _read_targets(targets: Sequence[str | Mapping[str, float]], labels: list[str] | None) -> tuple[list[str], Floats]:
-    """Return the labels and the targets as distributions, shape (n, K)."""
-    seen: set[str] = set()
-    for place, target in enumerate(targets):
-        if isinstance(target, str):
-            seen.add(str(target))
-        elif isinstance(target, Mapping) and all(isinstance(label, str) for label in target):
-            seen.update(str(label) for label in target)
-        else:
-            msg = f"item {place} of `targets` must be a label (str) or a dict from label to probability"
-            raise TypeError(msg)
-    if labels is None:
-        labels = sorted(seen)
-    unknown = sorted(seen - set(labels))
-    if unknown:
-        msg = f"`targets` hold labels that are not in `labels`: {unknown[:10]}"
-        raise ValueError(msg)
-    column = {label: place for place, label in enumerate(labels)}
-    wanted = np.zeros((len(targets), len(labels)))
-    for place, target in enumerate(targets):
-        if isinstance(target, str):
-            wanted[place, column[target]] = 1.0
-            continue
-        numbers = list(target.values())
-        total = math.nan
-        if all(isinstance(number, (int, float, np.integer, np.floating)) for number in numbers):
-            with suppress(OverflowError):  # a whole number too large for a float
-                for label, number in target.items():
-                    wanted[place, column[label]] = number
-                total = wanted[place].sum()
-        if not (wanted[place] >= 0).all() or not abs(total - 1.0) <= 1e-3:
-            msg = f"item {place} of `targets` must hold probabilities, at least 0, that sum to 1"
-            raise ValueError(msg)
-        wanted[place] /= total
-    return labels, wanted
-
-
-def _clean(text: str) -> str:
-    """Replace lone surrogates, which no tokenizer can read."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _resolve(name: str) -> Path:
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return path
-    from langchain_dsplus.weights import list_artifacts, resolve
-
-    known = {n for a in list_artifacts() for n in (a.name, a.hub_repo, *a.aliases) if n is not None}
-    if name.lower() in {n.lower() for n in known} or name.count("/") != 1 or name.startswith((".", "/", "~")):
-        return resolve(name)
-    hub: Any = require("huggingface_hub", "local")
-    return Path(hub.snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.model", "*.safetensors"]))
 
 
 def _hash_folder(path: Path) -> str:

@@ -135,3 +135,16 @@ def assign_folds(classes: NDArray[np.intp], groups: NDArray[np.intp], *, seed: i
     _, position = np.unique(groups, return_inverse=True)
     result: NDArray[np.intp] = fold_of[position]
     return result
+
+
+class SoftmaxHead:
+    """A trained head, W (d, K), b (K,) and T; replaced as a whole, never changed in place."""
+
+    __slots__ = ("bias", "temperature", "weight")
+
+    def __init__(self, weight: Any, bias: Any, temperature: float) -> None:
+        self.weight = np.array(weight, dtype=np.float32)
+        self.bias = np.array(bias, dtype=np.float32)
+        self.temperature = float(temperature)
+        self.weight.setflags(write=False)
+        self.bias.setflags(write=False)

@@ -24,6 +24,7 @@ from langchain_dsplus.small_models._files import (
     pick_score,
     plain_errors,
     read_trained,
+    safetensors_folder,
     save_folder,
 )
 from langchain_dsplus.small_models._refuse import refuse_code, refuse_kernels_in
@@ -39,8 +40,7 @@ from langchain_dsplus.small_models._torch import (
     take,
     unpack_weights,
 )
-from langchain_dsplus.small_models.base import read_text
-from langchain_dsplus.small_models.sentence import _clean, _resolve
+from langchain_dsplus.small_models.base import read_text, without_surrogates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,7 +125,7 @@ class TransformersClassifier(TorchClassifier):
         self._labels_given = bool(self.labels)
         library = require("transformers", "local")
         if isinstance(model, (str, Path)):
-            self._folder = folder = _checked_folder(str(model))
+            self._folder = folder = safetensors_folder(str(model))
             refuse_code(folder)
             self._config = library.AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
             tokenizer = folder if tokenizer is None else tokenizer
@@ -207,7 +207,7 @@ class TransformersClassifier(TorchClassifier):
     def _prepare(self, values: list[Any]) -> list[Any]:
         assert self._tokenizer is not None
         length = self.length
-        texts = [_clean(read_text(value)[: length * _CHARACTERS_PER_TOKEN]) for value in values]
+        texts = [without_surrogates(read_text(value)[: length * _CHARACTERS_PER_TOKEN]) for value in values]
         with self._tokenizer.lock:
             ids = self._tokenizer.tokenizer(texts, truncation=True, max_length=length)["input_ids"]
         if not all(ids):
@@ -404,14 +404,6 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()
-
-
-def _checked_folder(name: str) -> Path:
-    folder = _resolve(name)
-    if not any(folder.glob("*.safetensors")):
-        msg = f"{folder} holds no .safetensors file: other kinds of weights could run code, and are not read"
-        raise ValueError(msg)
-    return folder
 
 
 def _read_tokenizer(folder: Path, hashes: Mapping[str, Any], config: Mapping[str, Any]) -> Any:

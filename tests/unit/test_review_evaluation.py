@@ -8,9 +8,9 @@ import pytest
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableLambda
-from langchain_dsplus.cli.options import quoted
 
 from langchain_dsplus import CostLedger, FakeSmallModel, PromptTransfer, create_dispute_graph, evaluation
+from langchain_dsplus.cli.options import quoted
 
 EASY, HARD = "We settled it long ago.", "He pushed me and I pushed him."
 

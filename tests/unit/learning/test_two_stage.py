@@ -87,7 +87,7 @@ class Steps(SentenceClassifier):
         assert usable.all()
         losses = [student.train(np.arange(len(inputs)), targets, seed=seed) for _ in range(epochs)]
         self._head = student.finish()._head
-        self._stale()
+        self.set_version(None)
         entropy = -(targets * np.log(np.maximum(targets, 1e-12))).sum() / len(inputs)
         return [loss + float(entropy) for loss in losses]
 

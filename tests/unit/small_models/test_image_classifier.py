@@ -410,7 +410,7 @@ def test_the_version_names_what_decides():
     assert plain().version == plain().version
     other = plain()
     other.module.width = 5
-    other._stale()
+    other.set_version(None)
     assert other.version != plain().version
     changed = ImageClassifier(plain().module, ["a", "b"], preprocess=ImagePreprocess(size=(8, 8), mean=(0.5,)))
     assert changed.version != plain().version

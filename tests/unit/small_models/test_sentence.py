@@ -389,7 +389,7 @@ def test_a_damaged_folder_is_refused(tmp_path):
     settings.write_text(json.dumps(changed), encoding="utf-8")
     refused("SHA-256 differs")
     settings.write_text(json.dumps({**changed, "temperature": math.nan}), encoding="utf-8")
-    refused("SHA-256 differs")
+    refused("not JSON")
     settings.unlink()
     refused(r"model\.json is missing")
     with pytest.raises(ValueError, match="no saved"):
@@ -539,7 +539,7 @@ def test_a_missing_extra_is_said_before_anything_is_downloaded(monkeypatch):
     from langchain_dsplus.small_models import sentence
 
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    monkeypatch.setattr(sentence, "_resolve", lambda name: pytest.fail("it went on to fetch the encoder"))
+    monkeypatch.setattr(sentence, "model_folder", lambda name: pytest.fail("it went on to fetch the encoder"))
     with pytest.raises(ImportError, match=r"pip install 'langchain-dsplus\[local\]'"):
         SentenceClassifier("minilm", labels=["a", "b"]).fit(["x", "y"], ["a", "b"])
 

@@ -449,7 +449,7 @@ def test_the_version_names_what_decides(trained):
     assert untrained().version == version
     model = untrained()
     model.batch(["a much longer text than the one before", "good"])
-    model._stale()
+    model.set_version(None)
     assert model.version == version  # asking changes nothing
     assert untrained(max_length=5).version != version
     assert untrained(score="margin").version != version
@@ -464,7 +464,7 @@ def test_save_and_load(trained, tmp_path):
     model = trained.clone()
     model.calibrate(*rows(50, seed=8))
     model.name, model.input_key, model.max_length = "first", "text", 16
-    model._stale()
+    model.set_version(None)
     model.save(tmp_path)
     model.save(tmp_path)  # over itself
     assert {f.suffix for f in tmp_path.rglob("*") if f.is_file()} <= {".json", ".safetensors", ".jinja"}
