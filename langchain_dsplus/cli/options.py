@@ -207,6 +207,7 @@ def read_rows(path: Path, limit: int | None) -> list[dict[str, Any]]:
             rows = [
                 nothing | {name: cell or None for name, cell in zip(header, cells, strict=False) if name}
                 for cells in lines
+                if cells
             ]
     elif suffix in (".jsonl", ".ndjson"):
         rows = []

@@ -102,6 +102,9 @@ class Column(Protocol):
     def array(self) -> NDArray[Any]:
         """Shape (n,), read-only."""
 
+    def known(self) -> NDArray[np.bool_]:
+        """Where something is known, shape (n,)."""
+
     def empty(self) -> bool:
         """Whether nothing is known in any row."""
 
@@ -136,9 +139,13 @@ class Numbers:
         """The array itself."""
         return self.data
 
+    def known(self) -> NDArray[np.bool_]:
+        """Where there is a number."""
+        return ~np.isnan(self.data)
+
     def empty(self) -> bool:
         """Whether nothing is known in any row."""
-        return bool(np.isnan(self.data).all())
+        return not self.known().any()
 
     def feed(self, update: Callable[[bytes], None], order: Places) -> None:
         """As float64, little-endian."""
@@ -212,21 +219,25 @@ class Spread:
     def __init__(self, keys: tuple[str, ...], data: Floats, known: NDArray[np.bool_]) -> None:
         self.keys = keys
         self.data = data
-        self.known = known
+        self._known = known
 
     def __len__(self) -> int:
-        return len(self.known)
+        return len(self._known)
+
+    def known(self) -> NDArray[np.bool_]:
+        """Where there is a dict."""
+        return self._known
 
     def take(self, places: Places) -> Spread:
         """Some rows."""
-        return Spread(self.keys, self.data[places], self.known[places])
+        return Spread(self.keys, self.data[places], self._known[places])
 
     def values(self) -> list[Any]:
         """Dicts, made anew."""
         keys = self.keys
         return [
             dict(zip(keys, row, strict=True)) if known else None
-            for row, known in zip(self.data.tolist(), self.known.tolist(), strict=True)
+            for row, known in zip(self.data.tolist(), self._known.tolist(), strict=True)
         ]
 
     def array(self) -> NDArray[Any]:
@@ -235,7 +246,7 @@ class Spread:
 
     def empty(self) -> bool:
         """Whether nothing is known in any row."""
-        return not self.known.any()
+        return not self._known.any()
 
     def feed(self, update: Callable[[bytes], None], order: Places) -> None:
         """As any other value."""
@@ -264,6 +275,10 @@ class Plain:
     def array(self) -> NDArray[Any]:
         """As objects."""
         return _objects(self.data)
+
+    def known(self) -> NDArray[np.bool_]:
+        """Where there is a value."""
+        return np.fromiter((value is not None for value in self.data), dtype=bool, count=len(self.data))
 
     def empty(self) -> bool:
         """Whether nothing is known in any row."""
@@ -314,7 +329,9 @@ def to_int(value: Any) -> int:
 
 def to_bool(value: Any) -> bool:
     """A bool, or 0 or 1."""
-    if isinstance(value, (bool, np.bool_)) or (isinstance(value, (int, float)) and value in (0, 1)):
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, bool) or (isinstance(value, (int, float)) and value in (0, 1)):
         return bool(value)
     raise TypeError
 
@@ -390,7 +407,10 @@ def frame_columns(data: Any) -> dict[str, list[Any]] | None:
     """
     if not any(hasattr(type(data), name) for name in ("__dataframe__", "__arrow_c_stream__")):
         return None
-    names = list(getattr(data, "column_names", None) or data.columns)
+    names = getattr(data, "column_names", None) or getattr(data, "columns", None)
+    if names is None:  # one column of a table
+        return None
+    names = list(names)
     if len(set(names)) != len(names):
         msg = "two columns of the DataFrame have the same name"
         raise ValueError(msg)
@@ -510,13 +530,11 @@ class Builder:
                 except (TypeError, ValueError, OverflowError):
                     raise self._wrong(place) from None
             raise
-        if self.kind == "id" and None in checked:
-            raise self._wrong(checked.index(None), "must not be empty")
         return checked
 
-    def _wrong(self, place: int, why: str | None = None) -> ValueError:
+    def _wrong(self, place: int) -> ValueError:
         row = self.length + place + 1
-        return ValueError(f"{self.where}row {row}, column {self.name!r}: {why or WANTED[self.kind]}")
+        return ValueError(f"{self.where}row {row}, column {self.name!r}: {WANTED[self.kind]}")
 
     def _add_numbers(self, values: Sequence[Any]) -> None:
         plain = float if self.kind == "float" else {"int": int, "bool": bool}[self.kind]

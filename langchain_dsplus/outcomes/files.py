@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import math
+import operator
 import os
 import secrets
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from itertools import islice
+from itertools import dropwhile, islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -51,8 +52,9 @@ def dump(value: Any) -> str:
 
 @contextmanager
 def csv_rows(path: Path) -> Iterator[tuple[Iterator[list[str]], str]]:
-    """Open a CSV file: its lines of cells, the header first, and what separates the cells; empty lines are left out.
+    """Open a CSV file: its lines of cells, the header first, and what separates the cells.
 
+    What is empty above the header is left out; below it, a line without a mark in any cell has no cells.
     Cells are separated by commas, semicolons (spreadsheets in many a language) or tabs, whatever gives the header most
     of a table's columns. A first line `sep=;` is taken at its word.
 
@@ -70,7 +72,8 @@ def csv_rows(path: Path) -> Iterator[tuple[Iterator[list[str]], str]]:
                 delimiter = max(",;\t", key=lambda mark: _columns_in(first, mark))
                 file.seek(0)
             rows = csv.reader(file, delimiter=delimiter)
-            yield (cells for cells in rows if any(map(str.strip, cells))), delimiter
+            lines = (cells if any(map(str.strip, cells)) else [] for cells in rows)
+            yield dropwhile(operator.not_, lines), delimiter
     except csv.Error as error:
         msg = f"{path}: not a CSV file: {error}"
         raise ValueError(msg) from error
@@ -115,9 +118,11 @@ def read_csv(path: Path) -> tuple[dict[str, Column], dict[str, Any]]:
         builders = [Builder(name, where) for name in header]
         row = 0
         while chunk := list(islice(lines, CHUNK)):
-            for cells in chunk:
+            for place, cells in enumerate(chunk):
                 row += 1
-                if len(cells) != len(header):
+                if not cells:
+                    chunk[place] = [""] * len(header)
+                elif len(cells) != len(header):
                     msg = f"{where}row {row} has {len(cells)} cells, the header has {len(header)}"
                     raise ValueError(msg)
             for builder, column in zip(builders, zip(*chunk, strict=True), strict=True):
@@ -185,7 +190,7 @@ def _parse_any(cell: str) -> Any:
 
 def _parse_bool(cell: str) -> bool:
     try:
-        return {"true": True, "1": True, "false": False, "0": False}[cell.strip().lower()]
+        return {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}[cell.strip().lower()]
     except KeyError:
         raise ValueError from None
 
@@ -379,10 +384,6 @@ def read_parquet(path: Path) -> tuple[dict[str, Column], dict[str, Any]]:
         name: _from_arrow(pa, name, table.column(name), table.schema.field(name).metadata or {}, where)
         for name in names
     }
-    if columns and "id" not in columns:
-        empty = np.array([[value is None for value in column.values()] for column in columns.values()]).all(axis=0)
-        if empty.any():
-            columns = {name: column.take(np.flatnonzero(~empty)) for name, column in columns.items()}
     return columns, about
 
 

@@ -234,6 +234,8 @@ def _read(labels: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
             raise ValueError(msg)
         for number, cells in enumerate(lines, 1):
             where = f"{path}: row {number}"
+            if not cells:
+                continue
             if len(cells) != len(header):
                 msg = f"{where} has {len(cells)} cells, the header has {len(header)}"
                 raise ValueError(msg)

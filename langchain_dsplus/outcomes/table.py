@@ -103,8 +103,8 @@ class Outcomes:
         if len(lengths) > 1:
             msg = f"columns differ in length: {sorted(lengths)}"
             raise ValueError(msg)
-        self._set(*_complete({name: build(name, values) for name, values in given.items()}, ""), about or {})
-        self._settle(rules, "")
+        self._set(*_complete({name: build(name, values) for name, values in given.items()}), about or {})
+        self._settle(rules, _row)
 
     def _set(self, columns: dict[str, Column], length: int, about: Mapping[str, Any]) -> None:
         self.about: dict[str, Any] = {str(key): _json(value, str(key)) for key, value in about.items()}
@@ -126,11 +126,16 @@ class Outcomes:
     ) -> Self:
         """A table of columns whose values were checked, but for gold; `where`: the file's path, a colon and a blank."""
         folder = Path(where.removesuffix(": ")).absolute().parent if where else None
-        result = cls._of(*_complete(columns, where), about or {}, folder)
-        result._settle(rules, where)  # noqa: SLF001 - its own
+        columns, kept = _without_empty_rows(columns)
+
+        def row(place: int) -> str:
+            return f"{where}row {place + 1 if kept is None else int(kept[place]) + 1}"
+
+        result = cls._of(*_complete(columns, where, row), about or {}, folder)
+        result._settle(rules, row)  # noqa: SLF001 - its own
         return result
 
-    def _settle(self, rules: GoldRules, where: str) -> None:
+    def _settle(self, rules: GoldRules, row: Callable[[int], str]) -> None:
         """Read gold by the rules, and refuse what is no label where labels are named."""
         labels = known_labels(self.about)
         if labels is not None:
@@ -141,7 +146,7 @@ class Outcomes:
         self._columns = {**self._columns, "gold": rules.apply(gold, words, named=labels is not None)}
         self.about = with_other(self.about, rules)
         if labels is not None:
-            self.known_gold(where=where)
+            self._gold(row)
 
     # --- columns ------------------------------------------------------------------------------------------------
 
@@ -214,15 +219,12 @@ class Outcomes:
             right = np.where(np.isnan(judged), right, judged)
         return right
 
-    def known_gold(self, *, where: str = "") -> Bools:
+    def known_gold(self) -> Bools:
         """Return where gold is known and is evidence, shape (n,). Whoever uses gold asks here first.
 
         Where `about["labels"]` names the labels, gold must be one of them or of `about["other_gold"]`. Where it does
         not, gold that no model ever says is unknown, since a slip of a spreadsheet would else count as "both wrong";
         from 1 % of the rows on it is refused. Rows in which `<who>_ok` judges every answer need no gold.
-
-        Args:
-            where: What an error begins with: the file, if there is one.
 
         Raises:
             ValueError: If gold is none of the labels, or often a word that no model ever says; the message says what
@@ -233,6 +235,10 @@ class Outcomes:
             >>> Outcomes.from_records(rows, about={"labels": ["a", "b"]}).known_gold().tolist()
             [True, False]
         """
+        return self._gold(_row)
+
+    def _gold(self, row: Callable[[int], str]) -> Bools:
+        """The same; `row` names a row in an error."""
         gold = self._columns["gold"]
         assert isinstance(gold, Labels)
         known = gold.known()
@@ -245,7 +251,7 @@ class Outcomes:
         strange &= decides
         count = int(strange.sum())
         if count and (labels is not None or count >= NEVER_SAID * int((known & decides).sum())):
-            at = f"{where}row {int(np.argmax(strange)) + 1}, column 'gold'"
+            at = f"{row(int(np.argmax(strange)))}, column 'gold'"
             raise ValueError(refusal(gold, strange, words, at, named=labels is not None))
         return known & ~strange
 
@@ -694,7 +700,27 @@ _INFINITE = (float("inf"), float("-inf"))
 _LEAST = ("id", "small", "confidence", "large", "gold")
 
 
-def _complete(columns: dict[str, Column], where: str) -> tuple[dict[str, Column], int]:
+def _row(place: int) -> str:
+    return f"row {place + 1}"
+
+
+def _without_empty_rows(columns: dict[str, Column]) -> tuple[dict[str, Column], NDArray[np.intp] | None]:
+    """Leave out rows in which nothing is known, and say which places stayed; None where all did.
+
+    A spreadsheet writes such rows; they would only thin out the losses.
+    """
+    full = np.zeros(len(next(iter(columns.values()))) if columns else 0, dtype=bool)
+    for column in columns.values():
+        full |= column.known()
+        if full.all():
+            return columns, None
+    kept = np.flatnonzero(full)
+    return {name: column.take(kept) for name, column in columns.items()}, kept
+
+
+def _complete(
+    columns: dict[str, Column], where: str = "", row: Callable[[int], str] = _row
+) -> tuple[dict[str, Column], int]:
     """Add the columns that may be missing, and check what concerns several of them or all rows of one."""
     length = len(next(iter(columns.values()))) if columns else 0
     if length or not columns.keys() <= {"id", "gold"}:  # these alone are what a table without columns is written as
@@ -704,11 +730,14 @@ def _complete(columns: dict[str, Column], where: str) -> tuple[dict[str, Column]
     if "gold" not in columns:
         columns = {**columns, "gold": build("gold", [None] * length)}
     ids = columns["id"].values()
+    if None in ids:
+        msg = f"{row(ids.index(None))}, column 'id': must not be empty"
+        raise ValueError(msg)
     if len(set(ids)) != len(ids):
         seen: set[Any] = set()
-        for place, value in enumerate(ids, 1):
+        for place, value in enumerate(ids):
             if value in seen:
-                msg = f"{where}row {place}, column 'id': the same id as in a row before"
+                msg = f"{row(place)}, column 'id': the same id as in a row before"
                 raise ValueError(msg)
             seen.add(value)
     return columns, length
@@ -750,10 +779,8 @@ def _columns_of(rows: Iterable[Mapping[str, Any]], where: str = "") -> dict[str,
         if not isinstance(row, Mapping):
             msg = f"{where}row {count + 1} is {type(row).__name__}, not a dict"
             raise TypeError(msg)
-        if all(map(missing, row.values())):
-            continue  # an empty line of a spreadsheet: as a row it would only thin out the losses
         count += 1
-        chunk.append(row)
+        chunk.append({} if all(map(missing, row.values())) else row)
         if len(chunk) == CHUNK:
             flush()
     flush()

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from langchain_dsplus.outcomes import Outcomes
@@ -434,3 +435,43 @@ def test_split_keeps_groups_together_and_rows_once(groups, share, seed):
     alone = sum(group is None for group in groups)
     largest = max([groups.count(group) for group in set(groups) - {None}], default=0) if alone < len(groups) else 1
     assert abs(len(first) - share * len(groups)) <= max(largest, 1)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    suffix=st.sampled_from(["csv", "jsonl", "parquet", "records", "frame"]),
+    empty=st.lists(st.booleans(), min_size=1, max_size=12),
+    fault=st.sampled_from([("gold", "Billing"), ("id", None), ("id", "first")]),
+    blank=st.sampled_from(["", ",,,,", "  ,\t, ,,"]),
+)
+def test_empty_rows_are_left_out_and_errors_name_the_rows_of_the_file(tmp_path, suffix, empty, fault, blank):
+    nothing = dict.fromkeys(("id", "small", "confidence", "large", "gold"))
+    full = [
+        {"id": "first" if not place else str(place), "small": "a", "confidence": 0.5, "large": "b", "gold": "a"}
+        for place in range(len(empty))
+    ]
+    rows = [full[0], *(nothing if gone else row for gone, row in zip(empty[1:], full[1:], strict=True))]
+
+    def read(rows):
+        path = tmp_path / f"t.{suffix}"
+        about = {"labels": ["a", "b"]}
+        if suffix == "csv":
+            lines = [
+                blank if row is nothing else ",".join("" if cell is None else str(cell) for cell in row.values())
+                for row in rows
+            ]
+            path.write_text("\n".join(["id,small,confidence,large,gold", *lines]), encoding="utf-8")
+            return Outcomes.from_csv(path, about=about)
+        if suffix == "jsonl":
+            path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+            return Outcomes.from_jsonl(path, about=about)
+        if suffix == "parquet":
+            pd.DataFrame(rows).to_parquet(path)
+            return Outcomes.from_parquet(path, about=about)
+        return Outcomes.from_records(pd.DataFrame(rows) if suffix == "frame" else rows, about=about)
+
+    assert len(read(rows)) == sum(row is not nothing for row in rows)
+    column, value = fault
+    last = {**full[0], "id": "last", column: value}
+    with pytest.raises(ValueError, match=rf"row {len(rows) + 1}, column '{column}'"):
+        read([*rows, last])
