@@ -56,16 +56,16 @@ _HASHED = 4096
 """Values that are hashed together: another number would be another hash."""
 
 
-_LABELS = frozenset({"small", "large", "large_pruned", "gold", "group", "error", "source", "input_hash"})
+_LABELS = frozenset({"small", "large", "large_pruned", "gold", "group", "error", "source", "input_hash", "stratum"})
 
 
 def kind_of(name: str) -> Kind:
     """What a column of that name holds."""
     if name == "id":
         return "id"
-    if name == "confidence" or name.startswith(("confidence.", "cost_", "latency_")):
+    if name in ("confidence", "label_probability") or name.startswith(("confidence.", "cost_", "latency_")):
         return "float"
-    if name.startswith("tokens_"):
+    if name == "draw" or name.startswith("tokens_"):
         return "int"
     if name.endswith("_ok") or name == "in_training":
         return "bool"

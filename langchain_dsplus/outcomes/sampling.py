@@ -7,6 +7,9 @@ and each figure of accuracy type is put together from the strata (Horvitz and Th
 prediction as in Angelopoulos et al. 2023). Rates within a stratum get exact binomial limits, since errors among agreed
 rows are rare; the limits of several strata are joined by MOVER (Zou and Donner 2008). A stratum without a label may be
 anything from 0 to 1, and rows that somebody left open ("unclear") count both ways.
+
+Every figure of accuracy type in the package comes from here: the report, the curves, the commands, `Outcomes.estimate`.
+Where every row that counts is labelled, it is the usual figure.
 """
 
 from __future__ import annotations
@@ -24,12 +27,20 @@ from langchain_dsplus.calibration import aurc_weights, auroc, bin_places
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from langchain_dsplus.outcomes.table import Outcomes
+
     Bools: TypeAlias = NDArray[np.bool_]
     Floats: TypeAlias = NDArray[np.float64]
     Ints: TypeAlias = NDArray[np.intp]
 
 WIDEST = 0.2
 """An interval wider than this says too little: `Estimate` names the labels that are needed instead."""
+DISAGREE, CHANGED, AGREE, GIVEN = "disagree", "changed", "agree", "given"
+STRATA = (DISAGREE, CHANGED, AGREE, GIVEN)
+"""Where a small model says something else than the large one; else, where the large model changed its answer on the
+pruned prompt; all other rows; rows whose gold was there before anything was drawn (only in the column `stratum`)."""
+_CUT = 1e-6
+"""A smaller chance than this that so many rows of a stratum are labelled: the others were taken away."""
 _ABS_NORMAL = math.sqrt(2.0 / math.pi)
 """Mean of |z| for a standard normal z: how much noise adds to an absolute value at most."""
 
@@ -61,8 +72,8 @@ class Estimate:
 
     @property
     def known(self) -> bool:
-        """Whether there is a figure, and its interval is narrow enough to be shown."""
-        return self.value is not None and self.width <= WIDEST
+        """Whether there is a figure, and its interval is narrow enough to be shown; or no label is left to be had."""
+        return self.value is not None and (self.census or self.width <= WIDEST)
 
     def words(self, digits: int = 1) -> str:
         """Return it in percent with its interval, or what it needs.
@@ -85,6 +96,44 @@ class Estimate:
         """One minus it: an accuracy from an error rate."""
         value = None if self.value is None else 1.0 - self.value
         return replace(self, value=value, low=1.0 - self.high, high=1.0 - self.low)
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Rates over all rows, one for each step: what `Estimate` is for one. Every array has shape (T,).
+
+    Attributes:
+        value: NaN where a part of the rows that matters has no label.
+        low: Lower ends of their intervals.
+        high: Upper ends.
+        labels: Labelled rows.
+        needed: As in `Estimate`.
+        census: Whether every row that counts is labelled.
+    """
+
+    value: Floats
+    low: Floats
+    high: Floats
+    labels: Floats
+    needed: Floats
+    census: Bools
+
+    @property
+    def known(self) -> Bools:
+        """Where the figure may be shown, shape (T,)."""
+        return ~np.isnan(self.value) & (self.census | (self.high - self.low <= WIDEST))
+
+    def at(self, step: int) -> Estimate:
+        """Return one of them."""
+        value = float(self.value[step])
+        return Estimate(
+            None if math.isnan(value) else value,
+            float(self.low[step]),
+            float(self.high[step]),
+            int(self.labels[step]),
+            int(self.needed[step]),
+            bool(self.census[step]),
+        )
 
 
 class _Cell(NamedTuple):
@@ -113,13 +162,39 @@ class LabelSample:
         >>> labelled = np.arange(1000) >= 800  # 100 that the models agree about, 100 that they do not
         >>> sample = LabelSample(agreed.astype(int), labelled, np.zeros(1000, dtype=bool))
         >>> print(sample.rate(~agreed))  # wrong on each of the latter and on none of the former, as far as is known
-        10.0 % (8.2 to 13.6)
+        10.0 % (8.1 to 13.8)
     """
 
     strata: Ints
     labelled: Bools
     skipped: Bools
     level: float = 0.95
+
+    @classmethod
+    def of(
+        cls, outcomes: Outcomes, right: ArrayLike | None = None, *, who: str = "small", level: float = 0.95
+    ) -> LabelSample:
+        """Read off a table which rows are labelled, and how they were chosen.
+
+        By the columns `stratum` and `draw`, as `to_label` and `with_gold` leave them. Without them, rows on which the
+        models agree and rows on which they do not are a stratum each, and gold counts as a random sample of each.
+
+        Args:
+            outcomes: The table.
+            right: Whether somebody is right, NaN where nobody knows, shape (n,); by default `outcomes.correct(who)`.
+            who: Whose answers.
+            level: Confidence level of the intervals.
+
+        Raises:
+            ValueError: If rows without gold were taken out of the table, so that what is left is no sample.
+        """
+        known = ~np.isnan(outcomes.correct(who) if right is None else np.asarray(right, dtype=np.float64))
+        found = strata(outcomes)
+        _refuse_cut(outcomes, found)
+        drawn = ~np.isnan(outcomes["draw"]) if "draw" in outcomes else np.zeros(len(known), dtype=bool)
+        place = {name: code for code, name in enumerate(STRATA)}
+        codes = np.array([place.get(name, len(STRATA)) for name in found], dtype=np.intp)
+        return cls(codes, known, drawn & ~known, level)
 
     def __len__(self) -> int:
         return len(self.strata)
@@ -142,9 +217,24 @@ class LabelSample:
         Args:
             happened: 1 or 0 for each row, shape (n,); what stands in rows without a label does not count.
         """
-        n = len(self)
-        found = self.total(happened, np.full(n, 1.0 / max(n, 1)))
-        return replace(found, high=min(found.high, 1.0))
+        if not len(self):
+            return Estimate(None, 0.0, 1.0, 0, census=True)
+        return self.along(np.asarray(happened, dtype=np.float64)[None, :]).at(0)
+
+    def along(self, happened: ArrayLike, counts: ArrayLike | None = None) -> Rates:
+        """Return `rate` for each of several steps.
+
+        Args:
+            happened: 1 or 0 for each step and row, shape (T, n).
+            counts: Which rows count at each step, shape (T, n); by default all.
+        """
+        y = np.asarray(happened, dtype=np.float64)
+        inside = np.ones(y.shape, dtype=bool) if counts is None else np.asarray(counts, dtype=bool)
+        names = np.unique(self.strata)
+        masks = np.stack([self.strata == name for name in names] or [np.zeros(len(self), dtype=bool)])
+        parts = np.stack([masks, masks & self.labelled, masks & self.skipped]).astype(np.float64)
+        sizes, labels, skipped = (inside.astype(np.float64) @ part.T for part in parts)
+        return rates(sizes, labels, np.where(inside, np.nan_to_num(y), 0.0) @ parts[1].T, skipped, level=self.level)
 
     def aurc(self, confidence: ArrayLike, wrong: ArrayLike) -> Estimate:
         """Return the area under the risk-coverage curve (`calibration.aurc`): a weighted sum of the errors."""
@@ -360,6 +450,105 @@ class LabelSample:
         return replace(found, needed=min(max(math.ceil(more), 1), left))
 
 
+def rates(
+    sizes: ArrayLike, labels: ArrayLike, happened: ArrayLike, skipped: ArrayLike, *, level: float = 0.95
+) -> Rates:
+    """Put rates together from the counts of strata, for several steps at once.
+
+    Args:
+        sizes: Rows of each stratum at each step, shape (T, S).
+        labels: Labelled ones.
+        happened: Labelled ones where it is so.
+        skipped: Rows that were drawn, but left open.
+        level: Of the intervals.
+    """
+    size, n, x, open_ = (np.asarray(part, dtype=np.float64) for part in (sizes, labels, happened, skipped))
+    rows = size.sum(axis=1)
+    census = n.sum(axis=1) >= rows
+    # With every row labelled the strata do not matter.
+    whole = [part.sum(axis=1, keepdims=True) * (np.arange(part.shape[1]) == 0) for part in (size, n, x, open_)]
+    size, n, x, open_ = (np.where(census[:, None], a, b) for a, b in zip(whole, (size, n, x, open_), strict=True))
+    mass = size / np.maximum(rows, 1.0)[:, None]
+    least, most = _limits(x, n, level, open_)
+    seen = (n > 0) & (size > 0)
+    rate = np.where(seen, x / np.maximum(n, 1.0), 0.5)
+    value = np.where(seen, mass * rate, 0.0).sum(axis=1)
+    # Other rows would have fallen into other strata.
+    between = (mass * (rate - (mass * rate).sum(axis=1, keepdims=True)) ** 2).sum(axis=1) / np.maximum(rows, 1.0)
+    between *= _quantile(level) ** 2
+    below, above = (
+        np.sqrt((np.where(seen, (rate - end) * mass, 0.0) ** 2).sum(axis=1) + between) for end in (least, most)
+    )
+    missing = np.where(seen | (size <= 0), 0.0, mass)
+    low = np.maximum(value - below, 0.0) + (missing * least).sum(axis=1)
+    high = np.minimum(value + above + (missing * most).sum(axis=1), 1.0)
+    none = rows <= 0
+    value = np.where((missing > 0).any(axis=1) | none, np.nan, value)
+    low, high = np.where(none, 0.0, low), np.where(none, 1.0, high)
+    # More labels that would do: errors fall with the root of their number.
+    width, bare = high - low, missing.sum(axis=1)
+    more = np.where(missing > 0, np.ceil(4.0 * missing / WIDEST), 0.0).sum(axis=1)
+    got = n.sum(axis=1)
+    rest = np.maximum((width - bare) / WIDEST, 1.0)
+    more = np.ceil(more + np.maximum(got, 8.0) * (rest**2 - 1.0))
+    left = rows - got - open_.sum(axis=1)
+    fine = (width <= WIDEST) & ~np.isnan(value)
+    needed = np.where(fine, 0.0, np.minimum(np.maximum(more, 1.0), left))
+    return Rates(value, low, high, got, needed, census)
+
+
+def strata(outcomes: Outcomes) -> list[str]:
+    """Return the stratum of each row: what the table says, or else by its answers."""
+    made = strata_by_answers(outcomes)
+    if "stratum" not in outcomes:
+        return made
+    return [
+        by_answer if told is None else told for told, by_answer in zip(outcomes.values("stratum"), made, strict=True)
+    ]
+
+
+def strata_by_answers(outcomes: Outcomes) -> list[str]:
+    """Return the stratum of each row by what the models say alone; a part of `STRATA`."""
+    n = len(outcomes)
+    differ, changed = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
+    if "large" in outcomes:
+        for name in outcomes.small_names or [""]:
+            small, score = (f"{column}.{name}" if name else column for column in ("small", "confidence"))
+            if small in outcomes:
+                answered = np.isfinite(np.asarray(outcomes[score], dtype=np.float64)) & outcomes.valid(small)
+                differ |= answered & _said(outcomes, small) & ~outcomes.agree(small, "large")
+        if "large_pruned" in outcomes:
+            changed = _said(outcomes, "large_pruned") & ~outcomes.agree("large_pruned", "large") & ~differ
+    return [str(name) for name in np.where(differ, DISAGREE, np.where(changed, CHANGED, AGREE))]
+
+
+def _said(outcomes: Outcomes, column: str) -> Bools:
+    return np.array([value is not None for value in outcomes.values(column)], dtype=bool)
+
+
+def _refuse_cut(outcomes: Outcomes, found: Sequence[str]) -> None:
+    """Refuse a table out of which rows without gold were taken."""
+    if "label_probability" not in outcomes or not len(outcomes):
+        return
+    special: Any = require("scipy.special", "sklearn")
+    names = np.asarray(found)
+    known = outcomes.known_gold()
+    chance = np.asarray(outcomes["label_probability"], dtype=np.float64)
+    for name in (DISAGREE, CHANGED, AGREE):
+        mine = names == name
+        expected = chance[mine][~np.isnan(chance[mine])]
+        if not len(expected):
+            continue
+        p, labels, n = float(expected.mean()), int((known & mine).sum()), int(mine.sum())
+        if p < 1.0 and labels > p * n and float(special.betainc(labels, n - labels + 1, p)) < _CUT:
+            msg = (
+                f"of the rows in stratum {name!r} a share of {p:.3f} was labelled, here it is {labels / n:.3f}: rows "
+                "without gold were taken out of this table, so what is left says nothing about all rows. Take the "
+                "table as `with_gold` returned it"
+            )
+            raise ValueError(msg)
+
+
 def _auroc_deviation(scores: Floats, right: Floats) -> float:
     """Standard deviation of AUROC (DeLong et al. 1988)."""
     good, bad = scores[right == 1.0], scores[right == 0.0]
@@ -376,19 +565,38 @@ def _quantile(level: float) -> float:
     return -float(special.ndtri((1.0 - level) / 2.0))
 
 
-def _limits(happened: float, n: int, level: float, skipped: int) -> tuple[float, float]:
-    """Exact limits of a rate (Clopper and Pearson 1934); skipped rows may have gone either way.
+def _limits(happened: ArrayLike, n: ArrayLike, level: float, skipped: ArrayLike) -> tuple[Any, Any]:
+    """Exact limits of rates (Clopper and Pearson 1934); skipped rows may have gone either way.
 
     For numbers in [0, 1] instead of counts they hold as well: nothing varies more than 0 and 1 do.
     """
     special: Any = require("scipy.special", "sklearn")
-    tail, everything = (1.0 - level) / 2.0, n + skipped
-    if not everything:
-        return 0.0, 1.0
-    most = happened + skipped
-    low = 0.0 if happened <= 0 else float(special.betaincinv(happened, everything - happened + 1, tail))
-    high = 1.0 if most >= everything else float(special.betaincinv(most + 1, everything - most, 1.0 - tail))
-    return low, high
+    x, k, tail = np.asarray(happened, dtype=np.float64), np.asarray(skipped, dtype=np.float64), (1.0 - level) / 2.0
+    everything = np.asarray(n, dtype=np.float64) + k
+    most = x + k
+    lowest, highest = (x <= 0) | (everything <= 0), most >= everything
+    low = np.where(
+        lowest, 0.0, special.betaincinv(np.where(lowest, 1.0, x), np.where(lowest, 1.0, everything - x + 1.0), tail)
+    )
+    high = np.where(
+        highest,
+        1.0,
+        special.betaincinv(np.where(highest, 1.0, most + 1.0), np.where(highest, 1.0, everything - most), 1.0 - tail),
+    )
+    return (float(low), float(high)) if not low.ndim else (low, high)
 
 
-__all__ = ["WIDEST", "Estimate", "LabelSample"]
+__all__ = [
+    "AGREE",
+    "CHANGED",
+    "DISAGREE",
+    "GIVEN",
+    "STRATA",
+    "WIDEST",
+    "Estimate",
+    "LabelSample",
+    "Rates",
+    "rates",
+    "strata",
+    "strata_by_answers",
+]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 import numpy as np
 
@@ -34,15 +34,21 @@ from langchain_dsplus.outcomes.files import (
     write_parquet,
 )
 from langchain_dsplus.outcomes.gold import NEVER_SAID, GoldRules, other_gold, refusal, with_other
-from langchain_dsplus.outcomes.labeling import read_gold, rows_to_label
+from langchain_dsplus.outcomes.labeling import read_gold, rows_to_label, sampled
+from langchain_dsplus.outcomes.sampling import LabelSample
 from langchain_dsplus.outcomes.traces import read_traces
 from langchain_dsplus.outcomes.uses import blocks
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from langchain_dsplus.outcomes.sampling import Estimate
+
     Bools: TypeAlias = NDArray[np.bool_]
     Floats: TypeAlias = NDArray[np.float64]
+
+Figure: TypeAlias = Literal["accuracy", "errors", "calibration_error", "auroc", "aurc", "e_aurc"]
+_OF_CONFIDENCE = ("calibration_error", "auroc", "aurc", "e_aurc")
 
 
 class Outcomes:
@@ -60,6 +66,7 @@ class Outcomes:
         right and wrong come from a judge or a test; `small.<name>`, `confidence.<name>`, `probabilities.<name>` for
         several small models. `input_hash` (a keyed hash of the input: rows with the same one count as a group) and
         `in_training` (whether a small model was trained on the input), as `collect_outcomes` and recorders write them.
+        `stratum`, `draw` and `label_probability`: how the row came to have gold or not, as `with_gold` writes them.
         Other columns are kept as they are.
 
     Args:
@@ -415,6 +422,8 @@ class Outcomes:
         path: str | Path | None = None,
         *,
         max_rows: int | None = None,
+        agreements: float = 0.05,
+        seed: int = 0,
         inputs: Mapping[str, Any] | None = None,
         prompt: str = "plain",
     ) -> list[dict[str, Any]]:
@@ -422,21 +431,31 @@ class Outcomes:
 
         These are the rows without gold, or with gold that no model ever says, where a small model says something else
         than the large model (on the plain prompt), or the large model failed: as long as nobody knows the truth, they
-        count as lost. Everywhere else the truth changes nothing. In descending confidence: the first rows are in the
-        way of every threshold.
+        count as lost. Everywhere else the truth changes no loss; but how often each model is right depends on it, so a random share of those rows is drawn
+        as well (`estimate`).
+
+        The file is in random order, and rows of both kinds are spread evenly over it. So whoever stops early leaves a
+        random sample of each: fill it in from the top, and leave a row empty, or write a word of `unknown_gold`, where
+        the truth cannot be told. `with_gold` keeps how each row was drawn; the column `draw` says the order, so the
+        file may be sorted. A later file goes on where the labels of the earlier ones end.
 
         Args:
             path: A `.csv` file for a spreadsheet, or `.jsonl`. It must not exist, since it could hold somebody's work.
-            max_rows: The first of them only.
+            max_rows: Only so many, drawn at random, of both kinds in proportion.
+            agreements: Share of the rows on which the models agree (or the small one failed) that should have been
+                drawn in the end, from 0 to 1. With 0 accuracies stay unknown.
+            seed: Of the random order.
             inputs: The texts to judge, by id; written as column `input`.
-            prompt: With `pruned`, also the rows where the large model changed its answer on the pruned prompt.
+            prompt: With `pruned`, also all the rows where the large model changed its answer on the pruned prompt.
 
         Returns:
             Rows with `id`, `confidence` (of several small models that disagree the highest), what each model says,
-            `reason`, `gold` (None), and `input` where `inputs` is given.
+            `stratum`, `draw` (place in the random order of its stratum, from 1), `reason`, `gold` (None), and `input`
+            where `inputs` is given.
 
         Raises:
-            ValueError: If the path's suffix is unknown, `max_rows` is negative, or the table has no answers to compare.
+            ValueError: If the path's suffix is unknown, `max_rows` is negative, `agreements` is no share, or the table
+                has no answers to compare.
             FileExistsError: If there is such a file.
 
         Example:
@@ -446,7 +465,9 @@ class Outcomes:
             outcomes = outcomes.with_gold("to_label.csv")
             ```
         """
-        return rows_to_label(self, path, max_rows=max_rows, inputs=inputs, prompt=prompt)
+        return rows_to_label(
+            self, path, max_rows=max_rows, agreements=agreements, seed=seed, inputs=inputs, prompt=prompt
+        )
 
     def with_gold(
         self,
@@ -461,7 +482,10 @@ class Outcomes:
         Args:
             labels: A file that `to_label` wrote and somebody filled in (CSV with commas, semicolons or tabs, or JSONL;
                 columns `id` and `gold` are enough), a mapping from id to label, rows, or a DataFrame. An empty cell or
-                None means: still unknown.
+                None means: still unknown. Where the columns `stratum` and `draw` are there, the table keeps which rows
+                were drawn; empty ones before the last filled one of their stratum were skipped, and may be right or
+                wrong. Without them gold counts as a random sample of the rows on which the models agree, and of those
+                on which they do not.
             gold_map: From a value to the label that it stands for.
             unknown_gold: Values that mean that nobody knows.
             other_gold: True classes that no model offers.
@@ -479,9 +503,79 @@ class Outcomes:
         about = with_other(self.about, rules)
         words = self._said() if known is None else known
         values = self.values("gold")
-        for place, label in read_gold(self, labels, rules, words, about, named=known is not None).items():
+        told = read_gold(self, labels, rules, words, about, named=known is not None)
+        for place, label in told.gold.items():
             values[place] = label
-        return self._of({**self._columns, "gold": build("gold", values)}, self._length, about, self.folder)
+        further = {"gold": values, **sampled(self, told)}
+        columns = {**self._columns, **{name: build(name, column) for name, column in further.items()}}
+        return self._of(columns, self._length, about, self.folder)
+
+    def estimate(
+        self,
+        figure: Figure = "accuracy",
+        who: str = "small",
+        *,
+        rows: ArrayLike | None = None,
+        level: float = 0.95,
+    ) -> Estimate:
+        """Return a figure of accuracy type about all rows, from those that have gold, with its interval.
+
+        After `to_label` the rows with gold are no sample: a mean over them is that of the disagreements. Here each row
+        counts by its stratum, as `stratum` and `draw` tell (`outcomes.sampling`). Where every row has gold, it is the
+        usual figure.
+
+        Args:
+            figure: `accuracy`, `errors` (1 - accuracy), `calibration_error` (adaptive ECE), `auroc`, `aurc`, `e_aurc`.
+            who: `small`, `large`, `large_pruned`, or `small.<name>`. The last four figures are about a small model.
+            rows: A mask of the rows that the figure is about, shape (n,): a class, a slice, accepted ones. Not of those
+                that have gold.
+            level: Of the interval.
+
+        Returns:
+            The figure. Its `value` is None where labels are missing; `words()` says how many, and gives the bounds.
+
+        Raises:
+            KeyError: If there are no such answers.
+            ValueError: If `figure` is unknown or needs a small model's confidence, `rows` has another shape, or rows
+                without gold were taken out of the table.
+
+        Example:
+            >>> rows = [{"small": "a", "confidence": 0.9, "large": "a", "gold": gold} for gold in ("a", None) * 50]
+            >>> rows += [{"small": "a", "confidence": 0.6, "large": "b", "gold": gold} for gold in ("a", "b") * 50]
+            >>> print(Outcomes.from_records(rows).estimate())  # 50 % where they differ, 100 % where they agree
+            75.0 % (67.9 to 81.2)
+        """
+        inside = np.ones(self._length, dtype=bool) if rows is None else np.asarray(rows)
+        if inside.dtype != bool or inside.shape != (self._length,):
+            msg = f"`rows` must be a mask of shape ({self._length},)"
+            raise ValueError(msg)
+        answers, judged = self._answers(who)
+        inside = inside & (np.zeros(self._length, dtype=bool) if answers is None else answers.known())
+        if judged is not None:
+            inside |= ~np.isnan(judged) & (True if rows is None else np.asarray(rows))
+        right = self.correct(who)
+        sample = LabelSample.of(self, right, level=level)
+        if figure in ("accuracy", "errors"):
+            found = sample.within(inside).rate(1.0 - right[inside])
+            return found.complement() if figure == "accuracy" else found
+        suffix = who.removeprefix("small")
+        if figure not in _OF_CONFIDENCE or who.startswith("large") or f"confidence{suffix}" not in self:
+            msg = (
+                f"`figure` must be 'accuracy' or 'errors', or with a small model's confidence one of "
+                f"{', '.join(_OF_CONFIDENCE)}; not {figure!r} of {who!r}"
+            )
+            raise ValueError(msg)
+        confidence = np.asarray(self[f"confidence{suffix}"], dtype=np.float64)
+        inside &= np.isfinite(confidence)
+        sample, p, y = sample.within(inside), confidence[inside], right[inside]
+        if figure == "auroc":
+            return sample.auroc(p, y)
+        if figure == "calibration_error":
+            if ((p < 0.0) | (p > 1.0)).any():
+                msg = f"`confidence{suffix}` is no probability, so it has no calibration error"
+                raise ValueError(msg)
+            return sample.calibration_error(p, y)
+        return sample.aurc(p, 1.0 - y) if figure == "aurc" else sample.e_aurc(p, 1.0 - y)
 
     # --- records and files --------------------------------------------------------------------------------------
 

@@ -47,22 +47,33 @@ def fill(path, gold, *, to=None, delimiter=","):
 
 def test_what_is_worth_a_label(tmp_path):
     path = tmp_path / "todo.csv"
-    found = table().to_label(path, inputs={"high": "the text", "low": {"title": "x"}})
-    assert [line["id"] for line in found] == ["high", "failed large", "off", "low"]
-    assert [line["confidence"] for line in found] == [0.9, 0.5, 0.4, 0.2]
+    found = table().to_label(path, agreements=0, inputs={"high": "the text", "low": {"title": "x"}})
+    assert sorted(line["id"] for line in found) == ["failed large", "high", "low", "off"]
+    of = {line["id"]: line for line in found}
+    assert {name: line["confidence"] for name, line in of.items()} == {
+        "high": 0.9,
+        "failed large": 0.5,
+        "off": 0.4,
+        "low": 0.2,
+    }
     assert [line["gold"] for line in found] == [None] * 4
-    assert "the small model and the large one disagree" in found[0]["reason"]
-    assert "the large model failed" in found[1]["reason"]
+    assert [(line["stratum"], line["draw"]) for line in found] == [("disagree", n) for n in (1, 2, 3, 4)]
+    assert "the small model and the large one disagree" in of["high"]["reason"]
+    assert "the large model failed" in of["failed large"]["reason"]
     assert all("counts as lost" in line["reason"] for line in found)
-    assert [line["input"] for line in found] == ["the text", None, None, '{"title": "x"}']
+    texts = {name: line["input"] for name, line in of.items()}
+    assert texts == {"high": "the text", "failed large": None, "off": None, "low": '{"title": "x"}'}
     written = cells(path)
-    assert list(written[0]) == ["id", "confidence", "small", "large", "reason", "gold", "input"]
-    assert [line["id"] for line in written] == ["high", "failed large", "off", "low"]
-    assert float(written[0]["confidence"]) == 0.9
+    assert list(written[0]) == ["id", "confidence", "small", "large", "stratum", "draw", "reason", "gold", "input"]
+    assert [line["id"] for line in written] == [line["id"] for line in found]
+    assert [float(line["confidence"]) for line in written] == [line["confidence"] for line in found]
     assert all(line["gold"] == "" for line in written)
-    assert [line["id"] for line in table().to_label(max_rows=2)] == ["high", "failed large"]
+    assert table().to_label(max_rows=2, agreements=0) == table().to_label(agreements=0)[:2]
     assert table().to_label(max_rows=0) == []
     assert "input" not in table().to_label()[0]
+    more = [line for line in table().to_label(agreements=1) if line["stratum"] == "agree"]
+    assert sorted(line["id"] for line in more) == ["agree", "failed small"]
+    assert all("at random" in line["reason"] for line in more)
 
 
 def test_labelling_changes_exactly_what_is_unknown():
@@ -71,15 +82,16 @@ def test_labelling_changes_exactly_what_is_unknown():
     outcomes = table([*ROWS, row("off small", "who knows", 0.3, "a")])
     (small,) = differences.differences(outcomes).models
     open_ = small.unlabeled & np.isfinite(small.confidence)
-    assert [line["id"] for line in outcomes.to_label()] == ["high", "failed large", "off", "low"]
-    assert sorted(outcomes.select(open_).values("id")) == sorted(line["id"] for line in outcomes.to_label())
+    asked = sorted(line["id"] for line in outcomes.to_label(agreements=0))
+    assert asked == ["failed large", "high", "low", "off"]
+    assert sorted(outcomes.select(open_).values("id")) == asked
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
 def test_there_and_back(tmp_path, suffix):
     path = tmp_path / f"todo.{suffix}"
     outcomes = table()
-    outcomes.to_label(path)
+    outcomes.to_label(path, agreements=0)
     if suffix == "csv":
         fill(path, {"high": "b", "low": "a"})
     else:
@@ -98,9 +110,9 @@ def test_there_and_back(tmp_path, suffix):
     assert outcomes.values("gold").count(None) == 7, "the table itself is not changed"
     assert done.data_hash() != outcomes.data_hash()
     assert done.with_gold(path) == done, "twice is once"
-    rest = done.to_label()
-    assert [line["id"] for line in rest] == ["failed large", "off"]
-    assert outcomes.with_gold({"high": "b", "low": "a", "off": None}) == done
+    rest = done.to_label(agreements=0)
+    assert sorted(line["id"] for line in rest) == ["failed large", "off"]
+    assert outcomes.with_gold({"high": "b", "low": "a", "off": None}).values("gold") == done.values("gold")
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t", ","])
@@ -146,8 +158,10 @@ def test_any_text_there_and_back(tmp_path_factory, suffix, rows, data):
     path = tmp_path_factory.mktemp("labels") / f"todo.{suffix}"
     labels = sorted({label for r in rows for label in (r[1], r[3])})
     outcomes = table([row(*r) for r in rows], labels=labels)
-    found = outcomes.to_label(path, inputs={r[0]: r[0] for r in rows})
-    assert {line["id"] for line in found} == {r[0] for r in rows if r[1] != r[3]}
+    found = outcomes.to_label(
+        path, agreements=data.draw(st.sampled_from([0, 0.5, 1])), inputs={r[0]: r[0] for r in rows}
+    )
+    assert {line["id"] for line in found if line["stratum"] == "disagree"} == {r[0] for r in rows if r[1] != r[3]}
     assert outcomes.with_gold(path) == outcomes
     gold = {line["id"]: data.draw(st.sampled_from(labels)) for line in found}
     if suffix == "csv":
@@ -174,10 +188,10 @@ def test_several_small_models():
         {"id": "3", "small.x": "b", "confidence.x": 0.99, "small.y": "a", "confidence.y": 0.7, "large": "b"},
         {"id": "4", "small.x": None, "confidence.x": None, "small.y": "a", "confidence.y": 0.8, "large": "b"},
     ]
-    found = table(rows).to_label()
-    assert [(line["id"], line["confidence"]) for line in found] == [("1", 0.9), ("4", 0.8), ("3", 0.7)]
-    assert [line["small.x"] for line in found] == ["a", None, "b"]
-    assert "the models disagree" in found[0]["reason"]
+    found = {line["id"]: line for line in table(rows).to_label(agreements=0)}
+    assert {name: line["confidence"] for name, line in found.items()} == {"1": 0.9, "4": 0.8, "3": 0.7}
+    assert {name: line["small.x"] for name, line in found.items()} == {"1": "a", "4": None, "3": "b"}
+    assert "the models disagree" in found["1"]["reason"]
 
 
 def test_pruned_prompts():
@@ -187,11 +201,12 @@ def test_pruned_prompts():
         row("3", "a", 0.7, "b", large_pruned="b"),
         row("4", None, None, "b", large_pruned="a"),
     ]
-    assert [line["id"] for line in table(rows).to_label()] == ["3"]
-    found = table(rows).to_label(prompt="pruned")
-    assert [(line["id"], line["confidence"]) for line in found] == [("1", 0.9), ("3", 0.7), ("4", None)]
-    assert "pruned prompt" in found[0]["reason"]
-    assert found[0]["large_pruned"] == "b"
+    assert [line["id"] for line in table(rows).to_label(agreements=0)] == ["3"]
+    found = {line["id"]: line for line in table(rows).to_label(prompt="pruned", agreements=0)}
+    assert {name: line["confidence"] for name, line in found.items()} == {"1": 0.9, "3": 0.7, "4": None}
+    assert "pruned prompt" in found["1"]["reason"]
+    assert found["1"]["large_pruned"] == "b"
+    assert {name: line["stratum"] for name, line in found.items()} == {"1": "changed", "3": "disagree", "4": "changed"}
     with pytest.raises(ValueError, match="large_pruned"):
         table().to_label(prompt="pruned")
 
@@ -211,6 +226,9 @@ def test_somebodys_work_is_not_written_over(tmp_path):
         ({"path": "todo.xlsx"}, r"must end in \.csv or \.jsonl"),
         ({"max_rows": -1}, "max_rows"),
         ({"prompt": "x"}, "prompt"),
+        ({"agreements": -0.1}, "agreements"),
+        ({"agreements": 40}, "a share of the agreed rows"),
+        ({"agreements": True}, "agreements"),
     ],
 )
 def test_bad_arguments(options, match):
@@ -231,6 +249,9 @@ def test_bad_arguments(options, match):
         ("id,gold\nlow,a\nknown,b\n", r"row 2, column 'gold': the table already knows another"),
         ("id,gold,small\nlow,b,b\n", r"row 1, column 'small': not what the table says"),
         ("id,gold,large\nfailed large,b,b\n", r"row 1, column 'large': not what the table says"),
+        ("id,stratum,draw,gold\nlow,agree,1,a\n", r"row 1, column 'stratum': not what the table says"),
+        ("id,stratum,draw,gold\nlow,disagree,x,a\n", r"row 1, column 'draw': must be a whole number"),
+        ("id,stratum,draw,gold\nlow,disagree,0,a\n", r"row 1, column 'draw': must be a whole number"),
         ("id,gold\nlow\n", r"row 1 has 1 cells, the header has 2"),
         ("id,label\nlow,a\n", r"the header must name"),
         ("id,gold,gold\nlow,a,b\n", r"the header must name"),
