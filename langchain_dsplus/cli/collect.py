@@ -178,7 +178,7 @@ def collect(
             raise
         outcomes = _with_slices(outcomes, data, slice_ or ())
         write_table(outcomes, output)
-        unlabeled = len(outcomes.to_label())
+        unlabeled = len(outcomes.to_label(agreements=0))
         from langchain_dsplus.threshold.findings import find_mistakes
 
         notes = [f"Note: {item.sentence}" for item in find_mistakes(outcomes) if item.severity != "unseen"]
@@ -287,8 +287,10 @@ def _summary(outcomes: Outcomes) -> Table:
     for who in ("small", "large"):
         right = outcomes.correct(who)
         known = right[~np.isnan(right)]
+        found = outcomes.estimate("accuracy", who)
         if len(known):
-            table.add_row(f"the {who} model is right", f"{int(known.sum()):,} of {len(known):,}")
+            count = f"{int(known.sum()):,} of {len(known):,}" if found.census else found.words()
+            table.add_row(f"the {who} model is right", count)
     if "cost_large" in outcomes:
         spent = float(np.nansum(outcomes["cost_large"]))
         table.add_row(f"paid, {outcomes.about.get('currency', '')}", f"{spent:.4g}")

@@ -136,8 +136,8 @@ def to_be_labeled(rows: int, outcomes: Path, inputs: Path | None = None) -> str:
     """What to do about rows that need a label."""
     more = "" if inputs is None else f" --inputs {inputs}"
     return (
-        f"{rows:,} rows on which the models disagree have no gold and count as lost: label the surest of them before "
-        f"you certify. They are written by: dsplus label {outcomes} -o to_label.csv{more}"
+        f"{rows:,} rows on which the models disagree have no gold and count as lost: label them before you "
+        f"certify. They are written by: dsplus label {outcomes} -o to_label.csv{more}"
     )
 
 

@@ -133,7 +133,7 @@ def certify(
         )
         write_table(table, outcomes)  # first: a promise whose cost was not written down would be cheaper the next time
         certificate.to_json(output)
-        unknown = len(table.to_label(prompt=prompt))
+        unknown = len(table.to_label(prompt=prompt, agreements=0))
     show(*_promise(certificate, outcomes, output, unknown))
     if not certificate.certified:
         raise typer.Exit(NOT_CERTIFIED)
@@ -256,7 +256,12 @@ def label(
         Path | None,
         typer.Option(help="The file that was filled in: its labels go into the table; nothing else is done."),
     ] = None,
-    max_rows: Annotated[int | None, typer.Option(min=1, help="Only so many rows, the most useful first.")] = None,
+    max_rows: Annotated[int | None, typer.Option(min=1, help="Only so many rows, drawn at random.")] = None,
+    agreements: Annotated[
+        float,
+        typer.Option(min=0.0, max=1.0, help="Share of the rows on which the models agree to label, too, at random."),
+    ] = 0.05,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random order.")] = 0,
     inputs: Annotated[
         Path | None, typer.Option(help="Data set with the texts, to be shown beside the answers.")
     ] = None,
@@ -273,7 +278,8 @@ def label(
     """Write the rows whose truth is worth finding out to a file; with --read, take the labels back into the table.
 
     These are the rows where the models disagree and gold is missing: until somebody says what is true, they count as
-    lost. Elsewhere the truth changes nothing. The surest mistakes stand first.
+    lost. Elsewhere the truth changes no loss; a random share of those rows tells how often each model is right. The
+    file is in random order: fill it in from the top, as far as you get.
     """
     with plain_errors():
         rules = gold_rules(gold_map, unknown_gold, other_gold)
@@ -281,13 +287,13 @@ def label(
         if read is not None:
             labeled = table.with_gold(read, **rules)
             known, before = (sum(value is not None for value in one.values("gold")) for one in (labeled, table))
-            left = len(labeled.to_label(prompt=prompt))
+            left = len(labeled.to_label(prompt=prompt, agreements=0))
             write_table(labeled, outcomes)
             typer.echo(f"{known - before:,} labels are new in {outcomes}; {left:,} disagreements are left without one.")
             typer.echo(f"Next: dsplus certify {outcomes} -o certificate.json")
             return
         texts = None if inputs is None else texts_by_id(inputs, text, id_)
-        rows = table.to_label(output, max_rows=max_rows, inputs=texts, prompt=prompt)
+        rows = table.to_label(output, max_rows=max_rows, agreements=agreements, seed=seed, inputs=texts, prompt=prompt)
     typer.echo(f"{output}: {len(rows):,} of {len(table):,} rows to look at. Fill in the column `gold`.")
     typer.echo(f"Then: dsplus label {outcomes} --read {output}")
 

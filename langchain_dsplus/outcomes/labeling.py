@@ -44,6 +44,9 @@ def rows_to_label(
     if isinstance(agreements, bool) or not 0.0 <= agreements <= 1.0:
         msg = "`agreements` is a share of the agreed rows, from 0 to 1: 0.05 for one in twenty"
         raise ValueError(msg)
+    if seed < 0:
+        msg = "`seed` must be at least 0"
+        raise ValueError(msg)
     if prompt not in ("plain", "pruned"):
         msg = f"`prompt` must be 'plain' or 'pruned', not {prompt!r}"
         raise ValueError(msg)
@@ -98,7 +101,8 @@ def _draw(
     unjudged = (answered & np.isnan(np.stack([outcomes.correct(column) for column in columns]))).any(axis=0)
     open_ = ~outcomes.known_gold() & unjudged
     before = np.asarray(outcomes["draw"]) if "draw" in outcomes else np.full(len(outcomes), np.nan)
-    rng = np.random.default_rng(seed)
+    # Not the stream that somebody else's seed gives: rows may have been made, shuffled or split with that.
+    rng = np.random.default_rng((seed, *b"label"))
     found: dict[str, NDArray[np.intp]] = {}
     for name, share in shares.items():
         mine = stratum == name

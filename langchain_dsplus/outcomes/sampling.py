@@ -39,6 +39,8 @@ DISAGREE, CHANGED, AGREE, GIVEN = "disagree", "changed", "agree", "given"
 STRATA = (DISAGREE, CHANGED, AGREE, GIVEN)
 """Where a small model says something else than the large one; else, where the large model changed its answer on the
 pruned prompt; all other rows; rows whose gold was there before anything was drawn (only in the column `stratum`)."""
+_FIRST = 9.0
+"""Labels of a stratum without any, times its share and divided by `WIDEST`: enough where one in ten is wrong."""
 _CUT = 1e-6
 """A smaller chance than this that so many rows of a stratum are labelled: the others were taken away."""
 _ABS_NORMAL = math.sqrt(2.0 / math.pi)
@@ -209,6 +211,10 @@ class LabelSample:
         mask = np.asarray(rows, dtype=bool)
         return LabelSample(self.strata[mask], self.labelled[mask], self.skipped[mask], self.level)
 
+    def at(self, places: Ints) -> LabelSample:
+        """Return the same of some rows, by their numbers, in that order."""
+        return LabelSample(self.strata[places], self.labelled[places], self.skipped[places], self.level)
+
     # --- figures ------------------------------------------------------------------------------------------------
 
     def rate(self, happened: ArrayLike) -> Estimate:
@@ -235,6 +241,30 @@ class LabelSample:
         parts = np.stack([masks, masks & self.labelled, masks & self.skipped]).astype(np.float64)
         sizes, labels, skipped = (inside.astype(np.float64) @ part.T for part in parts)
         return rates(sizes, labels, np.where(inside, np.nan_to_num(y), 0.0) @ parts[1].T, skipped, level=self.level)
+
+    def first(self, happened: ArrayLike, ends: ArrayLike, otherwise: ArrayLike | None = None) -> Rates:
+        """Return `rate` over the first rows, for several numbers of them.
+
+        Args:
+            happened: 1 or 0 for each row, shape (n,).
+            ends: How many rows, shape (T,).
+            otherwise: What counts for the rows after those; by default they do not count at all. Shape (n,).
+        """
+        names = np.unique(self.strata)
+        masks = np.stack([self.strata == name for name in names] or [np.zeros(len(self), dtype=bool)])
+
+        def sums(rows: Bools, values: ArrayLike = 1.0) -> Floats:
+            weights = np.where(rows, np.nan_to_num(np.asarray(values, dtype=np.float64)), 0.0)
+            return np.concatenate([np.zeros((1, len(masks))), np.cumsum(weights, axis=1).T])
+
+        at, known = np.asarray(ends, dtype=np.intp), masks & self.labelled
+        sizes, labels, open_ = (sums(rows) for rows in (masks, known, masks & self.skipped))
+        yes = sums(known, happened)[at]
+        if otherwise is None:
+            return rates(sizes[at], labels[at], yes, open_[at], level=self.level)
+        rest = sums(known, otherwise)
+        every = [np.broadcast_to(part[-1], yes.shape) for part in (sizes, labels, open_)]
+        return rates(every[0], every[1], yes + rest[-1] - rest[at], every[2], level=self.level)
 
     def aurc(self, confidence: ArrayLike, wrong: ArrayLike) -> Estimate:
         """Return the area under the risk-coverage curve (`calibration.aurc`): a weighted sum of the errors."""
@@ -442,7 +472,7 @@ class LabelSample:
         """The same, with the labels that it needs: errors fall with the root of their number."""
         if found.width <= WIDEST and found.value is not None:
             return found
-        more = math.fsum(math.ceil(4.0 * share / WIDEST) for share in missing)
+        more = math.fsum(math.ceil(_FIRST * share / WIDEST) for share in missing)
         rest = found.width - math.fsum(missing)
         if rest > WIDEST:
             more += max(found.labels, 8) * ((rest / WIDEST) ** 2 - 1.0)
@@ -487,7 +517,7 @@ def rates(
     low, high = np.where(none, 0.0, low), np.where(none, 1.0, high)
     # More labels that would do: errors fall with the root of their number.
     width, bare = high - low, missing.sum(axis=1)
-    more = np.where(missing > 0, np.ceil(4.0 * missing / WIDEST), 0.0).sum(axis=1)
+    more = np.where(missing > 0, np.ceil(_FIRST * missing / WIDEST), 0.0).sum(axis=1)
     got = n.sum(axis=1)
     rest = np.maximum((width - bare) / WIDEST, 1.0)
     more = np.ceil(more + np.maximum(got, 8.0) * (rest**2 - 1.0))

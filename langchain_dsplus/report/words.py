@@ -141,6 +141,6 @@ def help_lines(certificate: Certificate) -> list[str]:
         count = int(found["labels_needed"])
         lines.append(
             f"Gold for up to {whole(count)} inputs on which the models differ: without it they count as lost. "
-            "`dsplus label` (or `Outcomes.to_label`) writes them to a file, the most useful first."
+            "`dsplus label` (or `Outcomes.to_label`) writes them to a file."
         )
     return lines

@@ -117,7 +117,7 @@ class Baseline:
         loss: Accuracy lost against the large model alone, unlabeled disagreements counted as lost.
         loss_low: Lower end of its interval.
         loss_high: Upper end.
-        needs_gold: Rows whose gold is missing for the accuracy.
+        needs_gold: About how many more labels the accuracy needs; 0 where it is known.
         unlabeled: Rows that count as lost for lack of gold: with any, `loss` is the worst that can be.
     """
 

@@ -246,7 +246,7 @@ def certify(
         losing_classes=losing_classes(outcomes, found, final, whole.rows, max_loss) if certified else (),
         class_floor=promised,
     )
-    certificate = replace(certificate, baselines=baselines(found, certificate, whole.rows))
+    certificate = replace(certificate, baselines=baselines(outcomes, found, certificate, whole.rows))
     if not certified:
         refused = next((one.refused for one in hypotheses.values() if one.refused), None)
         if floor is not None and not covered:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from langchain_dsplus.threshold.curves import Sweep, costs_along, known_costs, resampled_weights, sweep
+from langchain_dsplus.threshold.curves import Sweep, costs_along, known_costs, lacking, resampled_weights, sweep
 from langchain_dsplus.threshold.differences import UnusableLarge, model_names
 from langchain_dsplus.threshold.path import PathSweep, coverage_path, path_sweep
 
@@ -38,7 +38,7 @@ class ThresholdChoice:
         objective: What was asked for.
         met: Whether any threshold could do that.
         coverage: Share answered locally.
-        accuracy: Of the cascade.
+        accuracy: Of the cascade; NaN where rows were chosen for labelling and this needs more labels.
         low: Lower end of its interval (percentile bootstrap).
         high: Upper end.
         large_accuracy: Of the large model alone, on the plain prompt, over the same rows.
@@ -75,10 +75,11 @@ class ThresholdChoice:
     large_cost: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values: a threshold of infinity is None."""
+        """Return plain JSON values: a threshold of infinity is None, and so is an accuracy that needs more labels."""
         values = asdict(self)
         if self.threshold is not None and math.isinf(self.threshold):
             values["threshold"] = None
+        values |= {name: None for name in ("accuracy", "large_accuracy") if math.isnan(values[name])}
         values["thresholds"] = {name: None if math.isinf(t) else t for name, t in self.thresholds.items()}
         return values
 
@@ -148,13 +149,21 @@ def choose_threshold(
     paid = costs_along(outcomes, found.rows, options, prompt)
     costs, large_cost = (None, None) if paid is None else (paid[0] * 1000.0 / found.n, paid[1] * 1000.0 / found.n)
     large = float(found.large.sum())
+    lacks = found.shift()
+    if objective == "target_accuracy" and lacks is not None and lacks.value is None:
+        msg = (
+            f"a target for accuracy needs about {lacks.needed:,} more labels of rows on which the models agree: draw "
+            "them with `Outcomes.to_label(agreements=)`"
+        )
+        raise ValueError(msg)
+    level_, level_low, level_high = lacking(lacks)
     # Counts are whole numbers in float64: compare those, not quotients.
     met = True
     if objective == "match_large":
         place, met = _laxest(found, found.right >= large)
     elif objective == "target_accuracy":
         assert target is not None
-        place, met = _laxest(found, found.right >= target * found.n - 1e-9)
+        place, met = _laxest(found, found.right + level_ * found.n >= target * found.n - 1e-9)
     elif objective == "budget" and budget is not None:
         place, met = _best(found, found.n - found.accepted <= budget * found.n + 1e-9)
     elif objective == "budget":
@@ -171,17 +180,17 @@ def choose_threshold(
         objective=objective,
         met=met,
         coverage=int(found.accepted[place]) / found.n,
-        accuracy=accuracy,
-        low=low,
-        high=high,
-        large_accuracy=large / found.n,
+        accuracy=accuracy + level_,
+        low=max(low + level_low, 0.0),
+        high=min(high + level_high, 1.0),
+        large_accuracy=large / found.n + level_,
         gain=accuracy - large / found.n,
         gain_low=gain_low,
         gain_high=gain_high,
         level=level,
         n=found.n,
         left_out=found.left_out,
-        note=_note(objective, met=met, left_out=found.left_out, free=free),
+        note=_note(objective, met=met, left_out=found.left_out, free=free, needed=0 if lacks is None else lacks.needed),
         thresholds=dict(options[place]),
         cost=None if costs is None else float(costs[place]),
         large_cost=large_cost,
@@ -261,8 +270,10 @@ def _intervals(
     return (float(accuracy[0]), float(accuracy[1])), (float(gain[0]), float(gain[1]))
 
 
-def _note(objective: str, *, met: bool, left_out: int, free: bool) -> str:
+def _note(objective: str, *, met: bool, left_out: int, free: bool, needed: int) -> str:
     parts = []
+    if needed:
+        parts.append(f"How accurate each is needs about {needed:,} more labels; the difference between them does not.")
     if not met:
         parts.append(
             {

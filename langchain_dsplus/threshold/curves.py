@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
 from langchain_dsplus import calibration
 from langchain_dsplus._imports import require
+from langchain_dsplus.outcomes.sampling import DISAGREE, LabelSample, strata
 from langchain_dsplus.threshold.cascade import Costs, candidate_thresholds
 from langchain_dsplus.threshold.differences import UnusableLarge, differences
 
@@ -19,11 +20,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from langchain_dsplus.outcomes import Outcomes
+    from langchain_dsplus.outcomes.sampling import Estimate, Rates
     from langchain_dsplus.threshold.differences import Differences
+
+    Bools: TypeAlias = NDArray[np.bool_]
 
     Floats: TypeAlias = NDArray[np.float64]
 
 Prompt: TypeAlias = Literal["plain", "pruned"]
+_UNLIKE = 3.0
+"""From so many standard deviations on, gold is no random sample with regard to agreement."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,9 @@ class Sweep:
         rows: Which row of the table each is, same order.
         groups: Number of each row's group, same order; None where every row stands for itself.
         left_out: Rows that do not count, since the large model gave no answer there or nobody knows who was right.
+        sample: Where rows were chosen for labelling, which of these are labelled, same order; else None. Rows without a
+            label count as wrong whoever answers: all say the same there, so no difference between answers depends on
+            them. How often somebody is right does: see `levels`.
     """
 
     thresholds: Floats
@@ -51,6 +60,7 @@ class Sweep:
     rows: NDArray[np.intp]
     groups: NDArray[np.intp] | None
     left_out: int
+    sample: LabelSample | None = None
 
     @property
     def n(self) -> int:
@@ -67,6 +77,28 @@ class Sweep:
         k = int(self.accepted[place])
         return np.concatenate([self.small[:k], self.escalated[k:]])
 
+    def levels(self) -> Rates | None:
+        """How often the cascade is right at each threshold, where rows were chosen for labelling; else None."""
+        return None if self.sample is None else self.sample.first(self.small, self.accepted, self.escalated)
+
+    def shift(self) -> Estimate | None:
+        """What an accuracy counted over these rows lacks, where some have no label: a share of all of them."""
+        return None if self.sample is None else shift(self.sample, self.large)
+
+
+def shift(sample: LabelSample, right: Floats) -> Estimate:
+    """What a mean of `right` lacks where rows without a label count as wrong, the same for whoever answers."""
+    found, counted = sample.rate(right), float(right.mean())
+    value = None if found.value is None or not found.known else found.value - counted
+    return replace(found, value=value, low=found.low - counted, high=found.high - counted)
+
+
+def lacking(found: Estimate | None) -> tuple[float, float, float]:
+    """A `shift` and its limits as numbers: 0 where there is none, NaN where it needs more labels."""
+    if found is None:
+        return 0.0, 0.0, 0.0
+    return math.nan if found.value is None else found.value, found.low, found.high
+
 
 def sweep(outcomes: Outcomes, *, prompt: Prompt = "plain", unusable_large: UnusableLarge = "unknown") -> Sweep:
     """Follow every candidate threshold over the rows.
@@ -75,13 +107,17 @@ def sweep(outcomes: Outcomes, *, prompt: Prompt = "plain", unusable_large: Unusa
     to the plain prompt, or one that is no label and counts as unknown. Where the small model failed or named an unknown
     label the row always escalates, with the plain prompt.
 
+    Where rows were chosen for labelling (`to_label`), rows without gold on which all say the same count too, since
+    leaving them out would make disagreements look frequent.
+
     Args:
         outcomes: The table, of one small model.
         prompt: What escalated rows are asked: `plain` counts `large`, `pruned` counts `large_pruned`.
         unusable_large: As in `certify`.
 
     Raises:
-        ValueError: If no row tells who was right, `prompt` is unknown, or there are several small models.
+        ValueError: If no row tells who was right, `prompt` is unknown, there are several small models, or rows were
+            chosen for labelling and some disagreements have no label yet.
     """
     if "confidence" not in outcomes:
         msg = (
@@ -94,18 +130,65 @@ def sweep(outcomes: Outcomes, *, prompt: Prompt = "plain", unusable_large: Unusa
     if not counts.any():
         msg = "`outcomes` holds no row where small, large and gold are all known: nothing can be compared"
         raise ValueError(msg)
+    known, same = counts, rows_that_agree(outcomes, found, counts)
+    counts = known | same
     (model,), failed = found.models, found.failed[0]
     rows = np.flatnonzero(counts)
     rows = rows[np.argsort(-model.confidence[rows], kind="stable")]  # failed ones last
     thresholds = candidate_thresholds(model.confidence[rows])
     first = found.turns([{model.name: threshold} for threshold in thresholds.tolist()], rows).first[0]
     accepted = np.searchsorted(first, np.arange(len(thresholds)), side="right").astype(np.intp)
-    small = np.where(failed, 0.0, model.right)[rows]
-    large, escalated = found.large[rows], np.where(failed, found.large, found.asked)[rows]
+    small = np.where(failed | same, 0.0, model.right)[rows]
+    large = np.where(same, 0.0, found.large)[rows]
+    escalated = np.where(same, 0.0, np.where(failed, found.large, found.asked))[rows]
     gained = np.concatenate([[0.0], np.cumsum(small - escalated)])
     right = escalated.sum() + gained[accepted]
     groups = group_numbers(outcomes, rows)
-    return Sweep(thresholds, accepted, right, small, escalated, large, rows, groups, int((~counts).sum()))
+    sample = None
+    if same.any():
+        sample = LabelSample.of(outcomes, np.where(known, 1.0, np.nan)).at(rows)
+    return Sweep(thresholds, accepted, right, small, escalated, large, rows, groups, int((~counts).sum()), sample)
+
+
+def rows_that_agree(outcomes: Outcomes, found: Differences, known: Bools) -> Bools:
+    """Rows that count although nobody knows who is right, since all say the same there, shape (n,).
+
+    None where gold looks like a random sample of the rows, or is known for all of them: then those count that have it.
+
+    Args:
+        outcomes: The table.
+        found: Its losses.
+        known: From `rows_that_count`.
+
+    Raises:
+        ValueError: If rows were chosen for labelling and some disagreements have no label yet.
+    """
+    open_ = found.compared & ~known
+    if not open_.any() or not chosen(outcomes, known, found.compared):
+        return np.zeros_like(open_)
+    same: Bools = open_ & (found.loss == 0).all(axis=0)
+    if missing := int((open_ & ~same).sum()):
+        msg = (
+            f"rows were chosen for labelling, and {missing:,} of those on which the models disagree have no label: the "
+            "labelled rows are no sample of all. Label them (`Outcomes.to_label`); `Outcomes.estimate` and the report "
+            "show what is known so far, and `certify` counts them as lost"
+        )
+        raise ValueError(msg)
+    return same
+
+
+def chosen(outcomes: Outcomes, known: Bools, rows: Bools) -> bool:
+    """Whether rows with gold are no random sample: drawn by `to_label`, or far more frequent among disagreements."""
+    if "stratum" in outcomes and any(value is not None for value in outcomes.values("stratum")):
+        return True
+    differ = np.array([name == DISAGREE for name in strata(outcomes)], dtype=bool)
+    counts = [(int((known & part).sum()), int(part.sum())) for part in (rows & differ, rows & ~differ)]
+    (a, n), (b, m) = counts
+    if not n or not m:
+        return False
+    share = (a + b) / (n + m)
+    spread = math.sqrt(share * (1.0 - share) * (1.0 / n + 1.0 / m))
+    return spread > 0.0 and abs(a / n - b / m) > _UNLIKE * spread
 
 
 def rows_that_count(found: Differences) -> NDArray[np.bool_]:
@@ -202,13 +285,15 @@ class CostQualityCurve:
     Attributes:
         thresholds: Shape (m,); the first is infinity.
         coverage: Share of inputs answered locally, shape (m,).
-        accuracy: Of the cascade, shape (m,).
-        large_accuracy: Of the large model alone.
-        small_accuracy: Of the small model alone.
+        accuracy: Of the cascade, shape (m,). NaN where rows were chosen for labelling and more labels are needed.
+        large_accuracy: Of the large model alone; NaN likewise.
+        small_accuracy: Of the small model alone; NaN likewise.
         n: Rows that count.
         left_out: Rows that do not: the large model gave no answer there, or nobody knows who was right.
         cost: Money per 1,000 inputs, small side included, shape (m,), as `cascade.Costs` counts it; None where nobody
             knows what the large model costs.
+        estimates: Where rows were chosen for labelling: the accuracies with their intervals, and the labels that they
+            need; else None.
     """
 
     thresholds: Floats
@@ -219,6 +304,7 @@ class CostQualityCurve:
     n: int
     left_out: int
     cost: Floats | None = None
+    estimates: Rates | None = None
 
     @property
     def escalation_rate(self) -> Floats:
@@ -259,15 +345,17 @@ def cost_quality_curve(
     """
     found = sweep(outcomes, prompt=prompt, unusable_large=unusable_large)
     costs = costs_along(outcomes, found.rows, found.path, prompt)
+    levels, further = found.levels(), lacking(found.shift())[0]
     return CostQualityCurve(
         thresholds=found.thresholds,
         coverage=found.accepted / found.n,
-        accuracy=found.right / found.n,
-        large_accuracy=float(found.large.mean()),
-        small_accuracy=float(found.small.mean()),
+        accuracy=found.right / found.n if levels is None else np.where(levels.known, levels.value, np.nan),
+        large_accuracy=float(found.large.mean()) + further,
+        small_accuracy=float(found.small.mean()) + further,
         n=found.n,
         left_out=found.left_out,
         cost=None if costs is None else costs[0] * (1000.0 / found.n),
+        estimates=levels,
     )
 
 
@@ -278,10 +366,13 @@ class RiskCoverageCurve:
     Attributes:
         thresholds: From strict to lax, shape (m,); the first accepts the most confident rows.
         coverage: Share accepted, shape (m,).
-        risk: Share of wrong answers among those accepted, shape (m,).
-        aurc: Area under it, as `calibration.aurc` counts it; lower is better.
-        e_aurc: `aurc` minus that of a perfect order of the same rows; 0 is perfect.
+        risk: Share of wrong answers among those accepted, shape (m,). NaN where rows were chosen for labelling and more
+            labels are needed.
+        aurc: Area under it, as `calibration.aurc` counts it; lower is better. NaN likewise.
+        e_aurc: `aurc` minus that of a perfect order of the same rows; 0 is perfect. NaN likewise.
         n: Rows that count.
+        estimates: Where rows were chosen for labelling: the risks with their intervals, and the labels that they need;
+            else None. (`Outcomes.estimate` has those of the areas.)
     """
 
     thresholds: Floats
@@ -290,28 +381,40 @@ class RiskCoverageCurve:
     aurc: float
     e_aurc: float
     n: int
+    estimates: Rates | None = None
 
 
 def risk_coverage_curve(outcomes: Outcomes) -> RiskCoverageCurve:
     """Return the small model's risk at every coverage (Geifman and El-Yaniv 2017); the large model plays no part.
 
-    Rows where the small model failed, or nobody knows whether it was right, are left out.
+    Rows where the small model failed are left out, and so are rows without gold where those with gold are a random
+    sample. Where rows were chosen for labelling all count, each by its stratum (`outcomes.sampling`).
 
     Raises:
         ValueError: If no row is left.
     """
     confidence = np.asarray(outcomes["confidence"], dtype=np.float64)
     right = outcomes.correct("small")
+    answered = np.isfinite(confidence) & (outcomes.valid("small") | ~np.isnan(right))
     known = np.isfinite(confidence) & ~np.isnan(right)
     if not known.any():
         msg = "`outcomes` holds no row where the small model's answer and gold are known"
         raise ValueError(msg)
-    confidence, wrong = confidence[known], 1.0 - right[known]
-    order = np.argsort(-confidence, kind="stable")
-    confidence, wrong = confidence[order], wrong[order]
+    selective = not known[answered].all() and chosen(outcomes, known, answered)
+    rows = np.flatnonzero(answered if selective else known)
+    order = rows[np.argsort(-confidence[rows], kind="stable")]
+    confidence, wrong = confidence[order], 1.0 - right[order]
     n = len(wrong)
     thresholds = candidate_thresholds(confidence)[1:]
     accepted = np.searchsorted(-confidence, -thresholds, side="left")
+    if selective:
+        sample = LabelSample.of(outcomes, right).at(order)
+        found = sample.first(wrong, accepted)
+        areas = [area(confidence, wrong) for area in (sample.aurc, sample.e_aurc)]
+        aurc, e_aurc = (area.value if area.value is not None and area.known else math.nan for area in areas)
+        return RiskCoverageCurve(
+            thresholds, accepted / n, np.where(found.known, found.value, np.nan), aurc, e_aurc, n, found
+        )
     errors = np.concatenate([[0.0], np.cumsum(wrong)])[accepted]
     aurc, e_aurc = calibration.aurc(confidence, 1.0 - wrong), calibration.e_aurc(confidence, 1.0 - wrong)
     return RiskCoverageCurve(thresholds, accepted / n, errors / accepted, aurc, e_aurc, n)

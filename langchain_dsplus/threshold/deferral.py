@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from langchain_dsplus.threshold.cascade import Costs
-from langchain_dsplus.threshold.curves import resampled_weights, sweep
+from langchain_dsplus.threshold.curves import lacking, resampled_weights, sweep
 from langchain_dsplus.threshold.differences import UnusableLarge, differences
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ class DeferralCurve:
 
     Attributes:
         escalation_rate: Share of inputs that reach the large model, shape (points,), from 0 to 1.
-        accuracy: Of the cascade there.
+        accuracy: Of the cascade there. Where rows were chosen for labelling it rests on those drawn among the agreed
+            ones, and is NaN, like all accuracies here, where these are too few.
         random: Of deferring as many inputs at random, the straight line between the two models.
         oracle: Of a cascade that knows who is right, with at most as many calls.
         small_accuracy: Of the small model alone.
@@ -146,20 +147,21 @@ def deferral_curve(
         result: Floats = np.interp(grid, rates, accuracy)
         return result
 
-    ones = np.ones(found.n)
+    ones, lacks = np.ones(found.n), lacking(found.shift())
     low = high = None
     if bootstrap:
         draws = np.array([on_grid(w) for w in _weights(found, bootstrap, seed)])
         low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    small, asked = float(found.small.mean()), float(found.escalated.mean())
+        low, high = np.clip(low + lacks[1], 0.0, 1.0), np.clip(high + lacks[2], 0.0, 1.0)
+    small, asked = float(found.small.mean()) + lacks[0], float(found.escalated.mean()) + lacks[0]
     gains = float(np.maximum(found.escalated - found.small, 0.0).mean())
     return DeferralCurve(
         escalation_rate=grid,
-        accuracy=on_grid(ones),
+        accuracy=on_grid(ones) + lacks[0],
         random=small + grid * (asked - small),
         oracle=small + np.minimum(grid, gains),
         small_accuracy=small,
-        large_accuracy=float(found.large.mean()),
+        large_accuracy=float(found.large.mean()) + lacks[0],
         n=found.n,
         left_out=found.left_out,
         low=low,
@@ -355,11 +357,12 @@ def cost_at_parity(
 
     share, cost, large_cost = spent(np.ones(found.n), place)
     thousand = 1000.0 / found.n
+    lacks = lacking(found.shift())[0]
     parity = Parity(
         threshold=float(found.thresholds[place]),
         escalation_rate=share,
-        accuracy=float(found.right[place]) / found.n,
-        large_accuracy=float(found.large.mean()),
+        accuracy=float(found.right[place]) / found.n + lacks,
+        large_accuracy=float(found.large.mean()) + lacks,
         cost=None if math.isnan(cost) else cost * thousand,
         large_cost=None if math.isnan(large_cost) else large_cost * thousand,
         cost_share=cost / large_cost if priced else None,

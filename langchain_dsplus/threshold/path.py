@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from langchain_dsplus.outcomes.sampling import LabelSample
 from langchain_dsplus.threshold.cascade import candidate_thresholds
-from langchain_dsplus.threshold.curves import group_numbers, rows_that_count
+from langchain_dsplus.threshold.curves import group_numbers, rows_that_agree, rows_that_count, shift
 from langchain_dsplus.threshold.differences import UnusableLarge, differences, model_names
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from langchain_dsplus.outcomes import Outcomes
+    from langchain_dsplus.outcomes.sampling import Estimate
     from langchain_dsplus.threshold.curves import Prompt
 
     Floats: TypeAlias = NDArray[np.float64]
@@ -134,6 +136,7 @@ class PathSweep:
         rows: Which row of the table each is, shape (n,).
         groups: Number of each row's group, shape (n,); None where every row stands for itself.
         left_out: Rows that do not count, since the large model gave no answer there or nobody knows who was right.
+        sample: As in `curves.Sweep`.
     """
 
     path: list[dict[str, float]]
@@ -146,11 +149,16 @@ class PathSweep:
     rows: NDArray[np.intp]
     groups: NDArray[np.intp] | None
     left_out: int
+    sample: LabelSample | None = None
 
     @property
     def n(self) -> int:
         """Rows that count."""
         return len(self.large)
+
+    def shift(self) -> Estimate | None:
+        """What an accuracy counted over these rows lacks, where some have no label: a share of all of them."""
+        return None if self.sample is None else shift(self.sample, self.large)
 
     def cascade(self, place: int) -> Floats:
         """Whether the cascade is right at one of the steps, per row in the order of `rows`."""
@@ -188,7 +196,9 @@ def path_sweep(
     if not counts.any():
         msg = "`outcomes` holds no row where the small models, large and gold are all known: nothing can be compared"
         raise ValueError(msg)
-    rows = np.flatnonzero(counts)
+    known, same = counts, rows_that_agree(outcomes, cascade, counts)
+    rows = np.flatnonzero(known | same)
+    none = same[rows]
     large = len(cascade.models)
     answers = np.array([np.where(who < large, who, -1) for who in cascade.turns(steps, rows).walk()], dtype=np.int8)
     found = PathSweep(
@@ -196,13 +206,14 @@ def path_sweep(
         accepted=(answers >= 0).sum(axis=1),
         right=np.zeros(len(steps)),
         answers=answers,
-        small=np.where(cascade.failed, 0.0, cascade.right[:large])[:, rows],
+        small=np.where(none, 0.0, np.where(cascade.failed, 0.0, cascade.right[:large])[:, rows]),
         # A row that escalates has passed every model, so it met the failing one if there is one: the prompt is plain.
-        escalated=np.where(cascade.failed.any(axis=0), cascade.large, cascade.asked)[rows],
-        large=cascade.large[rows],
+        escalated=np.where(none, 0.0, np.where(cascade.failed.any(axis=0), cascade.large, cascade.asked)[rows]),
+        large=np.where(none, 0.0, cascade.large[rows]),
         rows=rows,
         groups=group_numbers(outcomes, rows),
-        left_out=int((~counts).sum()),
+        left_out=int((~(known | same)).sum()),
+        sample=LabelSample.of(outcomes, np.where(known, 1.0, np.nan)).at(rows) if same.any() else None,
     )
     found.right[:] = [found.cascade(place).sum() for place in range(len(steps))]
     return found

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from langchain_dsplus.losses import points, signed_points
+from langchain_dsplus.outcomes.sampling import LabelSample
 from langchain_dsplus.threshold.certificate import Baseline, say_losing, unnamed
 from langchain_dsplus.threshold.clusters import clustered_upper_bound, least_groups
 from langchain_dsplus.threshold.curves import accuracy_interval
@@ -32,17 +33,19 @@ _USEFUL = 0.1
 """Coverage from which a clear loss counts against cascading at all."""
 
 
-def baselines(found: Differences, certificate: Certificate, rows: Bools) -> tuple[Baseline, ...]:
+def baselines(outcomes: Outcomes, found: Differences, certificate: Certificate, rows: Bools) -> tuple[Baseline, ...]:
     """Return the other ways to spend the money, on the rows of the test.
 
     Random at equal budget keeps as many inputs local as the certificate does, whichever they are. The oracle knows who
     is right and asks the large model only where it alone is. Intervals are for rows that count singly.
 
     Accuracies are over the rows on which the large model gave a label, each way over the same ones: where it gave none
-    nobody knows what it would have been worth. Losses are over all rows.
+    nobody knows what it would have been worth. Where some of these lack gold, the others count by how they were chosen
+    (`outcomes.sampling`). Losses are over all rows.
 
     Args:
-        found: The losses of a table.
+        outcomes: The table.
+        found: Its losses.
         certificate: What was certified.
         rows: Which rows count, shape (n,).
     """
@@ -62,6 +65,7 @@ def baselines(found: Differences, certificate: Certificate, rows: Bools) -> tupl
         local = np.where(inside, local, 0).astype(np.int8)
     either = np.where((large == 1.0) | (small == 1.0), 1.0, np.where(np.isnan(large + small), np.nan, 0.0))
     counts = rows & found.compared
+    sample = LabelSample.of(outcomes, large, level=_INTERVAL)
     coverage = float(accepted[rows].mean())
     ways = (
         ("always large", 1.0, large, np.zeros_like(local), 1.0, np.zeros_like(inside)),
@@ -80,7 +84,7 @@ def baselines(found: Differences, certificate: Certificate, rows: Bools) -> tupl
     )
     return tuple(
         replace(
-            _baseline(name, asked, right[counts], large[counts], loss[rows], share=share),
+            _baseline(name, asked, (right[counts], large[counts]), sample.within(counts), loss[rows], share=share),
             unlabeled=int(unknown[rows].sum()),
         )
         for name, asked, right, loss, share, unknown in ways
@@ -93,39 +97,42 @@ def _column(found: Differences, name: str) -> str:
 
 
 def _baseline(
-    name: str, asked: float, right: Floats, large: Floats, loss: NDArray[np.int8], *, share: float
+    name: str,
+    asked: float,
+    right: tuple[Floats, Floats],
+    sample: LabelSample,
+    loss: NDArray[np.int8],
+    *,
+    share: float,
 ) -> Baseline:
     """One way: who is right in a share of the rows, drawn at random, and the large model in the others."""
-    n, counted = len(loss), len(right)
+    n, counted = len(loss), len(sample)
     harms, gains = int((loss > 0).sum()), int((loss < 0).sum())
     low, high = loss_interval(harms, gains, n, _INTERVAL)
-    unknown = int(np.isnan((right if share else 0.0) + (large if share < 1.0 else 0.0)).sum())
-    ends = (
-        [0.0, 1.0]
-        if not counted
-        else [
-            float((share * np.nan_to_num(right, nan=worst) + (1.0 - share) * np.nan_to_num(large, nan=worst)).mean())
-            for worst in (0.0, 1.0)
-        ]
-    )
-    mean = ends[0]
-    if unknown or not counted:
-        bounds = ends[0], ends[1]
-    elif 0.0 < share < 1.0:
-        half = 1.96 * math.sqrt(mean * (1.0 - mean) / counted)
-        bounds = max(mean - half, 0.0), min(mean + half, 1.0)
+    value = (share * right[0] if share else 0.0) + ((1.0 - share) * right[1] if share < 1.0 else 0.0)
+    known = ~np.isnan(value)
+    needed = 0
+    if not counted or not known.all():
+        found = replace(sample, labelled=known, skipped=sample.skipped & ~known).rate(value)
+        mean, bounds = (found.value if found.known else None), (found.low, found.high)
+        needed = max(found.needed, 1) if mean is None and counted else 0
     else:
-        bounds = accuracy_interval(round(mean * counted), counted, level=_INTERVAL)
+        mean = float(value.mean())
+        if 0.0 < share < 1.0:
+            half = 1.96 * math.sqrt(mean * (1.0 - mean) / counted)
+            bounds = max(mean - half, 0.0), min(mean + half, 1.0)
+        else:
+            bounds = accuracy_interval(round(mean * counted), counted, level=_INTERVAL)
     return Baseline(
         name=name,
         escalation_rate=asked,
-        accuracy=None if unknown or not counted else mean,
+        accuracy=mean,
         low=bounds[0],
         high=bounds[1],
         loss=share * (harms - gains) / n,
         loss_low=share * low,
         loss_high=share * high,
-        needs_gold=unknown,
+        needs_gold=needed,
     )
 
 
@@ -368,8 +375,8 @@ def _not_shown(certificate: Certificate) -> str:
             )
     if certificate.unlabeled and help_["labels_needed"]:
         return (
-            f"NOT ENOUGH DATA: {help_['labels_needed']:,} disagreements have no gold and count as lost. Fill in those "
-            "with the highest confidence first (`Outcomes.to_label`)."
+            f"NOT ENOUGH DATA: {help_['labels_needed']:,} disagreements have no gold and count as lost. Label "
+            "them first (`Outcomes.to_label`)."
         )
     useful = [step for step in certificate.steps if step.coverage >= _USEFUL]
     lows = [loss_interval(step.harms, step.gains, certificate.n, _INTERVAL)[0] for step in useful]
@@ -416,7 +423,7 @@ def _accuracies(rows: Mapping[str, Baseline]) -> str:
     if large.accuracy is None and not large.needs_gold:
         return "The large model gave a label on none of the rows."
     if large.accuracy is None:
-        return f"How accurate each is needs {large.needs_gold:,} more labels."
+        return f"How accurate each is needs about {large.needs_gold:,} more labels."
     shown = ", ".join(
         f"{name} {baseline.accuracy:.1%} ({baseline.low:.1%} to {baseline.high:.1%})"
         for name in ("cascade", "always large", "always small", "oracle")

@@ -108,7 +108,7 @@ def test_a_person_may_label_before_it_is_certified() -> None:
     seen: list[int] = []
 
     def label(table: Outcomes) -> Outcomes:
-        asked = table.to_label(prompt="pruned")
+        asked = table.to_label(prompt="pruned", agreements=0)
         seen.append(len(asked))
         return table.with_gold({row["id"]: truth[row["id"]] for row in asked})
 

@@ -234,7 +234,7 @@ def test_what_only_gold_tells_is_not_shown_as_a_number(run, tmp_path):
     assert "needs gold" in rows["always small"]
     assert "at worst -" in rows["always small"]
     assert "at worst" not in rows["always large"]
-    count = len(Outcomes.from_jsonl(path).to_label())
+    count = len(Outcomes.from_jsonl(path).to_label(agreements=0))
     assert count > 0
     assert f"{count} rows on which the models disagree have no gold" in says(result)
 
@@ -255,9 +255,22 @@ def test_labels_go_out_and_come_back(run, tmp_path, suffix):
     getattr(empty, f"to_{suffix}")(path)
     with (tmp_path / "texts.csv").open("w", newline="") as out:
         csv.writer(out).writerows([["id", "words"], *([name, f"text of {name}"] for name in truth)])
-    open_ = len(empty.to_label())
+    open_ = len(empty.to_label(agreements=0))
     assert open_ > 3
-    result = run("label", path, "-o", file, "--max-rows", "3", "--inputs", tmp_path / "texts.csv", "--text", "words")
+    result = run(
+        "label",
+        path,
+        "-o",
+        file,
+        "--max-rows",
+        "3",
+        "--agreements",
+        "0",
+        "--inputs",
+        tmp_path / "texts.csv",
+        "--text",
+        "words",
+    )
     assert result.exit_code == 0, result.output
     assert "3 of 1,500 rows to look at" in says(result)
     rows = list(csv.DictReader(file.read_text(encoding="utf-8-sig").splitlines()))

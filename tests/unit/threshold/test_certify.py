@@ -206,7 +206,8 @@ def test_missing_labels_are_asked_for() -> None:
     assert "to_label" in found.verdict
     always_small = next(b for b in found.baselines if b.name == "always small")
     assert always_small.accuracy is None
-    assert always_small.needs_gold == 2000
+    assert 20 <= always_small.needs_gold <= 100  # about so many tell it well enough; they need not be all rows
+    assert (always_small.low, always_small.high) == (0.0, 1.0)
 
 
 def test_every_certification_of_a_table_spends_less(tmp_path: Any) -> None:

@@ -135,7 +135,8 @@ def test_never_local_must_be_labels() -> None:
 
 
 def test_bounds_without_gold_hold_for_every_truth() -> None:
-    rows = random_rows(300, 2, gold=0.4)
+    rows = random_rows(300, 2)
+    rows = [{**row, "gold": row["gold"] if row["small"] != row["large"] else None} for row in rows]
     certificate = certify(Outcomes.from_records(rows))
     for truth in ("a", "b", "z"):
         full = [{**row, "gold": row["gold"] or truth} for row in rows]
@@ -143,8 +144,25 @@ def test_bounds_without_gold_hold_for_every_truth() -> None:
         for bound in certificate.baselines:
             if bound.name in ("always large", "always small", "oracle"):
                 assert bound.accuracy is None
+                assert bound.needs_gold > 0
                 assert bound.low <= (known[bound.name].accuracy or 0.0) + 1e-12, (bound.name, truth)
                 assert bound.high >= (known[bound.name].accuracy or 0.0) - 1e-12, (bound.name, truth)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_accuracies_count_by_how_rows_were_chosen(seed: int) -> None:
+    rows = [{**row, "gold": None} for row in random_rows(1500, seed)]
+    table = Outcomes.from_records(rows, about={"labels": ["a", "b"]})
+    part = table.with_gold([{**row, "gold": "a"} for row in table.to_label(agreements=0.1)])
+    whole = table.with_gold({row["id"]: "a" for row in rows})
+    want = {b.name: b.accuracy for b in certify(whole, max_loss=0.05).baselines}
+    naive = 1.0 - np.nanmean(1.0 - part.correct("large"))
+    found = certify(part, max_loss=0.05)
+    for baseline in found.baselines:
+        assert baseline.accuracy is not None
+        assert baseline.low <= (want[baseline.name] or 0.0) <= baseline.high, baseline.name
+    assert abs(naive - (want["always large"] or 0.0)) > 0.05
+    assert "needs" not in (found.verdict or "")
 
 
 def test_baselines_count_who_is_right() -> None:
@@ -175,7 +193,7 @@ def test_outages_of_the_large_model_ask_for_no_labels() -> None:
     outcomes = Outcomes.from_records(rows, about={"labels": ["a", "b"]})
     certificate = certify(outcomes, max_loss=0.01)
     assert certificate.unlabeled == 0, "gold is known there"
-    assert outcomes.to_label() == []
+    assert outcomes.to_label(agreements=0) == []
     assert {b.needs_gold for b in certificate.baselines} == {0}
     assert {b.accuracy for b in certificate.baselines} == {1.0}
 
@@ -194,9 +212,9 @@ def test_labels_needed_are_those_that_to_label_writes(prompt: Any) -> None:
     assert certificate.help is not None
     assert certificate.help["labels_needed"] > 0
     if prompt == "plain":
-        assert certificate.help["labels_needed"] == len(outcomes.to_label())
+        assert certificate.help["labels_needed"] == len(outcomes.to_label(agreements=0))
     else:
-        assert certificate.help["labels_needed"] <= len(outcomes.to_label(prompt="pruned"))
+        assert certificate.help["labels_needed"] <= len(outcomes.to_label(prompt="pruned", agreements=0))
     assert "to_label" in certificate.verdict or certificate.n < certificate.help["least_n"]
 
 
