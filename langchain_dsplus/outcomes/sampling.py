@@ -87,6 +87,8 @@ class Estimate:
             'needs about 40 more labels (0.0 to 80.0 % as it is)'
         """
         low, high = f"{100 * self.low:.{digits}f}", f"{100 * self.high:.{digits}f}"
+        if (self.value is None or not self.known) and not self.needed:
+            return f"from {low} to {high} %"  # all that is left was skipped
         if self.value is None or not self.known:
             return f"needs about {self.needed:,} more labels ({low} to {high} % as it is)"
         return f"{100 * self.value:.{digits}f} % ({low} to {high})"

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from langchain_dsplus.calibration import ReliabilityBin, reliability_bins
+from langchain_dsplus.calibration import ReliabilityBin, bin_places, reliability_bins
+from langchain_dsplus.outcomes.sampling import Estimate, LabelSample, rates
 from langchain_dsplus.threshold.cascade import Costs, Turns, candidate_thresholds
 from langchain_dsplus.threshold.curves import accuracy_interval, group_numbers
 from langchain_dsplus.threshold.differences import differences
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from langchain_dsplus.outcomes import Outcomes
+    from langchain_dsplus.outcomes.sampling import Rates
     from langchain_dsplus.threshold.cascade import Turn
     from langchain_dsplus.threshold.curves import Prompt
     from langchain_dsplus.threshold.differences import UnusableLarge
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     Bools: TypeAlias = NDArray[np.bool_]
 
 MAX_THRESHOLDS = 500
-_ALL_KNOWN = 0.95  # share of rows with gold from which on the accuracy over those rows is shown
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Rows:
         compared: Rows on which the large model gave a label, shape (n,): accuracies are over those of them that are
             known.
         groups: Number of each row's group, shape (n,); None where every row stands for itself.
+        sample: How these rows came to have gold or not, shape (n,); labelled are the known ones.
     """
 
     names: list[str]
@@ -61,9 +63,15 @@ class Rows:
     known: Bools
     compared: Bools
     groups: Ints | None
+    sample: LabelSample
 
     def __len__(self) -> int:
         return len(self.known)
+
+    @property
+    def census(self) -> bool:
+        """Whether it is known who is right wherever that can be compared."""
+        return bool(self.known[self.compared].all())
 
     @property
     def large(self) -> Floats:
@@ -88,6 +96,7 @@ def read_rows(
     prompt: Prompt = "plain",
     never_local: Sequence[str] = (),
     unusable_large: UnusableLarge = "unknown",
+    level: float = 0.95,
 ) -> Rows:
     """Take from the table what the report shows; losses are those of `threshold.differences`.
 
@@ -96,9 +105,10 @@ def read_rows(
         prompt: What escalated rows are asked: `plain`, or `pruned`, which takes the column `large_pruned`.
         never_local: Labels of the small model that always escalate.
         unusable_large: As in `certify`.
+        level: Of intervals of accuracies.
 
     Raises:
-        ValueError: If the table has no rows, or lacks a column.
+        ValueError: If the table has no rows, or lacks a column, or rows without gold were taken out of it.
     """
     found = differences(outcomes, never_local=never_local, prompt=prompt, unusable_large=unusable_large)
     n, models = found.n, found.models
@@ -107,6 +117,7 @@ def read_rows(
     reached = np.logical_and.accumulate(~found.failed, axis=0)
     escalates = reached[-1] | (barred & reached).any(axis=0)
     needed = np.vstack([reached & ~barred, escalates, np.ones(n, dtype=bool)])
+    known = ~(np.isnan(found.right) & needed).any(axis=0)
     return Rows(
         names=[model.name for model in models],
         confidence=np.stack([model.confidence for model in models]),
@@ -114,9 +125,10 @@ def read_rows(
         loss=found.loss.astype(np.float64),
         guessed=found.unlabeled,
         right=found.right,
-        known=~(np.isnan(found.right) & needed).any(axis=0),
+        known=known,
         compared=found.compared,
         groups=group_numbers(outcomes, np.arange(n)),
+        sample=LabelSample.of(outcomes, np.where(known, 1.0, np.nan), level=level),
     )
 
 
@@ -179,6 +191,9 @@ class Tally:
         large: Rows among `known` that the large model alone gets right (a number).
         cost: Money per 1,000 inputs, small models included; None where the table holds no cost.
         large_cost: The same for the large model alone.
+        levels: Accuracy over all compared rows at each threshold, where it is not known of some who is right; else
+            None.
+        large_level: The same for the large model alone.
     """
 
     thresholds: Floats
@@ -193,17 +208,30 @@ class Tally:
     large: int
     cost: Floats | None
     large_cost: float | None
+    levels: Rates | None
+    large_level: Estimate | None
 
     @property
     def accuracy(self) -> Floats:
-        """Of the cascade over the known rows."""
+        """Of the cascade over the rows that can be compared."""
+        if self.levels is not None:
+            return self.levels.value
         result: Floats = self.right / max(self.known, 1)
         return result
 
     @property
+    def large_accuracy(self) -> float:
+        """Of the large model alone over the same rows; NaN where it needs more labels."""
+        if self.large_level is not None:
+            return math.nan if self.large_level.value is None else self.large_level.value
+        return self.large / max(self.known, 1)
+
+    @property
     def has_accuracy(self) -> bool:
-        """Whether gold is known for nearly all rows that can be compared, so that an accuracy means something."""
-        return self.known > 0 and self.known >= _ALL_KNOWN * self.compared
+        """Whether accuracies are known, and well enough at every threshold to be shown."""
+        if self.levels is None or self.large_level is None:
+            return self.known > 0
+        return bool(self.levels.known.all()) and self.large_level.known
 
     @property
     def coverage(self) -> Floats:
@@ -236,6 +264,7 @@ def tally(outcomes: Outcomes, rows: Rows, thresholds: Floats, *, prompt: Prompt 
         for name, values in _changes(rows, event).items():
             moved[name] += np.bincount(event.step, weights=values, minlength=steps)
     counts = {name: np.rint(begin[name] + np.cumsum(moved[name])).astype(np.intp) for name in begin}
+    levels, large_level = accuracies(rows, turns, rows.compared)
     costs, scale = Costs.of(outcomes, rows.names, prompt), 1000.0 / len(rows)
     return Tally(
         thresholds=thresholds,
@@ -245,8 +274,48 @@ def tally(outcomes: Outcomes, rows: Rows, thresholds: Floats, *, prompt: Prompt 
         large=int(rows.large[rows.known].sum()),
         cost=scale * costs.along(turns) if costs.money else None,
         large_cost=scale * float(costs.plain.sum()) if costs.money else None,
+        levels=levels,
+        large_level=large_level,
         **counts,
     )
+
+
+def accuracies(rows: Rows, turns: Turns, inside: Bools) -> tuple[Rates | None, Estimate | None]:
+    """How often the cascade is right at each threshold, and the large model alone, from the rows with gold.
+
+    None where it is known of all rows, or of none.
+
+    Args:
+        rows: All rows.
+        turns: Along the thresholds.
+        inside: Which of the compared rows count, shape (n,).
+    """
+    mine, every = inside & rows.compared, np.arange(len(rows))
+    if rows.census or not rows.known.any() or not mine.any():
+        return None, None
+    steps, base = turns.steps, turns.base
+    names = np.unique(rows.sample.strata[mine])
+    parts = [mine & (rows.sample.strata == name) for name in names]
+    known = [part & rows.known for part in parts]
+    begin = np.array([rows.right[base, every][part].sum() for part in known])
+    moved = np.zeros((steps, len(names)))
+    for event in turns.changes:
+        right = _changes(rows, event)["right"]
+        for place, part in enumerate(known):
+            moved[:, place] += np.bincount(event.step, weights=np.where(part[event.rows], right, 0.0), minlength=steps)
+    right = np.rint(begin + np.cumsum(moved, axis=0))
+
+    def repeated(counts: Sequence[int]) -> Floats:
+        return np.tile(np.array(counts, dtype=np.float64), (steps, 1))
+
+    found = rates(
+        repeated([int(part.sum()) for part in parts]),
+        repeated([int(part.sum()) for part in known]),
+        right,
+        repeated([int((part & rows.sample.skipped).sum()) for part in parts]),
+        level=rows.sample.level,
+    )
+    return found, rows.sample.within(mine).rate(rows.large[mine])
 
 
 def _changes(rows: Rows, event: Turn) -> dict[str, Floats]:
@@ -276,6 +345,8 @@ class Part:
         large: Of those, rows that the large model alone gets right.
         begin: accepted, harms, gains, right with nothing accepted.
         change: What each step adds to the four, shape (4, T).
+        levels: As in `Tally`, where some rows lack gold; else None.
+        large_level: Likewise.
     """
 
     name: str
@@ -284,6 +355,14 @@ class Part:
     large: int
     begin: tuple[int, int, int, int]
     change: Ints
+    levels: Rates | None = None
+    large_level: Estimate | None = None
+
+    def accuracy(self, step: int) -> Estimate | None:
+        """Of the cascade at a step; None where nothing is known."""
+        if self.levels is not None:
+            return self.levels.at(step)
+        return None
 
 
 _MEASURES = ("accepted", "harms", "gains", "right")
@@ -318,6 +397,11 @@ def parts(rows: Rows, thresholds: Floats, members: Mapping[str, Ints]) -> list[P
     loss, right = rows.loss[base, every], rows.right[base, every]
     begin = [count(loss > 0), count(loss < 0), count(rows.known & (right == 1))]
     n, known, large = count(np.ones(len(rows))), count(rows.known), count(rows.known & (rows.large == 1))
+    levels = []
+    for name in names:
+        inside = np.zeros(len(rows), dtype=bool)
+        inside[members[name]] = True
+        levels.append(accuracies(rows, turns, inside))
     return [
         Part(
             name=name,
@@ -326,19 +410,26 @@ def parts(rows: Rows, thresholds: Floats, members: Mapping[str, Ints]) -> list[P
             large=large[k],
             begin=(0, begin[0][k], begin[1][k], begin[2][k]),
             change=found[:, k],
+            levels=levels[k][0],
+            large_level=levels[k][1],
         )
         for k, name in enumerate(names)
     ]
 
 
-def class_members(outcomes: Outcomes, *, most: int = 200) -> dict[str, Ints]:
+def class_members(outcomes: Outcomes, *, most: int = 200, column: str = "gold") -> dict[str, Ints]:
     """Row numbers by true class, the most frequent first; {} where the truth is no class.
 
     Rows beyond the `most` classes go into one named part, and so do rows without gold.
+
+    Args:
+        outcomes: The table.
+        most: Classes.
+        column: With `large` instead, by what the large model said: that is known of rows without gold, too.
     """
     found: dict[str, list[int]] = {}
     unknown: list[int] = []
-    for row, value in enumerate(outcomes.values("gold")):
+    for row, value in enumerate(outcomes.values(column)):
         if value is None:
             unknown.append(row)
         else:
@@ -351,7 +442,7 @@ def class_members(outcomes: Outcomes, *, most: int = 200) -> dict[str, Ints]:
     if rest:
         result[f"({len(ordered) - most} other classes)"] = np.asarray(rest, dtype=np.intp)
     if unknown:
-        result["(gold unknown)"] = np.asarray(unknown, dtype=np.intp)
+        result["(gold unknown)" if column == "gold" else "(no answer)"] = np.asarray(unknown, dtype=np.intp)
     return result
 
 
@@ -382,21 +473,29 @@ def intervals(rows: Rows, count: Tally, *, level: float = 0.95) -> tuple[Floats,
     design effect.
     """
     wide_accuracy, wide_loss = design_effects(rows, count.thresholds)
-    shares = {
-        right: accuracy_interval(right, count.known, level=level) if count.known else (0.0, 1.0)
-        for right in set(count.right.tolist())
-    }
+    shares = (
+        {}
+        if count.levels is not None
+        else {
+            right: accuracy_interval(right, count.known, level=level) if count.known else (0.0, 1.0)
+            for right in set(count.right.tolist())
+        }
+    )
     losses = {
         pair: loss_interval(*pair, count.n, level)
         for pair in set(zip(count.harms.tolist(), count.gains.tolist(), strict=True))
     }
-    accuracy = np.array([shares[right] for right in count.right.tolist()])
+    if count.levels is None:
+        accuracy = np.array([shares[right] for right in count.right.tolist()])
+    else:
+        accuracy = np.stack([count.levels.low, count.levels.high], axis=1)
     loss = np.array([losses[pair] for pair in zip(count.harms.tolist(), count.gains.tolist(), strict=True)])
 
     def widened(ends: Floats, middle: Floats, effect: Floats) -> Floats:
         return middle[:, None] + (ends - middle[:, None]) * np.sqrt(effect)[:, None]
 
-    accuracy = np.clip(widened(accuracy, count.accuracy, wide_accuracy), 0.0, 1.0)
+    middle = np.where(np.isnan(count.accuracy), accuracy.mean(axis=1), count.accuracy)
+    accuracy = np.clip(widened(accuracy, middle, wide_accuracy), 0.0, 1.0)
     loss = np.clip(widened(loss, count.loss, wide_loss), -1.0, 1.0)
     return accuracy[:, 0], accuracy[:, 1], loss[:, 0], loss[:, 1]
 
@@ -446,10 +545,20 @@ def _design_effect(values: Floats, groups: Ints, sizes: Floats) -> float:
 
 @dataclass(frozen=True)
 class Reliability:
-    """A reliability diagram: its dots, the error of all, and what was binned."""
+    """A reliability diagram.
+
+    Attributes:
+        bins: Its dots.
+        low: Lower ends of the intervals of their accuracies.
+        high: Upper ends.
+        error: How far confidence is from accuracy, over all.
+        what: What was binned.
+    """
 
     bins: list[ReliabilityBin]
-    error: float
+    low: list[float]
+    high: list[float]
+    error: Estimate
     what: str
 
 
@@ -457,7 +566,8 @@ def reliability(outcomes: Outcomes, rows: Rows) -> Reliability | None:
     """Confidence against accuracy of the (first) small model, in bins of equal mass.
 
     The confidence where it is a probability (score `max_probability`, or none named and all in [0, 1]), else the
-    largest of `probabilities`. None where there is neither, or nobody knows who was right.
+    largest of `probabilities`. None where there is neither, or nobody knows who was right. Where some rows lack gold,
+    bins are those of all rows, and a dot whose interval is too wide is left out.
     """
     score = np.where(np.isfinite(rows.confidence[0]), rows.confidence[0], np.nan)
     suffix = "" if model_column(outcomes, rows.names[0]) == "small" else f".{rows.names[0]}"
@@ -468,26 +578,65 @@ def reliability(outcomes: Outcomes, rows: Rows) -> Reliability | None:
             return None
         largest = [max(p.values()) if p else np.nan for p in outcomes.values(f"probabilities{suffix}")]
         score, what = np.asarray(largest, dtype=np.float64), "largest probability"
-    usable = (score >= 0) & (score <= 1) & ~np.isnan(rows.right[0])
+    right = rows.right[0]
+    counts = (score >= 0) & (score <= 1)
+    usable = counts & ~np.isnan(right)
     if not usable.any():
         return None
-    bins = reliability_bins(score[usable], rows.right[0][usable])
-    error = math.fsum(item.n * abs(item.accuracy - item.confidence) for item in bins) / int(usable.sum())
-    return Reliability(bins, error, what)
+    sample = LabelSample.of(outcomes, right, level=rows.sample.level).within(counts)
+    p, y = score[counts], right[counts]
+    if sample.census:
+        bins = reliability_bins(p, y)
+        off = math.fsum(item.n * abs(item.accuracy - item.confidence) for item in bins) / len(p)
+        error = Estimate(off, off, off, len(p), census=True)
+        ends = [accuracy_interval(round(item.n * item.accuracy), item.n, level=sample.level) for item in bins]
+        return Reliability(bins, [low for low, _ in ends], [high for _, high in ends], error, what)
+    error, places = sample.calibration_error(p, y), bin_places(p)
+    masks = np.stack([places == place for place in np.unique(places)])
+    found = sample.along(np.tile(y, (len(masks), 1)), masks)
+    shown = np.flatnonzero(found.known)
+    bins = [ReliabilityBin(int(masks[k].sum()), float(p[masks[k]].mean()), float(found.value[k])) for k in shown]
+    return Reliability(bins, found.low[shown].tolist(), found.high[shown].tolist(), error, what)
 
 
-def local_errors(rows: Rows, thresholds: Floats) -> Floats:
-    """Share of wrong answers among those accepted at each step, shape (T,); NaN where nothing is accepted or known."""
-    wrong, taken = np.zeros(len(thresholds)), np.zeros(len(thresholds))
-    models = len(rows.names)
+@dataclass(frozen=True)
+class LocalErrors:
+    """Share of wrong answers among those accepted at each step; every array has shape (T,).
+
+    Attributes:
+        value: NaN where nothing is accepted, nothing is known, or more labels are needed.
+        rates: The same with intervals, where some accepted rows lack gold; else None.
+    """
+
+    value: Floats
+    rates: Rates | None
+
+
+def local_errors(rows: Rows, thresholds: Floats) -> LocalErrors:
+    """Count wrong answers among those accepted at each step."""
+    models, steps = len(rows.names), len(thresholds)
+    names, code = np.unique(rows.sample.strata, return_inverse=True)
+    counts = {name: np.zeros((steps, len(names))) for name in ("size", "known", "wrong", "open")}
+    drawn = rows.sample.skipped
     for event in rows.turns(thresholds).changes:
         for who, sign in ((event.before, -1.0), (event.after, 1.0)):
-            right = rows.right[who, event.rows]
-            mine = (who < models) & ~np.isnan(right)
-            taken += sign * np.bincount(event.step[mine], minlength=len(thresholds))
-            wrong += sign * np.bincount(event.step[mine], weights=1.0 - right[mine], minlength=len(thresholds))
-    taken, wrong = np.cumsum(taken), np.cumsum(wrong)
-    return np.where(taken > 0, wrong / np.maximum(taken, 1.0), np.nan)
+            right, local = rows.right[who, event.rows], who < models
+            mine = local & ~np.isnan(right)
+            place = event.step * len(names) + code[event.rows]
+            for name, weight in (
+                ("size", local),
+                ("known", mine),
+                ("wrong", np.where(mine, 1.0 - right, 0.0)),
+                ("open", local & ~mine & drawn[event.rows]),
+            ):
+                flat = np.bincount(place, weights=weight.astype(np.float64), minlength=steps * len(names))
+                counts[name] += sign * flat.reshape(steps, len(names))
+    size, known, wrong, open_ = (np.rint(np.cumsum(part, axis=0)) for part in counts.values())
+    if (known == size).all() or not known.any():
+        taken, bad = known.sum(axis=1), wrong.sum(axis=1)
+        return LocalErrors(np.where(taken > 0, bad / np.maximum(taken, 1.0), np.nan), None)
+    found = rates(size, known, wrong, open_, level=rows.sample.level)
+    return LocalErrors(np.where(found.known, found.value, np.nan), found)
 
 
 def oracle(rows: Rows) -> tuple[Floats, Floats]:

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ import numpy as np
 from langchain_dsplus.report.numbers import local_errors
 from langchain_dsplus.report.sections import WORST, body
 from langchain_dsplus.report.view import View
-from langchain_dsplus.report.words import SPACE, text
+from langchain_dsplus.report.words import SPACE, figure_words, text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,8 +50,10 @@ def render_report(
     or a model said is escaped; values of `about` that look like keys or passwords are left out.
 
     Rows where the large model failed do not count. Answers that differ count as lost where nobody knows who is right,
-    as in `certify`. Where more than 5 % of the rows lack gold, there is no accuracy, and the page shows the difference
-    from the large model alone. Intervals are for one threshold at a time: Wilson's for shares, Bonett and Price's for
+    as in `certify`. Where some rows lack gold, accuracies, errors and calibration count those that have it by how they
+    were chosen (`Outcomes.to_label`, `Outcomes.estimate`), with an interval; a figure whose interval is wider than 20
+    points is not shown, but how many more labels it needs. Without an accuracy the page shows the difference from the
+    large model alone. Intervals are for one threshold at a time: Wilson's for shares, Bonett and Price's for
     differences, both widened by the design effect where rows come in groups.
 
     Args:
@@ -160,6 +162,7 @@ def _data(view: View) -> dict[str, Any]:
     """What the script needs, numbers and the package's own words only."""
     count = view.tally
     quality, _, _, _ = view.quality()
+    risk = local_errors(view.rows, count.thresholds)
     data: dict[str, Any] = {
         "n": count.n,
         "threshold": [view.threshold(step) for step in range(view.steps)],
@@ -172,11 +175,13 @@ def _data(view: View) -> dict[str, Any]:
         "loss_low": _round(view.loss_low),
         "loss_high": _round(view.loss_high),
         "quality": _round(quality, 4),
-        "risk": _round(100 * local_errors(view.rows, count.thresholds), 4),
+        "risk": _round(100 * risk.value, 4),
         "states": view.states,
         "state": view.state,
         "parts": {name: [_packed(part) for part in found] for name, found in view.parts.items() if found},
     }
+    if risk.rates is not None:
+        data["risk_words"] = _changes(figure_words(risk.rates.at(step)) for step in range(view.steps))
     if count.has_accuracy:
         data["accuracy"] = _round(count.accuracy)
         data["accuracy_low"], data["accuracy_high"] = _round(view.low), _round(view.high)
@@ -191,4 +196,17 @@ def _packed(part: Part) -> dict[str, Any]:
     change = [
         [int(value) for step in np.flatnonzero(row).tolist() for value in (step, row[step])] for row in part.change
     ]
-    return {"n": part.n, "known": part.known, "begin": list(part.begin), "change": change}
+    packed: dict[str, Any] = {"n": part.n, "known": part.known, "begin": list(part.begin), "change": change}
+    if part.levels is not None:
+        levels = part.levels
+        packed["words"] = _changes(figure_words(levels.at(step)) for step in range(len(levels.value)))
+    return packed
+
+
+def _changes(said: Iterable[str]) -> list[list[Any]]:
+    """Texts by step, each once with the first step that it holds for."""
+    found: list[list[Any]] = []
+    for step, text_ in enumerate(said):
+        if not found or found[-1][1] != text_:
+            found.append([step, text_])
+    return found

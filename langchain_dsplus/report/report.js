@@ -51,6 +51,12 @@
     place.className = value < 0 ? "bad" : value > 0 ? "good" : "";
   };
 
+  const said = (changes, step) => {
+    let words = "";
+    for (const [from, text] of changes) { if (from <= step) words = text; }
+    return words;
+  };
+
   const show = (step) => {
     const accepted = data.accepted[step], harms = data.harms[step], gains = data.gains[step];
     const coverage = accepted / data.n;
@@ -64,6 +70,8 @@
       put("accuracy", percent(data.accuracy[step]));
       put("accuracy-range", percent(data.accuracy_low[step]) + " to " + percent(data.accuracy_high[step]));
     }
+    put("local-errors", data.risk_words ? said(data.risk_words, step)
+      : data.risk[step] === null ? "\u2013" : fixed(data.risk[step], 1) + "\u00a0%");
     put("gain", points((gains - harms) / data.n));
     put("gain-range", data.guessed[step] ? data.worst
       : data.level + ": " + points(-data.loss_high[step]) + " to " + points(-data.loss_low[step]) + " points");
@@ -91,7 +99,7 @@
         const share = part.accepted[step] / part.n;
         cell[2].firstElementChild.textContent = percent(share);
         cell[2].lastElementChild.value = share;
-        cell[3].textContent = part.known ? percent(part.right[step] / part.known) : "\u2013";
+        cell[3].textContent = part.words ? said(part.words, step) : part.known ? percent(part.right[step] / part.known) : "\u2013";
         cell[5].textContent = whole(part.harms[step]);
         cell[6].textContent = whole(part.gains[step]);
         signed(cell[7].firstElementChild, (part.gains[step] - part.harms[step]) / part.n);

@@ -18,8 +18,10 @@ from langchain_dsplus.report.words import (
     NONE,
     SPACE,
     fact,
+    figure_words,
     help_lines,
     money,
+    needs_words,
     percent,
     points,
     text,
@@ -31,6 +33,7 @@ from langchain_dsplus.threshold.deferral import apgr, cost_at_parity, cpt
 from langchain_dsplus.threshold.findings import find_mistakes
 
 if TYPE_CHECKING:
+    from langchain_dsplus.report.numbers import Part
     from langchain_dsplus.report.view import View
     from langchain_dsplus.threshold.certificate import Certificate, Step, TestResult
 
@@ -196,14 +199,24 @@ def _tiles(view: View, currency: Any) -> str:
         ),
     ]
     if count.has_accuracy:
+        alone = _span("large-accuracy", figure_words(count.large_level, view.large_accuracy))
         tiles.append(
             _tile(
                 "Accuracy",
                 _span("accuracy", percent(count.accuracy[at])),
                 [
                     f"{named}: " + _span("accuracy-range", f"{percent(view.low[at])} to {percent(view.high[at])}"),
-                    f"large model alone {percent(view.large_accuracy)}",
+                    f"large model alone {alone}",
                 ],
+            )
+        )
+    elif count.levels is not None and count.large_level is not None:
+        most = int(np.argmax(count.levels.needed))
+        tiles.append(
+            _tile(
+                "Accuracy",
+                _span("accuracy-needs", needs_words(count.levels.at(most))),
+                ["large model alone " + _span("large-accuracy", figure_words(count.large_level))],
             )
         )
     gap = points((gains - harms) / count.n)
@@ -259,7 +272,8 @@ def _quality(view: View) -> str:
     y, low, high, large = view.quality()
     x = 100 * (1 - count.coverage)
     known = count.has_accuracy
-    bends, best = oracle(view.rows) if known else (np.empty(0), np.empty(0))
+    every = known and count.levels is None  # the oracle needs to know of each row who is right
+    bends, best = oracle(view.rows) if every else (np.empty(0), np.empty(0))
     seen = [*low.tolist(), *high.tolist(), large, *(100 * best).tolist()]
     bounds = (0.0, 100.0) if known else (-100.0, 100.0)
     plot = Plot(
@@ -281,7 +295,7 @@ def _quality(view: View) -> str:
     plot.band(x, low, high, "cascade")
     plot.line([0, 100], [large, large], "large")
     plot.line([x[-1], x[0]], [y[-1], y[0]], "random")
-    if known:
+    if every:
         plot.line(100 * bends, 100 * best, "oracle")
     plot.line(x, y, "cascade")
     plot.dot(float(x[-1]), float(y[-1]), "small")
@@ -292,7 +306,7 @@ def _quality(view: View) -> str:
     plot.moving()
     keys = [_key("cascade", "cascade"), _key("band", f"{100 * view.level:g}{SPACE}% interval at one threshold")]
     keys += [_key("large", "large model alone"), _key("random", "a coin at the same number of calls")]
-    if known:
+    if every:
         keys.append(_key("oracle", "oracle: knows who is right (nobody does)"))
     if at is not None:
         keys.append(_key("certified", "certificate"))
@@ -300,15 +314,19 @@ def _quality(view: View) -> str:
     if not known:
         missing = count.compared - count.known
         note = (
-            f'<p class="soft">Gold is missing for {whole(missing)} rows, so there is no accuracy to show; the '
-            "difference from the large model needs gold only where the models differ.</p>"
+            f'<p class="soft">Gold is missing for {whole(missing)} rows, and the others do not tell how often the '
+            "models are right; the difference from the large model needs gold only where the models differ.</p>"
         )
         if guessed := int(count.guessed.max()):
             note += (
                 f'<p class="warn">On up to {whole(guessed)} rows the models differ and gold is missing: they count as '
-                "lost, so this curve is the worst case. Labels for the surest of them lift it (<code>dsplus label"
-                "</code>).</p>"
+                "lost, so this curve is the worst case. Labels for them lift it (<code>dsplus label</code>).</p>"
             )
+    elif count.levels is not None:
+        note = (
+            f'<p class="soft">Gold is known for {whole(count.known)} of {whole(count.compared)} rows. Accuracy counts '
+            "each by how it was chosen: rows on which the models agree, and rows on which they do not.</p>"
+        )
     elif count.known < count.n:
         note = (
             f'<p class="soft">Accuracy over the {whole(count.known)} rows whose gold is known and on which the large '
@@ -350,46 +368,67 @@ def _reliability(view: View) -> str:
         size=(520, 340),
     )
     plot.line([0, 1], [0, 100], "ideal")
-    for item in found.bins:
-        low, high = accuracy_interval(round(item.n * item.accuracy), item.n, level=view.level)
+    for item, low, high in zip(found.bins, found.low, found.high, strict=True):
         plot.upright(item.confidence, 100 * low, 100 * high, "interval")
         plot.dot(item.confidence, 100 * item.accuracy, "cascade", radius=4)
+    error = "Off by " + _span("calibration-error", figure_words(found.error)) + " on average (ECE)."
+    if not found.bins:
+        note = "No dot can be shown: too few rows of like confidence are labelled."
+        return f'{head}<p class="soft">{error} {note}</p></section>'
     rows = sum(item.n for item in found.bins)
     return (
         f'{head}<p class="soft">Each dot: about {whole(round(rows / len(found.bins)))} rows of like confidence. On the '
-        "line, confidence is honest; above it, the small model is better than it says, below it, worse. Off by "
-        f"{percent(found.error)} on average (ECE).</p>{plot.svg()}</section>"
+        "line, confidence is honest; above it, the small model is better than it says, below it, worse. "
+        f"{error}</p>{plot.svg()}</section>"
     )
 
 
 def _risk(view: View) -> str:
     """Errors among accepted rows against coverage."""
     head = '<section class="card"><h2>Errors among local answers</h2>'
-    risk = local_errors(view.rows, view.tally.thresholds)
+    found = local_errors(view.rows, view.tally.thresholds)
+    risk, at = found.value, view.start
     shown = ~np.isnan(risk)
+    bare = percent(risk[at]) if shown[at] else NONE
+    now = bare if found.rates is None else figure_words(found.rates.at(at))
+    now = f"At the threshold above, wrong among the local answers: {_span('local-errors', now)}."
+    area = ""
+    if len(view.rows.names) == 1:
+        areas = [view.outcomes.estimate(figure, level=view.level) for figure in ("aurc", "e_aurc", "auroc")]
+        if found.rates is None and shown.any():
+            curve = risk_coverage_curve(view.outcomes)
+            area = f" Area under the curve {percent(curve.aurc)} (AURC), {percent(curve.e_aurc)} above a perfect order."
+        elif found.rates is not None:
+            aurc, e_aurc, auroc = (
+                _span(name, figure_words(item)) for name, item in zip(("aurc", "e-aurc", "auroc"), areas, strict=True)
+            )
+            area = (
+                f" Area under the curve (AURC): {aurc}; above a perfect order: {e_aurc}. It ranks right above wrong "
+                f"(AUROC): {auroc}."
+            )
     if not shown.any():
-        return f'{head}<p class="soft">Nobody knows where the small model was right.</p></section>'
+        nothing = "Nobody knows where the small model was right." if found.rates is None else now + area
+        return f'{head}<p class="soft">{nothing}</p></section>'
     x, y = 100 * view.tally.coverage[shown], 100 * risk[shown]
     # The first few rows make a jagged start: the axis goes by what stands on a share of rows that tells something.
     settled = y[x >= min(2.0, float(x[-1]))]
+    high = settled if found.rates is None else 100 * found.rates.high[shown]
     plot = Plot(
         "risk",
         "Errors of the small model among the inputs it answers, against coverage",
         x=(0.0, 100.0),
-        y=(0.0, max(1.0, 1.08 * float(settled.max()))),
+        y=(0.0, max(1.0, 1.08 * float(high.max()))),
         x_label="answered locally (coverage), %",
         y_label="local answers that are wrong, %",
         size=(520, 340),
     )
+    if found.rates is not None:
+        plot.band(x, 100 * found.rates.low[shown], high, "cascade")
     plot.line(x, np.minimum(y, plot.y[1]), "cascade")
     plot.moving()
-    area = ""
-    if len(view.rows.names) == 1:
-        curve = risk_coverage_curve(view.outcomes)
-        area = f" Area under the curve {percent(curve.aurc)} (AURC), {percent(curve.e_aurc)} above a perfect order."
     return (
-        f'{head}<p class="soft">The small model by itself, the surest first: it should start low and rise.{area}</p>'
-        f"{plot.svg()}</section>"
+        f'{head}<p class="soft">The small model by itself, the surest first: it should start low and rise. '
+        f"{now}{area}</p>{plot.svg()}</section>"
     )
 
 
@@ -401,7 +440,7 @@ def _baselines(view: View) -> str:
         for item in certificate.baselines:
             between = f"{percent(item.low)} to {percent(item.high)}"
             if item.needs_gold:
-                between += f" (bounds: {whole(item.needs_gold)} rows lack gold)"
+                between += f" (needs about {whole(item.needs_gold)} more labels)"
             accuracy = NONE if item.accuracy is None else percent(item.accuracy)
             gap = _gap(item.loss, item.loss_low, item.loss_high) if item.name != "always large" else NONE
             if _guessed(view, item.name):
@@ -411,8 +450,10 @@ def _baselines(view: View) -> str:
     else:
         if not count.has_accuracy:
             return ""
-        bends, best = oracle(view.rows)
-        low, high = accuracy_interval(count.large, count.known, level=view.level)
+        if count.large_level is None:
+            low, high = accuracy_interval(count.large, count.known, level=view.level)
+        else:
+            low, high = count.large_level.low, count.large_level.high
         lines.append(("always large", 1.0, percent(view.large_accuracy), f"{percent(low)} to {percent(high)}", NONE))
         ways = [("always small", view.steps - 1)]
         if view.prompt == "pruned":
@@ -421,10 +462,13 @@ def _baselines(view: View) -> str:
             between = f"{percent(view.low[step])} to {percent(view.high[step])}"
             gap = _gap(float(count.loss[step]), float(view.loss_low[step]), float(view.loss_high[step]))
             lines.append((name, 1 - float(count.coverage[step]), percent(count.accuracy[step]), between, gap))
-        low, high = accuracy_interval(round(best[1] * count.known), count.known, level=view.level)
-        between = f"{percent(low)} to {percent(high)}"
-        lines.append(("oracle", float(bends[1]), percent(best[1]), between, points(best[1] - view.large_accuracy)))
-        source = "On these rows. The oracle knows who is right and asks the large model only where that helps."
+        source = "On these rows."
+        if count.levels is None:
+            bends, best = oracle(view.rows)
+            low, high = accuracy_interval(round(best[1] * count.known), count.known, level=view.level)
+            between = f"{percent(low)} to {percent(high)}"
+            lines.append(("oracle", float(bends[1]), percent(best[1]), between, points(best[1] - view.large_accuracy)))
+            source += " The oracle knows who is right and asks the large model only where that helps."
     body = "".join(
         f'<tr{" class=best" if name == "cascade" else ""}><th scope="row">{words(name)}</th><td>{percent(rate)}</td>'
         f"<td>{accuracy}</td><td>{between}</td><td>{gap}</td></tr>"
@@ -487,7 +531,7 @@ def _deferral(view: View) -> str:
     """APGR, CPT and parity: how good the small model's order is, in hindsight."""
     outcomes, count = view.outcomes, view.tally
     barred = view.certificate is not None and view.certificate.never_local
-    if not count.has_accuracy or len(view.rows.names) > 1 or barred:
+    if not (count.has_accuracy or count.levels is not None) or len(view.rows.names) > 1 or barred:
         return ""
     draws = 200 if count.n <= _BOOTSTRAP_ROWS else 0
     kwargs: dict[str, Any] = {"prompt": view.prompt, "bootstrap": draws, "level": view.level}
@@ -556,6 +600,8 @@ def _parts(view: View, name: str) -> str:
     if not found:
         return ""
     title, column, note = _PARTS[name]
+    if name == "classes" and view.class_column == "large":
+        note = "The class is what the large model said, since gold is not known of all rows."
     certified = set(view.certificate.slices) if view.certificate is not None and name == "slices" else set()
     if certified:
         note += " The promise holds within: " + ", ".join(sorted(certified)) + "."
@@ -574,8 +620,8 @@ def _parts(view: View, name: str) -> str:
             f'<tr data-part="{place}"><th scope="row">{text(part.name, 80)}</th><td>{whole(part.n)}</td>'
             f'<td><span>{percent(share)}</span><meter min="0" max="1" value="{share:.4f}" aria-hidden="true"></meter>'
             "</td>"
-            f"<td>{percent(right / part.known) if part.known else NONE}</td>"
-            f"<td>{percent(part.large / part.known) if part.known else NONE}</td>"
+            f"<td>{_accuracy(part, right, view.start)}</td>"
+            f"<td>{_large_accuracy(part)}</td>"
             f'<td>{whole(harms)}</td><td>{whole(gains)}</td><td><span class="{kind}">{points(gap)}</span></td></tr>'
         )
     heads = (column, "inputs", "answered locally", "accuracy", "large model alone", "lost", "won", "against it, points")
@@ -584,6 +630,18 @@ def _parts(view: View, name: str) -> str:
         f'<div class="scroll" tabindex="0" role="region" aria-label="{title}"><table id="{name}">'
         f"{_table_head(heads, sortable=True)}<tbody>{''.join(lines)}</tbody></table></div></section>"
     )
+
+
+def _accuracy(part: Part, right: int, step: int) -> str:
+    if part.levels is not None:
+        return figure_words(part.levels.at(step))
+    return percent(right / part.known) if part.known else NONE
+
+
+def _large_accuracy(part: Part) -> str:
+    if part.large_level is not None:
+        return figure_words(part.large_level)
+    return percent(part.large / part.known) if part.known else NONE
 
 
 def _lost(view: View, inputs: Mapping[str, Any] | None, most: int) -> str:

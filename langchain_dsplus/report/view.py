@@ -67,7 +67,7 @@ class View:
         if certificate is not None:
             asked, barred = certificate.prompt, certificate.never_local
         unusable = "unknown" if certificate is None else certificate.unusable_large
-        rows = read_rows(outcomes, prompt=asked, never_local=barred, unusable_large=unusable)
+        rows = read_rows(outcomes, prompt=asked, never_local=barred, unusable_large=unusable, level=level)
         wanted = _certificate_thresholds(certificate, rows.names)
         grid = threshold_grid(outcomes, rows, np.array(wanted) if wanted else None)
         count = tally(outcomes, rows, grid, prompt=asked)
@@ -90,7 +90,7 @@ class View:
             start=start,
             jumps=jumps,
             parts={
-                "classes": parts(rows, grid, class_members(outcomes)),
+                "classes": parts(rows, grid, class_members(outcomes, column=_class_column(outcomes, rows))),
                 "slices": parts(rows, grid, slice_members(outcomes)),
             },
         )
@@ -119,8 +119,17 @@ class View:
 
     @property
     def large_accuracy(self) -> float:
-        """Of the large model alone, over the known rows."""
-        return self.tally.large / max(self.tally.known, 1)
+        """Of the large model alone."""
+        return self.tally.large_accuracy
+
+    @property
+    def class_column(self) -> str:
+        """What a row's class is read from: gold, or what the large model said where gold was chosen."""
+        return _class_column(self.outcomes, self.rows)
+
+
+def _class_column(outcomes: Outcomes, rows: Rows) -> str:
+    return "gold" if rows.census or "large" not in outcomes or not rows.known.any() else "large"
 
 
 CERTIFIED = "Certified threshold"

@@ -13,6 +13,7 @@ from langchain_dsplus.losses import points as loss_in_points
 from langchain_dsplus.losses import signed_points
 
 if TYPE_CHECKING:
+    from langchain_dsplus.outcomes.sampling import Estimate
     from langchain_dsplus.threshold.certificate import Certificate
 
 SPACE = "\u00a0"
@@ -98,6 +99,26 @@ def money(value: float) -> str:
     decimals = 0 if rounded == 0 else max(0, 3 - math.floor(math.log10(abs(rounded))))
     number = f"{rounded:,.{decimals}f}"
     return number.rstrip("0").rstrip(".") if "." in number else number
+
+
+def figure_words(found: Estimate | None, value: float | None = None) -> str:
+    """A figure with its interval, or what it needs; the bare value where every row is known."""
+    if found is None:
+        return NONE if value is None else percent(value)
+    if found.value is None or not found.known:
+        return needs_words(found)
+    return percent(found.value) if found.census else f"{percent(found.value)} ({_ends(found)})"
+
+
+def needs_words(found: Estimate) -> str:
+    """What stands in place of a figure that the labels do not carry."""
+    if not found.needed:  # nothing to label: no row, or all that is left was skipped
+        return NONE if found.high - found.low >= 1.0 else f"from {_ends(found)}"
+    return f"needs about {whole(found.needed)} more labels ({_ends(found)} as it is)"
+
+
+def _ends(found: Estimate) -> str:
+    return f"{percent(found.low)} to {percent(found.high)}"
 
 
 def help_lines(certificate: Certificate) -> list[str]:

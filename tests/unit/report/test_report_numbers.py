@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from langchain_dsplus.outcomes import Outcomes
+from langchain_dsplus.outcomes.sampling import LabelSample
 from langchain_dsplus.report import numbers
 from langchain_dsplus.threshold.curves import cost_quality_curve, risk_coverage_curve
 from langchain_dsplus.threshold.differences import differences
@@ -44,6 +45,17 @@ def place(rows, step):
     return dict(zip(rows.names, step.tolist(), strict=True))
 
 
+def sampled(outcomes, right, inside):
+    return LabelSample.of(outcomes, right).within(inside)
+
+
+def same(one, other):
+    assert (one.value is None) == (other.value is None)
+    assert [one.low, one.high] == pytest.approx([other.low, other.high])
+    assert one.value is None or one.value == pytest.approx(other.value)
+    assert (one.needed, one.labels, one.census) == (other.needed, other.labels, other.census)
+
+
 def check(outcomes, prompt, never_local):
     rows = numbers.read_rows(outcomes, prompt=prompt, never_local=never_local)
     grid = numbers.threshold_grid(outcomes, rows)
@@ -69,10 +81,15 @@ def check(outcomes, prompt, never_local):
             right = np.where(who == model, mine, right)
         assert count.right[step] == right[rows.known].sum()
         local = right[accepted & ~np.isnan(right)]
-        if len(local):
-            assert errors[step] == pytest.approx(1 - local.mean())
+        if errors.rates is not None:  # some lack gold
+            same(errors.rates.at(step), sampled(outcomes, right, accepted).rate(1 - right[accepted]))
+        elif len(local):
+            assert errors.value[step] == pytest.approx(1 - local.mean())
         else:
-            assert math.isnan(errors[step])
+            assert math.isnan(errors.value[step])
+        if count.levels is not None:
+            mine = np.where(rows.known, right, np.nan)
+            same(count.levels.at(step), sampled(outcomes, mine, rows.compared).rate(mine[rows.compared]))
         if count.cost is not None:
             costs = np.asarray(outcomes["cost_large" if prompt == "plain" else "cost_large_pruned"])
             plain_costs = np.asarray(outcomes["cost_large"])
@@ -142,7 +159,7 @@ def test_the_curve_is_the_cost_quality_curve():
     np.testing.assert_allclose(count.accuracy, curve.accuracy)
     np.testing.assert_allclose(count.coverage, curve.coverage)
     risk = risk_coverage_curve(outcomes)
-    np.testing.assert_allclose(numbers.local_errors(rows, grid)[1:], risk.risk)
+    np.testing.assert_allclose(numbers.local_errors(rows, grid).value[1:], risk.risk)
 
 
 def test_the_grid_is_thinned_evenly_and_keeps_what_is_wanted():
