@@ -421,6 +421,8 @@ class LabelSample:
                 high += max(max(tried) - value, 0.0) ** 2
         unknown = bool(missing) or math.fsum(amounts) <= 0
         low, high = max(value - math.sqrt(low), 0.0), min(value + math.sqrt(high), 1.0)
+        if missing:  # nobody knows how many of its rows are wrong, nor where they stand
+            low, high = 0.0, 1.0
         return self._told(Estimate(None if unknown else value, low, high, labels), missing)
 
     def _places(self, scores: Floats, right: Floats) -> Floats:

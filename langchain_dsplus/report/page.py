@@ -185,6 +185,8 @@ def _data(view: View) -> dict[str, Any]:
     if count.has_accuracy:
         data["accuracy"] = _round(count.accuracy)
         data["accuracy_low"], data["accuracy_high"] = _round(view.low), _round(view.high)
+    elif count.levels is not None:
+        data["accuracy_words"] = _changes(figure_words(count.levels.at(step)) for step in range(view.steps))
     if count.cost is not None and count.large_cost is not None:
         data["cost"] = [float(f"{value:.6g}") for value in count.cost.tolist()]
         data["large_cost"] = float(f"{count.large_cost:.6g}")

@@ -70,6 +70,7 @@
       put("accuracy", percent(data.accuracy[step]));
       put("accuracy-range", percent(data.accuracy_low[step]) + " to " + percent(data.accuracy_high[step]));
     }
+    if (data.accuracy_words) put("accuracy-needs", said(data.accuracy_words, step));
     put("local-errors", data.risk_words ? said(data.risk_words, step)
       : data.risk[step] === null ? "\u2013" : fixed(data.risk[step], 1) + "\u00a0%");
     put("gain", points((gains - harms) / data.n));

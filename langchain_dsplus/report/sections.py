@@ -21,7 +21,6 @@ from langchain_dsplus.report.words import (
     figure_words,
     help_lines,
     money,
-    needs_words,
     percent,
     points,
     text,
@@ -211,11 +210,10 @@ def _tiles(view: View, currency: Any) -> str:
             )
         )
     elif count.levels is not None and count.large_level is not None:
-        most = int(np.argmax(count.levels.needed))
         tiles.append(
             _tile(
                 "Accuracy",
-                _span("accuracy-needs", needs_words(count.levels.at(most))),
+                _span("accuracy-needs", figure_words(count.levels.at(at))),
                 ["large model alone " + _span("large-accuracy", figure_words(count.large_level))],
             )
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import http.server
 import json
 import re
@@ -11,6 +12,7 @@ import threading
 import numpy as np
 import pytest
 
+from langchain_dsplus.calibration import aurc, auroc, e_aurc, expected_calibration_error
 from langchain_dsplus.outcomes import Outcomes
 from langchain_dsplus.report import write_report
 from langchain_dsplus.threshold.certify import certify
@@ -92,6 +94,15 @@ def number(words):
     return float(re.search(r"[-+]?[\d.,]+", words.replace("\u2212", "-"))[0].replace(",", ""))
 
 
+def limit(shown):
+    """The threshold that the page names."""
+    if shown == "accept nothing":
+        return float("inf")
+    if shown.startswith("just below"):
+        return np.nextafter(float(shown.split()[-1]), -np.inf)
+    return float(shown)
+
+
 def read(browser, name):
     return browser.execute_script("return document.getElementById(arguments[0]).textContent", name)
 
@@ -105,7 +116,7 @@ def move(browser, step):
 
 def compare(browser, outcomes):
     shown = read(browser, "threshold")
-    want = expected(outcomes, float("inf") if shown == "accept nothing" else float(shown))
+    want = expected(outcomes, limit(shown))
     n = want["n"]
     assert read(browser, "coverage-rows") == f"{want['accepted']:,} of {n:,} inputs"
     assert number(read(browser, "coverage")) == pytest.approx(100 * want["accepted"] / n, abs=0.0501)
@@ -137,7 +148,7 @@ def compare(browser, outcomes):
         assert cells
         for name, rows, coverage, accuracy, _, harms, gains, _ in cells:
             inside = Outcomes.from_records([row for row in outcomes.to_records() if key(row) == name])
-            part = expected(inside, float("inf") if shown == "accept nothing" else float(shown))
+            part = expected(inside, limit(shown))
             assert int(number(rows)) == part["n"]
             assert number(coverage) == pytest.approx(100 * part["accepted"] / part["n"], abs=0.0501)
             assert number(accuracy) == pytest.approx(100 * part["accuracy"], abs=0.0501)
@@ -326,3 +337,105 @@ def test_it_works_in_the_dark_on_paper_and_on_a_phone(browser, tmp_path):
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     assert browser.execute_script("return getComputedStyle(document.querySelector('.jumps')).display") == "none"
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def truths(outcomes, threshold):
+    """The figures of a table with all gold, by the name of the place where the page shows them."""
+    small, large = outcomes.correct("small"), outcomes.correct("large")
+    sure = np.asarray(outcomes["confidence"])
+    local = sure > threshold
+    cascade = np.where(local, small, large)
+    said = np.array(outcomes.values("large"))
+    language = np.array([row["language"] for row in outcomes.values("slices")])
+    found = {
+        "accuracy": cascade.mean(),
+        "large-accuracy": large.mean(),
+        "calibration-error": expected_calibration_error(sure, small),
+        "aurc": aurc(sure, small),
+        "e-aurc": e_aurc(sure, small),
+        "auroc": auroc(sure, small),
+    }
+    if local.any():
+        found["local-errors"] = 1.0 - small[local].mean()
+    for table, column, prefix in (("classes", said, ""), ("slices", language, "language=")):
+        for name in set(column.tolist()):
+            mine = column == name
+            found[f"{table} {prefix}{name}"] = cascade[mine].mean()
+            found[f"{table} {prefix}{name} large"] = large[mine].mean()
+    return found
+
+
+def shown_figures(browser):
+    """Every figure of accuracy type on the page, by the same names: its text."""
+    found = {}
+    for name in ("large-accuracy", "calibration-error", "local-errors", "aurc", "e-aurc", "auroc"):
+        if browser.execute_script("return document.getElementById(arguments[0]) !== null", name):
+            found[name] = read(browser, name)
+    if browser.execute_script("return document.getElementById('accuracy') !== null"):
+        found["accuracy"] = f"{read(browser, 'accuracy')} ({read(browser, 'accuracy-range')})"
+    else:
+        found["accuracy"] = read(browser, "accuracy-needs")
+    for table in ("classes", "slices"):
+        cells = browser.execute_script(
+            "return Array.from(document.querySelectorAll('#' + arguments[0] + ' tbody tr'))"
+            ".map((r) => Array.from(r.cells).map((c) => c.textContent))",
+            table,
+        )
+        for name, _, _, accuracy, large, *_ in cells:
+            found[f"{table} {name}"], found[f"{table} {name} large"] = accuracy, large
+    return found
+
+
+def covers(words, truth):
+    """Whether a figure that is shown covers the truth; None where the page says what it needs instead."""
+    ends = re.search(r"\(([\d.]+)\D+ to ([\d.]+)", words)
+    assert ends, words
+    low, high = (float(end) / 100 for end in ends.groups())
+    inside = low - 6e-4 <= truth <= high + 6e-4
+    if words.startswith("needs about"):
+        assert inside, (words, truth)  # then these are bounds
+        return None
+    assert high - low <= 0.201
+    return inside
+
+
+@pytest.mark.parametrize(("agreements", "seed"), [(0.0, 0), (0.02, 1), (0.1, 2), (0.1, 3), (0.3, 4)])
+def test_labels_that_were_chosen_mislead_nobody(browser, tmp_path, agreements, seed):
+    whole = outcomes_of(2500, seed=seed)
+    truth = dict(zip(whole.values("id"), whole.values("gold"), strict=True))
+    empty = Outcomes({name: whole.values(name) for name in whole.columns if name != "gold"}, about=whole.about)
+    # Through the file, as a person does it, sorted by id in a spreadsheet.
+    empty.to_label(tmp_path / "todo.csv", agreements=agreements, seed=seed)
+    with (tmp_path / "todo.csv").open(encoding="utf-8-sig", newline="") as file:
+        lines = sorted(csv.DictReader(file), key=lambda line: line["id"])
+    with (tmp_path / "done.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, lines[0])
+        writer.writeheader()
+        writer.writerows({**line, "gold": truth[line["id"]]} for line in lines)
+    part = empty.with_gold(tmp_path / "done.csv")
+    part.to_jsonl(tmp_path / "part.jsonl")
+    path = write_report(tmp_path / "chosen.html", Outcomes.from_jsonl(tmp_path / "part.jsonl"))
+    logs(browser)
+    browser.get(path.as_uri())
+    hits, needs = [], 0
+    last = int(browser.execute_script("return document.getElementById('slider').max"))
+    for step in (0, last // 3, last // 2, last):
+        move(browser, step)
+        shown = read(browser, "threshold")
+        want = truths(whole, limit(shown))
+        found = shown_figures(browser)
+        if step == 0:
+            assert found.pop("local-errors") == "\u2013"
+        assert found.keys() == want.keys()
+        for name, words in found.items():
+            inside = covers(words, want[name])
+            needs += inside is None
+            hits += [] if inside is None else [(name, inside)]
+    if agreements == 0:
+        # The calibration error of a part without labels may still be bounded; nothing else is a figure.
+        assert hits == []
+    else:
+        assert np.mean([inside for _, inside in hits]) >= 0.9, [name for name, inside in hits if not inside]
+    if agreements >= 0.1:
+        assert {"accuracy", "large-accuracy", "local-errors", "auroc"} <= {name for name, _ in hits}
+    assert logs(browser)[0] == []
