@@ -431,8 +431,8 @@ class Outcomes:
 
         These are the rows without gold, or with gold that no model ever says, where a small model says something else
         than the large model (on the plain prompt), or the large model failed: as long as nobody knows the truth, they
-        count as lost. Everywhere else the truth changes no loss; but how often each model is right depends on it, so a random share of those rows is drawn
-        as well (`estimate`).
+        count as lost. Everywhere else the truth changes no loss; but how often each model is right depends on it, so a
+        random share of those rows is drawn as well (`estimate`).
 
         The file is in random order, and rows of both kinds are spread evenly over it. So whoever stops early leaves a
         random sample of each: fill it in from the top, and leave a row empty, or write a word of `unknown_gold`, where

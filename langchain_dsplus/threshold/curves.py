@@ -108,7 +108,7 @@ def sweep(outcomes: Outcomes, *, prompt: Prompt = "plain", unusable_large: Unusa
     label the row always escalates, with the plain prompt.
 
     Where rows were chosen for labelling (`to_label`), rows without gold on which all say the same count too, since
-    leaving them out would make disagreements look frequent.
+    leaving them out would make disagreements look frequent (`rows_to_compare`).
 
     Args:
         outcomes: The table, of one small model.
@@ -117,7 +117,7 @@ def sweep(outcomes: Outcomes, *, prompt: Prompt = "plain", unusable_large: Unusa
 
     Raises:
         ValueError: If no row tells who was right, `prompt` is unknown, there are several small models, or rows were
-            chosen for labelling and some disagreements have no label yet.
+            chosen for labelling and no disagreement has a label yet.
     """
     if "confidence" not in outcomes:
         msg = (
@@ -130,7 +130,7 @@ def sweep(outcomes: Outcomes, *, prompt: Prompt = "plain", unusable_large: Unusa
     if not counts.any():
         msg = "`outcomes` holds no row where small, large and gold are all known: nothing can be compared"
         raise ValueError(msg)
-    known, same = counts, rows_that_agree(outcomes, found, counts)
+    known, same = rows_to_compare(outcomes, found, counts)
     counts = known | same
     (model,), failed = found.models, found.failed[0]
     rows = np.flatnonzero(counts)
@@ -150,31 +150,48 @@ def sweep(outcomes: Outcomes, *, prompt: Prompt = "plain", unusable_large: Unusa
     return Sweep(thresholds, accepted, right, small, escalated, large, rows, groups, int((~counts).sum()), sample)
 
 
-def rows_that_agree(outcomes: Outcomes, found: Differences, known: Bools) -> Bools:
-    """Rows that count although nobody knows who is right, since all say the same there, shape (n,).
+def rows_to_compare(outcomes: Outcomes, found: Differences, known: Bools) -> tuple[Bools, Bools]:
+    """Return the rows that a comparison counts: those where it is known who is right, and those where all say the same.
 
-    None where gold looks like a random sample of the rows, or is known for all of them: then those count that have it.
+    The latter only where rows were chosen for labelling; else gold is known for all rows, or for what looks like a
+    random sample of them, and the rows with gold count. Where disagreements have labels in part, as large a part of the
+    other rows counts, spread evenly over the confidences, so that disagreements are as frequent as among all rows.
 
     Args:
         outcomes: The table.
         found: Its losses.
         known: From `rows_that_count`.
 
+    Returns:
+        Two masks without a row in common, shape (n,).
+
     Raises:
-        ValueError: If rows were chosen for labelling and some disagreements have no label yet.
+        ValueError: If rows were chosen for labelling and no disagreement has a label.
     """
     open_ = found.compared & ~known
     if not open_.any() or not chosen(outcomes, known, found.compared):
-        return np.zeros_like(open_)
+        return known, np.zeros_like(open_)
     same: Bools = open_ & (found.loss == 0).all(axis=0)
-    if missing := int((open_ & ~same).sum()):
+    names = np.array(strata(outcomes))
+    shares = {
+        str(name): float((known & mine).sum() / (mine & found.compared).sum())
+        for name in np.unique(names)
+        if (open_ & ~same & (mine := names == name)).any()
+    }
+    least = min(shares.values(), default=1.0)
+    if least <= 0.0:
         msg = (
-            f"rows were chosen for labelling, and {missing:,} of those on which the models disagree have no label: the "
-            "labelled rows are no sample of all. Label them (`Outcomes.to_label`); `Outcomes.estimate` and the report "
-            "show what is known so far, and `certify` counts them as lost"
+            f"rows were chosen for labelling, and of {int((open_ & ~same).sum()):,} rows on which the models disagree "
+            "none of a kind has a label: label some (`Outcomes.to_label`)"
         )
         raise ValueError(msg)
-    return same
+    kept = np.zeros_like(known)
+    order = np.argsort(-found.models[0].confidence, kind="stable")
+    for name in np.unique(names):
+        share = least / shares.get(str(name), 1.0)
+        usable = order[((known | same) & (names == name))[order]]
+        kept[usable[np.diff(np.floor(share * np.arange(len(usable) + 1) + 0.5 + 1e-9)) > 0]] = True
+    return known & kept, same & kept
 
 
 def chosen(outcomes: Outcomes, known: Bools, rows: Bools) -> bool:

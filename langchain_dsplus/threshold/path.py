@@ -11,7 +11,7 @@ import numpy as np
 
 from langchain_dsplus.outcomes.sampling import LabelSample
 from langchain_dsplus.threshold.cascade import candidate_thresholds
-from langchain_dsplus.threshold.curves import group_numbers, rows_that_agree, rows_that_count, shift
+from langchain_dsplus.threshold.curves import group_numbers, rows_that_count, rows_to_compare, shift
 from langchain_dsplus.threshold.differences import UnusableLarge, differences, model_names
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def path_sweep(
     if not counts.any():
         msg = "`outcomes` holds no row where the small models, large and gold are all known: nothing can be compared"
         raise ValueError(msg)
-    known, same = counts, rows_that_agree(outcomes, cascade, counts)
+    known, same = rows_to_compare(outcomes, cascade, counts)
     rows = np.flatnonzero(known | same)
     none = same[rows]
     large = len(cascade.models)

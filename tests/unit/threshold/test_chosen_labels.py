@@ -94,11 +94,31 @@ def test_a_curve_says_what_all_gold_would_or_nothing(curve):
     assert (bare.estimates.high >= getattr(want, name) - 1e-9).all()
 
 
-def test_a_part_of_the_disagreements_is_no_ground_for_a_choice():
+def test_with_a_part_of_the_disagreements_as_large_a_part_of_the_others_counts():
+    table, truth = table_of(4000)
+    whole = table.with_gold(truth)
+    gaps, shares = [], []
+    for seed in range(10):
+        part = labelled(table, truth, agreements=0.1, max_rows=400, seed=seed)
+        curve = cost_quality_curve(part)
+        assert 0 < curve.left_out < 4000
+        drawn = choose_threshold(part, "max_accuracy", bootstrap=0)
+        differ = (~part.agree("small", "large")).mean()
+        known = (~np.isnan(part.correct("small")) & ~part.agree("small", "large")).sum()
+        assert known / drawn.n == pytest.approx(differ, abs=0.01), "as frequent as among all rows"
+        gaps.append(curve.large_accuracy - curve.small_accuracy)
+        shares.append(float(apgr(part)))
+    want = cost_quality_curve(whole)
+    assert np.mean(gaps) == pytest.approx(want.large_accuracy - want.small_accuracy, abs=0.01)
+    assert np.mean(shares) == pytest.approx(float(apgr(whole)), abs=0.04)
+
+
+def test_without_any_disagreement_there_is_no_ground_for_a_choice():
     table, truth = table_of()
-    part = labelled(table, truth, agreements=0.1, max_rows=100)
+    same = table.agree("small", "large")
+    part = table.with_gold({name: truth[name] for name, yes in zip(truth, same, strict=True) if yes})
     for door in (choose_threshold, apgr, cost_quality_curve, cost_at_parity):
-        with pytest.raises(ValueError, match="of those on which the models disagree have no label"):
+        with pytest.raises(ValueError, match="rows on which the models disagree none of a kind has a label"):
             door(part)
 
 
