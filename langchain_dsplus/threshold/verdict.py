@@ -109,7 +109,7 @@ def _baseline(
     n, counted = len(loss), len(sample)
     harms, gains = int((loss > 0).sum()), int((loss < 0).sum())
     low, high = loss_interval(harms, gains, n, _INTERVAL)
-    value = (share * right[0] if share else 0.0) + ((1.0 - share) * right[1] if share < 1.0 else 0.0)
+    value = np.asarray((share * right[0] if share else 0.0) + ((1.0 - share) * right[1] if share < 1.0 else 0.0))
     known = ~np.isnan(value)
     needed = 0
     if not counted or not known.all():
