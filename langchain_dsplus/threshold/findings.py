@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from langchain_dsplus.outcomes.columns import known_labels
+from langchain_dsplus.outcomes.gold import NEVER_SAID
 from langchain_dsplus.outcomes.uses import IN_TRAINING, INPUT_HASH, blocks, earlier_uses, repeats
 from langchain_dsplus.threshold.differences import model_names
 
@@ -66,8 +67,9 @@ class Finding:
 def find_mistakes(outcomes: Outcomes, *, seed: int = 0) -> tuple[Finding, ...]:
     """Return what a table shows of honest mistakes, the gravest first, and what it cannot show.
 
-    Seen are: gold that belongs to other rows, one column copied from another, labels in another writing, inputs that
-    stand twice, training rows, earlier certifications, rows sorted by confidence, a change along the rows, live rows.
+    Seen are: gold that belongs to other rows, one column copied from another, labels in another writing, replies that
+    may be no labels where none are named, inputs that stand twice, training rows, earlier certifications, rows sorted
+    by confidence, a change along the rows, live rows.
 
     Args:
         outcomes: The table.
@@ -83,6 +85,7 @@ def find_mistakes(outcomes: Outcomes, *, seed: int = 0) -> tuple[Finding, ...]:
         return ()
     found = [
         *_writing(outcomes),
+        *_replies(outcomes),
         *_shuffled(outcomes, seed),
         *_live(outcomes),
         *_training(outcomes),
@@ -179,6 +182,28 @@ def _writing(outcomes: Outcomes) -> Iterator[Finding]:
                 "comparison between them would be wrong. Pass `to_label=` where the table is made",
                 len(outcomes),
             )
+
+
+def _replies(outcomes: Outcomes) -> Iterator[Finding]:
+    """Where no labels are named: what the large model alone says may be no label, and counts as wrong."""
+    if known_labels(outcomes.about) is not None or _judged(outcomes) or "large" not in outcomes:
+        return
+    others = _words(outcomes, "gold").union(*(_words(outcomes, name) for name in _columns(outcomes)))
+    known = outcomes.known_gold()
+    alone = [
+        value is not None and value not in others and fine
+        for value, fine in zip(outcomes.values("large"), known.tolist(), strict=True)
+    ]
+    count = sum(alone)
+    if count and count >= NEVER_SAID * int(known.sum()):
+        yield Finding(
+            "replies",
+            "name",
+            f"On {count:,} of {int(known.sum()):,} rows with gold the large model says what neither gold nor a small "
+            "model ever says, and that counts as wrong. If such replies are no labels, name the labels "
+            "(`about={'labels': [...]}`, `--labels`): then they are unknown, and never a gain for the small model.",
+            count,
+        )
 
 
 def _shuffled(outcomes: Outcomes, seed: int) -> Iterator[Finding]:

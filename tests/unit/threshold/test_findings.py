@@ -321,3 +321,18 @@ def test_texts_with_a_judge_are_no_labels():
     ]
     assert not kinds(rows, "refuse")
     assert "gold_untested" in kinds(rows, "unseen")
+
+
+@pytest.mark.parametrize("reply", ["I cannot say.", "A", " a", "a.", '{"label": "a"}', "1.0", ""])
+@pytest.mark.parametrize("share", [0.003, 0.05, 0.4])
+def test_replies_that_may_be_no_labels_are_named_where_none_are_listed(reply, share):
+    rng = random.Random(3)
+    rows = [row | ({"large": reply} if rng.random() < share else {}) for row in clean(5)]
+    if reply in ("A", " a"):  # where the large model's column alone tells two writings apart, they may be two labels
+        rows[0]["large"], rows[1]["large"] = reply, "a"
+    assert ("replies" in kinds(rows, "name")) == (share > 0.01)
+    named = Outcomes.from_records(rows, about={"labels": ["a", "b", "c"]})
+    assert "replies" not in {item.kind for item in find_mistakes(named)}
+    if share > 0.01:
+        made = certify(Outcomes.from_records(rows), "5 points")
+        assert "says what neither gold nor a small model ever says" in made.verdict
