@@ -161,6 +161,24 @@ async def arun(plan: Plan[T], do: Callable[[Any], Awaitable[Any]] = _ado) -> T:
         return result
 
 
+def driven(plan: Callable[..., Plan[T]]) -> Callable[..., T]:
+    """A plan as the function that LangChain's `_call_with_config` and `_batch_with_config` want."""
+
+    def call(value: Any, run_manager: Any, config: Any, **kwargs: Any) -> T:
+        return run(plan(value, run_manager, config, **kwargs))
+
+    return call
+
+
+def adriven(plan: Callable[..., Plan[T]]) -> Callable[..., Awaitable[T]]:
+    """Async twin of `driven`."""
+
+    async def call(value: Any, run_manager: Any, config: Any, **kwargs: Any) -> T:
+        return await arun(plan(value, run_manager, config, **kwargs))
+
+    return call
+
+
 def iterate(plan: Plan[None], do: Callable[[Any], Any] = _do) -> Generator[Any, None, None]:
     """Drive a plan that also yields `Out`s, and give those on as they come; closed early, the plan hears of it.
 

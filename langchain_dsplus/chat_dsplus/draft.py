@@ -17,6 +17,7 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.base import RunnableBindingBase
 from pydantic import Field
 
+from langchain_dsplus import _drive
 from langchain_dsplus.answer import Answer, InputError, failure, pass_on
 from langchain_dsplus.chat_dsplus.checks import Checks, DraftError, answer_text
 from langchain_dsplus.chat_dsplus.scores import (
@@ -270,29 +271,13 @@ class DraftModel(SmallModel):
         self, inputs: Sequence[Any], configs: Sequence[RunnableConfig] | None = None
     ) -> list[Answer | Exception]:
         """Write a draft for each input, and say how sure it is; an exception where there is none to be used."""
-        plan = self._plan(inputs, configs)
-        found: list[Any] | None = None
-        while True:
-            try:
-                work = next(plan) if found is None else plan.send(found)
-            except StopIteration as stop:
-                result: list[Answer | Exception] = stop.value
-                return result
-            found = work.run()
+        return _drive.run(self._plan(inputs, configs))
 
     async def aanswers(
         self, inputs: Sequence[Any], configs: Sequence[RunnableConfig] | None = None
     ) -> list[Answer | Exception]:
         """Async twin of `answers`."""
-        plan = self._plan(inputs, configs)
-        found: list[Any] | None = None
-        while True:
-            try:
-                work = next(plan) if found is None else plan.send(found)
-            except StopIteration as stop:
-                result: list[Answer | Exception] = stop.value
-                return result
-            found = await work.arun()
+        return await _drive.arun(self._plan(inputs, configs))
 
     # The plan knows nothing of sync and async: it yields what to ask and gets what came of it.
 

@@ -14,6 +14,7 @@ from langchain_core.runnables.config import patch_config
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
+from langchain_dsplus import _drive
 from langchain_dsplus.costs.usage import read_usage
 from langchain_dsplus.graphs.grounding import grounded
 from langchain_dsplus.labels import NoLabelMassError, ending, is_cut, label_mass, match_reply, token_logprobs
@@ -22,7 +23,6 @@ from langchain_dsplus.transfer import TransferUsage, estimate_tokens, quote_untr
 from langchain_dsplus.transfer.verdicts import ADJUDICATE_PROMPT, VERDICTS
 
 if TYPE_CHECKING:
-    from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
     from langchain_core.messages.ai import UsageMetadata
     from langchain_core.runnables import RunnableConfig
 
@@ -216,7 +216,7 @@ class Adjudicator(RunnableSerializable[dict[str, Any], dict[str, Any]]):
         **kwargs: Any,
     ) -> dict[str, Any]:
         """Ask for one verdict, as one traced run with the model's call below it, tagged `large`."""
-        return self._call_with_config(self._judge, input, config, **kwargs)
+        return self._call_with_config(_drive.driven(self._judge), input, config, **kwargs)
 
     async def ainvoke(
         self,
@@ -225,40 +225,18 @@ class Adjudicator(RunnableSerializable[dict[str, Any], dict[str, Any]]):
         **kwargs: Any,
     ) -> dict[str, Any]:
         """Async twin of `invoke`."""
-        return await self._acall_with_config(self._ajudge, input, config, **kwargs)
+        return await self._acall_with_config(_drive.adriven(self._judge), input, config, **kwargs)
 
     def _judge(
-        self,
-        value: dict[str, Any],
-        run_manager: CallbackManagerForChainRun,
-        config: RunnableConfig,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
+        self, value: dict[str, Any], run_manager: Any, config: RunnableConfig, **kwargs: Any
+    ) -> _drive.Plan[dict[str, Any]]:
         messages = self._messages(value)
         if not messages:
             return self._update(_EMPTY, messages, value, config)
         child = patch_config(config, callbacks=run_manager.get_child("large"))
+        model = self._structured or self.model
         try:
-            output = (self._structured or self.model).invoke(messages, child, **kwargs)
-        except Exception as error:  # noqa: BLE001
-            answer = _unreadable(error)
-        else:
-            answer = self._answer(output)
-        return self._update(answer, messages, value, config)
-
-    async def _ajudge(
-        self,
-        value: dict[str, Any],
-        run_manager: AsyncCallbackManagerForChainRun,
-        config: RunnableConfig,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        messages = self._messages(value)
-        if not messages:
-            return self._update(_EMPTY, messages, value, config)
-        child = patch_config(config, callbacks=run_manager.get_child("large"))
-        try:
-            output = await (self._structured or self.model).ainvoke(messages, child, **kwargs)
+            output = yield _drive.Call(model.invoke, model.ainvoke, messages, child, **kwargs)
         except Exception as error:  # noqa: BLE001
             answer = _unreadable(error)
         else:

@@ -13,13 +13,14 @@ from langchain_core.runnables.config import patch_config
 from pydantic import ConfigDict, Field, PrivateAttr
 from typing_extensions import TypedDict
 
+from langchain_dsplus import _drive
 from langchain_dsplus.graphs.adjudicator import Adjudicator, VerdictRecord
 from langchain_dsplus.graphs.settings import read_setting
 from langchain_dsplus.state import as_update, emit, latest
 from langchain_dsplus.transfer.verdicts import VERDICTS
 
 if TYPE_CHECKING:
-    from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
+    from langchain_core.callbacks import AsyncCallbackManagerForChainRun
     from langchain_core.runnables import RunnableConfig
 
 
@@ -163,7 +164,7 @@ class SwapCheck(RunnableSerializable[dict[str, Any], dict[str, Any]]):
             TypeError: If the state has no verdict.
             ValueError: If the run's `dsplus_min_confidence` is no number in [0, 1].
         """
-        return self._call_with_config(self._check, input, config, **kwargs)
+        return self._call_with_config(_drive.driven(self._check), input, config, **kwargs)
 
     async def ainvoke(
         self,
@@ -172,26 +173,17 @@ class SwapCheck(RunnableSerializable[dict[str, Any], dict[str, Any]]):
         **kwargs: Any,
     ) -> dict[str, Any]:
         """Async twin of `invoke`."""
-        return await self._acall_with_config(self._acheck, input, config, **kwargs)
+        return await self._acall_with_config(_drive.adriven(self._check), input, config, **kwargs)
 
     def _check(
-        self, value: dict[str, Any], run_manager: CallbackManagerForChainRun, config: RunnableConfig, **kwargs: Any
-    ) -> dict[str, Any]:
+        self, value: dict[str, Any], run_manager: Any, config: RunnableConfig, **kwargs: Any
+    ) -> _drive.Plan[dict[str, Any]]:
         first, least, judge = self._begin(value, config)
         second = None
         if judge is not None:
             child = patch_config(config, callbacks=run_manager.get_child())
-            second = latest(judge.invoke(value, child, **kwargs), judge.output_key)
-        return self._end(value, first, second, least, config)
-
-    async def _acheck(
-        self, value: dict[str, Any], run_manager: AsyncCallbackManagerForChainRun, config: RunnableConfig, **kwargs: Any
-    ) -> dict[str, Any]:
-        first, least, judge = self._begin(value, config)
-        second = None
-        if judge is not None:
-            child = patch_config(config, callbacks=run_manager.get_child())
-            second = latest(await judge.ainvoke(value, child, **kwargs), judge.output_key)
+            said = yield _drive.Call(judge.invoke, judge.ainvoke, value, child, **kwargs)
+            second = latest(said, judge.output_key)
         return self._end(value, first, second, least, config)
 
     def _begin(self, value: Any, config: RunnableConfig) -> tuple[VerdictRecord, float, Adjudicator | None]:

@@ -18,6 +18,7 @@ from langchain_core.exceptions import OutputParserException
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import merge_configs
 
+from langchain_dsplus import _drive
 from langchain_dsplus.answer import failure, must_pass
 from langchain_dsplus.identity import identify
 from langchain_dsplus.operations.outcome_rows import EMPTY, Told, named_models, outcome_row, table_facts
@@ -185,17 +186,7 @@ def collect_outcomes(
             rules=GoldRules.of(gold_map, unknown_gold, other_gold),
         )
     )
-    done = None
-    try:
-        while True:
-            try:
-                work = plan.send(done)
-            except StopIteration as stop:
-                result: Outcomes = stop.value
-                return result
-            done = work.run()
-    finally:
-        plan.close()
+    return _drive.run(plan)
 
 
 async def acollect_outcomes(small: Any, large: Runnable[Any, Any], dataset: Iterable[Any], **options: Any) -> Outcomes:
@@ -221,17 +212,7 @@ async def acollect_outcomes(small: Any, large: Runnable[Any, Any], dataset: Iter
     arguments = dict(given.arguments)
     rules = GoldRules.of(*(arguments.pop(name) for name in ("gold_map", "unknown_gold", "other_gold")))
     plan = _plan(_Job(**arguments, rules=rules))
-    done = None
-    try:
-        while True:
-            try:
-                work = plan.send(done)
-            except StopIteration as stop:
-                result: Outcomes = stop.value
-                return result
-            done = await work.arun()
-    finally:
-        plan.close()
+    return await _drive.arun(plan)
 
 
 # --- the steps, each once -------------------------------------------------------------------------------------------
@@ -386,7 +367,7 @@ def _plan(job: _Job) -> Generator[_Work, Any, Outcomes]:
             )
             if not kept:
                 message = f"{asker.why}: {len(done)} of {len(rows)} rows were asked"
-                warnings.warn(message, UserWarning, stacklevel=3)
+                warnings.warn(message, UserWarning, stacklevel=4)
                 break
     facts = {**table_facts(models, identities, store), **offered, **(job.about or {})}
     told: dict[str, Any] = dataclasses.asdict(rules)
@@ -565,7 +546,7 @@ class _Asker:
             if self.verbose
             else f". To see why: `{side}.invoke(...)` on one row, or verbose_errors=True"
         )
-        warnings.warn(text + more, UserWarning, stacklevel=5)
+        warnings.warn(text + more, UserWarning, stacklevel=6)
 
     def _affordable(self, wanted: int, side: str) -> int:
         """How many rows to ask at once: what the rest pays for if each costs what the dearest did; 0 ends it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from langchain_core.messages import BaseMessage
@@ -14,6 +14,8 @@ from langchain_core.runnables.config import patch_config
 from langchain_core.runnables.utils import ConfigurableFieldSpec, get_unique_config_specs
 from pydantic import ConfigDict, Field, InstanceOf, field_validator, model_validator
 
+from langchain_dsplus import _drive
+from langchain_dsplus._drive import Call
 from langchain_dsplus.answer import EscalationContext, note, note_later, pass_on
 from langchain_dsplus.labels import list_labels, show_label
 from langchain_dsplus.prompts.conformal import ConformalCandidates, Offered, contradicts
@@ -464,13 +466,6 @@ def _with_candidates_last(prompt: ChatPromptTemplate, key: str) -> ChatPromptTem
     return ChatPromptTemplate([*prompt.messages, HumanMessagePromptTemplate.from_template(tail)])
 
 
-class _Work(NamedTuple):
-    runnable: Any
-    inputs: list[Any]
-    configs: list[RunnableConfig]
-    kwargs: dict[str, Any]
-
-
 class PrunedChain(RunnableSerializable[dict[str, Any], Any]):
     """Prompt, large model, parser: from an input dict to a label out of those offered.
 
@@ -525,25 +520,20 @@ class PrunedChain(RunnableSerializable[dict[str, Any], Any]):
         Raises:
             OutputParserException: If the reply names none of the offered candidates and there is no fallback.
         """
-
-        def run(value: dict[str, Any], run_manager: Any, config: RunnableConfig) -> Any:
-            step = _steps(config, run_manager)
-            prompt = self.pruner.invoke(value, step("prompt"))
-            reply = self.model.invoke(prompt, step("model"), **kwargs)
-            return self.parser.invoke(self._read(value, reply), step("parser"))
-
-        return self._call_with_config(run, input, config)
+        return self._call_with_config(_drive.driven(self._plan_one), input, config, **kwargs)
 
     async def ainvoke(self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Async twin of `invoke`."""
+        return await self._acall_with_config(_drive.adriven(self._plan_one), input, config, **kwargs)
 
-        async def run(value: dict[str, Any], run_manager: Any, config: RunnableConfig) -> Any:
-            step = _steps(config, run_manager)
-            prompt = await self.pruner.ainvoke(value, step("prompt"))
-            reply = await self.model.ainvoke(prompt, step("model"), **kwargs)
-            return await self.parser.ainvoke(self._read(value, reply), step("parser"))
-
-        return await self._acall_with_config(run, input, config)
+    def _plan_one(
+        self, value: dict[str, Any], run_manager: Any, config: RunnableConfig, **kwargs: Any
+    ) -> _drive.Plan[Any]:
+        step = _steps(config, run_manager)
+        prompt = yield Call(self.pruner.invoke, self.pruner.ainvoke, value, step("prompt"))
+        reply = yield Call(self.model.invoke, self.model.ainvoke, prompt, step("model"), **kwargs)
+        read = self._read(value, reply)
+        return (yield Call(self.parser.invoke, self.parser.ainvoke, read, step("parser")))
 
     def batch(
         self,
@@ -554,17 +544,9 @@ class PrunedChain(RunnableSerializable[dict[str, Any], Any]):
         **kwargs: Any | None,
     ) -> list[Any]:
         """Answer a list of inputs with one batch of the model; an input that fails spoils no other."""
-
-        def run(values: list[dict[str, Any]], run_manager: list[Any], config: list[RunnableConfig]) -> list[Any]:
-            plan, done = self._plan(values, run_manager, config, kwargs), None
-            while True:
-                try:
-                    work = plan.send(done)
-                except StopIteration as stop:
-                    return list(stop.value)
-                done = work.runnable.batch(work.inputs, work.configs, return_exceptions=True, **work.kwargs)
-
-        return list(pass_on(self._batch_with_config(run, inputs, config, return_exceptions=return_exceptions)))
+        plan = _drive.driven(self._plan)
+        found = self._batch_with_config(plan, inputs, config, return_exceptions=return_exceptions, **kwargs)
+        return list(pass_on(found))
 
     async def abatch(
         self,
@@ -575,36 +557,35 @@ class PrunedChain(RunnableSerializable[dict[str, Any], Any]):
         **kwargs: Any | None,
     ) -> list[Any]:
         """Async twin of `batch`."""
-
-        async def run(values: list[dict[str, Any]], run_manager: list[Any], config: list[RunnableConfig]) -> list[Any]:
-            plan, done = self._plan(values, run_manager, config, kwargs), None
-            while True:
-                try:
-                    work = plan.send(done)
-                except StopIteration as stop:
-                    return list(stop.value)
-                done = await work.runnable.abatch(work.inputs, work.configs, return_exceptions=True, **work.kwargs)
-
-        found = await self._abatch_with_config(run, inputs, config, return_exceptions=return_exceptions)
+        plan = _drive.adriven(self._plan)
+        found = await self._abatch_with_config(plan, inputs, config, return_exceptions=return_exceptions, **kwargs)
         return list(pass_on(found))
 
     def _plan(
-        self, values: list[dict[str, Any]], managers: list[Any], configs: list[RunnableConfig], kwargs: dict[str, Any]
-    ) -> Generator[_Work, Any, list[Any]]:
-        """Yield the three batches and get their results back, sync or async; a failed item goes no further."""
-        steps = [_steps(c, m) for c, m in zip(configs, managers, strict=True)]
-        results = list(pass_on((yield _Work(self.pruner, values, [step("prompt") for step in steps], {}))))
+        self,
+        values: list[dict[str, Any]],
+        run_manager: list[Any],
+        config: list[RunnableConfig],
+        **kwargs: Any,
+    ) -> _drive.Plan[list[Any]]:
+        """The three batches; a failed item goes no further."""
+        steps = [_steps(c, m) for c, m in zip(config, run_manager, strict=True)]
+        results = list(pass_on((yield _batch(self.pruner, values, [step("prompt") for step in steps], {}))))
         for runnable, name, settings in ((self.model, "model", kwargs), (self.parser, "parser", {})):
             alive = [n for n, result in enumerate(results) if not isinstance(result, Exception)]
             if alive:
                 inputs = [results[n] if name == "model" else self._read(values[n], results[n]) for n in alive]
-                done = yield _Work(runnable, inputs, [steps[n](name) for n in alive], settings)
+                done = yield _batch(runnable, inputs, [steps[n](name) for n in alive], settings)
                 for n, result in zip(alive, pass_on(done), strict=True):
                     results[n] = result
         return results
 
     def _read(self, value: dict[str, Any], reply: Any) -> dict[str, Any]:
         return {"output": reply, "candidates": self.pruner.offered(value)}
+
+
+def _batch(runnable: Any, inputs: list[Any], configs: list[RunnableConfig], kwargs: dict[str, Any]) -> Call:
+    return Call(runnable.batch, runnable.abatch, inputs, configs, return_exceptions=True, **kwargs)
 
 
 def _steps(config: RunnableConfig, run_manager: Any) -> Callable[[str], RunnableConfig]:

@@ -19,6 +19,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.base import RunnableBindingBase
 from pydantic import Field, PrivateAttr
 
+from langchain_dsplus import _drive
 from langchain_dsplus.answer import Answer, InvalidAnswerError, check_answer, pass_on
 from langchain_dsplus.calibration import TemperatureScaling
 from langchain_dsplus.confidence import ScoreFunction, energy, token_quantile
@@ -281,25 +282,13 @@ class ChatClassifier(SmallModel):
             model = copied_with(model, {"cache": False})  # one cached reply would vote for all
         return model.bind(**request.settings)
 
-    def _run(self, plan: _Plan) -> Any:
-        replies: list[Any] | None = None
-        while True:
-            try:
-                request = next(plan) if replies is None else plan.send(replies)
-            except StopIteration as stop:
-                return stop.value
-            found = self._sender(request).batch(request.prompts, request.configs, return_exceptions=True)
-            replies = list(pass_on(found))
+    def _send(self, request: _Request) -> list[Any]:
+        found = self._sender(request).batch(request.prompts, request.configs, return_exceptions=True)
+        return list(pass_on(found))
 
-    async def _arun(self, plan: _Plan) -> Any:
-        replies: list[Any] | None = None
-        while True:
-            try:
-                request = next(plan) if replies is None else plan.send(replies)
-            except StopIteration as stop:
-                return stop.value
-            found = await self._sender(request).abatch(request.prompts, request.configs, return_exceptions=True)
-            replies = list(pass_on(found))
+    async def _asend(self, request: _Request) -> list[Any]:
+        found = await self._sender(request).abatch(request.prompts, request.configs, return_exceptions=True)
+        return list(pass_on(found))
 
     # The plans know nothing of sync and async: they yield what to send and get the replies back.
 
@@ -508,14 +497,14 @@ class ChatClassifier(SmallModel):
 
         Errors of the provider come back as they were raised, each in the place of its input.
         """
-        results: list[Answer | Exception] = self._run(self._plan_answers(inputs, configs))
+        results: list[Answer | Exception] = _drive.run(self._plan_answers(inputs, configs), self._send)
         return results
 
     async def aanswers(
         self, inputs: Sequence[Any], configs: Sequence[RunnableConfig] | None = None
     ) -> list[Answer | Exception]:
         """Async twin of `answers`, by the chat model's own `abatch`."""
-        results: list[Answer | Exception] = await self._arun(self._plan_answers(inputs, configs))
+        results: list[Answer | Exception] = await _drive.arun(self._plan_answers(inputs, configs), self._asend)
         return results
 
     def predict_proba(self, inputs: list[Any]) -> Any:
@@ -540,7 +529,7 @@ class ChatClassifier(SmallModel):
     def warmup(self) -> None:
         """Ask for the content-free prior now, so that the first input does not wait for it."""
         if self.prior == "content_free" and self._content_free is None:
-            self._run(self._plan_content_free(self._tagged({})))
+            _drive.run(self._plan_content_free(self._tagged({})), self._send)
 
     def fingerprint(self) -> str:
         """SHA-256 of the chat model without its secrets, the prompt, and everything that shapes the answers."""
@@ -586,11 +575,11 @@ class ChatClassifier(SmallModel):
         Raises:
             Exception: What the first input raised, where no input has an answer.
         """
-        return self._set_prior(self._run(self._plan_prior(list(texts))))
+        return self._set_prior(_drive.run(self._plan_prior(list(texts)), self._send))
 
     async def afit_prior(self, texts: Sequence[Any]) -> Self:
         """Async twin of `fit_prior`."""
-        return self._set_prior(await self._arun(self._plan_prior(list(texts))))
+        return self._set_prior(await _drive.arun(self._plan_prior(list(texts)), self._asend))
 
     def _set_prior(self, prior: dict[str, float] | Exception) -> Self:
         if isinstance(prior, Exception):

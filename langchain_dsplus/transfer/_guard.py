@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
 from pydantic import ConfigDict, Field, PrivateAttr
 
+from langchain_dsplus import _drive
+from langchain_dsplus._drive import Call, Plan
 from langchain_dsplus.answer import is_context, pass_on
 from langchain_dsplus.identity import identify, reported_by
 from langchain_dsplus.operations.audit import AuditMonitor
@@ -258,19 +260,18 @@ class _Guard:
             },
         )
 
-    def later(self, owner: Transferring, inputs: list[dict[str, Any]], config: RunnableConfig) -> None:
-        """Ask both in a thread."""
-        mine = self.config(config)
-        self.background.submit(lambda: self._heard(owner.large.batch(inputs, [mine, mine], return_exceptions=True)))
-
-    def alater(self, owner: Transferring, inputs: list[dict[str, Any]], config: RunnableConfig) -> None:
-        """Ask both in a task."""
+    def later(self, owner: Transferring, inputs: list[dict[str, Any]], config: RunnableConfig) -> Call:
+        """The start of an audit, in a thread or as a task: both are asked."""
         mine = self.config(config)
 
-        async def job() -> None:
-            self._heard(await owner.large.abatch(inputs, [mine, mine], return_exceptions=True))
+        def plan() -> Plan[None]:
+            call = Call(owner.large.batch, owner.large.abatch, inputs, [mine, mine], return_exceptions=True)
+            self._heard((yield call))
 
-        self.background.spawn(job)
+        async def aspawn() -> None:
+            self.background.spawn(lambda: _drive.arun(plan()))
+
+        return Call(lambda: self.background.submit(lambda: _drive.run(plan())), aspawn)
 
     def _heard(self, outputs: Sequence[Any]) -> None:
         pass_on(outputs)

@@ -16,6 +16,7 @@ import numpy as np
 from langchain_core.runnables import Runnable, RunnableSequence
 from langchain_core.runnables.base import RunnableBindingBase
 
+from langchain_dsplus import _drive
 from langchain_dsplus._progress import progress_bar
 from langchain_dsplus.identity import identify
 from langchain_dsplus.losses import Loss, parse_loss
@@ -124,16 +125,7 @@ def certify_transfer(
         ```
     """
     plan = _plan(_Job(**{name: value for name, value in locals().items() if name in _FIELDS}))
-    try:
-        while True:
-            try:
-                request = next(plan)
-            except StopIteration as stop:
-                result: TransferCertificate = stop.value
-                return result
-            request.run()
-    finally:
-        plan.close()
+    return _drive.run(plan)
 
 
 async def acertify_transfer(cases: Any, **options: Any) -> TransferCertificate:
@@ -154,16 +146,7 @@ async def acertify_transfer(cases: Any, **options: Any) -> TransferCertificate:
     given = inspect.signature(certify_transfer).bind(cases, **options)
     given.apply_defaults()
     plan = _plan(_Job(**given.arguments))
-    try:
-        while True:
-            try:
-                request = next(plan)
-            except StopIteration as stop:
-                result: TransferCertificate = stop.value
-                return result
-            await request.arun()
-    finally:
-        plan.close()
+    return await _drive.arun(plan)
 
 
 @dataclass

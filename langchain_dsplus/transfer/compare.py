@@ -18,6 +18,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import Runnable, RunnableLambda
 
+from langchain_dsplus import _drive
 from langchain_dsplus._imports import require
 from langchain_dsplus._progress import progress_bar
 from langchain_dsplus.fidelity.untrusted import quote_untrusted
@@ -345,16 +346,7 @@ def compare_transfer(
         ```
     """
     plan = _plan(_Job(**{name: value for name, value in locals().items() if name in _FIELDS}))
-    try:
-        while True:
-            try:
-                request = next(plan)
-            except StopIteration as stop:
-                result: Comparison = stop.value
-                return result
-            request.run()
-    finally:
-        plan.close()
+    return _drive.run(plan)
 
 
 async def acompare_transfer(cases: Any, **options: Any) -> Comparison:
@@ -372,16 +364,7 @@ async def acompare_transfer(cases: Any, **options: Any) -> Comparison:
     given = inspect.signature(compare_transfer).bind(cases, **options)
     given.apply_defaults()
     plan = _plan(_Job(**given.arguments))
-    try:
-        while True:
-            try:
-                request = next(plan)
-            except StopIteration as stop:
-                result: Comparison = stop.value
-                return result
-            await request.arun()
-    finally:
-        plan.close()
+    return await _drive.arun(plan)
 
 
 @dataclass

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables.config import patch_config
 from pydantic import Field
 
+from langchain_dsplus import _drive
+from langchain_dsplus._drive import Call, Plan
 from langchain_dsplus.answer import note
 from langchain_dsplus.fidelity.untrusted import quote_untrusted
 from langchain_dsplus.prompts.tokens import estimate_tokens
@@ -19,12 +21,7 @@ from langchain_dsplus.transfer.node import PromptTransfer
 from langchain_dsplus.transfer.records import TransferRecord, told
 
 if TYPE_CHECKING:
-    from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
     from langchain_core.runnables import RunnableConfig
-
-_Steps: TypeAlias = Generator[
-    tuple[PromptTransfer, dict[str, Any]], dict[str, Any], tuple[dict[str, Any], TransferRecord, Any]
-]
 
 
 class Decompose(Transferring):
@@ -87,7 +84,7 @@ class Decompose(Transferring):
         Raises:
             TypeError: If the input has no str under `input_key`.
         """
-        return self._call_with_config(self._chain, input, config, **kwargs)
+        return self._call_with_config(_drive.driven(self._chain), input, config, **kwargs)
 
     async def ainvoke(
         self,
@@ -96,59 +93,30 @@ class Decompose(Transferring):
         **kwargs: Any,
     ) -> dict[str, Any]:
         """Async twin of `invoke`."""
-        return await self._acall_with_config(self._achain, input, config, **kwargs)
+        return await self._acall_with_config(_drive.adriven(self._chain), input, config, **kwargs)
 
     def _chain(
-        self,
-        value: dict[str, Any],
-        run_manager: CallbackManagerForChainRun,
-        config: RunnableConfig,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
+        self, value: dict[str, Any], run_manager: Any, config: RunnableConfig, **kwargs: Any
+    ) -> Plan[dict[str, Any]]:
         child = patch_config(config, callbacks=run_manager.get_child())
-        plan, done = self._steps(value), None
-        while True:
-            try:
-                step, text = plan.send(done)  # type: ignore[arg-type]
-            except StopIteration as stop:
-                update, record, audit = stop.value
-                break
-            done = step.invoke(text, child, **kwargs)
+        update, record, audit = yield from self._steps(value, child, kwargs)
         self._tell(record, config)
         if audit is not None:
-            self._guard.later(self, audit, child)
-        return update  # type: ignore[no-any-return]
+            yield self._guard.later(self, audit, child)
+        return update
 
-    async def _achain(
-        self,
-        value: dict[str, Any],
-        run_manager: AsyncCallbackManagerForChainRun,
-        config: RunnableConfig,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        child = patch_config(config, callbacks=run_manager.get_child())
-        plan, done = self._steps(value), None
-        while True:
-            try:
-                step, text = plan.send(done)  # type: ignore[arg-type]
-            except StopIteration as stop:
-                update, record, audit = stop.value
-                break
-            done = await step.ainvoke(text, child, **kwargs)
-        self._tell(record, config)
-        if audit is not None:
-            self._guard.alater(self, audit, child)
-        return update  # type: ignore[no-any-return]
-
-    def _steps(self, value: Any) -> _Steps:
-        """All of it but the steps' own work: the driver answers what it yields."""
+    def _steps(
+        self, value: Any, child: RunnableConfig, kwargs: dict[str, Any]
+    ) -> Plan[tuple[dict[str, Any], TransferRecord, Any]]:
+        """All steps, up to what others hear about them."""
         started = time.perf_counter()
         text = original = self._read(value)
         refusal = self._guard.refusal(self)
         records: list[TransferRecord] = []
         for step in self.steps if refusal is None else ():
             bare = {"input_key": "text", "output_key": "rewrite", "record_key": "transfer", "label": None}
-            done = yield step.model_copy(update={**bare, "keep_input": False}), {"text": text}
+            alone = step.model_copy(update={**bare, "keep_input": False})
+            done = yield Call(alone.invoke, alone.ainvoke, {"text": text}, child, **kwargs)
             text = done["rewrite"]
             records.append(done["transfer"])
         record = self._record(original, text, records, refusal)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.runnables.config import patch_config, run_in_executor, set_config_context
 from pydantic import Field, PrivateAttr
 
+from langchain_dsplus import _drive
+from langchain_dsplus._drive import Attempt, Call, Plan
 from langchain_dsplus.answer import describe_error, failure, note, pass_on
 from langchain_dsplus.fidelity.check import Fidelity, FidelityResult
 from langchain_dsplus.fidelity.sentences import HAN
@@ -25,7 +27,6 @@ from langchain_dsplus.transfer.records import TransferRecord, TransferUsage, mon
 from langchain_dsplus.transfer.subtasks import REWRITE, as_subtask, json_schema, merged, shown, values
 
 if TYPE_CHECKING:
-    from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
     from langchain_core.runnables import RunnableConfig
 
     from langchain_dsplus.operations.prices import Price
@@ -48,18 +49,6 @@ class UnfaithfulRewriteError(ValueError):
         self.record = record
 
 
-class _Rewrite(NamedTuple):
-    """The driver asks: what does the model make of these?"""
-
-    prompts: list[Any]
-
-
-class _Check(NamedTuple):
-    """The driver asks: are these rewrites faithful?"""
-
-    pairs: list[tuple[str, str]]
-
-
 class _Done(NamedTuple):
     """What comes of it."""
 
@@ -74,9 +63,6 @@ class _Part(NamedTuple):
     source: str
     draft: Draft
     found: FidelityResult
-
-
-_Steps: TypeAlias = Generator[_Rewrite | _Check, list[Any], _Done]
 
 
 class PromptTransfer(Transferring):
@@ -256,7 +242,7 @@ class PromptTransfer(Transferring):
             TypeError: If the input has no str under `input_key`.
             UnfaithfulRewriteError: With `on_unfaithful="raise"`, if the check fails.
         """
-        return self._call_with_config(self._transfer, input, config, **kwargs)
+        return self._call_with_config(_drive.driven(self._transfer), input, config, **kwargs)
 
     async def ainvoke(
         self,
@@ -265,66 +251,19 @@ class PromptTransfer(Transferring):
         **kwargs: Any,
     ) -> dict[str, Any]:
         """Async twin of `invoke`; an extractive model and the check run in an executor thread."""
-        return await self._acall_with_config(self._atransfer, input, config, **kwargs)
+        return await self._acall_with_config(_drive.adriven(self._transfer), input, config, **kwargs)
 
     def _transfer(
-        self,
-        value: dict[str, Any],
-        run_manager: CallbackManagerForChainRun,
-        config: RunnableConfig,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
+        self, value: dict[str, Any], run_manager: Any, config: RunnableConfig, **kwargs: Any
+    ) -> Plan[dict[str, Any]]:
         child = patch_config(config, callbacks=run_manager.get_child("transfer"))
-        steps = self._steps(value)
-        answer: list[Any] | None = None
-        while True:
-            request, done = _advance(steps, answer)
-            if request is None:
-                break
-            if isinstance(request, _Check) or self._embedded:
-                answer = self._work(request, child)
-            else:
-                try:
-                    configs = [child] * len(request.prompts)
-                    answer = self._runner.batch(request.prompts, configs, return_exceptions=True, **kwargs)
-                except Exception as error:  # noqa: BLE001 - judged in `_steps`
-                    answer = [error] * len(request.prompts)
-        assert done is not None
+        done = yield from self._steps(value, child, kwargs)
         if run_manager.handlers:
-            run_manager.get_child().on_custom_event(TRANSFER_EVENT, told(done.record), run_id=run_manager.run_id)
+            hears = run_manager.get_child().on_custom_event
+            yield Call(hears, hears, TRANSFER_EVENT, told(done.record), run_id=run_manager.run_id)
         self._tell(done.record, config)
         if done.audit is not None:
-            self._guard.later(self, done.audit, child)
-        return done.output
-
-    async def _atransfer(
-        self,
-        value: dict[str, Any],
-        run_manager: AsyncCallbackManagerForChainRun,
-        config: RunnableConfig,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        child = patch_config(config, callbacks=run_manager.get_child("transfer"))
-        steps = self._steps(value)
-        answer: list[Any] | None = None
-        while True:
-            request, done = _advance(steps, answer)
-            if request is None:
-                break
-            if isinstance(request, _Check) or self._embedded:
-                answer = await run_in_executor(None, self._work, request, child)
-            else:
-                try:
-                    configs = [child] * len(request.prompts)
-                    answer = await self._runner.abatch(request.prompts, configs, return_exceptions=True, **kwargs)
-                except Exception as error:  # noqa: BLE001 - judged in `_steps`
-                    answer = [error] * len(request.prompts)
-        assert done is not None
-        if run_manager.handlers:
-            await run_manager.get_child().on_custom_event(TRANSFER_EVENT, told(done.record), run_id=run_manager.run_id)
-        self._tell(done.record, config)
-        if done.audit is not None:
-            self._guard.alater(self, done.audit, child)
+            yield self._guard.later(self, done.audit, child)
         return done.output
 
     @property
@@ -332,12 +271,20 @@ class PromptTransfer(Transferring):
         """Whether the model works in this thread and has no run of its own."""
         return isinstance(self.model, ExtractiveSummarizer)
 
-    def _work(self, request: _Rewrite | _Check, child: RunnableConfig) -> list[Any]:
-        """What is done here, not by a model that is called; a check that calls one does so as a part of this run."""
-        if isinstance(request, _Rewrite):
-            return [self._summary(text) for text in request.prompts]
+    def _rewritten(self, prompts: list[Any], child: RunnableConfig, kwargs: dict[str, Any]) -> Plan[list[Any]]:
+        """What the model makes of these; a failure in the place of what failed."""
+        if self._embedded:
+            return (yield _here(lambda: [self._summary(text) for text in prompts]))  # type: ignore[no-any-return]
+        configs = [child] * len(prompts)
+        found = yield Attempt(
+            self._runner.batch, self._runner.abatch, prompts, configs, return_exceptions=True, **kwargs
+        )
+        return [found] * len(prompts) if isinstance(found, BaseException) else found
+
+    def _checked_pairs(self, pairs: list[tuple[str, str]], child: RunnableConfig) -> list[FidelityResult]:
+        """What the check says; one that calls a model does so as a part of this run."""
         with set_config_context(child) as context:
-            return [context.run(self.check, source, rewrite) for source, rewrite in request.pairs]
+            return [context.run(self.check, source, rewrite) for source, rewrite in pairs]
 
     def _summary(self, text: str) -> str | Exception:
         try:
@@ -345,10 +292,8 @@ class PromptTransfer(Transferring):
         except Exception as error:  # noqa: BLE001 - judged in `_steps`
             return failure(error)
 
-    # --- without I/O --------------------------------------------------------------------------------------------
-
-    def _steps(self, value: Any) -> _Steps:
-        """All of a transfer but asking models: `_transfer` and `_atransfer` answer what it yields."""
+    def _steps(self, value: Any, child: RunnableConfig, kwargs: dict[str, Any]) -> Plan[_Done]:
+        """A transfer, up to what others hear about it."""
         started = time.perf_counter()
         text = self._read(value)
         refusal = self._guard.refusal(self)
@@ -357,7 +302,7 @@ class PromptTransfer(Transferring):
             chunks, refusal = self._cut(text)
         outputs: list[Any] = []
         if chunks:
-            outputs = yield _Rewrite(self._prompts(chunks, text))
+            outputs = yield from self._rewritten(self._prompts(chunks, text), child, kwargs)
         pass_on(outputs)
         replies = [output["raw"] if isinstance(output, dict) and "raw" in output else output for output in outputs]
         drafts = (
@@ -370,7 +315,7 @@ class PromptTransfer(Transferring):
         if strange is not None:
             drafts, refusal = [Draft(None, strange) for _ in drafts], strange
         pairs = [(chunk, _checked_text(draft)) for chunk, draft in zip(chunks, drafts, strict=True) if draft.text]
-        checked = iter((yield _Check(pairs)) if pairs else [])
+        checked = iter((yield _here(lambda: self._checked_pairs(pairs, child))) if pairs else [])
         parts = [_Part(c, d, next(checked) if d.text else _unread(d)) for c, d in zip(chunks, drafts, strict=True)]
         output, used = self._assemble(text, parts)
         record = self._record(text, output, used, parts, refusal)
@@ -492,12 +437,13 @@ class PromptTransfer(Transferring):
         }
 
 
-def _advance(steps: _Steps, answer: list[Any] | None) -> tuple[_Rewrite | _Check | None, _Done | None]:
-    """What the driver asks next; or None, and what came of it."""
-    try:
-        return (next(steps) if answer is None else steps.send(answer)), None
-    except StopIteration as stop:
-        return None, stop.value
+def _here(job: Callable[[], Any]) -> Call:
+    """Work of this process itself; in async code it is done in an executor thread."""
+
+    async def elsewhere() -> Any:
+        return await run_in_executor(None, job)
+
+    return Call(job, elsewhere)
 
 
 def _unread(draft: Draft) -> FidelityResult:
