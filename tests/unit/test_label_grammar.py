@@ -126,6 +126,9 @@ AFFIRMING = [
     "{y}: no\n{x}: yes",
     "{y}: false, {x}: true",
     "{y} = 0\n{x} = 1",
+    "- [ ] {y}\n- [x] {x}",
+    "Sure! {x}",
+    "Old {n}: {y}\nNew {n}: {x}",
     "Das ist {x}.",
     "Die Kategorie ist {x}.",
     "Kategorie: {x}",
@@ -226,6 +229,15 @@ DENYING = [
     "Δεν είναι {x}.",
     "Aceasta nu este {x}.",
     "Ez nem {x}.",
+    "{x} - unlikely",
+    "{x}: out of the question",
+    "{x}\nRuled out.",
+    "{x} — anything but that, to be honest",
+    "{x} - they claim, but I disagree",
+    "**{x}**\ndas ist hier leider falsch",
+    '"{x}", she said, and left.',
+    "{x}, if it were about cards; it is not.",
+    "- [ ] {x}",
     "Це не {x}.",
 ]
 UNDECIDED = [
@@ -248,6 +260,12 @@ UNDECIDED = [
     "The options are {x} and {y}.",
     "Options: {x}",
     "{x}\nNo, wait: {y}",
+    "{N}: {x}\nActually, {y}.",
+    "{N}: {x}\nI meant {y}.",
+    "The {n} is {x}. Or rather {y}.",
+    "{N}: {x}\n\n{y}",
+    "- [x] {x}\n- [x] {y}",
+    "Please pick from: {x}\n{y}",
 ]
 QUOTING = [
     'The message says "{x}".',
