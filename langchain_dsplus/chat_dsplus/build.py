@@ -2,49 +2,57 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from langchain_core.messages import AIMessage
 
 from langchain_dsplus.chat_dsplus.draft import ACCEPTS, DraftModel, inner_model, make_verifier
+from langchain_dsplus.chat_dsplus.scores import Equal, Sequence_
 from langchain_dsplus.chat_dsplus.tools import Bound
+from langchain_dsplus.decision import Mode
 from langchain_dsplus.outputs import to_message
 from langchain_dsplus.router import ConfidenceRouter
 from langchain_dsplus.small_models.runnable import distinct_names
 
 if TYPE_CHECKING:
     from langchain_dsplus.answer import Answer
-    from langchain_dsplus.chat_dsplus.model import ChatDSPlus
-
-ROUTED = (
-    "threshold",
-    "accept",
-    "sequence",
-    "samples",
-    "sample_temperature",
-    "equal",
-    "verifier",
-    "verifier_prompt",
-    "mode",
-    "audit_rate",
-    "small_timeout",
-    "on_large_error",
-    "recorder",
-    "on_mismatch",
-    "version",
-    "allow_override",
-    "background",
-    "background_workers",
-    "background_limit",
-    "temperature",
-    "max_tokens",
-    "stop",
-    "name",
-)
-"""Fields that the router is made of."""
 
 
-def build_router(model: ChatDSPlus, bound: Bound | None) -> ConfidenceRouter:
+class Cascade(Protocol):
+    """The fields of a `ChatDSPlus` that its router is made of."""
+
+    models: Sequence[Any]
+    threshold: Any
+    accept: Any
+    sequence: Sequence_
+    samples: int
+    sample_temperature: float
+    equal: Equal | None
+    verifier: Any
+    verifier_prompt: str | None
+    mode: Mode
+    audit_rate: float
+    small_timeout: float | None
+    on_large_error: Literal["raise", "small"]
+    recorder: Any
+    on_mismatch: Literal["raise", "warn", "escalate_all"]
+    version: str | None
+    allow_override: bool
+    background: bool
+    background_workers: int
+    background_limit: int
+    temperature: float | None
+    max_tokens: int | None
+    stop: list[str] | None
+    name: str | None
+
+
+ROUTED = tuple(name for name in Cascade.__annotations__ if name != "models")
+"""Fields that the router is made of, besides the models."""
+
+
+def build_router(model: Cascade, bound: Bound | None) -> ConfidenceRouter:
     """Build the router out of a cascade's fields.
 
     Args:
@@ -108,7 +116,7 @@ def build_router(model: ChatDSPlus, bound: Bound | None) -> ConfidenceRouter:
     )
 
 
-def settings_of(model: ChatDSPlus) -> dict[str, Any]:
+def settings_of(model: Cascade) -> dict[str, Any]:
     """What is sent to every model with every call."""
     given = {"temperature": model.temperature, "max_tokens": model.max_tokens, "stop": model.stop or None}
     return {name: value for name, value in given.items() if value is not None}

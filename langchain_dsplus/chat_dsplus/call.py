@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
-from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
+from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun, Callbacks
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.runnables import RunnableConfig
@@ -29,7 +29,8 @@ from langchain_dsplus.routing.state import LARGE_TAG
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from langchain_dsplus.chat_dsplus.model import ChatDSPlus
+    from langchain_dsplus.router import ConfidenceRouter
+
 
 Message = TypeVar("Message", bound=AIMessage)
 
@@ -115,8 +116,25 @@ def told(message: Any) -> Any:
     return message.model_copy(update={"usage_metadata": total(record["usage"]), "response_metadata": metadata})
 
 
+class Cascade(Protocol):
+    """Who is called: a `ChatDSPlus`."""
+
+    callbacks: Callbacks
+
+    @property
+    def router(self) -> ConfidenceRouter:
+        """The router inside."""
+
+    @property
+    def model_names(self) -> dict[str, str]:
+        """What the models are called by their providers, by their names here."""
+
+    def get_name(self) -> str:
+        """Its own name."""
+
+
 def open_call(
-    model: ChatDSPlus, config: RunnableConfig | None, *, asynchronous: bool, run_manager: Any = None
+    model: Cascade, config: RunnableConfig | None, *, asynchronous: bool, run_manager: Any = None
 ) -> tuple[RunnableConfig, Call]:
     """Give a call its place in the run tree, before its run begins.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +17,24 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from langchain_dsplus.demo.snippets import Snippet
-    from langchain_dsplus.demo.story import Choice
     from langchain_dsplus.operations.prices import Price
     from langchain_dsplus.outcomes import Outcomes
     from langchain_dsplus.small_models.base import SmallModel
 
 LLM = "LLM alone"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What validation decided: which small model, and the threshold."""
+
+    small: SmallModel
+    threshold: float
+    outcomes: Outcomes
+    accuracy: float
+    large_accuracy: float
+    coverage: float
+    note: str
 
 
 def llm_of(arms: Sequence[Arm]) -> Arm:

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
@@ -17,7 +16,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_dsplus._imports import require
 from langchain_dsplus._json import load_json
 from langchain_dsplus.demo.arms import Arm, run_arm
-from langchain_dsplus.demo.report import difference, dispute_panel, llm_of, outcomes_of, plot, table, words
+from langchain_dsplus.demo.report import Choice, difference, dispute_panel, llm_of, outcomes_of, plot, table, words
 from langchain_dsplus.demo.snippets import LABELS, Snippet, Splits, read_snippets, split_snippets
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from langchain_dsplus.operations.prices import Price
-    from langchain_dsplus.outcomes import Outcomes
     from langchain_dsplus.small_models.base import SmallModel
 
 PROMPT = [
@@ -75,19 +73,6 @@ class Large(NamedTuple):
     price_name: str
     concurrency: int
     local: bool
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What validation decided: which small model, and the threshold."""
-
-    small: SmallModel
-    threshold: float
-    outcomes: Outcomes
-    accuracy: float
-    large_accuracy: float
-    coverage: float
-    note: str
 
 
 def run_demo(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from langchain_core.runnables.graph import Graph
     from langchain_core.runnables.utils import ConfigurableFieldSpec
 
-    from langchain_dsplus.learning.registry import ModelRegistry
     from langchain_dsplus.small_models.base import SmallModel
     from langchain_dsplus.threshold.certificate import Certificate
 
@@ -28,6 +27,19 @@ logger = logging.getLogger(__name__)
 VERSION_KEY = "small_version"
 """Under this key a recorded row names the version of the small model that answered."""
 _OURS = ("small", "large", "threshold")
+
+
+class Versions(Protocol):
+    """What a `LiveRouter` follows; a `ModelRegistry` is one."""
+
+    def mark(self) -> str:
+        """The state in short: another one says that something changed."""
+
+    def in_force(self) -> tuple[int, str, Certificate | None]:
+        """The live version, its SHA-256 and its certificate, by one look at the state."""
+
+    def load(self, version: int | None = None) -> SmallModel:
+        """Read a version's small model; by default the live one."""
 
 
 class LiveRouter(Runnable[Any, Any]):
@@ -63,7 +75,7 @@ class LiveRouter(Runnable[Any, Any]):
 
     def __init__(
         self,
-        registry: ModelRegistry,
+        registry: Versions,
         large: Any,
         *,
         first: Sequence[Any] = (),

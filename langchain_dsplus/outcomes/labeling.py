@@ -20,7 +20,7 @@ from langchain_dsplus.outcomes.sampling import AGREE, CHANGED, DISAGREE, GIVEN, 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from langchain_dsplus.outcomes.table import Outcomes
+    from langchain_dsplus.outcomes.rows import Rows
 
 _JSON = (".jsonl", ".ndjson")
 # A spreadsheet runs a cell that begins with one of these (their wide forms too); one more quote makes it a text.
@@ -28,7 +28,7 @@ _FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 
 
 def rows_to_label(
-    outcomes: Outcomes,
+    outcomes: Rows,
     path: str | Path | None,
     *,
     max_rows: int | None,
@@ -74,7 +74,7 @@ def rows_to_label(
     return rows
 
 
-def _settled(outcomes: Outcomes) -> list[str]:
+def _settled(outcomes: Rows) -> list[str]:
     """The stratum of each row, that of rows whose gold was there before anything was drawn included."""
     known = outcomes.known_gold().tolist()
     told = outcomes.values("stratum") if "stratum" in outcomes else [None] * len(known)
@@ -83,7 +83,7 @@ def _settled(outcomes: Outcomes) -> list[str]:
 
 
 def _draw(
-    outcomes: Outcomes,
+    outcomes: Rows,
     stratum: NDArray[np.str_],
     columns: list[str],
     shares: Mapping[str, float],
@@ -129,7 +129,7 @@ def _header(columns: list[str]) -> list[str]:
 
 
 def _rows(
-    table: Outcomes, columns: list[str], strata: list[str], draws: list[int], inputs: Mapping[str, Any] | None
+    table: Rows, columns: list[str], strata: list[str], draws: list[int], inputs: Mapping[str, Any] | None
 ) -> Iterator[dict[str, Any]]:
     ids, said = table.values("id"), {column: table.values(column) for column in columns}
     confidence = _confidence(table, columns, strata)
@@ -150,7 +150,7 @@ def _rows(
         yield row
 
 
-def _confidence(table: Outcomes, columns: list[str], strata: list[str]) -> NDArray[np.float64]:
+def _confidence(table: Rows, columns: list[str], strata: list[str]) -> NDArray[np.float64]:
     """The highest of the small models' scores; where models disagree, of those that say something else."""
     highest = np.full(len(table), -np.inf)
     differs = np.array([stratum == DISAGREE for stratum in strata], dtype=bool)
@@ -221,7 +221,7 @@ class Told:
 
 
 def read_gold(
-    outcomes: Outcomes,
+    outcomes: Rows,
     labels: Any,
     rules: GoldRules,
     words: Collection[str],
@@ -289,7 +289,7 @@ def _reached(ranks: Mapping[int, tuple[str, int, bool]]) -> dict[int, tuple[str,
 class _Strata:
     """Reads the columns `stratum` and `draw` of a file, and holds them against the table."""
 
-    def __init__(self, outcomes: Outcomes) -> None:
+    def __init__(self, outcomes: Rows) -> None:
         self._made = strata_by_answers(outcomes)
         self._told = outcomes.values("stratum") if "stratum" in outcomes else [None] * len(outcomes)
 
@@ -314,7 +314,7 @@ class _Strata:
         return str(name), number
 
 
-def sampled(outcomes: Outcomes, told: Told) -> dict[str, list[Any]]:
+def sampled(outcomes: Rows, told: Told) -> dict[str, list[Any]]:
     """Return the columns `stratum`, `draw` and `label_probability` with further draws; {} where nothing was drawn.
 
     Args:

@@ -27,7 +27,7 @@ from langchain_dsplus.calibration import aurc_weights, auroc, bin_places
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from langchain_dsplus.outcomes.table import Outcomes
+    from langchain_dsplus.outcomes.rows import Rows
 
     Bools: TypeAlias = NDArray[np.bool_]
     Floats: TypeAlias = NDArray[np.float64]
@@ -176,7 +176,7 @@ class LabelSample:
 
     @classmethod
     def of(
-        cls, outcomes: Outcomes, right: ArrayLike | None = None, *, who: str = "small", level: float = 0.95
+        cls, outcomes: Rows, right: ArrayLike | None = None, *, who: str = "small", level: float = 0.95
     ) -> LabelSample:
         """Read off a table which rows are labelled, and how they were chosen.
 
@@ -531,7 +531,7 @@ def rates(
     return Rates(value, low, high, got, needed, census)
 
 
-def strata(outcomes: Outcomes) -> list[str]:
+def strata(outcomes: Rows) -> list[str]:
     """Return the stratum of each row: what the table says, or else by its answers."""
     made = strata_by_answers(outcomes)
     if "stratum" not in outcomes:
@@ -541,7 +541,7 @@ def strata(outcomes: Outcomes) -> list[str]:
     ]
 
 
-def strata_by_answers(outcomes: Outcomes) -> list[str]:
+def strata_by_answers(outcomes: Rows) -> list[str]:
     """Return the stratum of each row by what the models say alone; a part of `STRATA`."""
     n = len(outcomes)
     differ, changed = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
@@ -556,11 +556,11 @@ def strata_by_answers(outcomes: Outcomes) -> list[str]:
     return [str(name) for name in np.where(differ, DISAGREE, np.where(changed, CHANGED, AGREE))]
 
 
-def _said(outcomes: Outcomes, column: str) -> Bools:
+def _said(outcomes: Rows, column: str) -> Bools:
     return np.array([value is not None for value in outcomes.values(column)], dtype=bool)
 
 
-def _refuse_cut(outcomes: Outcomes, found: Sequence[str]) -> None:
+def _refuse_cut(outcomes: Rows, found: Sequence[str]) -> None:
     """Refuse a table out of which rows without gold were taken."""
     if "label_probability" not in outcomes or not len(outcomes):
         return

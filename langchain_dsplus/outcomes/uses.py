@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from langchain_dsplus.outcomes.table import Outcomes
+    from langchain_dsplus.outcomes.rows import Rows
 
     Numbers: TypeAlias = NDArray[np.int64]
 
@@ -50,7 +50,7 @@ def table_key(key: str | bytes | None, folder: str | Path | None) -> bytes:
         return new_key()
 
 
-def blocks(outcomes: Outcomes) -> Numbers | None:
+def blocks(outcomes: Rows) -> Numbers | None:
     """Return a number for each row's block, shape (n,), in order of appearance; None where every row is its own.
 
     Rows of one `group` belong together, and so do rows with one `input_hash`: both relations, joined.
@@ -86,13 +86,13 @@ def blocks(outcomes: Outcomes) -> Numbers | None:
     return np.fromiter((numbers.setdefault(root(place), len(numbers)) for place in range(n)), dtype=np.int64, count=n)
 
 
-def repeats(outcomes: Outcomes) -> int | None:
+def repeats(outcomes: Rows) -> int | None:
     """Return how many rows have the input of a row before them; None where the table has no `input_hash`."""
     found = hashes(outcomes)
     return None if found is None else len(found) - len(set(found))
 
 
-def hashes(outcomes: Outcomes) -> list[str] | None:
+def hashes(outcomes: Rows) -> list[str] | None:
     """Return the known hashes of the inputs, repeats included; None where there are none."""
     if INPUT_HASH not in outcomes:
         return None
@@ -103,7 +103,7 @@ def hashes(outcomes: Outcomes) -> list[str] | None:
 # --- the journal ----------------------------------------------------------------------------------------------------
 
 
-def earlier_uses(outcomes: Outcomes) -> int | None:
+def earlier_uses(outcomes: Rows) -> int | None:
     """Return how often tables with these inputs were certified in this folder; None where that cannot be seen.
 
     A table counts as used where it shares at least a fifth of the smaller table's inputs with one that was certified:
@@ -115,7 +115,7 @@ def earlier_uses(outcomes: Outcomes) -> int | None:
     return sum(_overlap(mine, old) >= OVERLAP for old in _read(outcomes.folder))
 
 
-def note_use(outcomes: Outcomes) -> bool:
+def note_use(outcomes: Rows) -> bool:
     """Write a certification into the journal; whether it is there now."""
     mine = _sample(outcomes)
     if mine is None or outcomes.folder is None:
@@ -141,7 +141,7 @@ def note_use(outcomes: Outcomes) -> bool:
     return True
 
 
-def _sample(outcomes: Outcomes) -> list[str] | None:
+def _sample(outcomes: Rows) -> list[str] | None:
     """The smallest hashes; None where there are none."""
     found = hashes(outcomes)
     return None if found is None else sorted(set(found))[:SAMPLE]
