@@ -2,8 +2,9 @@
 
 `router_closure` counts the lines of all modules of ours that `from langchain_dsplus import ConfidenceRouter` loads: the
 imports at the top of each, followed on. A cycle is a set of modules that import each other, imports in functions and
-under TYPE_CHECKING counted. A private import takes a name with a leading underscore from another module, or reaches for
-one as its attribute; `_imports` and its like are modules of the ground, not private names of another. Suppressions are
+under TYPE_CHECKING counted. A private import takes a name with a leading underscore from another module, reaches for
+one as its attribute, or imports a module with an underscore from outside the folder that it lies in; `_imports` and its
+like lie at the top, and are for all. Suppressions are
 `noqa` and `type: ignore`. Twins are a function and its async form (`x` and `ax`, `_x` and `_ax`) whose bodies, without
 `await` and `async`, share more than 12 lines.
 """
@@ -71,6 +72,15 @@ def _imports(node: ast.AST, *, everywhere: bool) -> Iterator[ast.Import | ast.Im
             yield from _imports(child, everywhere=everywhere)
 
 
+def _from(node: ast.ImportFrom, module: Module) -> str:
+    """Where `from ... import` takes names from, a relative one resolved."""
+    if not node.level:
+        return node.module or ""
+    parts = module.name.split(".")
+    inside = parts if module.path.name == "__init__.py" else parts[:-1]
+    return ".".join([*inside[: len(inside) - node.level + 1], *([node.module] if node.module else [])])
+
+
 def imported(module: Module, modules: dict[str, Module], *, everywhere: bool) -> set[str]:
     """Modules of the package that one imports."""
     found: set[str] = set()
@@ -78,8 +88,9 @@ def imported(module: Module, modules: dict[str, Module], *, everywhere: bool) ->
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         else:
-            names = [f"{node.module}.{alias.name}" for alias in node.names] if node.module else []
-            names = [name if name in modules else name.rpartition(".")[0] for name in names]
+            home = _from(node, module)
+            names = [f"{home}.{alias.name}" for alias in node.names]
+            names = [name if name in modules else home for name in names]
         found |= {name for name in names if name in modules}
     return found - {module.name}
 
@@ -130,27 +141,38 @@ def cycles(modules: dict[str, Module]) -> list[set[str]]:
     return found
 
 
+def _is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def _is_hidden(name: str, module: Module) -> bool:
+    """Whether a module is a private one of a folder that another module does not lie in."""
+    parts = name.split(".")
+    folders = (".".join(parts[:place]) for place, part in enumerate(parts) if _is_private(part))
+    return any(not f"{module.name}.".startswith(f"{folder}.") for folder in folders)
+
+
 def private_imports(module: Module, modules: dict[str, Module]) -> list[str]:
-    """Names with a leading underscore that a module takes from another of the package."""
-    found = []
+    """Names with a leading underscore that a module takes from another, and private modules of a folder not its own."""
+    found: list[str] = []
     aliases: dict[str, str] = {}
     for node in _imports(module.tree, everywhere=True):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(NAME):
-            for alias in node.names:
-                whole = f"{node.module}.{alias.name}"
-                if whole in modules:
-                    aliases[alias.asname or alias.name] = whole
-                elif alias.name.startswith("_") and not alias.name.startswith("__"):
-                    found.append(whole)
+        if isinstance(node, ast.Import):
+            aliases |= {alias.asname or alias.name: alias.name for alias in node.names if alias.name in modules}
+            continue
+        home = _from(node, module)
+        for alias in node.names:
+            whole = f"{home}.{alias.name}"
+            if whole in modules:
+                aliases[alias.asname or alias.name] = whole
+            elif home in modules and _is_private(alias.name):
+                found.append(whole)
     for node in ast.walk(module.tree):
-        if (
-            isinstance(node, ast.Attribute)
-            and node.attr.startswith("_")
-            and not node.attr.startswith("__")
-            and isinstance(node.value, ast.Name)
-            and node.value.id in aliases
-        ):
-            found.append(f"{aliases[node.value.id]}.{node.attr}")
+        if isinstance(node, ast.Attribute) and _is_private(node.attr):
+            taken = aliases.get(ast.unparse(node.value))
+            if taken is not None and f"{taken}.{node.attr}" not in modules:
+                found.append(f"{taken}.{node.attr}")
+    found += [name for name in imported(module, modules, everywhere=True) if _is_hidden(name, module)]
     return sorted(set(found))
 
 

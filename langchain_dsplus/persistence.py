@@ -26,8 +26,8 @@ from langchain_dsplus._json import load_json
 from langchain_dsplus.decision import read_thresholds
 from langchain_dsplus.prompts.pruner import PromptPruner
 from langchain_dsplus.router import ConfidenceRouter
-from langchain_dsplus.small_models._files import SETTINGS
 from langchain_dsplus.small_models.base import UNVERIFIABLE
+from langchain_dsplus.small_models.files import SETTINGS
 from langchain_dsplus.small_models.image import ImageClassifier
 from langchain_dsplus.small_models.sentence import Encoder, SentenceClassifier
 from langchain_dsplus.small_models.sklearn import SklearnClassifier

@@ -39,6 +39,7 @@ from langchain_dsplus.cli.options import (
     to_be_labeled,
     write_table,
 )
+from langchain_dsplus.cli.settings import SettingsFile
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -113,11 +114,13 @@ def collect(
     gold_map: GoldMap = None,
     unknown_gold: UnknownGold = None,
     other_gold: OtherGold = None,
+    settings: SettingsFile = None,
 ) -> None:
     """Ask a saved small model and a large model about every row, and write the table of outcomes.
 
     Every answer is written down as it comes: after a crash the same command goes on, and asks nothing twice.
     """
+    del settings  # it has set the defaults
     with plain_errors():
         from langchain_dsplus.identity import identify
         from langchain_dsplus.operations.collect import collect_outcomes
@@ -197,7 +200,7 @@ def _check_output(path: Path) -> None:
 
 def _load_small(folder: Path, column: str, rows: Sequence[Mapping[str, Any]]) -> SmallModel:
     """Load a saved model by what its settings say it is."""
-    from langchain_dsplus.small_models._files import SETTINGS
+    from langchain_dsplus.small_models.files import SETTINGS
 
     try:
         kind = _kind(folder)
@@ -226,7 +229,7 @@ def _load_small(folder: Path, column: str, rows: Sequence[Mapping[str, Any]]) ->
 
 
 def _kind(folder: Path) -> Any:
-    from langchain_dsplus.small_models._files import SETTINGS
+    from langchain_dsplus.small_models.files import SETTINGS
 
     return load_json((folder / SETTINGS).read_text(encoding="utf-8")).get("kind")
 

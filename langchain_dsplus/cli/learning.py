@@ -37,12 +37,13 @@ from langchain_dsplus.cli.options import (
     show,
     texts_by_id,
 )
+from langchain_dsplus.cli.settings import SettingsFile
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from langchain_dsplus.learning._gather import Material
     from langchain_dsplus.learning.distiller import DistillerResult
+    from langchain_dsplus.learning.material import Material
     from langchain_dsplus.learning.registry import Gate, ModelRegistry, RegistryStatus
     from langchain_dsplus.operations.prices import Price
     from langchain_dsplus.small_models.base import SmallModel
@@ -132,6 +133,7 @@ def distil(
     gold_map: GoldMap = None,
     unknown_gold: UnknownGold = None,
     other_gold: OtherGold = None,
+    settings: SettingsFile = None,
 ) -> None:
     """Train a candidate on the large model's answers and gold rows, and let it pass the gate or keep it aside.
 
@@ -139,9 +141,10 @@ def distil(
 
     Exit code 0: it may be promoted. 3: it is kept aside, and the output says why. 1: an error. 2: a wrong option.
     """
+    del settings  # it has set the defaults
     with plain_errors():
-        from langchain_dsplus.learning._gather import Material
         from langchain_dsplus.learning.distiller import Distiller
+        from langchain_dsplus.learning.material import Material
         from langchain_dsplus.losses import parse_loss
 
         parse_loss(max_loss, "--max-loss")  # before anything is paid for
@@ -295,7 +298,7 @@ def _trace_rows(where: str, *, kinds: Sequence[str] | None = None, since: str | 
 
 
 def _reader(model: SmallModel) -> Any:
-    from langchain_dsplus.learning._folders import reader
+    from langchain_dsplus.learning.folders import reader
 
     return reader(model.input_key)
 
@@ -317,8 +320,8 @@ def _ask(
     quiet: bool,
 ) -> None:
     """Ask the large model about the most useful unlabeled texts, and move them to those with an answer."""
-    from langchain_dsplus.learning._state import RowHash
     from langchain_dsplus.learning.acquisition import acquire
+    from langchain_dsplus.learning.state import RowHash
     from langchain_dsplus.operations.collect import collect_outcomes
     from langchain_dsplus.operations.replies import answered_ids
 

@@ -15,8 +15,8 @@ from langchain_core.runnables import Runnable
 from langchain_dsplus._imports import require
 from langchain_dsplus.fidelity.nearest import facts_of
 from langchain_dsplus.fidelity.sentences import HAN
-from langchain_dsplus.small_models._fork import mind_forks
 from langchain_dsplus.small_models.base import without_surrogates
+from langchain_dsplus.small_models.fork import mind_forks
 
 Pair: TypeAlias = tuple[str, str]
 """Premise and hypothesis."""
@@ -111,9 +111,9 @@ class NLIModel:
     def _get(self) -> tuple[Any, Any, tuple[int, int | None], int]:
         if self._loaded is None:
             library = require("transformers", "local")
-            from langchain_dsplus.small_models._files import safetensors_folder
-            from langchain_dsplus.small_models._refuse import refuse_code
-            from langchain_dsplus.small_models._torch import pick_device
+            from langchain_dsplus.small_models.files import safetensors_folder
+            from langchain_dsplus.small_models.networks import pick_device
+            from langchain_dsplus.small_models.refuse import refuse_code
             from langchain_dsplus.small_models.transformers import (
                 has_tokenizer,
                 quiet,

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from langchain_dsplus.identity import score_name
-from langchain_dsplus.learning._folders import Folders, reader
 from langchain_dsplus.learning._rules import family_of
-from langchain_dsplus.learning._state import RegistryError, RowHash, State
+from langchain_dsplus.learning.folders import Folders, reader
+from langchain_dsplus.learning.state import RegistryError, RowHash, State
 from langchain_dsplus.persistence import SmallRecord
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from langchain_dsplus.learning._state import CertificateEntry, Event, VersionState
 from langchain_dsplus.learning.promotion import PromotionReport
+from langchain_dsplus.learning.state import CertificateEntry, Event, VersionState
 
 if TYPE_CHECKING:
     from langchain_dsplus.threshold.certificate import Certificate

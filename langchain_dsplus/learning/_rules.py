@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from langchain_dsplus.learning._state import Cause, Event, GateEntry, RegistryError, State, now
+from langchain_dsplus.learning.state import Cause, Event, GateEntry, RegistryError, State, now
 
 if TYPE_CHECKING:
     from langchain_dsplus.threshold.certificate import Certificate

@@ -19,7 +19,6 @@ from langchain_dsplus.learning._checks import (
     threshold_of,
     used_inputs,
 )
-from langchain_dsplus.learning._folders import Folders, reader
 from langchain_dsplus.learning._records import Gate, ModelVersion, RegistryStatus
 from langchain_dsplus.learning._rules import (
     NotPromotedError,
@@ -32,7 +31,9 @@ from langchain_dsplus.learning._rules import (
     tell,
     void,
 )
-from langchain_dsplus.learning._state import (
+from langchain_dsplus.learning.folders import Folders, reader
+from langchain_dsplus.learning.promotion import ClassChange, PromotionReport, promotion, read_rows
+from langchain_dsplus.learning.state import (
     STATE,
     CertificateEntry,
     Event,
@@ -48,7 +49,6 @@ from langchain_dsplus.learning._state import (
     read_state,
     write_state,
 )
-from langchain_dsplus.learning.promotion import ClassChange, PromotionReport, promotion, read_rows
 from langchain_dsplus.losses import Loss
 from langchain_dsplus.outcomes.columns import rows_of
 from langchain_dsplus.threshold.certificate import Certificate

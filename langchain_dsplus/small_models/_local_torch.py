@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from langchain_dsplus._imports import require
-from langchain_dsplus.small_models._fork import mind_forks
 from langchain_dsplus.small_models._local_jobs import (
     Emit,
     End,
@@ -24,8 +23,9 @@ from langchain_dsplus.small_models._local_jobs import (
     Request,
     Tokens,
 )
-from langchain_dsplus.small_models._refuse import refuse_code
-from langchain_dsplus.small_models._torch import import_torch, pick_device
+from langchain_dsplus.small_models.fork import mind_forks
+from langchain_dsplus.small_models.networks import import_torch, pick_device
+from langchain_dsplus.small_models.refuse import refuse_code
 from langchain_dsplus.small_models.transformers import has_tokenizer, quiet
 
 _LEAST = -9999.0  # what OpenAI reports for next to nothing; records hold no infinity

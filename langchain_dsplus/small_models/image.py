@@ -22,7 +22,7 @@ from langchain_dsplus._inputs import canonical
 from langchain_dsplus._json import load_json
 from langchain_dsplus.answer import InputError
 from langchain_dsplus.labels import list_labels
-from langchain_dsplus.small_models._files import (
+from langchain_dsplus.small_models.files import (
     SETTINGS,
     load_folder,
     model_folder,
@@ -32,8 +32,7 @@ from langchain_dsplus.small_models._files import (
     read_trained,
     save_folder,
 )
-from langchain_dsplus.small_models._refuse import refuse_code
-from langchain_dsplus.small_models._torch import (
+from langchain_dsplus.small_models.networks import (
     FORMAT,
     WEIGHTS,
     Network,
@@ -45,6 +44,7 @@ from langchain_dsplus.small_models._torch import (
     take,
     unpack_weights,
 )
+from langchain_dsplus.small_models.refuse import refuse_code
 from langchain_dsplus.small_models.transformers import (
     adopt_labels,
     build_module,

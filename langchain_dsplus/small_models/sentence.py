@@ -22,7 +22,8 @@ from langchain_dsplus.answer import NotFittedError
 from langchain_dsplus.calibration import softmax
 from langchain_dsplus.confidence import energy
 from langchain_dsplus.labels import list_labels
-from langchain_dsplus.small_models._files import (
+from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel, read_text, without_surrogates
+from langchain_dsplus.small_models.files import (
     load_folder,
     model_folder,
     pick,
@@ -31,9 +32,8 @@ from langchain_dsplus.small_models._files import (
     read_trained,
     save_folder,
 )
-from langchain_dsplus.small_models._fork import mind_forks
-from langchain_dsplus.small_models._refuse import refuse_code
-from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel, read_text, without_surrogates
+from langchain_dsplus.small_models.fork import mind_forks
+from langchain_dsplus.small_models.refuse import refuse_code
 from langchain_dsplus.small_models.softmax import SoftmaxHead, calibrate, fit_softmax
 from langchain_dsplus.small_models.targets import read_targets
 

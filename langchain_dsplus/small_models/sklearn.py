@@ -12,8 +12,8 @@ from pydantic import Field
 from langchain_dsplus._imports import require
 from langchain_dsplus.answer import InputError
 from langchain_dsplus.labels import list_labels
-from langchain_dsplus.small_models._files import load_folder, pick, pick_score, plain_errors, read_trained, save_folder
 from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel
+from langchain_dsplus.small_models.files import load_folder, pick, pick_score, plain_errors, read_trained, save_folder
 
 if TYPE_CHECKING:
     from langchain_dsplus.confidence import ScoreFunction

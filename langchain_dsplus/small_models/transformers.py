@@ -17,7 +17,8 @@ from pydantic import Field, PrivateAttr
 from langchain_dsplus._imports import require
 from langchain_dsplus.answer import InputError
 from langchain_dsplus.labels import list_labels
-from langchain_dsplus.small_models._files import (
+from langchain_dsplus.small_models.base import read_text, without_surrogates
+from langchain_dsplus.small_models.files import (
     SETTINGS,
     load_folder,
     pick,
@@ -27,8 +28,7 @@ from langchain_dsplus.small_models._files import (
     safetensors_folder,
     save_folder,
 )
-from langchain_dsplus.small_models._refuse import refuse_code, refuse_kernels_in
-from langchain_dsplus.small_models._torch import (
+from langchain_dsplus.small_models.networks import (
     FORMAT,
     WEIGHTS,
     Network,
@@ -40,7 +40,7 @@ from langchain_dsplus.small_models._torch import (
     take,
     unpack_weights,
 )
-from langchain_dsplus.small_models.base import read_text, without_surrogates
+from langchain_dsplus.small_models.refuse import refuse_code, refuse_kernels_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

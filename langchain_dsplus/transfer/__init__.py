@@ -1,7 +1,7 @@
 """Prompt transfer: a small model does a subtask on a text, a large one decides, and what that costs is certified."""
 
 from langchain_dsplus.fidelity.untrusted import quote_untrusted
-from langchain_dsplus.prompts._instructions import REWRITE_PROMPT, REWRITE_PROMPT_ZH
+from langchain_dsplus.prompts.instructions import REWRITE_PROMPT, REWRITE_PROMPT_ZH
 from langchain_dsplus.prompts.tokens import estimate_tokens
 from langchain_dsplus.transfer._guard import STATEMENT
 from langchain_dsplus.transfer.certificate import TransferCertificate

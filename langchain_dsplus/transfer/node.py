@@ -17,8 +17,8 @@ from langchain_dsplus.answer import describe_error, failure, note, pass_on
 from langchain_dsplus.fidelity.check import Fidelity, FidelityResult
 from langchain_dsplus.fidelity.sentences import HAN
 from langchain_dsplus.fidelity.untrusted import count_instructions, quote_untrusted
-from langchain_dsplus.prompts._chunks import cut, find_chat_model, window
-from langchain_dsplus.prompts._drafts import Draft, read_draft
+from langchain_dsplus.prompts.chunks import cut, find_chat_model, window
+from langchain_dsplus.prompts.drafts import Draft, read_draft
 from langchain_dsplus.prompts.extractive import ExtractiveSummarizer
 from langchain_dsplus.prompts.tokens import estimate_tokens
 from langchain_dsplus.state import as_update

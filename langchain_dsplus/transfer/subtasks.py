@@ -13,8 +13,8 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from langchain_dsplus._json import load_json
 from langchain_dsplus.fidelity.untrusted import quote_untrusted
 from langchain_dsplus.labels import ending, is_cut
-from langchain_dsplus.prompts._drafts import Draft, cleaned, read_draft
-from langchain_dsplus.prompts._instructions import REWRITE_PROMPT, REWRITE_PROMPT_ZH
+from langchain_dsplus.prompts.drafts import Draft, cleaned, read_draft
+from langchain_dsplus.prompts.instructions import REWRITE_PROMPT, REWRITE_PROMPT_ZH
 
 Gate: TypeAlias = Literal["rewrite", "copy", "translation"]
 

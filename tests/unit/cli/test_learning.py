@@ -20,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from langchain_dsplus.cli import app
-from langchain_dsplus.learning._gather import Material
+from langchain_dsplus.learning.material import Material
 from langchain_dsplus.learning.registry import ModelRegistry
 from langchain_dsplus.operations.collect import collect_outcomes
 from langchain_dsplus.operations.recorder import JSONLRecorder

@@ -13,8 +13,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from langchain_dsplus.learning._state import STATE
 from langchain_dsplus.learning.registry import ModelRegistry, RegistryError
+from langchain_dsplus.learning.state import STATE
 from langchain_dsplus.outcomes import Outcomes
 from langchain_dsplus.small_models.sklearn import SklearnClassifier
 

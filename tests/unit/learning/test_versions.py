@@ -24,10 +24,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from langchain_dsplus.binding import MismatchError
-from langchain_dsplus.learning._state import RowHash
 from langchain_dsplus.learning.distiller import Distiller
 from langchain_dsplus.learning.live import VERSION_KEY, LiveRouter
 from langchain_dsplus.learning.registry import ModelRegistry, NotPromotedError, RegistryError
+from langchain_dsplus.learning.state import RowHash
 from langchain_dsplus.operations.audit import AuditMonitor
 from langchain_dsplus.operations.collect import collect_outcomes
 from langchain_dsplus.operations.recorder import JSONLRecorder

@@ -19,8 +19,8 @@ from torch import nn
 from langchain_dsplus.answer import InputError
 from langchain_dsplus.learning.two_stage import TwoStageConfidenceDistillation
 from langchain_dsplus.router import ConfidenceRouter
-from langchain_dsplus.small_models._files import checksum
 from langchain_dsplus.small_models.base import UNVERIFIABLE
+from langchain_dsplus.small_models.files import checksum
 from langchain_dsplus.small_models.image import ImageClassifier, ImagePreprocess
 
 DIGITS = [str(d) for d in range(10)]

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from langchain_dsplus.small_models._files import checksum
 from langchain_dsplus.small_models.base import UNVERIFIABLE
+from langchain_dsplus.small_models.files import checksum
 from langchain_dsplus.small_models.sentence import Encoder, SentenceClassifier
 from langchain_dsplus.small_models.softmax import assign_folds, calibrate, fit_softmax
 

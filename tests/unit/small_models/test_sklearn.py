@@ -4,8 +4,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from langchain_dsplus.small_models._files import checksum
 from langchain_dsplus.small_models.base import UNVERIFIABLE
+from langchain_dsplus.small_models.files import checksum
 from langchain_dsplus.small_models.sklearn import SklearnClassifier
 
 pytest.importorskip("sklearn")

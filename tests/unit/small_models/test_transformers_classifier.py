@@ -19,8 +19,8 @@ from langchain_dsplus.answer import InputError, NotFittedError
 from langchain_dsplus.confidence import energy
 from langchain_dsplus.learning.two_stage import TwoStageConfidenceDistillation
 from langchain_dsplus.router import ConfidenceRouter
-from langchain_dsplus.small_models._files import checksum
 from langchain_dsplus.small_models.base import UNVERIFIABLE
+from langchain_dsplus.small_models.files import checksum
 from langchain_dsplus.small_models.transformers import TransformersClassifier
 
 GOOD, BAD = ["good", "great", "love", "fine"], ["bad", "poor", "hate", "dull"]

@@ -18,7 +18,7 @@ from langchain_dsplus.fidelity.sentences import split_sentences
 from langchain_dsplus.fidelity.untrusted import count_instructions, defuse
 from langchain_dsplus.operations.ledger import CostLedger
 from langchain_dsplus.operations.prices import Price
-from langchain_dsplus.prompts._chunks import cut, window
+from langchain_dsplus.prompts.chunks import cut, window
 from langchain_dsplus.prompts.extractive import ExtractiveSummarizer
 from langchain_dsplus.transfer import (
     REWRITE_PROMPT,

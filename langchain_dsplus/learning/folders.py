@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from langchain_dsplus._json import load_json
 from langchain_dsplus.identity import score_name
-from langchain_dsplus.learning._state import GateEntry, RegistryError, RowHash, VersionEntry, now, put_text
+from langchain_dsplus.learning.state import GateEntry, RegistryError, RowHash, VersionEntry, now, put_text
 from langchain_dsplus.persistence import (
     SmallRecord,
     check_folder,

@@ -22,9 +22,9 @@ from langchain_dsplus._progress import progress_bar
 from langchain_dsplus.answer import InvalidAnswerError, NotFittedError
 from langchain_dsplus.calibration import TemperatureScaling, softmax
 from langchain_dsplus.confidence import energy
-from langchain_dsplus.small_models._files import SETTINGS, load_folder, pick, read_trained
-from langchain_dsplus.small_models._fork import mind_forks
 from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel
+from langchain_dsplus.small_models.files import SETTINGS, load_folder, pick, read_trained
+from langchain_dsplus.small_models.fork import mind_forks
 from langchain_dsplus.small_models.targets import read_targets
 
 if TYPE_CHECKING:
