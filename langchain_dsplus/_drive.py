@@ -56,23 +56,9 @@ class Call:
 
 
 class Attempt(Call):
-    """A call that gives back what it raises, whatever that is, in the place of a result."""
+    """A call whose plan gets what it raises, whatever that is, in the place of a result: nothing is thrown into it."""
 
     __slots__ = ()
-
-    def run(self) -> Any:
-        """Call the function."""
-        try:
-            return self.function(*self.args, **self.kwargs)
-        except BaseException as error:  # noqa: BLE001 - the plan judges it
-            return error
-
-    async def arun(self) -> Any:
-        """Call the async one."""
-        try:
-            return await self.asynchronous(*self.args, **self.kwargs)
-        except BaseException as error:  # noqa: BLE001 - the plan judges it
-            return error
 
 
 class Every(NamedTuple):
@@ -108,6 +94,11 @@ def _ado(work: Work) -> Awaitable[Any]:
     return work.arun()
 
 
+def _failed(plan: Plan[Any], work: Any, error: BaseException) -> Any:
+    """Tell the plan that its work raised something; what it wants next."""
+    return plan.send(error) if isinstance(work, Attempt) else plan.throw(unhidden(error))
+
+
 def run(plan: Plan[T], do: Callable[[Any], Any] = _do) -> T:
     """Drive a plan in sync code.
 
@@ -133,7 +124,7 @@ def run(plan: Plan[T], do: Callable[[Any], Any] = _do) -> T:
             try:
                 done = do(work)
             except BaseException as error:  # noqa: BLE001 - the plan judges it
-                work = plan.throw(unhidden(error))
+                work = _failed(plan, work, error)
             else:
                 work = plan.send(done)
     except StopIteration as stop:
@@ -153,7 +144,7 @@ async def arun(plan: Plan[T], do: Callable[[Any], Awaitable[Any]] = _ado) -> T:
             try:
                 done = await do(work)
             except BaseException as error:  # noqa: BLE001 - the plan judges it
-                work = plan.throw(unhidden(error))
+                work = _failed(plan, work, error)
             else:
                 work = plan.send(done)
     except StopIteration as stop:
@@ -195,7 +186,7 @@ def iterate(plan: Plan[None], do: Callable[[Any], Any] = _do) -> Generator[Any, 
             try:
                 done = (yield work.value) if isinstance(work, Out) else do(work)
             except BaseException as error:  # noqa: BLE001 - the plan judges it
-                work = plan.throw(unhidden(error))
+                work = _failed(plan, work, error)
             else:
                 work = plan.send(done)
     except StopIteration:
@@ -210,7 +201,7 @@ async def aiterate(plan: Plan[None], do: Callable[[Any], Awaitable[Any]] = _ado)
             try:
                 done = (yield work.value) if isinstance(work, Out) else await do(work)
             except BaseException as error:  # noqa: BLE001 - the plan judges it
-                work = plan.throw(unhidden(error))
+                work = _failed(plan, work, error)
             else:
                 work = plan.send(done)
     except StopIteration:

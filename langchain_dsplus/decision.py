@@ -273,6 +273,8 @@ class Item:
     """Hears the large chain's calls, where somebody records them."""
     audit_meter: UsageMeter | None = None
     audited: bool = False
+    timed: bool = True
+    """False where it goes through the nodes of a graph, which do not know of each other's times."""
     small_seconds: float = 0.0
     large_seconds: float = 0.0
 

@@ -184,6 +184,7 @@ class GraphRouter(ConfidenceRouter):
             item = Item(value, config, None, self._state.settings, route["route_id"])
         else:
             item = make_item(self._state, value, config, run)
+        item.timed = False
         item.route_id = route["route_id"]
         item.answers = list(route["answers"])
         item.reason = route["reason"]
@@ -197,6 +198,7 @@ class GraphRouter(ConfidenceRouter):
     def _ask_small(self, model: int, state: Mapping[str, Any], config: RunnableConfig, run: Any) -> Plan[_Update]:
         follows = model > 0 and state.get("route") is not None
         item = self._resumed(state, config, run) if follows else make_item(self._state, self._input(state), config, run)
+        item.timed = False
         settings = item.settings
         # One model of the cascade: with its own threshold, and the label set that it knows.
         item.settings = replace(settings, thresholds=(settings.thresholds[model],))

@@ -62,7 +62,7 @@ def record_route(
         output=output,
         route=route,
     )
-    if item.small_seconds or item.large_seconds:  # the nodes of a graph do not know of each other's times
+    if item.timed:
         row["small_seconds"], row["large_seconds"] = item.small_seconds, item.large_seconds
     if error is not None:
         row["error"] = f"large: {describe_error(error)}"

@@ -116,6 +116,46 @@ def test_an_attempt_gives_the_error_back(drive, error):
     assert drive(plan()) is error
 
 
+def test_an_attempt_in_a_nested_plan_survives_the_end_of_a_generator(drive):
+    """A `GeneratorExit` that is thrown would close the nested plan, and what was paid for would have no row."""
+    seen: list[Any] = []
+
+    def nested() -> Generator[Any, Any, Any]:
+        call = failing(GeneratorExit())
+        found = yield Attempt(call.function, call.asynchronous)
+        seen.append(type(found))
+        return (yield Call(double, adouble, 2))
+
+    def plan() -> Generator[Any, Any, Any]:
+        return (yield from nested())
+
+    assert drive(plan()) == 4
+    assert seen == [GeneratorExit]
+
+
+def test_a_coroutine_that_is_closed_tells_its_plan():
+    seen: list[Any] = []
+
+    def nested() -> Generator[Any, Any, Any]:
+        found = yield Attempt(None, forever)
+        seen.append(type(found))
+        raise found
+
+    async def forever() -> None:
+        await asyncio.Event().wait()
+
+    def plan() -> Generator[Any, Any, Any]:
+        return (yield from nested())
+
+    async def body() -> None:
+        coroutine = _drive.arun(plan())
+        coroutine.send(None)
+        coroutine.close()
+
+    asyncio.run(body())
+    assert seen == [GeneratorExit]
+
+
 def test_an_error_that_a_plan_handles_is_over(drive):
     def plan() -> Generator[Any, Any, Any]:
         try:
