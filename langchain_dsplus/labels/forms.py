@@ -43,22 +43,19 @@ def fold(text: str) -> str:
     return text.lower() if text.isascii() else "".join(map(_fold_cluster, _CLUSTER.findall(text)))
 
 
-def _bare(text: str) -> str:
-    """A folded text without a bullet, without what stands around it in pairs, and without a final stop."""
+def _barer(text: str) -> Iterator[str]:
+    """A text as it is, then without a bullet, what stands around it in pairs, and a final stop, one after the other."""
+    yield text
     text = fold(text).strip()
-    text = text[BULLET.match(text).end() :]  # type: ignore[union-attr]
+    text = text[BULLET.match(text).end() :].strip()  # type: ignore[union-attr]
     for _ in range(8):
-        shorter = text.strip()
-        if len(shorter) > 1:
-            shorter = shorter.rstrip(_STOPS) or shorter
-        if len(shorter) > 2 and PAIRS.get(shorter[0]) == shorter[-1]:
-            shorter = shorter[1:-1]
-        if hit := _EMPHASIS.fullmatch(shorter):
-            shorter = hit[2]
-        if shorter == text:
-            break
-        text = shorter
-    return text
+        yield text
+        if len(text) > 2 and PAIRS.get(text[0]) == text[-1]:
+            text = text[1:-1].strip()
+        elif hit := _EMPHASIS.fullmatch(text):
+            text = hit[2]
+        elif shorter := text.rstrip(_STOPS):
+            text = shorter
 
 
 def list_labels(labels: Iterable[str]) -> list[str]:
@@ -137,7 +134,7 @@ class LabelSet:
         """Whether the text is a label, as it is or without what stands around it; None where it may be several."""
         if (label := self.shown.get(text.strip(), self.shown.get(text))) is not None:
             return True, label
-        for form in (text, _bare(text)):
+        for form in _barer(text):
             hits = self.by_key.get(self.key(form).strip())
             if hits and "\n" not in form.strip():
                 named = hits if len(hits) == 1 else [label for label in hits if label in text]

@@ -435,6 +435,8 @@ INSTANCES = [
     (["other", "billing"], None, ["Other than billing, nothing fits"]),
     (["0", "1"], "0", ["0"]),
     (["spam", "Spam"], "spam", ["spam"]),
+    (["urgent!", "urgent"], "urgent!", ['"urgent!"', "**urgent!**", "Label: urgent!"]),
+    (["urgent!", "urgent"], "urgent", ['"urgent".', "**urgent**."]),
 ]
 
 
