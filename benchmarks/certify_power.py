@@ -17,7 +17,6 @@ from benchmarks.harness import Context, Figures, Table, number
 
 SIZES = (600, 1000, 2000, 5000)
 SHOWN = ((streams.SYNTHETIC, SIZES), *((stream, (1000, 5000)) for stream in streams.KNEES))
-WANTED = {1000: 0.48, 2000: 0.69, 5000: 0.78}
 STREAMS = (streams.SYNTHETIC, *streams.KNEES, streams.FLAT_LOSS)
 
 # Sequences, in percent of coverage.
@@ -227,6 +226,22 @@ def run(context: Context) -> Figures:
     return figures
 
 
+def recheck(context: Context, figures: Figures) -> Figures:
+    """The synthetic stream at its smallest size, by what needs no long search."""
+    import numpy as np
+
+    n = SIZES[0]
+    seed = context.random(f"{streams.SYNTHETIC.name}.{n}").getrandbits(64)
+    splits = Splits(streams.SYNTHETIC, n, int(figures["runs"]), np.random.default_rng(seed))
+    found: Figures = {}
+    for name in ("certify", "from_30", "harms", "asymptotic", "any"):
+        scored = splits.score(procedures()[name](splits))
+        found |= {f"{name}.{streams.SYNTHETIC.name}.{n}.{key}": value for key, value in scored.items()}
+        if name == "certify":
+            found |= {f"{n}.{key}": value for key, value in scored.items()}
+    return found
+
+
 def tables(figures: Figures) -> list[Table]:
     rows = []
     for n in SIZES:
@@ -236,7 +251,6 @@ def tables(figures: Figures) -> list[Table]:
                 [
                     f"{n:,}",
                     f"{figures[f'{n}.coverage']:.3f} ({low:.3f} to {high:.3f})",
-                    f"{WANTED[n]:.2f}" if n in WANTED else "-",
                     f"{100 * figures[f'{n}.violations']:.1f}",
                     f"{100 * figures[f'{n}.nothing']:.1f}",
                 ]
@@ -244,7 +258,7 @@ def tables(figures: Figures) -> list[Table]:
     power = Table(
         "certify_power.synthetic",
         "Coverage under a certificate: synthetic stream, half a point",
-        ["n", "coverage (95 %)", "wanted at least", "wrong, %", "nothing certified, %"],
+        ["n", "coverage (95 %)", "wrong, %", "nothing certified, %"],
         rows,
         f"{number(figures, 'runs', 0)} certify splits a row. Knowing the truth, {number(figures, 'best', 3)} could "
         "stay local.",

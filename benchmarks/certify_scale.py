@@ -78,6 +78,16 @@ def run(context: Context) -> Figures:
     return figures
 
 
+def recheck(context: Context, figures: Figures) -> Figures:
+    """What is no time and no memory, at the least size."""
+    del figures
+    from langchain_dsplus.threshold.certify import certify
+
+    n, turn = context.pick(SIZES, QUICK)[0], context.pick(3, 2) - 1
+    certificate = certify(table_of(n - turn, context.random(f"{n}.{turn}").getrandbits(32)))
+    return {f"{n}.steps": len(certificate.steps), f"{n}.coverage": certificate.coverage}
+
+
 def tables(figures: Figures) -> list[Table]:
     sizes = [n for n in sorted({*SIZES, *QUICK}) if f"{n}.seconds" in figures]
     rows = [

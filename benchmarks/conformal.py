@@ -132,22 +132,35 @@ def spread(runs: Sequence[Figures]) -> Figures:
     return figures
 
 
-def run(context: Context) -> Figures:
+def drawn(context: Context) -> tuple[int, list[tuple[list[data.RecordedRow], list[list[int]]]]]:
+    """How many models there are, and of each its training rows and the orders that cut the test rows into halves.
+
+    Behind them stands the weak one, trained on the few-shot rows.
+    """
     folder = data.find("banking77_gpt")
     for file in ("few_shot_train.csv", "train.csv", "test.csv"):
         context.hash_file(folder / file)
-    train, test = data.banking77_gpt("train"), data.banking77_gpt("test")
+    train, n = data.banking77_gpt("train"), len(data.banking77_gpt("test"))
     models, splits = context.pick(10, 2), context.pick(5, 2)
     rng = context.random("Banking77: training rows and halves")
+    draws = []
+    for place in range(models + 1):
+        last = place == models
+        rows = data.banking77_gpt("few_shot_train") if last else rng.sample(train, GOLD)
+        draws.append((rows, [rng.sample(range(n), n) for _ in range(models * splits if last else splits)]))
+    return models, draws
+
+
+def run(context: Context) -> Figures:
+    models, draws = drawn(context)
+    test = data.banking77_gpt("test")
     good, weak = [], []
     with context.progress("Banking77", models + 1) as advance:
-        for number_of_model in range(models + 1):
-            last = number_of_model == models
-            rows = data.banking77_gpt("few_shot_train") if last else rng.sample(train, GOLD)
+        for number_of_model, (rows, orders) in enumerate(draws):
             labels, p = probabilities(rows, test)
-            for _ in range(models * splits if last else splits):
-                order = rng.sample(range(len(test)), len(test))
-                (weak if last else good).append(measure(Split(p, labels, test, order)))
+            (weak if number_of_model == models else good).extend(
+                measure(Split(p, labels, test, order)) for order in orders
+            )
             advance(1)
     figures: Figures = {
         "banking77.n": len(test),
@@ -160,6 +173,27 @@ def run(context: Context) -> Figures:
     shown = ("small", "large.", "mondrian.coverage.low", "mondrian.size.low", "mondrian.cut")
     figures |= {f"banking77.weak.{key}": value for key, value in spread(weak).items() if key.startswith(shown)}
     return figures
+
+
+def recheck(context: Context, figures: Figures) -> Figures:
+    """GPT-4 on every half, for which no model is trained, and the weak model on its halves."""
+    del figures
+    import numpy as np
+
+    models, draws = drawn(context)
+    test = data.banking77_gpt("test")
+    large = np.array([row.large["gpt-4"] == row.label for row in test])
+    labels, p = probabilities(draws[-1][0], test)
+    small = np.array(labels)[p.argmax(axis=1)] == np.array([row.label for row in test])
+    halves = [[order[len(order) // 2 :] for order in orders] for _, orders in draws]
+
+    def means(right: Any, parts: Sequence[list[int]], key: str) -> Figures:
+        return spread([{key: 100 * float(right[part].mean())} for part in parts])
+
+    good = [half for part in halves[:-1] for half in part]
+    found = means(large, good, "large.all") | means(large, halves[-1], "weak.large.all")
+    found |= means(small, halves[-1], "weak.small") | {"n": len(test), "splits": len(good), "models": models}
+    return {f"banking77.{key}": value for key, value in found.items()}
 
 
 def tables(figures: Figures) -> list[Table]:

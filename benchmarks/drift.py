@@ -29,14 +29,13 @@ TITLES = {"banking77": "Banking77, GPT-4", "clinc150": "CLINC150, always right"}
 CHANGES = {name: {"half": 0.12, "all": 0.25} for name in UNSEEN}
 """Share of the later traffic that is of unseen classes; a quarter is about all that they have in the test rows."""
 DELAYS = ((0.02, 0.03), (0.02, 0.04), (0.02, 0.06), (0.05, 0.10))
-REFERENCE = {"2_4": "440", "2_6": "129", "5_10": "163", "2_3": "1564"}
 
 
 # --- simulated ------------------------------------------------------------------------------------------------------
 
 
-def false_alarms(context: Context) -> Figures:
-    """Runs with an alarm although nothing has changed, in percent."""
+def false_alarms(context: Context, *, first: bool = False) -> Figures:
+    """Runs with an alarm although nothing has changed, in percent; of the first kind alone, or of all."""
     from langchain_dsplus.operations.betting import alarm_times, binomial_upper
 
     runs = context.pick(2000, 300)
@@ -53,6 +52,8 @@ def false_alarms(context: Context) -> Figures:
         draws = rng.random((runs, AUDITS), dtype=np.float32) < 0.02
         note("false.a", alarm_times(draws, 0.02, ALPHA), runs)
         advance(1)
+        if first:
+            return figures
         draws = rng.choice(np.array([-1, 0, 1], dtype=np.int8), p=[0.02, 0.953, 0.027], size=(runs, AUDITS))
         note("false.b", alarm_times(draws, 0.007, 0.9 * ALPHA, low=-1.0), runs)
         advance(1)
@@ -76,8 +77,8 @@ def false_alarms(context: Context) -> Figures:
     return figures
 
 
-def delays(context: Context) -> Figures:
-    """Audits from the change to Alarm A, the change at the first audit or after 5,000 quiet ones."""
+def delays(context: Context, *, first: bool = False) -> Figures:
+    """Audits from the change to Alarm A, the change at the first audit or after 5,000 quiet ones; the first, or all."""
     from langchain_dsplus.operations.betting import alarm_times
 
     runs = context.pick(2000, 400)
@@ -95,6 +96,8 @@ def delays(context: Context) -> Figures:
                 figures[f"{name}.{key}"] = float(np.median(late))
                 figures[f"{name}.{key}.p90"] = float(np.quantile(late, 0.9))
                 advance(1)
+                if first:
+                    return figures
     return figures
 
 
@@ -299,6 +302,12 @@ def run(context: Context) -> Figures:
     return figures
 
 
+def recheck(context: Context, figures: Figures) -> Figures:
+    """The first of the simulated false alarms and of the delays."""
+    del figures
+    return false_alarms(context, first=True) | delays(context, first=True)
+
+
 def tables(figures: Figures) -> list[Table]:
     titles = {
         "a": "Alarm A, share of disagreements exactly at its limit",
@@ -309,9 +318,9 @@ def tables(figures: Figures) -> list[Table]:
     false = Table(
         "drift.false",
         f"False alarms over {AUDITS:,} audits at level 95 %, nothing changed",
-        ["alarm", "runs with an alarm, % (95 %)", "wanted"],
-        [[title, interval(figures, f"false.{key}", 2), "5 at most"] for key, title in titles.items()],
-        f"{number(figures, 'false.runs', 0)} runs each.",
+        ["alarm", "runs with an alarm, % (95 %)"],
+        [[title, interval(figures, f"false.{key}", 2)] for key, title in titles.items()],
+        f"{number(figures, 'false.runs', 0)} runs each; 5 % are promised at most.",
     )
     rows = []
     for before, after in DELAYS:
@@ -321,7 +330,6 @@ def tables(figures: Figures) -> list[Table]:
                 f"{100 * before:g} % allowed, {100 * after:g} % now",
                 number(figures, f"delay.{key}", 0),
                 number(figures, f"delay.{key}.p90", 0),
-                REFERENCE[key],
                 number(figures, f"delay_late.{key}", 0),
                 number(figures, f"delay_late.{key}.p90", 0),
             ]
@@ -329,9 +337,8 @@ def tables(figures: Figures) -> list[Table]:
     delay = Table(
         "drift.delay",
         "Audits from a change to Alarm A",
-        ["disagreements", "from the start: median", "90 %", "reference median", "after 5,000 audits: median", "90 %"],
+        ["disagreements", "from the start: median", "90 %", "after 5,000 audits: median", "90 %"],
         rows,
-        "The reference is a test that is started at the change, which nobody can know.",
     )
     rows, notes = [], []
     for name, changes in CHANGES.items():

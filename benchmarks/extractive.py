@@ -30,19 +30,30 @@ ARMS = {
 
 
 def run(context: Context) -> Figures:
-    from langchain_dsplus.prompts.extractive import ExtractiveSummarizer
-    from langchain_dsplus.prompts.tokens import estimate_tokens
     from langchain_dsplus.small_models.sentence import Encoder
 
+    return measure(context, Encoder())
+
+
+def recheck(context: Context, figures: Figures) -> Figures:
+    """Every arm but that of the encoder."""
+    del figures
+    return measure(context, None)
+
+
+def measure(context: Context, encoder: Any) -> Figures:
+    """All arms; without an encoder, those that need none."""
+    from langchain_dsplus.prompts.extractive import ExtractiveSummarizer
+    from langchain_dsplus.prompts.tokens import estimate_tokens
+
     items = json.loads(context.hash_file(FILE).read_text(encoding="utf-8"))
-    encoder = Encoder()
     rng = context.random("sentences")
     draws = context.pick(20, 5)
     figures: Figures = {}
     with context.progress("accounts", len(RATIOS) * len(items)) as advance:
         for size, ratio in RATIOS.items():
             arms: dict[str, Callable[[str], str]] = {
-                "encoder": ExtractiveSummarizer(encoder, ratio=ratio).summarize,
+                **({"encoder": ExtractiveSummarizer(encoder, ratio=ratio).summarize} if encoder is not None else {}),
                 "lexical": ExtractiveSummarizer("lexical", ratio=ratio).summarize,
                 "truncation": lambda text, ratio=ratio: text[: int(ratio * len(text))],
                 "leading": lambda text, ratio=ratio: fitting(text, ratio, lambda s: s),

@@ -3,6 +3,11 @@
 A benchmark is a module of this package with a docstring, a function `run(context) -> figures` and a function
 `tables(figures) -> list[Table]`. Tables are made from the figures alone: the terminal, `README.md` and
 `benchmarks/README.md` show the same, and a test can tell when one of them is out of date.
+
+A results file must not be edited by hand. `write` puts a digest of the figures beside them, and a benchmark's function
+`recheck(context, figures) -> figures` measures a small seeded part anew, in seconds and without a language model;
+`recheck` here compares both, and a test asks it about every results file. A module whose figures are all times, or
+that needs what a test cannot have, says so in `NOT_RECHECKED`.
 """
 
 from __future__ import annotations
@@ -14,7 +19,6 @@ import hashlib
 import importlib
 import json
 import math
-import operator
 import os
 import platform
 import random
@@ -182,6 +186,7 @@ def run(
     figures = clean(module.run(context))
     body = {
         "figures": figures,
+        "digest": digest(figures),
         "command": context.command,
         "seconds": round(time.monotonic() - start, 1),
         "seeds": {"seed": seed, **context.seeds},
@@ -213,6 +218,12 @@ def clean(figures: Mapping[str, Any]) -> Figures:
     return flat
 
 
+def digest(figures: Mapping[str, float]) -> str:
+    """SHA-256 of figures, whatever their order."""
+    text = json.dumps(figures, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def write(path: Path, body: Mapping[str, Any]) -> None:
     """Write a results file."""
     path.write_text(json.dumps(body, ensure_ascii=False, indent=1, allow_nan=False) + "\n", encoding="utf-8")
@@ -225,6 +236,37 @@ def read(name: str) -> dict[str, Any] | None:
             body: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             return body
     return None
+
+
+def recheck(body: Mapping[str, Any], name: str) -> list[str]:
+    """What is wrong with a results file: figures, seeds or hashes that a new measurement of a part does not give.
+
+    Args:
+        body: The file's content.
+        name: Of the benchmark.
+
+    Returns:
+        One line for each thing that is wrong; nothing where all that was measured anew agrees to six digits, or to
+        within the module's `RECHECK_TOLERANCE` where its figures hang on the last digits of an encoder.
+    """
+    figures = body["figures"]
+    wrong = [] if body.get("digest") == digest(figures) else ["the figures are not those that the run wrote (digest)"]
+    module = load(name)
+    if not hasattr(module, "recheck"):
+        return wrong
+    command = body["command"].split()
+    context = Context(name, quick="--quick" in command, full="--full" in command, seed=body["seeds"]["seed"])
+    found = clean(module.recheck(context, dict(figures)))
+    tolerance = getattr(module, "RECHECK_TOLERANCE", 0.0)
+    for key, value in found.items():
+        said = figures.get(key, value)  # a file may be older than a figure
+        if abs(said - value) > max(tolerance, 2e-5 * abs(value), 1e-9):
+            wrong.append(f"{key} is {said}, measured anew {value:.6g}")
+    for what, mine in (("seeds", context.seeds), ("hashes", context.hashes)):
+        wrong += [f"{what}: {key} differs" for key, value in mine.items() if body[what].get(key, value) != value]
+    if not figures.keys() & found:
+        wrong.append("nothing was measured anew")
+    return wrong
 
 
 def size_suffix(*, quick: bool, full: bool) -> str:
@@ -407,13 +449,3 @@ def interval(figures: Figures, key: str, digits: int = 1, *, sign: bool = False)
     low, high = figures.get(f"{key}.low"), figures.get(f"{key}.high")
     text = f"{value:{plus}.{digits}f}"
     return text if low is None or high is None else f"{text} ({low:{plus}.{digits}f} to {high:{plus}.{digits}f})"
-
-
-def versus(figures: Figures, key: str, wanted: str) -> str:
-    """`yes` or `no`: whether a figure keeps what is wanted of it, such as `<= 1.3`."""
-    value = figures.get(key)
-    if value is None:
-        return "-"
-    sign, bound = wanted.split()
-    compare = {"<=": operator.le, "<": operator.lt, ">=": operator.ge, ">": operator.gt}[sign]
-    return "yes" if compare(value, float(bound)) else "no"

@@ -23,10 +23,12 @@ L is the loss that may be promised away: half a point of accuracy on Banking77, 
 
 Calls, accuracy and the difference are those of the new rows: mean and middle 95 % over the splits. "All rows" counts
 what was spent on the certify rows too: who must see the large model's answers to all of them pays for all of them.
-How often a promise broke cannot be seen on a thousand new rows, where the noise is larger than the promise. So
-thresholds are fitted on rows drawn with replacement and judged on the recorded rows, which then are the whole
-population. A batch of BARGAIN's is judged on itself, as it promises. TRACER is judged on the new rows, since copies
-of a row would leak from its training rows to its calibration rows.
+Beside them stand the models alone, and random routing at our share of calls. For everybody alike, on the new rows of
+the same splits: in how many the loss was above L, as it was, how far chance alone takes the loss of one split, and in
+how many it was above L by more than that. The noise on a thousand new rows is larger than the promise, so that the raw
+share cannot tell whether a promise broke. For that, thresholds are fitted on rows drawn with replacement and judged on
+the recorded rows, which then are the whole population. A batch of BARGAIN's is judged on itself, as it promises. TRACER
+is judged on the new rows, since copies of a row would leak from its training rows to its calibration rows.
 
 The rivals live in an environment of their own:
 `python -m venv .venv-rivals`, `.venv-rivals/bin/pip install -r benchmarks/rivals.txt`, then
@@ -380,6 +382,44 @@ def spread(key: str, values: Sequence[float]) -> Figures:
     return {key: 100 * float(np.mean(values)), f"{key}.low": 100 * float(low), f"{key}.high": 100 * float(high)}
 
 
+def untouched(stream: Stream, pairs: Sequence[tuple[np.ndarray, Decision]]) -> Figures:
+    """Whether the new rows of a split lost more than may be lost: raw, and beyond what chance does one time in twenty.
+
+    Returns:
+        `above` and `beyond`: shares of the splits in percent; `noise`: in points, how far chance alone takes the loss
+        of one split from the true one, 95 %, one-sided.
+    """
+    large = (stream.large == stream.gold).astype(int)
+    above, beyond, noises = [], [], []
+    for new, decision in pairs:
+        lost = (large - (decision.answers == stream.gold))[new]
+        noise = 1.645 * math.sqrt(float(lost.var()) / len(lost))
+        above.append(float(lost.mean()) > stream.max_loss + 1e-12)
+        beyond.append(float(lost.mean()) > stream.max_loss + noise + 1e-12)
+        noises.append(noise)
+    return {
+        "above": 100 * float(np.mean(above)),
+        "beyond": 100 * float(np.mean(beyond)),
+        "noise": 100 * float(np.mean(noises)),
+    }
+
+
+def figures_of(stream: Stream, pairs: Sequence[tuple[np.ndarray, Decision]]) -> Figures:
+    """Of one way, over the splits: what it cost and what it brought, all but seconds."""
+    right = [(decision.answers == stream.gold)[new].mean() for new, decision in pairs]
+    large = stream.large == stream.gold
+    return {
+        "splits": len(pairs),
+        **spread("calls", [decision.escalated[new].mean() for new, decision in pairs]),
+        **spread("all_calls", [decision.escalated.mean() for _, decision in pairs]),
+        **spread("right", right),
+        **spread("gain", [r - large[new].mean() for r, (new, _) in zip(right, pairs, strict=True)]),
+        **share("refused", [bool(decision.escalated[new].all()) for new, decision in pairs]),
+        **untouched(stream, pairs),
+        "gold": float(np.mean([decision.gold for _, decision in pairs])),
+    }
+
+
 def equal(
     stream: Stream, worker: Worker | None, generator: np.random.Generator, rounds: int, advance: Callable[[int], None]
 ) -> Figures:
@@ -443,14 +483,7 @@ def measure(context: Context, stream: Stream) -> Figures:
     for key, mask in masks.items():  # nothing is fitted: it loses this, or it does not
         figures[f"{key}.loss_broken"] = 100.0 * stream.breaks(stream.answers(mask))
     for key, pairs in decided.items():
-        figures[f"{key}.splits"] = len(pairs)
-        figures |= spread(f"{key}.calls", [d.escalated[new].mean() for new, d in pairs])
-        figures |= spread(f"{key}.all_calls", [d.escalated.mean() for _, d in pairs])
-        right = [(d.answers == stream.gold)[new].mean() for new, d in pairs]
-        figures |= spread(f"{key}.right", right)
-        figures |= spread(f"{key}.gain", [r - large[new].mean() for r, (new, _) in zip(right, pairs, strict=True)])
-        figures |= share(f"{key}.refused", [bool(d.escalated[new].all()) for new, d in pairs])
-        figures[f"{key}.gold"] = float(np.mean([d.gold for _, d in pairs]))
+        figures |= {f"{key}.{name}": value for name, value in figures_of(stream, pairs).items()}
         for what in ("fit", "call"):
             times = [value for _, d in pairs if (value := getattr(d, what)) is not None]
             if times:
@@ -478,6 +511,26 @@ def run(context: Context) -> Figures:
     return figures
 
 
+def recheck(context: Context, figures: Figures) -> Figures:
+    """ChaosNLI, whose small model is recorded: the splits of all that needs no rival."""
+    stream = STREAMS["chaosnli"].make(context)
+    numbers = np.random.default_rng(context.random(f"{stream.name}: splits").getrandbits(32))
+    masks = fixed(stream, None)
+    decided: dict[str, list[tuple[np.ndarray, Decision]]] = defaultdict(list)
+    for _ in range(int(figures[f"{stream.name}.splits"])):
+        new, decisions = split(stream, masks, None, numbers, slow=())
+        for key, decision in decisions.items():
+            decided[key].append((new, decision))
+    found: Figures = {
+        "n": len(stream.gold),
+        **share("large", stream.large == stream.gold),
+        **share("small", stream.small == stream.gold),
+    }
+    for key, pairs in decided.items():
+        found |= {f"{key}.{name}": value for name, value in figures_of(stream, pairs).items()}
+    return {f"{stream.name}.{key}": value for key, value in found.items()}
+
+
 def tables(figures: Figures) -> list[Table]:
     found = [equal_promise(figures)]
     for stream, source in STREAMS.items():
@@ -493,10 +546,15 @@ def tables(figures: Figures) -> list[Table]:
                 number(figures, f"{stream}.{way.key}.all_calls", 1),
                 number(figures, f"{stream}.{way.key}.right", 1),
                 interval(figures, f"{stream}.{way.key}.gain", sign=True),
+                number(figures, f"{stream}.{way.key}.above", 0),
+                number(figures, f"{stream}.{way.key}.noise", 1),
+                number(figures, f"{stream}.{way.key}.beyond", 0),
                 number(figures, f"{stream}.{way.key}.gold", 0),
             ]
             for way in ways
         ]
+        if f"{stream}.small" in figures:
+            calls = [*_alone(figures, stream), *calls]
         promises = [
             [
                 way.title,
@@ -518,11 +576,15 @@ def tables(figures: Figures) -> list[Table]:
                     "% of all rows",
                     "right, %",
                     "against the large model, points",
+                    "loss above L, % of splits",
+                    "noise of one split, points",
+                    "beyond the noise, % of splits",
                     "gold labels, at most",
                 ],
                 calls,
                 f"{sizes['n']} rows, {sizes['certify']} of them certify rows; {sizes['splits']} splits (TRACER "
-                f"{tracers}), in brackets the middle 95 % of them; {', '.join(ends)}.",
+                f"{tracers}), in brackets the middle 95 % of them; {', '.join(ends)}. Loss above L: on the new rows, "
+                "promised or not. Noise: how far chance alone takes that loss, 95 %, one-sided.",
             ),
             Table(
                 f"rivals.{stream}_promises",
@@ -536,13 +598,23 @@ def tables(figures: Figures) -> list[Table]:
     return found
 
 
+def _alone(figures: Figures, stream: str) -> list[list[str]]:
+    """The two models alone, on all rows."""
+    small, large = figures[f"{stream}.small"], figures[f"{stream}.large"]
+    blank = ["-"] * 4
+    return [
+        ["small model alone", "0", "0", f"{small:.1f}", f"{small - large:+.1f}", *blank],
+        ["large model alone", "100", "100", f"{large:.1f}", "0", *blank],
+    ]
+
+
 def equal_promise(figures: Figures) -> Table:
     """Only those who promise the same, for several losses: calls on new rows, and on all rows."""
     keys = {(stream, way): f"{stream}.equal_{{}}.{way.key}" for stream in STREAMS for way in WAYS}
     losses = [f"{100 * loss:g}" for loss in LOSSES]
     rows = [
         [
-            stream,
+            f"{stream} (small alone {_gap(figures, stream)})",
             f"{way.title} ({way.promise})",
             *(
                 f"{number(figures, f'{key.format(loss)}.calls', 1)} / "
@@ -559,5 +631,12 @@ def equal_promise(figures: Figures) -> Table:
         ["recorded answers", "", *(f"L = {loss} points" for loss in losses)],
         rows,
         "LLM calls in % of the new rows, behind the slash of all rows, those included that certify. Each implies: the "
-        "cascade loses at most L against the large model, 95 %.",
+        "cascade loses at most L against the large model, 95 %. Small alone: its accuracy against the large model's, "
+        "without any call; the large model alone takes 100 / 100 and loses nothing, and at random as many inputs "
+        "escalated lose that much times the share kept local.",
     )
+
+
+def _gap(figures: Figures, stream: str) -> str:
+    small, large = figures.get(f"{stream}.small"), figures.get(f"{stream}.large")
+    return "-" if small is None or large is None else f"{small - large:+.1f} points"

@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.certify_real_models import Banking, _Rows
-from benchmarks.distil import Rows, make_small
+from benchmarks.distil import Rows, fit_anew, make_small
 from benchmarks.harness import Context, Figures, Table, interval, number
 
 LEVEL = 0.95
@@ -468,14 +468,9 @@ def gather(lives: dict[str, list[Life]], orders: Sequence[Sequence[int]], large:
         }
     alone = 100.0 * np.array([large[list(order)] for order in orders])
     n = alone.shape[1]
-    last = min(LAST, n // 2)
 
     def both(key: str, values: np.ndarray) -> None:
-        by_row = np.zeros(n)
-        for order, row in zip(orders, values, strict=True):
-            by_row[np.asarray(order)] += row / len(orders)
-        figures.update(_mean(key, values.mean(axis=1), float(by_row.std(ddof=1)) / math.sqrt(n)))
-        figures.update(_mean(f"{key}_last", values[:, -last:].mean(axis=1)))
+        figures.update(whole_and_last(key, values, orders))
 
     both("large.accuracy", alone)
     for arm, found in columns.items():
@@ -502,6 +497,74 @@ def gather(lives: dict[str, list[Life]], orders: Sequence[Sequence[int]], large:
     return figures
 
 
+def whole_and_last(key: str, values: np.ndarray, orders: Sequence[Sequence[int]]) -> Figures:
+    """A figure of whole streams and of their last queries, from values by order and time."""
+    n = values.shape[1]
+    by_row = np.zeros(n)
+    for order, row in zip(orders, values, strict=True):
+        by_row[np.asarray(order)] += row / len(orders)
+    return {
+        **_mean(key, values.mean(axis=1), float(by_row.std(ddof=1)) / math.sqrt(n)),
+        **_mean(f"{key}_last", values[:, -min(LAST, n // 2) :].mean(axis=1)),
+    }
+
+
+def baselines(small: Any, gold: Rows, whole: Rows, orders: Sequence[Sequence[int]], *, calls: float) -> Figures:
+    """The small model alone; and what anybody would write, with as many calls as the loop makes on average.
+
+    `one_fit`: the large model answers first, until the calls are spent; then the small model is fitted once, on gold
+    and on those answers as they are, and answers all the rest. It promises nothing.
+
+    Args:
+        small: The small model that the streams begin with.
+        gold: What it was made from.
+        whole: All rows.
+        orders: Which row arrived when.
+        calls: Of the loop, in percent.
+    """
+    figures = small_alone(small, whole, orders)
+    count = round(calls / 100.0 * len(whole.texts))
+    right = []
+    for order in orders:
+        rows = whole.take(order)
+        fitted = fit_anew(small, gold, rows.take(range(count)))
+        large = [said == truth for said, truth in zip(rows.large[:count], rows.gold[:count], strict=True)]
+        right.append([*large, *_right(fitted, rows.take(range(count, len(rows.texts))))])
+    return {**figures, "one_fit.calls": 100.0 * count / len(whole.texts)} | whole_and_last(
+        "one_fit.accuracy", 100.0 * np.array(right), orders
+    )
+
+
+def small_alone(small: Any, whole: Rows, orders: Sequence[Sequence[int]]) -> Figures:
+    right = 100.0 * _right(small, whole)
+    return whole_and_last("small.accuracy", np.array([right[np.asarray(order)] for order in orders]), orders)
+
+
+def _right(small: Any, rows: Rows) -> np.ndarray:
+    if not rows.texts:
+        return np.zeros(0, dtype=bool)
+    said = np.asarray(small.predict_proba(rows.texts)).argmax(axis=1)
+    return np.array([small.labels[place] == truth for place, truth in zip(said, rows.gold, strict=True)])
+
+
+def rows_in_time(context: Context, banking: Banking) -> tuple[Rows, Rows, np.ndarray]:
+    """Gold rows; the rows of the stream, before they are put into an order; whether GPT-4 is right on each."""
+    names = [*banking.labels, "no class"]
+    gold = Rows(banking.few.texts, [names[place] for place in banking.few.gold], [])
+    final = banking.final
+    whole = Rows(final.texts, [names[place] for place in final.gold], [names[place] for place in final.large])
+    whole = whole.take(np.random.default_rng(context.seed).permutation(len(whole.texts)).tolist())
+    whole = whole.take(range(context.pick(len(whole.texts), QUICK)))
+    large = np.array([said == truth for said, truth in zip(whole.large, whole.gold, strict=True)])
+    return gold, whole, large
+
+
+def order_of(context: Context, turn: int, n: int) -> list[int]:
+    """In which order the rows arrive."""
+    order: list[int] = np.random.default_rng([context.seed, turn]).permutation(n).tolist()
+    return order
+
+
 COUNTED = (
     "gold",
     "gold_shadow",
@@ -520,13 +583,7 @@ def run(context: Context) -> Figures:
     import logging
 
     banking = Banking(context)
-    names = [*banking.labels, "no class"]
-    gold = Rows(banking.few.texts, [names[place] for place in banking.few.gold], [])
-    final = banking.final
-    whole = Rows(final.texts, [names[place] for place in final.gold], [names[place] for place in final.large])
-    whole = whole.take(np.random.default_rng(context.seed).permutation(len(whole.texts)).tolist())
-    whole = whole.take(range(context.pick(len(whole.texts), QUICK)))
-    large = np.array([said == truth for said, truth in zip(whole.large, whole.gold, strict=True)])
+    gold, whole, large = rows_in_time(context, banking)
     chosen = context.pick(list(SETTINGS), ["minilm"])
     seeds = context.pick(10, 2)
     encoder = _Rows(banking)
@@ -545,7 +602,7 @@ def run(context: Context) -> Figures:
                 lives: dict[str, list[Life]] = {arm: [] for arm in ARMS}
                 orders = []
                 for number in range(seeds):
-                    order = np.random.default_rng([context.seed, number]).permutation(len(whole.texts)).tolist()
+                    order = order_of(context, number, len(whole.texts))
                     orders.append(order)
                     for arm in ARMS:
                         stream = partial(
@@ -562,7 +619,9 @@ def run(context: Context) -> Figures:
                         lives[arm].append(resumed(part, state, stream))
                         advance(1)
                     context.facts[f"{key}.{number}"] = lives["loop"][-1].notes
-                figures |= {f"{key}.{name}": value for name, value in gather(lives, orders, large).items()}
+                found = gather(lives, orders, large)
+                found |= baselines(small, gold, whole, orders, calls=found["loop.calls"])
+                figures |= {f"{key}.{name}": value for name, value in found.items()}
     finally:
         logger.setLevel(level)
     draw(figures, context.result_path("png"))
@@ -602,28 +661,47 @@ def draw(figures: Figures, path: Path) -> None:
     plt.close(figure)
 
 
+def recheck(context: Context, figures: Figures) -> Figures:
+    """The models alone in every order: GPT-4, and the small TF-IDF model. A whole life takes a minute."""
+    banking = Banking(context)
+    gold, whole, large = rows_in_time(context, banking)
+    orders = [order_of(context, turn, len(whole.texts)) for turn in range(int(figures["seeds"]))]
+    alone = whole_and_last("large.accuracy", 100.0 * np.array([large[order] for order in orders]), orders)
+    found = {f"{key}.{name}": value for key in SETTINGS for name, value in alone.items()}
+    small = small_alone(make(SETTINGS["tfidf"], gold, banking.labels, None), whole, orders)
+    return found | {f"tfidf.{name}": value for name, value in small.items()}
+
+
 def tables(figures: Figures) -> list[Table]:
     rows, gaps, counts = [], [], []
     for key, setting in SETTINGS.items():
         if f"{key}.loop.calls" not in figures:
             continue
-        rows.append(
+        large = figures[f"{key}.large.accuracy"]
+        rows += [
             [
-                f"{setting.title}: GPT-4 alone",
-                "100",
-                interval(figures, f"{key}.large.accuracy"),
-                "-",
-                "100",
-                interval(figures, f"{key}.large.accuracy_last"),
+                f"{setting.title}: {name}",
+                calls,
+                interval(figures, f"{key}.{arm}.accuracy"),
+                f"{figures[f'{key}.{arm}.accuracy'] - large:+.1f}" if f"{key}.{arm}.accuracy" in figures else "-",
+                _random(figures, key, f"{key}.{arm}.calls"),
+                last,
+                interval(figures, f"{key}.{arm}.accuracy_last"),
                 "0",
             ]
-        )
+            for arm, name, calls, last in (
+                ("large", "GPT-4 alone", "100", "100"),
+                ("small", "small model alone", "0", "0"),
+                ("one_fit", "GPT-4 first, then one fit alone", number(figures, f"{key}.one_fit.calls", 1), "0"),
+            )
+        ]
         rows += [
             [
                 f"{setting.title}: {name}",
                 interval(figures, f"{key}.{arm}.calls"),
                 interval(figures, f"{key}.{arm}.accuracy"),
                 interval(figures, f"{key}.{arm}.accuracy_over_large", sign=True),
+                _random(figures, key, f"{key}.{arm}.calls"),
                 interval(figures, f"{key}.{arm}.calls_last"),
                 interval(figures, f"{key}.{arm}.accuracy_last"),
                 number(figures, f"{key}.{arm}.gold", 0),
@@ -669,13 +747,17 @@ def tables(figures: Figures) -> list[Table]:
             "calls, % (95 %)",
             "right, %",
             "over GPT-4 alone, points",
+            "random at equal calls: right, %",
             f"calls, last {LAST:,} queries",
             f"right, last {LAST:,}",
             "gold labels",
         ],
         rows,
         f"{seeds} orders. Intervals count how orders differ and, for whole streams, how rows do. Calls of shadow "
-        "phases and audits are counted.",
+        "phases and audits are counted. Random: as many queries escalated, drawn without looking, to GPT-4 in front of "
+        "the first small model. GPT-4 first: the ten lines that anybody would write; it answers until as many calls "
+        "are spent as the loop makes, then the small model is fitted once on gold and those answers, and answers the "
+        "rest. That promises nothing, and nothing watches over it.",
     )
     gap = Table(
         "stream.gaps",
@@ -701,3 +783,11 @@ def tables(figures: Figures) -> list[Table]:
         "",
     )
     return [main, gap, inside]
+
+
+def _random(figures: Figures, key: str, calls: str) -> str:
+    """The accuracy of random routing with as many calls, in expectation."""
+    if f"{key}.small.accuracy" not in figures or calls not in figures:
+        return "-"
+    small, large = (figures[f"{key}.{side}.accuracy"] for side in ("small", "large"))
+    return f"{small + figures[calls] / 100.0 * (large - small):.1f}"

@@ -25,6 +25,7 @@ NAME = "langchain_dsplus"
 FRONT = "ConfidenceRouter"
 TWIN_LINES = 12
 LONG_FUNCTION = 60
+NOT_RECHECKED = "the figures are those of the source of that day, and every commit changes some"
 _SUPPRESSED = re.compile(r"#\s*(?:noqa\b|type:\s*ignore\b|ruff:\s*noqa\b)")
 _ASYNC = re.compile(r"\b(?:await|async)\s+|\ba(?=[a-z_]+\()|(?<=[._])a(?=[a-z])|\bA(?=sync)|Async|async_")
 

@@ -47,6 +47,7 @@ MODELS = {"qwen_0_5b": "qwen2.5-coder-0.5b", "qwen_1_5b": "qwen2.5-coder-1.5b"}
 """Judges: their keys in the figures, and their names. The larger one is asked with `--full`."""
 PROMISE = "10 points"
 THIRD = 1 / 3
+NOT_RECHECKED = "every figure comes from a language model that reads the texts"
 
 
 @dataclass(frozen=True)

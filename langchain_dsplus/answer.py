@@ -186,8 +186,7 @@ def check_answer(answer: Mapping[str, Any], labels: frozenset[str]) -> Answer:
 
     Args:
         answer: A mapping with the fields of `Answer`.
-        labels: The model's labels; empty means free text or unknown labels, and then any choice will do that has a
-            probability where there are some.
+        labels: The model's labels; empty means free text or unknown labels, and then any choice will do.
 
     Raises:
         InvalidAnswerError: If a field is missing, a number is not finite, or a label is unknown. The message never
@@ -215,9 +214,6 @@ def check_answer(answer: Mapping[str, Any], labels: frozenset[str]) -> Answer:
             total += value
         if not abs(total - 1.0) <= 1e-3:
             msg = f"`probabilities` must sum to 1, not {total:.6g}"
-            raise InvalidAnswerError(msg)
-        if _text(choice) not in probabilities:
-            msg = "`choice` is a label without a probability in `probabilities`"
             raise InvalidAnswerError(msg)
     if labels and (choice not in labels or not labels.issuperset(probabilities)):
         msg = "`choice` or `probabilities` names a label that the model does not have"

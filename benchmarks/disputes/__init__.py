@@ -106,15 +106,11 @@ def size_of(context: Context) -> Size:
 
 
 def run(context: Context) -> Figures:
-    from benchmarks.disputes import texts
     from benchmarks.disputes.memory import Answers
     from langchain_dsplus.weights import cache_dir
 
     size = size_of(context)
-    for language in texts.LANGUAGES:
-        context.hash_file(texts.path(language))
-    english = texts.even_order(texts.load(["en"], "locked"))[: size.english]
-    chinese = texts.even_order(texts.load(["zh"], "locked"))[: size.chinese]
+    english, chinese = read(context)
     disputes = [*english, *chinese]
     figures: Figures = {"pairs": len(disputes), "pairs.en": len(english), "pairs.zh": len(chinese)}
     context.facts |= {"judge priced as": PRICED_AS, "samples": size.samples}
@@ -144,6 +140,34 @@ def run(context: Context) -> Figures:
             figures |= costs(figures, judge)
     figures["seconds_asking"] = answers.seconds
     return figures
+
+
+def read(context: Context) -> tuple[list[Dispute], list[Dispute]]:
+    """The English and the Chinese disputes that are asked about."""
+    from benchmarks.disputes import texts
+
+    size = size_of(context)
+    for language in texts.LANGUAGES:
+        context.hash_file(texts.path(language))
+    english = texts.even_order(texts.load(["en"], "locked"))[: size.english]
+    return english, texts.even_order(texts.load(["zh"], "locked"))[: size.chinese]
+
+
+def majority(disputes: Sequence[Dispute]) -> float:
+    """How often the commonest verdict is right, in percent."""
+    gold = [verdict for dispute in disputes for _, verdict in dispute.tellings]
+    return 100 * max(gold.count(verdict) for verdict in set(gold)) / len(gold)
+
+
+def recheck(context: Context, figures: Figures) -> Figures:
+    """What needs no judge: the disputes, always naming one party, and money from the tokens that were counted."""
+    english, chinese = read(context)
+    found: Figures = {"pairs": len(english) + len(chinese), "pairs.en": len(english), "pairs.zh": len(chinese)}
+    for judge in (*JUDGES, "api"):
+        if f"{judge}.pairs" in figures:
+            found |= {f"{judge}.majority": majority(english if judge in ENGLISH_ONLY else [*english, *chinese])}
+            found |= costs(figures, judge)
+    return found
 
 
 # --- asking ---------------------------------------------------------------------------------------------------
@@ -253,9 +277,7 @@ def figures_of(
     from benchmarks.disputes import measures
 
     rng = context.random(f"{judge}: bootstrap")
-    figures: Figures = {"pairs": len(disputes)}
-    gold = [verdict for dispute in disputes for _, verdict in dispute.tellings]
-    figures["majority"] = 100 * max(gold.count(verdict) for verdict in set(gold)) / len(gold)
+    figures: Figures = {"pairs": len(disputes), "majority": majority(disputes)}
     found: dict[str, dict[str, list[float]]] = {}
     for arm in pairs:
         mine = [pairs[arm][dispute.id] for dispute in disputes]

@@ -129,11 +129,9 @@ class State:
         output_type = output_type_of(router.large)
         self.replies = output_type is str or is_message(output_type)
         self.to_output = router.to_output or default_to_output(output_type, labels)
-        self.offered: list[str] = []
-        """What the large chain's parser offers: all that a small model may say that does not name its labels."""
         if router.to_output is None:
             check_labels(self.to_output, output_type, labels)
-            self.offered = check_chain_labels(self.models, router.large)
+            check_chain_labels(self.models, router.large)
 
     def _make_askers(self, router: Fields) -> list[Asker]:
         if router.small_timeout is not None and not router.small_timeout > 0:
@@ -176,8 +174,7 @@ class State:
 
     def decide(self, items: Sequence[Item]) -> Generator[Asked, Sequence[Answer | Exception], None]:
         """Algorithm 2 with these small models, see `decision.decide`."""
-        labels = [model.labels or self.offered for model in self.models]
-        return decide(items, labels, score=self.score, never_local=self.never_local)
+        return decide(items, [m.labels for m in self.models], score=self.score, never_local=self.never_local)
 
     def working(self) -> Background:
         """What does background work, made when it is first needed."""

@@ -21,7 +21,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableGenerator, RunnableLambda, RunnablePassthrough
 from pydantic import BaseModel
 
-from langchain_dsplus import ConfidenceRouter, FakeSmallModel, LabelParser, SklearnClassifier
+from langchain_dsplus import ConfidenceRouter, FakeSmallModel, SklearnClassifier
 from langchain_dsplus.decision import SettingsError
 
 LABELS = ["neg", "pos"]
@@ -266,18 +266,6 @@ def test_a_label_that_the_model_does_not_have_escalates():
 def test_any_runnable_that_returns_an_answer_is_a_small_model():
     router, _, _ = build(small=small_model().with_retry(), threshold=0.9)
     assert router.batch(["great", "hm"]) == ["pos", "LARGE"]
-
-
-@pytest.mark.parametrize("said", ["c", "A", " a", "", "a\n"])
-@pytest.mark.parametrize("listed", [{}, {"a": 0.9, "b": 0.1}, "itself"])
-def test_a_model_that_names_no_labels_is_held_to_those_of_the_parser(said, listed):
-    probabilities = {said: 1.0} if listed == "itself" else listed
-    small = RunnableLambda(lambda _: {"choice": said, "probabilities": probabilities, "confidence": 0.99})
-    large = RunnableLambda(lambda _: "b") | LabelParser(["a", "b"])
-    got = ConfidenceRouter(small=small, large=large, threshold=0.5, include_route=True).invoke("x")
-    assert (got["output"], got["route"]["reason"]) == ("b", "error")
-    known = RunnableLambda(lambda _: {"choice": "a", "probabilities": {}, "confidence": 0.99})
-    assert ConfidenceRouter(small=known, large=large, threshold=0.5).invoke("x") == "a"
 
 
 def test_labels_that_are_never_local():

@@ -89,6 +89,7 @@ def test_what_untouched_rows_say():
     little = judge(0.5, score, np.where(np.arange(1000) < 6, 1, 0), HALF, 0)
     assert little.above
     assert not little.broke
+    assert little.noise == pytest.approx(1.645 * math.sqrt(0.006 * 0.994 / 1000))
     figures = summarize([trial, refused])
     assert figures["calls"] == pytest.approx(75.0)
     assert (figures["calls.seeds.low"], figures["calls.seeds.high"]) == pytest.approx((50.0, 100.0))
@@ -116,10 +117,30 @@ def test_tables_of_nothing_and_of_one_model():
                 figures[f"{key}.{suffix}.{name}{end}"] = 1.0
     first, second, *_ = certify_real.tables(figures)
     assert len(first.rows) == len(second.rows) == 1
-    assert "38 / +0.2" in first.rows[0]
+    assert first.rows[0][-1] == "1 / +1.0"
     assert "84.0 (84.0 to 84.0)" in second.rows[0][3]
     for table in (first, second):
         assert all(len(row) == len(table.columns) for row in table.rows)
+
+
+@pytest.mark.parametrize(
+    ("certified", "alone", "said"),
+    [
+        (100.0, 96.0, "SMALL ALONE 96, CASCADE 4"),
+        (60.0, 0.0, "CASCADE 60, nothing certified 40"),
+        (0.0, 0.0, "nothing certified 100"),
+    ],
+)
+def test_a_win_of_the_small_model_alone_is_not_the_cascade_s(certified, alone, said):
+    key = "banking77.minilm.231.margin"
+    figures = {f"{key}.calls": 0.0, f"{key}.gain": 4.9, f"{key}.small": 4.9}
+    figures |= {f"{key}.certified": certified, f"{key}.alone": alone}
+    tables = {table.name: table for table in certify_real.tables(figures)}
+    for name in ("certify_real.banking77", "certify_real.short"):
+        table = tables[name]
+        row = dict(zip(table.columns, table.rows[0], strict=True))
+        assert row["verdict, % of splits"] == said
+        assert next(cell for column, cell in row.items() if column.startswith("small alone")) == "+4.9"
 
 
 @pytest.fixture(scope="module")

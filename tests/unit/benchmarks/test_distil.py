@@ -48,10 +48,22 @@ def test_tables():
         for measure in distil.MEASURES:
             figures[f"tfidf.{method}.{measure}"] = 0.5
             figures[f"tfidf.{method}.{measure}_over_2cd"] = 0.1
-    first, second = distil.tables(figures)
-    assert [row[0] for row in first.rows] == list(distil.METHODS)
+    figures["large.accuracy"] = 0.83
+    first, *others = distil.tables(figures)
+    assert [row[0] for row in first.rows] == [*(distil.TITLES[name] for name in distil.METHODS), "large model, alone"]
     assert all(len(row) == len(first.columns) for row in first.rows)
-    assert second.rows == []
+    assert not any(table.rows for table in others)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [(0.01, 0.1, "more accurate than one fit"), (-0.1, 0.1, "no difference"), (-0.1, -0.01, "One fit on gold")],
+)
+def test_what_is_said_of_one_fit_follows_from_the_interval(low, high, said):
+    gap = "tfidf.distiller.accuracy_over_one_fit"
+    first = distil.tables({gap: (low + high) / 2, f"{gap}.low": low, f"{gap}.high": high})[0]
+    assert said in first.note
+    assert "one fit" not in distil.tables({})[0].note
 
 
 def test_every_method_keeps_to_the_calls(monkeypatch):

@@ -258,21 +258,6 @@ def test_words_for_tables() -> None:
     assert harness.interval(figures, "missing") == "-"
 
 
-@pytest.mark.parametrize(
-    ("value", "wanted", "said"),
-    [
-        (1.3, "<= 1.3", "yes"),
-        (1.3, "< 1.3", "no"),
-        (0.88, ">= 0.88", "yes"),
-        (0.88, "> 0.88", "no"),
-        (2, "<= 1.3", "no"),
-        (None, "<= 1", "-"),
-    ],
-)
-def test_what_is_wanted(value: float | None, wanted: str, said: str) -> None:
-    assert harness.versus({} if value is None else {"x": value}, "x", wanted) == said
-
-
 def test_a_table_in_markdown() -> None:
     table = Table("fake.t", "Title", ["name", "n"], [["a|b\nc", "1"]], "A note.")
     assert table.markdown() == "| name | n |\n|---|---:|\n| a\\|b c | 1 |\n\nA note."
