@@ -433,7 +433,7 @@ class ChatClassifier(SmallModel):
             return error
 
     def _least(self, row: _Row, prior: Mapping[str, float] | None) -> dict[str, float]:
-        """Corrected probabilities in which what nobody has seen counts for the strongest rival of the choice.
+        """Corrected probabilities in which what nobody has seen counts where it takes the most from the choice.
 
         So the choice has at least this probability, whoever the unseen tokens belong to.
 
@@ -447,16 +447,16 @@ class ChatClassifier(SmallModel):
         share = min(1.0, row.mass.unseen / known) if known > 0.0 else 1.0
         choice = max(self.labels, key=corrected.__getitem__)
         seen = {y: (1.0 - share) * p for y, p in row.probabilities.items()}
+        weight = {y: 1.0 / prior[y] if prior else 1.0 for y in self.labels}
         rivals = [y for y in self.labels if y != choice]
-        rival = max(rivals, key=lambda y: (seen[y] + share) / (prior[y] if prior else 1.0))
-        least = self._corrected({y: p + share * (y == rival) for y, p in seen.items()}, prior)
-        if least[choice] < least[rival]:
+        if seen[choice] * weight[choice] < max((seen[y] + share) * weight[y] for y in rivals):
             msg = (
                 "the model's server did not list enough of the probability to say which label it prefers: raise "
                 "`top_logprobs`, or use method='votes'"
             )
             raise InvalidAnswerError(msg)
-        return least
+        worst = _most_together({y: seen[y] for y in rivals}, weight, share, 1.0 / self.label_temperature)
+        return self._corrected({y: worst.get(y, seen[choice]) for y in self.labels}, prior)
 
     def _own_score(self, row: _Row, choice: str) -> float:
         """One of `own_scores`.
@@ -700,3 +700,29 @@ def _without_secrets(value: Any) -> Any:
             return None
         return {k: _without_secrets(v) for k, v in value.items() if "headers" not in str(k)}
     return [_without_secrets(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def _most_together(
+    seen: Mapping[str, float], weight: Mapping[str, float], share: float, power: float
+) -> dict[str, float]:
+    """Spread a share over labels so that the sum of (weight x probability) ^ power is as large as can be.
+
+    With a power of 1 and more, one of them gets it all. Below, it is spread until each label takes as much from one
+    more drop as any other: those that have the least for their weight are filled up first.
+    """
+    if power >= 1.0:
+
+        def total(taker: str) -> float:
+            return math.fsum((weight[y] * (p + share * (y == taker))) ** power for y, p in seen.items())
+
+        best = max(seen, key=total)
+        return {y: p + share * (y == best) for y, p in seen.items()}
+    size = {y: weight[y] ** (power / (1.0 - power)) for y in seen}
+    ordered = sorted(seen, key=lambda y: seen[y] / size[y])
+    level, filled = 0.0, ordered
+    for place in range(1, len(ordered) + 1):
+        filled = ordered[:place]
+        level = (share + math.fsum(seen[y] for y in filled)) / math.fsum(size[y] for y in filled)
+        if place == len(ordered) or level <= seen[ordered[place]] / size[ordered[place]]:
+            break
+    return {y: max(level * size[y], p) if y in filled else p for y, p in seen.items()}

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from langchain_core._api import LangChainBetaWarning
 from langchain_core.caches import InMemoryCache
@@ -335,8 +335,12 @@ async def test_what_the_server_did_not_list_is_nobody_s(p, labels, choice, async
     unseen=st.floats(0.0, 1.0),
     gift=st.lists(st.floats(0.0, 1.0), min_size=3, max_size=3),
     prior=st.lists(st.floats(0.1, 1.0), min_size=3, max_size=3),
+    temperature=st.sampled_from([0.5, 1.0, 2.0]),
 )
-def test_whoever_the_unseen_belongs_to_the_choice_stays_and_is_at_least_as_sure(seen, other, unseen, gift, prior):
+@example([1.0, 1.0, 0.5], 0.0, 0.25, [0.0, 0.0, 1.0], [0.5, 0.75, 0.5], 1.0)
+def test_whoever_the_unseen_belongs_to_the_choice_stays_and_is_at_least_as_sure(
+    seen, other, unseen, gift, prior, temperature
+):
     labels = ["a", "b", "c"]
     total = sum(seen) + other + unseen
     seen, other, unseen = [p / total for p in seen], other / total, unseen / total
@@ -349,7 +353,11 @@ def test_whoever_the_unseen_belongs_to_the_choice_stays_and_is_at_least_as_sure(
             first["token"], response_metadata={"logprobs": {"content": [{**first, "top_logprobs": content_}]}}
         )
         model = ChatClassifier(
-            Scripted(replies={"q": reply}), labels, prior=dict(zip(labels, prior, strict=True)), min_mass=0.0
+            Scripted(replies={"q": reply}),
+            labels,
+            prior=dict(zip(labels, prior, strict=True)),
+            min_mass=0.0,
+            label_temperature=temperature,
         )
         return model.answers(["q"])[0]
 
