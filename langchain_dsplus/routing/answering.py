@@ -13,7 +13,7 @@ from langchain_core.runnables.config import ensure_config
 from langchain_dsplus._drive import Attempt, Call, Every, Plan, told
 from langchain_dsplus.answer import Answer, Route, must_pass
 from langchain_dsplus.decision import Item
-from langchain_dsplus.routing.runs import announce, apart, start, tell_time
+from langchain_dsplus.routing.runs import Apart, announce, start, tell_time
 from langchain_dsplus.routing.shadow import after
 from langchain_dsplus.routing.state import State
 from langchain_dsplus.routing.steps import (
@@ -107,7 +107,7 @@ def ask_small(state: State, items: Sequence[Item]) -> Plan[None]:
             model, pending = next(steps) if results is None else steps.send(results)
             asker, configs = state.askers[model], small_configs(state, model, pending)
             started = time.perf_counter()
-            with apart(pending[0].config):
+            with Apart(pending[0].config):
                 results = yield Call(asker.ask, asker.aask, [i.input for i in pending], *configs)
             seconds = time.perf_counter() - started
             for item in pending:
@@ -120,7 +120,7 @@ def _ask_large(state: State, item: Item, kwargs: dict[str, Any]) -> Plan[Any]:
     """What the large chain says, or the error that it raises."""
     asked, config = large_input(state, item), large_config(state, item)
     started = time.perf_counter()
-    with apart(item.config):
+    with Apart(item.config):
         result = yield Attempt(state.large.invoke, state.large.ainvoke, asked, config, **kwargs)
     item.large_seconds = time.perf_counter() - started
     return result
@@ -129,7 +129,7 @@ def _ask_large(state: State, item: Item, kwargs: dict[str, Any]) -> Plan[Any]:
 def _ask_large_all(state: State, items: Sequence[Item], asked: list[Any], kwargs: dict[str, Any]) -> Plan[list[Any]]:
     configs = [large_config(state, item) for item in items]
     started = time.perf_counter()
-    with apart(items[0].config):
+    with Apart(items[0].config):
         answers = yield Attempt(state.large.batch, state.large.abatch, asked, configs, return_exceptions=True, **kwargs)
     seconds = time.perf_counter() - started
     for item in items:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
 from langchain_core.runnables import RunnableConfig
@@ -20,6 +19,7 @@ from langchain_dsplus.decision import Item
 from langchain_dsplus.routing.state import State
 
 EVENT = "dsplus_route"
+_OWN = frozenset({"callbacks", "run_name", "run_id"})
 
 
 def start(state: State, value: Any, config: RunnableConfig) -> Call:
@@ -74,16 +74,21 @@ def tell_time(state: State, items: Sequence[Item], model: int, seconds: float) -
                 tell(state.names[model], seconds / len(items))
 
 
-@contextlib.contextmanager
-def apart(config: RunnableConfig) -> Iterator[None]:
-    """Hold off what LangChain keeps in the context about the runs around the router.
+class Apart:
+    """Hold off what LangChain keeps in the context about the runs around the router, as a context manager.
 
     A Runnable with something bound to it (`bind`, `with_retry`) takes its parent run from there before it looks at the
     config that it is given, and so would hang beside the router in a trace, not below it.
     """
-    own = {"callbacks", "run_name", "run_id"}
-    token = var_child_runnable_config.set(cast("RunnableConfig", {k: v for k, v in config.items() if k not in own}))
-    try:
-        yield
-    finally:
-        var_child_runnable_config.reset(token)
+
+    __slots__ = ("config", "token")  # it stands around every local answer, where `contextmanager` would be felt
+
+    def __init__(self, config: RunnableConfig) -> None:
+        self.config = config
+
+    def __enter__(self) -> None:
+        config: Any = {k: v for k, v in self.config.items() if k not in _OWN}
+        self.token = var_child_runnable_config.set(config)
+
+    def __exit__(self, *_: object) -> None:
+        var_child_runnable_config.reset(self.token)

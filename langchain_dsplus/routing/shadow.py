@@ -15,7 +15,7 @@ from langchain_dsplus.answer import EscalationContext
 from langchain_dsplus.costs.usage import UsageMeter
 from langchain_dsplus.decision import Item
 from langchain_dsplus.routing.recording import record_audits, record_shadow
-from langchain_dsplus.routing.runs import apart, tell_time
+from langchain_dsplus.routing.runs import Apart, tell_time
 from langchain_dsplus.routing.state import State
 from langchain_dsplus.routing.steps import for_large
 
@@ -67,7 +67,7 @@ def _shadow(state: State, items: Sequence[Item]) -> Plan[None]:
     asked = []
     for model, asker in enumerate(state.askers):
         started = time.perf_counter()
-        with apart(items[0].config):
+        with Apart(items[0].config):
             asked.append((yield Call(asker.ask, asker.aask, values, *_shadow_configs(state, model, configs))))
         tell_time(state, items, model, time.perf_counter() - started)
     record_shadow(state, items, asked)
@@ -75,7 +75,7 @@ def _shadow(state: State, items: Sequence[Item]) -> Plan[None]:
 
 def _audit(state: State, items: Sequence[Item], kwargs: dict[str, Any]) -> Plan[None]:
     """Ask the large chain, with the plain prompt, about inputs that were answered locally."""
-    with apart(items[0].config):
+    with Apart(items[0].config):
         outputs = yield Call(
             state.large.batch,
             state.large.abatch,

@@ -15,7 +15,7 @@ from langchain_dsplus.decision import Item
 from langchain_dsplus.outputs import NOTHING, add, is_blank, to_chunk, total, with_route
 from langchain_dsplus.routing.answering import ask_small
 from langchain_dsplus.routing.recording import record_stream
-from langchain_dsplus.routing.runs import announce, apart, start
+from langchain_dsplus.routing.runs import Apart, announce, start
 from langchain_dsplus.routing.shadow import after
 from langchain_dsplus.routing.state import State
 from langchain_dsplus.routing.steps import (
@@ -155,7 +155,7 @@ def as_completed(
             source = yield ask
             waiting = dict(enumerate(hard))
             while True:
-                with apart(hard[0].config):  # never while the consumer works
+                with Apart(hard[0].config):  # never while the consumer works
                     found = yield _following(source)
                 if found is NOTHING:
                     break
