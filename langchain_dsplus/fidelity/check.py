@@ -220,8 +220,8 @@ class Fidelity(BaseModel):
             theirs = Parties(new.text)
             if theirs.mixed:
                 reasons.append("party_mixed: it says both I and the narrator")
-            if found := Parties(old.text).confused(theirs):
-                reasons.append(f"party_swapped: {found} places give to one party what only the other did or has")
+            if found := Parties(old.text).reversed_in(theirs):
+                reasons.append(f"party_swapped: {found} places have one party do what the other did to them")
 
     def _ask(
         self, layer: str, source: str, rewrite: str, config: RunnableConfig | None

@@ -1,7 +1,8 @@
-"""Are the parties confused, where pronouns and possessives show it?
+"""Are the parties reversed: does one do to the other what in the source only the other did to them?
 
-The narrator is `I` in the source and `the narrator` (or `I`) in the rewrite. A verb is whatever stands behind its
-subject: no list of verbs is needed to see that only `I` pushed in one text, and only somebody else in the other.
+The narrator is `I` in the source and `the narrator` (or `I`) in the rewrite. A verb is whatever stands between its
+subject and its object: no list of verbs is needed. Only who does it **to whom** counts: a rewrite may well say of one
+party what the source says in other words.
 """
 
 # ruff: noqa: SIM905 - words are easier to read as text
@@ -9,26 +10,24 @@ subject: no list of verbs is needed to see that only `I` pushed in one text, and
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
 
 from langchain_dsplus.fidelity.sentences import FUNCTION
-from langchain_dsplus.fidelity.untrusted import QUOTED
+from langchain_dsplus.fidelity.untrusted import QUOTED, REPORTED
 
 _TOKEN = re.compile(r"[^\W\d_\u3040-\u9fff]+(?:['-][^\W\d_\u3040-\u9fff]+)*|[.!?;:,\n]")
 _ME = frozenset({"i", "me", "narrator", "myself"})
 _FIRST = frozenset({"i", "me", "my", "mine", "myself", "i'm", "i'd", "i've", "i'll"})
-_OTHERS = frozenset({"party", "neighbor", "neighbour", "man", "woman", "opponent"})
-"""What a rewrite may call somebody whom the source only calls `he` or `she`."""
 _BE = frozenset("am is are was were be been being got".split())
 _SKIPPED = _BE | frozenset(
     """have has had do does did then also just only never not still again already even finally both first
     almost soon""".split()
 )
 _CUT = frozenset(".!?;:,\n")
-_LIGHT = frozenset("the a an at to with his her their my our this that".split())
+_LIGHT = frozenset("the a an at to with this that".split())
+_OWNERS = {"my": "me", "narrator's": "me", "his": "them", "her": "them", "their": "them"}
 
-_ME_HAN = "(?:我(?!们)|叙述者|叙述人|陈述人|本人)"
-_THEM_HAN = "(?:他(?!们)|她(?!们)|对方|另一方|邻居|[\u4e00-\u9fff]先生|[\u4e00-\u9fff]女士|[小老阿][\u4e00-\u9fff])"
+_ME_HAN = "(?:我(?!们|的)|叙述者(?!的)|叙述人(?!的)|陈述人(?!的)|本人)"
+_THEM_HAN = "(?:他(?![们的])|她(?![们的])|对方(?!的)|另一方|邻居|[\u4e00-\u9fff]先生|[\u4e00-\u9fff]女士|[小老阿][\u4e00-\u9fff])"
 _LEAD_HAN = "(?:先|就|也|又|便|才|突然|随后|后来|最后|于是|当场|立刻|首先|忍不住|没忍住)?"
 _TAIL_HAN = "[了着过倒伤开住走上下到给]{0,2}"
 _ON_HAN = (
@@ -39,8 +38,8 @@ _ON_HAN = (
 _BY_HAN = tuple(
     re.compile(p.pattern.replace(_ME_HAN, "\0").replace(_THEM_HAN, _ME_HAN).replace("\0", _THEM_HAN)) for p in _ON_HAN
 )
-_DID_HAN = re.compile(f"(?:(?P<me>{_ME_HAN})|(?P<them>{_THEM_HAN})){_LEAD_HAN}(?P<v>[\u4e00-\u9fff]{{2}})")
-_OWN_HAN = re.compile(f"(?:(?P<me>{_ME_HAN})|(?P<them>{_THEM_HAN}))的(?P<v>[\u4e00-\u9fff]{{1,2}})")
+_SAID_HAN = frozenset("说称问答叫喊骂告让请跟和与给对向找")
+"""Verbs that people do to each other in turn, and prepositions."""
 
 
 def stem_of(word: str) -> str:
@@ -53,135 +52,96 @@ def stem_of(word: str) -> str:
 
 
 class Parties:
-    """Who does what and who owns what, as far as a text shows it."""
+    """Who does what to whom, as far as a text shows it."""
 
     def __init__(self, text: str) -> None:
         plain = QUOTED.sub(" ", text)
         tokens = [t.casefold() for t in _TOKEN.findall(plain)]
         self.says_i = not _FIRST.isdisjoint(tokens) or "我" in plain
         self.says_narrator = "narrator" in tokens or "narrator's" in tokens or "叙述者" in plain
-        self._others_certain = not self.says_narrator
-        self.did: dict[str, Counter[str]] = defaultdict(Counter)
-        """Stem -> how often the narrator (`me`), somebody else (`them`) or nobody known (`?`) does it."""
-        self.undergone: dict[str, set[str]] = defaultdict(set)
-        """Stem -> to whom it is done, in the passive."""
         self.on: set[tuple[str, str, str]] = set()
-        """Who, does what, to whom."""
-        self.owns: dict[str, set[str]] = defaultdict(set)
-        self.subjects: set[str] = set()
-        """Nouns and names that do something."""
+        """Who (`me`, `them`, a noun, or nothing in a passive without an agent), does what, to whom."""
         self._english(tokens)
-        self._chinese(plain)
+        for patterns, a, b in ((_ON_HAN, "me", "them"), (_BY_HAN, "them", "me")):
+            for pattern in patterns:
+                self.on |= {(a, m["v"], b) for m in pattern.finditer(plain) if m["v"] not in _SAID_HAN}
 
     def _english(self, tokens: list[str]) -> None:
-        subject = "?"
         for place, token in enumerate(tokens):
-            if token in _CUT or token in FUNCTION or token in _ME or len(token) < 3:
-                subject = "?" if token in _CUT - {","} else subject
+            if token in _CUT or token in FUNCTION or token in _ME or len(token) < 3 or token.endswith(("'s", "s'")):
                 continue
-            if token.endswith(("'s", "s'")):
+            if REPORTED.match(token):
                 continue
-            self._possessive(tokens, place)
-            stem = stem_of(token)
             left, passive = place - 1, False
             while left >= 0 and place - left <= 4 and (tokens[left] in _SKIPPED or tokens[left].endswith("ly")):
                 passive |= tokens[left] in _BE
                 left -= 1
-            passive = passive and not token.endswith("ing")
-            who = self._who(tokens, left)
-            if who == "?" and left >= 0 and tokens[left] in {"and", "then"}:
-                who = subject
-            if passive:
-                self._passive(tokens, place, left, stem)
-                self.did[stem]["?"] += 1
-                continue
-            self.did[stem][who] += 1
-            if who != "?":
-                subject = who
-                if who.startswith("them:"):
-                    self.subjects.add(who.partition(":")[2])
-                target = self._object(tokens, place)
-                if target and who not in {target, "?"}:
-                    self.on.add((who, stem, target))
+            subject = _who(tokens[left]) if left >= 0 else ""
+            if not passive:
+                self._add(subject, stem_of(token), _object(tokens, place))
+                thing, owner = _belonging(tokens, place)
+                self._add(subject, f"{stem_of(token)} {thing}", owner)
+            elif not token.endswith("ing"):
+                agent = _object(tokens, place + 1) if tokens[place + 1 : place + 2] == ["by"] else "?"
+                self._add(agent, stem_of(token), subject)
 
-    def _who(self, tokens: list[str], place: int) -> str:
-        """`me`, `them`, `them:tomas`, or `?`."""
-        if place < 0:
-            return "?"
-        word = tokens[place]
-        if word in {"i", "narrator"}:
-            return "me"
-        if word in {"he", "she", "they"}:
-            return "them" if self._others_certain else "?"
-        if word in _CUT or word in FUNCTION or word.endswith(("'s", "ly", "s'")):
-            return "?"
-        return f"them:{word}"
-
-    def _object(self, tokens: list[str], place: int) -> str:
-        for word in tokens[place + 1 : place + 4]:
-            if word in {"me", "narrator"}:
-                return "me"
-            if word in {"him", "them"}:
-                return "them" if self._others_certain else ""
-            if word in _CUT or (word in FUNCTION and word not in _LIGHT) or word.endswith(("'s", "s'")):
-                return ""
-            if word not in _LIGHT:
-                return f"them:{word}"
-        return ""
-
-    def _passive(self, tokens: list[str], place: int, left: int, stem: str) -> None:
-        who = self._who(tokens, left)
-        if who == "?":
+    def _add(self, agent: str, verb: str, patient: str) -> None:
+        """Keep it where both are known; a pronoun beside the narrator is not the narrator."""
+        if agent == patient or not agent or not patient:
             return
-        self.undergone[stem].add(who.partition(":")[0])
-        if tokens[place + 1 : place + 2] == ["by"]:
-            agent = self._object(tokens, place + 1)
-            if agent:
-                self.on.add((agent, stem, who))
+        if "me" in {agent, patient}:
+            agent, patient = ("them" if who == "he" else who for who in (agent, patient))
+        if "he" not in {agent, patient}:
+            self.on.add((agent, verb, patient))
 
-    def _possessive(self, tokens: list[str], place: int) -> None:
-        for word in (tokens[place - 1], tokens[place - 2]) if place > 1 else tokens[:place]:
-            if word in {"my", "our", "narrator's"}:
-                self.owns[stem_of(tokens[place])].add("me")
-            elif (word == "his" and self._others_certain) or (
-                word.endswith("'s") and word not in {"it's", "he's", "she's", "that's", "there's", "let's", "what's"}
-            ):
-                self.owns[stem_of(tokens[place])].add("them")
-            elif word not in _CUT and word not in FUNCTION:
+    def reversed_in(self, other: Parties) -> int:
+        """In how many places another text says the reverse of this one, and this one never says anything like it."""
+        agents = {(agent, verb) for agent, verb, _ in self.on}
+        patients = {(verb, patient) for _, verb, patient in self.on}
+        found = 0
+        for agent, verb, patient in other.on:
+            if agent == "?":
+                found += (patient, verb) in agents and (verb, patient) not in patients
+            elif (agent == "me" and ("me", verb) in agents) or (patient == "me" and (verb, "me") in patients):
                 continue
-            return
-
-    def _chinese(self, text: str) -> None:
-        for patterns, a, b in ((_ON_HAN, "me", "them"), (_BY_HAN, "them", "me")):
-            for pattern in patterns:
-                self.on |= {(a, match["v"], b) for match in pattern.finditer(text)}
-        for match in _DID_HAN.finditer(text):
-            self.did[match["v"]]["me" if match["me"] else "them"] += 1
-        for match in _OWN_HAN.finditer(text):
-            self.owns[match["v"]].add("me" if match["me"] else "them")
-
-    def confused(self, other: Parties) -> int:
-        """In how many places another text gives to one party what this one only gives to the other."""
-        found = len({x for x in other.on if (x[2], x[1], x[0]) in self.on and x not in self.on})
-        if not self.says_i:
-            return found
-        others = self.subjects | _OTHERS
-        for stem, who in other.did.items():
-            here = {w.partition(":")[0] for w in self.did.get(stem, ())}
-            if stem in self.subjects or stem in other.subjects or len(here) != 1:
-                continue
-            them = any(w == "them" or (w.startswith("them:") and w[5:] in others) for w in who)
-            found += (here == {"me"} and them and "me" not in who) or (
-                here == {"them"} and "me" in who and not any(w.startswith("them") for w in who)
-            )
-        for stem, patients in other.undergone.items():
-            found += set(self.did.get(stem, ())) == {"me"} and patients == {"me"}
-        for stem, owners in other.owns.items():
-            mine = self.owns.get(stem, set())
-            found += len(mine) == 1 and len(owners) == 1 and mine != owners
+            elif (agent, verb, patient) not in self.on:
+                found += (patient, verb, agent) in self.on or (patient == "me" and ("me", verb, "them") in self.on)
         return found
 
     @property
     def mixed(self) -> bool:
         """Whether the text speaks of `I` and of the narrator at once."""
         return self.says_i and self.says_narrator
+
+
+def _who(word: str) -> str:
+    """`me`, `he` for a pronoun, a noun, or nothing."""
+    if word in {"i", "me", "narrator"}:
+        return "me"
+    if word in {"he", "she", "they", "him", "them"}:
+        return "he"
+    return "" if word in _CUT or word in FUNCTION or word.endswith(("'s", "ly", "s'")) else word
+
+
+def _object(tokens: list[str], place: int) -> str:
+    for i in range(place + 1, min(place + 4, len(tokens))):
+        word = tokens[i]
+        if word == "her" and tokens[i + 1 : i + 2] and tokens[i + 1] not in _CUT | FUNCTION:
+            return ""
+        if word in _OWNERS or word in _CUT or word.endswith("'s"):
+            return "he" if word == "her" else ""
+        if word not in _LIGHT:
+            return _who(word)
+    return ""
+
+
+def _belonging(tokens: list[str], place: int) -> tuple[str, str]:
+    """`knocked on his window`: the window, and whose it is."""
+    for i in range(place + 1, min(place + 4, len(tokens) - 1)):
+        word, thing = tokens[i], tokens[i + 1]
+        if word in _CUT or (word not in FUNCTION and not word.endswith("'s")):
+            return "", ""
+        owner = _OWNERS.get(word) or ("them" if word.endswith("'s") else "")
+        if owner and thing not in _CUT and thing not in FUNCTION:
+            return stem_of(thing), owner
+    return "", ""

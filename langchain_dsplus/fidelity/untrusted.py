@@ -89,7 +89,7 @@ _SAID = (
     r"whose\b)|说|称|认为|觉得|表示|主张|指责|怪|承认|否认|要求|质问|问|写|喊|骂|谁|告诉|是否|同意|拒绝"
     r"|不愿|不肯|推卸|逃避|争论|道歉|答应"
 )
-_REPORTED = re.compile(_SAID, re.IGNORECASE)
+REPORTED = re.compile(_SAID, re.IGNORECASE)
 """What makes a sentence a report of what somebody says: also of what somebody says of the fault."""
 
 _ADVERBS = (
@@ -135,7 +135,7 @@ def count_verdicts(text: str) -> int:
     found = 0
     for sentence in split_sentences(text):
         for match in _JUDGED.finditer(sentence):
-            if not _REPORTED.search(sentence[max(0, match.start() - 200) : match.start()]):
+            if not REPORTED.search(sentence[max(0, match.start() - 200) : match.start()]):
                 found += 1
                 break
     return found
@@ -184,7 +184,7 @@ def count_addresses(text: str) -> int:
     """
     sentences = split_sentences(QUOTED.sub(" ", text))
     return sum(
-        bool((m := _YOU.search(s)) and not _REPORTED.search(s[max(0, m.start() - 200) : m.start()])) for s in sentences
+        bool((m := _YOU.search(s)) and not REPORTED.search(s[max(0, m.start() - 200) : m.start()])) for s in sentences
     )
 
 
