@@ -204,7 +204,7 @@ class Fidelity(BaseModel):
         words = set(new.content)
         if len(words) > _FEW and words.isdisjoint(old.content) and old.latin == new.latin:
             reasons.append("unrelated: no word of it is in the source")
-        numbers = old.numbers.added(new.numbers, set(old.tokens))
+        numbers = old.numbers.added(new.numbers)
         if numbers:
             reasons.append(f"number_added: {_count(numbers, 'number or date', 'numbers or dates')} not in the source")
         names = old.names.added(new.names)

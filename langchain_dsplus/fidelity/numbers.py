@@ -31,6 +31,9 @@ class Number(NamedTuple):
     weak: bool
     """`one`, `once`, `second`, `both`: as often no number at all."""
     text: str
+    before: str = ""
+    """The characters in front of it, in lower case."""
+    after: str = ""
 
 
 _ONES = {
@@ -64,7 +67,7 @@ _MONTHS |= {w[:3]: i for w, i in _MONTHS.items()} | {"sept": 9}
 _DAYS = {
     w: i for i, w in enumerate(["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"], start=1)
 }
-_ALSO_WORDS = frozenset({"may", "march", "mar", "jan", "dec", "jun", "august"})
+_ALSO_WORDS = frozenset({"may", "march", "mar", "jan", "dec", "jun"})
 """Months that are also words or names: read as months beside a number or after `in`, `of`, `last`, ..."""
 _BEFORE_DATE = frozenset(
     "in of on since until till last next this by early late mid from to and during before after".split()
@@ -74,7 +77,7 @@ _UNIT_WORDS = {
     "%": "% percent", "$": "$ usd dollar dollars bucks buck 美元",
     "€": "€ eur euro euros 欧元", "£": "£ gbp pound pounds 英镑",
     "¥": "¥ yuan rmb cny 元 块 块钱 圆 人民币", "am": "am a.m", "pm": "pm p.m",
-    "minutes": "minute minutes mins min 分钟", "hours": "hour hours hrs hr 小时 个小时 钟头 个钟头",
+    "seconds": "second seconds sec secs 秒", "minutes": "minute minutes mins min 分钟", "hours": "hour hours hrs hr 小时 个小时 钟头 个钟头",
     "days": "day days 天",
     "weeks": "week weeks 周 星期 个星期 礼拜 个礼拜", "months": "month months 个月", "years": "year years yr yrs 年 岁",
     "decades": "decade decades", "fortnights": "fortnight fortnights",
@@ -85,7 +88,7 @@ _UNIT_WORDS = {
 _UNITS = {word: unit for unit, words in _UNIT_WORDS.items() for word in words.split()}
 _HAN_UNITS = sorted((w for w in _UNITS if ord(w[0]) > 0x3000), key=len, reverse=True)
 _SAME = {
-    "weeks": (7, "days"), "fortnights": (14, "days"), "days": (24, "hours"), "hours": (60, "minutes"),
+    "weeks": (7, "days"), "fortnights": (14, "days"), "days": (24, "hours"), "hours": (60, "minutes"), "minutes": (60, "seconds"),
     "years": (12, "months"), "decades": (10, "years"), "km": (1000, "m"), "m": (100, "cm"), "kg": (1000, "g"),
     "jin": (500, "g"),
 }  # fmt: skip
@@ -106,6 +109,9 @@ _HAN_DIGITS |= {"〇": 0, "两": 2, "俩": 2, "仨": 3}
 _HAN_DIGITS |= {c: i for i, c in enumerate("壹贰叁肆伍陆柒捌玖", start=1)}
 _HAN_SCALES = {"十": 10, "拾": 10, "百": 100, "佰": 100, "千": 1000, "仟": 1000}
 _HAN_BIG = {"万": 10**4, "亿": 10**8}
+_TWO_NUMBERS = re.compile("[十百千万][二三四五六七八九一]一$")
+_SMALL_CHANGE = re.compile("([一二三四五六七八九])(?![零〇二三四五六七八九十百千万个天年月点号小斤次节人件只条份位])[毛角]?")
+"""三块五: but not 三块一斤."""
 _LARGE = frozenset("百千万亿")
 _CLASSIFIERS = "个位名只条辆张件把台部间家口盆棵瓶袋箱"
 _N = "零〇一二三四五六七八九十百千万亿两廿卅俩仨壹贰叁肆伍陆柒捌玖拾佰仟"
@@ -115,6 +121,8 @@ _HAN_NUMBER = re.compile(
     f"(?P<of>[{_N}]+分之)?(?P<number>(?<![\\d,.])\\d[\\d,.]{{0,20}}[万亿千百](?:\\d(?![\\d多]))?|[{_N}]+|(?<=[点时])半)(?:点(?P<decimal>[零〇一二三四五六七八九]+)(?!分))?"
     f"(?P<half>个半|半(?=[年月天小钟斤块公里])|(?<=[年月天斤])半)?"
 )
+_PM = frozenset({"afternoon", "evening", "night", "tonight"})
+_LATE = frozenset({"下午", "傍晚", "晚上", "中午", "夜里", "深夜"})
 _HALF_HAN = re.compile("(?<![一大小多夜个])(?:一半|半(?=个?(?:多)?(?:小时|钟头|月|天|年|斤|公里|米|块|价|碗|瓶|杯)))")
 _TOKEN = re.compile(
     r"(?P<money>[$€£¥])\s?(?=\d)"
@@ -148,8 +156,92 @@ def read_numbers(text: str) -> list[Number]:
         >>> [sorted(map(str, (v for v, _ in n.readings))) for n in read_numbers("three and a half thousand, 三千五")]
         [['3500'], ['3500']]
     """
-    text = _PAIR.sub(" , ", normalize(text))
-    return [*_english(text), *_chinese(text)]
+    text = _clocks(normalize(text))
+    pairs = [Number(frozenset({(Fraction(2), "")}), "", weak=True, text=m.group()) for m in _PAIR.finditer(text)]
+    text = _PAIR.sub(" , ", text)
+    return [*pairs, *_english(text), *_chinese(text)]
+
+
+# --- times of the day -----------------------------------------------------------------------------------------------
+
+
+_HOURS = "|".join([*list(_ONES)[1:13], r"\d{1,2}"])
+_MINUTES = "|".join(["a quarter", "quarter", "half", "five", "ten", "twenty", "twenty-five", r"\d{1,2} minutes", "[0-5]?[05]"])
+_PAST = re.compile(rf"\b({_MINUTES}) (past) ({_HOURS})\b", re.IGNORECASE)
+_TO = re.compile(
+    rf"(?:(?<=\bat )|(?<=\bby )|(?<=\btill )|(?<=\buntil )|(?<=\bsince )|(?<=\babout )|(?<=\baround )|(?<=\bwas )"
+    rf"|(?<=\bonly )|(?=a? ?quarter))({_MINUTES}) (to) ({_HOURS})\b(?! \w+s\b)",
+    re.IGNORECASE,
+)
+_SPOKEN = re.compile(
+    rf"(?<=\bat )({'|'.join(list(_ONES)[1:13])})[ -](fifteen|thirty|forty-five|forty five|twenty|forty|fifty|ten)\b",
+    re.IGNORECASE,
+)
+_HAN_N = "零〇一二两三四五六七八九十"
+_DAY_PARTS = "凌晨|清晨|早上|早晨|清早|上午|中午|下午|傍晚|晚上|夜里|深夜"
+_HAN_CLOCK = re.compile(
+    f"(?P<h>(?<!\\d)\\d{{1,2}}|(?<![{_HAN_N}])[{_HAN_N}]{{1,3}})[点时](?:(?P<half>半)|(?P<q>[一三])刻"
+    f"|(?P<m>\\d{{1,2}}分?|[零〇][一二三四五六七八九]分?|[{_HAN_N}]{{1,3}}分|[一二三四五]?十[一二三四五六七八九]?)|(?=[钟整]))"
+)
+_HAN_SHIFT = re.compile(f"朝([{_HAN_N}]{{1,2}})晚([{_HAN_N}]{{1,2}})")
+_CLOCK = re.compile(r"(\d{1,2})[:.](\d\d)")
+_PREFIX = re.compile(f"(?:{_DAY_PARTS})(?:的|差不多|大概|快|将近|近|大约|约|还不到|不到)?$")
+_HALVED = re.compile(r"\ban? (hour|year|month|week|day|mile|meter|metre|kilo|kilometer|kilometre) and (a half|a quarter)\b")
+
+
+def _clocks(text: str) -> str:
+    """Times in words as digits: `a quarter to four`, `七点一刻`, `朝九晚六`."""
+    text = _PAST.sub(lambda m: _time(m[3], m[1], 1) or m[0], text)
+    text = _TO.sub(lambda m: _time(m[3], m[1], -1) or m[0], text)
+    text = _SPOKEN.sub(lambda m: _time(m[1], m[2], 1) or m[0], text)
+    text = _HALVED.sub(r"one and \2 \1", text)
+    text = _HAN_SHIFT.sub(lambda m: f"早上{_small(m[1])}:00,晚上{_small(m[2])}:00", text)
+    return _HAN_CLOCK.sub(_han_time, text)
+
+
+def _time(hour: str, minutes: str, sign: int) -> str:
+    words = minutes.casefold().removesuffix(" minutes").split()
+    minute = {"quarter": 15, "half": 30}.get(words[-1]) or _small(words[-1].replace("-", " "))
+    at = 60 * _small(hour) + sign * minute
+    return f"{at // 60}:{at % 60:02d}" if 0 <= at < 24 * 60 and minute < 60 else ""
+
+
+def _small(word: str) -> int:
+    """A number below a hundred in digits, in English or in Chinese."""
+    if word.isdigit():
+        return int(word)
+    if word[0] >= "\u3000":
+        return int(max(_han_values(word.lstrip("零〇")), default=Fraction(0)))
+    return sum(_ONES.get(w.casefold(), _TENS.get(w.casefold(), 0)) for w in word.split())
+
+
+def _han_time(match: re.Match[str]) -> str:
+    hour = _small(match["h"])
+    minute = 30 if match["half"] else {"一": 15, "三": 45}.get(match["q"] or "", 0)
+    if match["m"]:
+        minute = _small(match["m"].removesuffix("分"))
+    return f"{hour}:{minute:02d} " if hour <= 24 and minute < 60 else match.group()
+
+
+def _clock(tokens: Sequence[_Token], place: int, hour: int, minute: int) -> Number:
+    """A time of the day, as minutes since midnight; of the full hour also the hour."""
+    match = tokens[place].match
+    near = [_word(tokens, i).replace(".", "") for i in range(place + 1, place + 5)]
+    before = _PREFIX.search(match.string[max(0, match.start() - 8) : match.start()])
+    part = before.group()[:2] if before else ""
+    late = near[0] == "pm" or part in _LATE or (not part and not _PM.isdisjoint(near))
+    early = near[0] == "am" or (bool(part) and not late)
+    readings = _times(hour, minute, early=early, late=late)
+    if not minute:
+        readings |= {(Fraction(at, 60), "") for at, _ in readings if isinstance(at, int)}
+        readings |= {(hour, "am" if early else "pm")} if early or late else set()
+    return _made(readings, "", match, weak=False)
+
+
+def _times(hour: int, minute: int, *, early: bool = False, late: bool = False) -> set[Reading]:
+    """The minutes since midnight that a time may be."""
+    halves = {hour + 12 * late} if early or late else {hour, hour + 12}
+    return {(60 * (h % 24) + minute, "clock") for h in (halves if 0 < hour < 12 else {hour, hour % 12} if hour == 12 else {hour})}
 
 
 # --- digits and English words ------------------------------------------------------------------------------------
@@ -177,7 +269,7 @@ def _word(tokens: Sequence[_Token], place: int) -> str:
 def _read_at(tokens: Sequence[_Token], place: int) -> tuple[list[Number], int]:
     token = tokens[place]
     if token.kind == "plate":
-        return [Number(frozenset({(token.text, "")}), "", weak=False, text=token.match.group())], place + 1
+        return [_one({(token.text, "")}, token)], place + 1
     if token.kind in {"digits", "split"}:
         return _digits(tokens, place)
     if token.kind != "word":
@@ -185,8 +277,9 @@ def _read_at(tokens: Sequence[_Token], place: int) -> tuple[list[Number], int]:
     word = token.text
     if word in _DAYS or (word.endswith("s") and word[:-1] in _DAYS):
         return [_one({(Fraction(_DAYS.get(word) or _DAYS[word[:-1]]), "weekday")}, token)], place + 1
-    if word in _MONTHS and (word not in _ALSO_WORDS or _dated(tokens, place)):
-        return [_one({(Fraction(_MONTHS[word]), "month")}, token)], place + 1
+    if word in _MONTHS:
+        weak = word in _ALSO_WORDS and not _dated(tokens, place)
+        return [_one({(Fraction(_MONTHS[word]), "month")}, token, weak=weak)], place + 1
     if word in _COUNTS:
         return [_one({(Fraction(_COUNTS[word]), "times")}, token, weak=True)], place + 1
     if word in _PAIRS:
@@ -196,12 +289,21 @@ def _read_at(tokens: Sequence[_Token], place: int) -> tuple[list[Number], int]:
         return [_one({(Fraction(minute), ""), (Fraction(minute, 60), "")}, token)], place + 2
     value, end, weak = _spelled(tokens, place)
     if value is None:
+        if word in {"a", "an"} and _word(tokens, place + 1) in _UNITS:
+            return [_finish(tokens, place, place + 1, Fraction(1), weak=True)], place + 2
         return [], place + 1
     return [_finish(tokens, place, end, value, weak=weak)], end
 
 
 def _one(readings: Iterable[Reading], token: _Token, *, weak: bool = False) -> Number:
-    return Number(frozenset(readings), "", weak, token.match.group())
+    return _made(readings, "", token.match, weak=weak)
+
+
+def _made(readings: Iterable[Reading], thing: str, match: re.Match[str], *, weak: bool, end: int = 0) -> Number:
+    """A number with the conversions of its units, and what stands around it."""
+    start, end, text = match.start(), end or match.end(), match.string
+    around = text[max(0, start - 24) : start].casefold(), text[end : end + 16].casefold()
+    return Number(_converted(frozenset(readings)), thing, weak, text[start:end].strip(), *around)
 
 
 def _dated(tokens: Sequence[_Token], place: int) -> bool:
@@ -213,7 +315,6 @@ def _dated(tokens: Sequence[_Token], place: int) -> bool:
         or before in _ORDINALS
         or _word(tokens, place + 1) in _ORDINALS
         or (before in _BEFORE_DATE and (capital or before in {"in", "since", "last", "of"}))
-        or (tokens[place].text == "august" and capital)
     )
 
 
@@ -287,7 +388,7 @@ def _spelled(tokens: Sequence[_Token], place: int) -> tuple[Fraction | None, int
         value_found < 20
         and total == 0
         and (name in _PARTS or name.removesuffix("s") in _ORDINALS)
-        and name not in {"second", "first"}
+        and name.removesuffix("s") not in {"second", "first"}
     ):
         below = _PARTS.get(name) or _ORDINALS[name.removesuffix("s")]
         if below > 1 and (name.endswith("s") or value_found == 1):
@@ -318,9 +419,12 @@ def _digits(tokens: Sequence[_Token], place: int) -> tuple[list[Number], int]:
         parts = raw.split(".")
     if len(parts) == 2 and "/" in raw and not clock and int(parts[1] or 0) in range(2, 11) and parts[0] < parts[1]:
         return [
-            _one(_with_share({(Fraction(int(parts[0]), int(parts[1])), "")}), token),
+            _one({(Fraction(int(parts[0]), int(parts[1])), "")}, token),
             *([_one({(Fraction(int(p)), "")}, token, weak=True) for p in parts]),
         ], place + 1
+    time = _CLOCK.fullmatch(raw)
+    if time and (":" in raw or clock) and int(time[1]) <= 24 and int(time[2]) < 60:
+        return [_clock(tokens, place, int(time[1]), int(time[2]))], place + 1 + clock
     if len(parts) > 1:
         end = place + 1
         found = []
@@ -328,10 +432,6 @@ def _digits(tokens: Sequence[_Token], place: int) -> tuple[list[Number], int]:
             readings = set(_written(part))
             if i == 0 and clock:
                 readings = _clocked(readings, after)
-            elif i == 0 and ":" in raw:
-                readings |= {(v - 12, "pm") for v, _ in readings if not isinstance(v, str) and 12 < v < 24}
-            if i and ":" in raw and all(v == 0 for v, _ in readings):
-                continue  # 10:00 is 10 o'clock
             if ":" not in raw:  # which part of a date is the month is a matter of the country
                 readings |= {(v, "month") for v, _ in readings if not isinstance(v, str) and 1 <= v <= 12}
             found.append(_one(readings, token))
@@ -378,7 +478,6 @@ def _clocked(readings: Iterable[Reading], half: str) -> set[Reading]:
     return found
 
 
-_PM = frozenset({"afternoon", "evening", "night", "tonight"})
 _NOT_COUNTED = frozenset(
     """of and or to in on at the a an for from by with than more less other i he she they we it was were is
     are that who""".split()
@@ -389,6 +488,8 @@ def _finish(tokens: Sequence[_Token], start: int, end: int, value: Fraction | se
     """Add the unit, what follows from it, and what is counted."""
     readings: set[Reading] = {(value, "")} if isinstance(value, (int, Fraction)) else set(value)
     after = _word(tokens, end)
+    if after == "of" and _word(tokens, end + 1) in {"a", "an"}:  # three quarters of an hour
+        after = _word(tokens, end + 2)
     unit = _UNITS.get(after, "")
     if not unit and tokens[end - 1].kind in {"digits", "split"}:
         match = tokens[end - 1].match
@@ -401,14 +502,16 @@ def _finish(tokens: Sequence[_Token], start: int, end: int, value: Fraction | se
         unit = tokens[start - 1].text
     elif _word(tokens, start - 1) in {"usd", "eur", "gbp", "rmb", "cny"}:
         unit = _UNITS[_word(tokens, start - 1)]
-    text = " ".join(t.match.group() for t in tokens[start:end])
+    first, last = tokens[start].match, tokens[end - 1].match.end()
     if unit in {"am", "pm"}:
-        return Number(frozenset(_clocked(readings, unit)), "", weak=False, text=text)
+        return _made(_clocked(readings, unit), "", first, weak=False, end=last)
     near = [_word(tokens, i) for i in range(end, end + 4)]
     if not unit and not _PM.isdisjoint(near) and any(n in {"in", "at", "o'clock", "this", "that"} for n in near):
         readings |= {(v + 12, "") for v, _ in readings if not isinstance(v, str) and 0 < v < 12}
     if unit:
         readings = {(v, unit) for v, _ in readings}
+    elif end == start + 1 and (time := _CLOCK.fullmatch(first.group())) and int(time[1]) < 24 and int(time[2]) < 60:
+        readings |= _times(int(time[1]), int(time[2]))  # 7.25 may be a time
     thing = (
         ""
         if unit
@@ -418,16 +521,12 @@ def _finish(tokens: Sequence[_Token], start: int, end: int, value: Fraction | se
     )
     if not unit and not thing and after.isalpha() and after not in _NOT_COUNTED:
         thing = after.removesuffix("s")
-    return Number(_with_share(readings), thing, weak, text)
-
-
-def _with_share(readings: Iterable[Reading]) -> frozenset[Reading]:
-    """The same in other units: shares as percentages, weeks as days."""
-    return _converted(frozenset(readings))
+    return _made(readings, thing, first, weak=weak, end=last)
 
 
 @lru_cache(maxsize=4096)
 def _converted(readings: frozenset[Reading]) -> frozenset[Reading]:
+    """The same in other units: shares as percentages, weeks as days."""
     found = set(readings)
     for value, unit in readings:
         if isinstance(value, str):
@@ -450,13 +549,12 @@ def _converted(readings: frozenset[Reading]) -> frozenset[Reading]:
 def _chinese(text: str) -> Iterator[Number]:
     for match in _HAN_WEEKDAY.finditer(text):
         value = {"日": 7, "天": 7}.get(match[1]) or _HAN_DIGITS[match[1]]
-        yield Number(frozenset({(Fraction(value), "weekday")}), "", weak=False, text=match.group())
+        yield _made({(Fraction(value), "weekday")}, "", match, weak=False)
     rest = _HAN_IDIOM.sub("　", _HAN_WEEKDAY.sub("　", text))
     skip = 0
     for match in _HALF_HAN.finditer(rest):
         unit, _ = _han_unit(rest, match.end())
-        readings = _with_share({(Fraction(1, 2), unit)})
-        yield Number(frozenset(readings), "", weak=False, text=match.group())
+        yield _made({(Fraction(1, 2), unit)}, "", match, weak=False)
     for match in _HAN_NUMBER.finditer(rest):
         if match.start() < skip:
             continue
@@ -467,10 +565,12 @@ def _chinese(text: str) -> Iterator[Number]:
 
 def _han_at(text: str, match: re.Match[str]) -> tuple[Number | None, int]:
     raw, end = match["number"], match.end()
+    if _TWO_NUMBERS.search(raw) and end == match.end("number"):  # 两千八一年
+        raw, end = raw[:-1], end - 1
     if raw == "半":
-        return Number(frozenset({(Fraction(30), ""), (Fraction(1, 2), "")}), "", weak=False, text="半"), end
+        return _made({(Fraction(30), ""), (Fraction(1, 2), "")}, "", match, weak=False), end
     if len(raw) > 40:
-        return Number(frozenset({(raw, "")}), "", weak=False, text=raw), end
+        return _made({(raw, "")}, "", match, weak=False), end
     if raw[0].isdigit():
         head, tail = (raw[:-1], raw[-1]) if raw[-1].isdigit() else (raw, "0")
         scale = _HAN_BIG.get(head[-1]) or _HAN_SCALES[head[-1]]
@@ -487,14 +587,14 @@ def _han_at(text: str, match: re.Match[str]) -> tuple[Number | None, int]:
     if match["of"]:
         below = {Fraction(100)} if match["of"] == "百分之" else _han_values(match["of"][:-2])
         values = {v / b for v in values for b in below if b}
-        return Number(_with_share({(v, "") for v in values}), "", weak=False, text=match.group()), end
+        return _made({(v, "") for v in values}, "", match, weak=False), end
     if match["half"]:
         values = {v + Fraction(1, 2) for v in values}
     after = text[end : end + 1]
     if after in "成折" and after and text[end : end + 2] not in {"成为", "成了", "成功", "成员"}:
-        return Number(_with_share({(v * 10, "%") for v in values}), "", weak=False, text=match.group()), end
+        return _made({(v * 10, "%") for v in values}, "", match, weak=False), end
     unit, stop = _han_unit(text, end)
-    if unit == "¥" and (small := re.match(f"([{_N[2:10]}])(?![{_N}个天年月点号])[毛角]?", text[stop : stop + 3])):
+    if unit == "¥" and (small := _SMALL_CHANGE.match(text, stop)) and text[stop - 1] in "块元":
         values = {v + Fraction(_HAN_DIGITS[small[1]], 10) for v in values}  # 三块五
         stop += small.end()
     if unit in {"years", "months", "days"} and text[stop : stop + 1] == "半":
@@ -503,13 +603,13 @@ def _han_at(text: str, match: re.Match[str]) -> tuple[Number | None, int]:
     readings: set[Reading] = {(v, unit if unit != "years" or v < 1000 else "") for v in values}
     if not unit and after == "月":
         readings = {(v, "month") for v in values}
-    if match["hour"] in {"下午", "傍晚", "晚上", "中午", "夜里", "深夜"}:
+    if match["hour"] in _LATE:
         readings |= {(v, "pm") for v in values} | {(v + 12, "") for v in values if v < 12}
     elif match["hour"]:
         readings = {(v, "am") for v in values}
     thing = "" if unit else _counted(text, end)
     weak = values == {Fraction(1)} or (bool(match["ordinal"]) and max(values) <= 2)
-    return Number(_with_share(readings), thing, weak, match.group()), stop
+    return _made(readings, thing, match, weak=weak, end=max(end, stop)), stop
 
 
 def _han_unit(text: str, place: int) -> tuple[str, int]:
@@ -563,6 +663,24 @@ def _han_values(raw: str) -> frozenset[Fraction]:
 
 # --- comparing ---------------------------------------------------------------------------------------------------
 
+_COMPUTED = 60
+"""Numbers of a text that arithmetic is tried with: all pairs of them are."""
+_SMALL = 12
+"""Up to here a number counts things: a sum that happens to fit proves nothing, unless it is marked as one."""
+_TOLERANCE = Fraction(1, 10)
+_SUMMED = re.compile(
+    r"\b(?:total|altogether|together|in all|in sum|sum|other|others|another|remaining|rest|left|more|fewer|less|each"
+    r"|later|earlier|before|after)\b|[共总计合余剩另其每各差即值欠早晚多少后前]"
+)
+_ROUGHLY = re.compile(
+    r"\b(?:about|around|roughly|approximately|nearly|almost|some|over|under|than|least|most|close to|circa|approx|or so"
+    r"|odd)\b|[约近超余来多]|左右|上下|不到|不足|大概|差不多"
+)
+_MOMENTS = frozenset({"month", "weekday", "am", "pm", "clock"})
+_SPANS = frozenset({"days", "hours", "minutes", "seconds"})
+_LIST = re.compile(r"(?:[\w'-]+ ){0,3}[\w'-]+(?:, (?:[\w'-]+ ){0,3}[\w'-]+)*,? (?:and|or) (?=\w)|(?:[^\W，。；：]{1,12}、)+(?=\w)")
+_COUPLE = re.compile(r"\b(?:[A-Z][a-z]+|me|I) and (?:[A-Z][a-z]+|me|I)\b")
+
 
 class Numbers:
     """The numbers of a text, indexed: comparing two texts is linear."""
@@ -570,50 +688,47 @@ class Numbers:
     def __init__(self, text: str) -> None:
         self.all = read_numbers(text)
         self.units: dict[Value, set[str]] = {}
-        self.by_thing: dict[str, list[Number]] = {}
-        self.things_of: dict[Value, set[str]] = {}
+        self.things: dict[str, set[Value]] = {}
+        """What is counted -> the numbers of it."""
+        self.listed = {len(re.findall("[,、]", m.group().rstrip(" ,"))) + (1 if "、" in m.group() else 2) for m in _LIST.finditer(text)}
+        self.listed = {m.group().count("、") + 1 if "、" in m.group() else m.group().rstrip(" ,").count(",") + 2 for m in _LIST.finditer(text)} - {2}
+        if _COUPLE.search(text):
+            self.listed.add(2)
         for number in self.all:
-            keys = _keys(number)
-            for key in keys:
-                self.by_thing.setdefault(key, []).append(number)
-            for value, unit in number.readings:
-                self.units.setdefault(value, set()).add(unit)
-                self.things_of.setdefault(value, set()).update(keys or {""})
+            self._add(number)
+
+    def _add(self, number: Number) -> None:
+        for value, unit in number.readings:
+            self.units.setdefault(value, set()).add(unit)
+        for thing in _things(number):
+            self.things.setdefault(thing, set()).update(v for v, _ in number.readings)
 
     def has(self, number: Number) -> bool:
         """Whether the same value stands here, under the same unit where both have one."""
         for value, unit in number.readings:
             units = self.units.get(value)
-            if units and (not unit or unit in units or ("" in units and unit not in {"weekday", "month"})):
+            if units and (not unit or unit in units or ("" in units and unit not in {"weekday", "month", "clock"})):
                 return True
         return False
 
-    def counts_differently(self, number: Number, words: frozenset[str] | set[str]) -> bool:
-        """Whether another number of the same thing stands here, and this one only of other things.
+    def added(self, other: Numbers) -> list[str]:
+        """The numbers of another text that this one neither has nor implies."""
+        sums = _Arithmetic(self, other)
+        return [number.text for number in other.all if not self._supports(number, sums)]
 
-        Args:
-            number: Of the other text.
-            words: Of this text, in lower case: `one dog` is fine where `a dog` stands.
-        """
-        for key in _keys(number):
-            others = self.by_thing.get(key)
-            if not others or any(
-                not {v for v, _ in o.readings}.isdisjoint(v for v, _ in number.readings) for o in others
-            ):
-                continue
-            if number.weak:
-                return key.removesuffix("s") not in words and not any(o.weak for o in others)
-            used = set().union(*(self.things_of.get(value, set()) for value, _ in number.readings))
-            return "" not in used and key not in used
-        return False
+    def _supports(self, number: Number, sums: _Arithmetic) -> bool:
+        differs = self._counts_differently(number)
+        if number.weak:
+            return not differs
+        if self.has(number):
+            sums.know(number)
+            return not differs
+        return sums.implies(number, counted=differs)
 
-    def added(self, other: Numbers, words: frozenset[str] | set[str]) -> list[str]:
-        """The numbers of another text that this one does not have."""
-        return [
-            number.text
-            for number in other.all
-            if (not number.weak and not self.has(number)) or self.counts_differently(number, words)
-        ]
+    def _counts_differently(self, number: Number) -> bool:
+        """Whether the same thing is counted here, and never with this number."""
+        values = {v for v, _ in number.readings}
+        return any(values.isdisjoint(self.things.get(thing, values)) for thing in _things(number))
 
     def kept(self, other: Numbers) -> tuple[int, list[str]]:
         """How many of this text's numbers there are, and those that another text lost."""
@@ -621,6 +736,106 @@ class Numbers:
         return len(firm), [number.text for number in firm if not other.has(number)]
 
 
-def _keys(number: Number) -> set[str]:
-    units = {unit for _, unit in number.readings if unit and unit not in {"%", "month", "weekday", "am", "pm"}}
-    return units or ({number.thing} if number.thing else set())
+def _things(number: Number) -> set[str]:
+    """What a number counts: `times` is a thing like any other, an ordinal or an article counts nothing."""
+    if number.weak and number.text.casefold() in _NO_COUNT:
+        return set()
+    return ({number.thing} if number.thing else set()) | ({"times"} if any(u == "times" for _, u in number.readings) else set())
+
+
+_NO_COUNT = frozenset("a an first second 1st 2nd both pair couple double twins 第一 第二 一".split())
+
+
+class _Arithmetic:
+    """What follows from the numbers of a text: sums and differences, spans, products, shares, lists, roundings."""
+
+    def __init__(self, source: Numbers, rewrite: Numbers) -> None:
+        self.listed = source.listed
+        self.rewrite = rewrite
+        self.known: dict[Reading, None] = {}
+        self.left = _COMPUTED
+        for number in source.all[:_COMPUTED]:
+            self.know(number)
+
+    def know(self, number: Number) -> None:
+        if len(self.known) < 4 * _COMPUTED:
+            self.known |= {(v, u): None for v, u in number.readings if not isinstance(v, str)}
+
+    def implies(self, number: Number, *, counted: bool) -> bool:
+        """Whether a number follows.
+
+        Args:
+            number: Of the rewrite; the source does not have it.
+            counted: Whether the source counts the same thing with another number: then no sum excuses it.
+        """
+        if self.left <= 0:
+            return False
+        self.left -= 1
+        around = f"{number.before[-16:]}|{number.after[:12]}"
+        marked, rough = bool(_SUMMED.search(around)), bool(_ROUGHLY.search(around))
+        for value, unit in number.readings:
+            if isinstance(value, str):
+                continue
+            if not counted and value in self.listed and unit in {"", "times"}:
+                return True
+            if rough and self._rounded(Fraction(value), unit):
+                return True
+            if (not counted or marked) and self._follows(Fraction(value), unit, marked=marked, rough=rough):
+                self.know(number)
+                return True
+        return False
+
+    def _rounded(self, value: Fraction, unit: str) -> bool:
+        """Marked as rounded, round, and near to a number of the source."""
+        digits = f"{float(value):.6g}".replace(".", "").strip("0")
+        return len(digits) <= 2 and any(
+            abs(Fraction(v) - value) <= _TOLERANCE * abs(Fraction(v)) for v, u in self.known if v and u == unit
+        )
+
+    def _shown(self, value: Value) -> bool:
+        return value in self.rewrite.units
+
+    def _follows(self, value: Fraction, unit: str, *, marked: bool, rough: bool) -> bool:
+        share = unit == "%" or (not unit and 0 < value < 1)
+        for a, one in self.known:
+            for b, two in self.known:
+                if (a, one) == (b, two) and not share and one not in _MOMENTS:
+                    continue
+                if self._shown(a) == self._shown(b) and self._pair(
+                    value, unit, (Fraction(a), one), (Fraction(b), two), marked=marked, rough=rough, share=share
+                ):
+                    return True
+        return False
+
+    def _pair(
+        self,
+        value: Fraction,
+        unit: str,
+        one: tuple[Fraction, str],
+        two: tuple[Fraction, str],
+        *,
+        marked: bool,
+        rough: bool,
+        share: bool,
+    ) -> bool:
+        (a, ua), (b, ub) = one, two
+        if ua in _MOMENTS or ub in _MOMENTS:
+            if ua == ub == "clock":
+                return unit == "minutes" and (a - b) % 1440 == value
+            if ua == ub == "month":
+                return unit == "months" and (a - b) % 12 in {value, value - 1}
+            return unit == "clock" and ua == "clock" and ub == "minutes" and value in {(a + b) % 1440, (a - b) % 1440}
+        if share:
+            near = Fraction(1, 20) if rough else Fraction(1, 200)
+            return bool(b) and ua == ub != "%" and a < b and abs(a / b - (value / 100 if unit == "%" else value)) <= near
+        if unit == "days" and ua == ub == "" and 0 < a - b == value < 31 and a <= 31:
+            return True  # between two days of a month
+        if value <= _SMALL and not marked:
+            return ua == ub == unit and unit in _SPANS and value == a - b
+        if ua in {unit, ""} and ub in {unit, ""} and unit not in {"times"} and value in {a + b, a - b}:
+            return True
+        if ua not in {unit, ""} or value <= _SMALL:
+            return False
+        whole = b.denominator == 1 and 1 < b <= 400 and (ub != unit or not unit)
+        part = (ub == "%" and a * b / 100) or (not ub and 0 < b < 1 and a * b)
+        return (whole and value in {a * b, a / b}) or bool(part and value in {part, a - part, a + part})
