@@ -56,6 +56,8 @@ _ORDINALS = {
 _PARTS = {"half": 2, "halves": 2, "quarter": 4, "quarters": 4}
 _COUNTS = {"once": 1, "twice": 2, "thrice": 3}
 _PAIRS = frozenset({"both", "couple", "pair", "twins", "double"})
+_ARTICLES = frozenset("the these those both our all their".split())
+"""`the two argued`: two parties, and no number is meant."""
 _MONTHS = {
     w: i
     for i, w in enumerate(
@@ -93,7 +95,7 @@ _SAME = {
     "jin": (500, "g"),
 }  # fmt: skip
 _PAIR = re.compile(
-    r"\b(?:the|these|those|both|our|all) two\b|\btwo of (?:us|them|you)\b|\b(?:the|a) third part(?:y|ies)\b"
+    r"\btwo of (?:us|them|you)\b|\b(?:the|a) third part(?:y|ies)\b"
     r"|\bthird person\b"
     r"|\bone another\b|两人|两个人|俩人|两方|两边|两家|双方|第三方|第三者",
     re.IGNORECASE,
@@ -186,11 +188,13 @@ _HAN_CLOCK = re.compile(
 _HAN_SHIFT = re.compile(f"朝([{_HAN_N}]{{1,2}})晚([{_HAN_N}]{{1,2}})")
 _CLOCK = re.compile(r"(\d{1,2})[:.](\d\d)")
 _PREFIX = re.compile(f"(?:{_DAY_PARTS})(?:的|差不多|大概|快|将近|近|大约|约|还不到|不到)?$")
+_GLUED = re.compile(r"(\d)(?=[ap]\.?m\b)", re.IGNORECASE)
 _HALVED = re.compile(r"\ban? (hour|year|month|week|day|mile|meter|metre|kilo|kilometer|kilometre) and (a half|a quarter)\b")
 
 
 def _clocks(text: str) -> str:
     """Times in words as digits: `a quarter to four`, `七点一刻`, `朝九晚六`."""
+    text = _GLUED.sub(r"\1 ", text)  # 2.15pm
     text = _PAST.sub(lambda m: _time(m[3], m[1], 1) or m[0], text)
     text = _TO.sub(lambda m: _time(m[3], m[1], -1) or m[0], text)
     text = _SPOKEN.sub(lambda m: _time(m[1], m[2], 1) or m[0], text)
@@ -292,6 +296,7 @@ def _read_at(tokens: Sequence[_Token], place: int) -> tuple[list[Number], int]:
         if word in {"a", "an"} and _word(tokens, place + 1) in _UNITS:
             return [_finish(tokens, place, place + 1, Fraction(1), weak=True)], place + 2
         return [], place + 1
+    weak |= value == 2 and _word(tokens, place - 1) in _ARTICLES
     return [_finish(tokens, place, end, value, weak=weak)], end
 
 
@@ -596,7 +601,7 @@ def _han_at(text: str, match: re.Match[str]) -> tuple[Number | None, int]:
     unit, stop = _han_unit(text, end)
     if unit == "¥" and (small := _SMALL_CHANGE.match(text, stop)) and text[stop - 1] in "块元":
         values = {v + Fraction(_HAN_DIGITS[small[1]], 10) for v in values}  # 三块五
-        stop += small.end()
+        stop = small.end()
     if unit in {"years", "months", "days"} and text[stop : stop + 1] == "半":
         values = {v + Fraction(1, 2) for v in values}
         stop += 1
@@ -676,9 +681,11 @@ _ROUGHLY = re.compile(
     r"\b(?:about|around|roughly|approximately|nearly|almost|some|over|under|than|least|most|close to|circa|approx|or so"
     r"|odd)\b|[约近超余来多]|左右|上下|不到|不足|大概|差不多"
 )
-_MOMENTS = frozenset({"month", "weekday", "am", "pm", "clock"})
+_MOMENTS = frozenset({"month", "weekday", "am", "pm", "clock", "date"})
+_DATES = frozenset(range(1, 32))
+_OTHERS = re.compile(r"\b(?:other|others|another)\b|另外?|其[他余它]")
 _SPANS = frozenset({"days", "hours", "minutes", "seconds"})
-_LIST = re.compile(r"(?:[\w'-]+ ){0,3}[\w'-]+(?:, (?:[\w'-]+ ){0,3}[\w'-]+)*,? (?:and|or) (?=\w)|(?:[^\W，。；：]{1,12}、)+(?=\w)")
+_LIST = re.compile(r"[\w'-]+(?:, (?:[\w'-]+ )?[\w'-]+){1,12},? (?:and|or) (?=\w)|(?:[^\W、]{1,12}、)+(?=\w)")
 _COUPLE = re.compile(r"\b(?:[A-Z][a-z]+|me|I) and (?:[A-Z][a-z]+|me|I)\b")
 
 
@@ -690,8 +697,11 @@ class Numbers:
         self.units: dict[Value, set[str]] = {}
         self.things: dict[str, set[Value]] = {}
         """What is counted -> the numbers of it."""
-        self.listed = {len(re.findall("[,、]", m.group().rstrip(" ,"))) + (1 if "、" in m.group() else 2) for m in _LIST.finditer(text)}
-        self.listed = {m.group().count("、") + 1 if "、" in m.group() else m.group().rstrip(" ,").count(",") + 2 for m in _LIST.finditer(text)} - {2}
+        self.listed: set[int] = set()
+        """How many things are listed somewhere: `April, May and June`; of an apposition also one less."""
+        for match in _LIST.finditer(text):
+            items = match.group().count("、") + 1 if "、" in match.group() else match.group().rstrip(", ").count(",") + 2
+            self.listed |= {items, max(items - 1, 3)}
         if _COUPLE.search(text):
             self.listed.add(2)
         for number in self.all:
@@ -758,8 +768,10 @@ class _Arithmetic:
             self.know(number)
 
     def know(self, number: Number) -> None:
-        if len(self.known) < 4 * _COMPUTED:
+        if len(self.known) < 4 * _COMPUTED and not number.weak:
             self.known |= {(v, u): None for v, u in number.readings if not isinstance(v, str)}
+            if not number.thing:
+                self.known |= {(v, "date"): None for v, u in number.readings if not u and v in _DATES}
 
     def implies(self, number: Number, *, counted: bool) -> bool:
         """Whether a number follows.
@@ -776,11 +788,12 @@ class _Arithmetic:
         for value, unit in number.readings:
             if isinstance(value, str):
                 continue
-            if not counted and value in self.listed and unit in {"", "times"}:
-                return True
-            if rough and self._rounded(Fraction(value), unit):
-                return True
-            if (not counted or marked) and self._follows(Fraction(value), unit, marked=marked, rough=rough):
+            if (
+                (not counted and value in self.listed and unit in {"", "times"})
+                or (_OTHERS.search(number.before[-8:]) and (value + 1, unit) in self.known)
+                or (rough and self._rounded(Fraction(value), unit))
+                or ((not counted or marked) and self._follows(Fraction(value), unit, marked=marked, rough=rough))
+            ):
                 self.know(number)
                 return True
         return False
@@ -801,7 +814,7 @@ class _Arithmetic:
             for b, two in self.known:
                 if (a, one) == (b, two) and not share and one not in _MOMENTS:
                     continue
-                if self._shown(a) == self._shown(b) and self._pair(
+                if (one in _MOMENTS or self._shown(a) == self._shown(b)) and self._pair(
                     value, unit, (Fraction(a), one), (Fraction(b), two), marked=marked, rough=rough, share=share
                 ):
                     return True
@@ -824,17 +837,17 @@ class _Arithmetic:
                 return unit == "minutes" and (a - b) % 1440 == value
             if ua == ub == "month":
                 return unit == "months" and (a - b) % 12 in {value, value - 1}
+            if ua == ub == "date":
+                return unit == "days" and value == a - b
             return unit == "clock" and ua == "clock" and ub == "minutes" and value in {(a + b) % 1440, (a - b) % 1440}
         if share:
             near = Fraction(1, 20) if rough else Fraction(1, 200)
             return bool(b) and ua == ub != "%" and a < b and abs(a / b - (value / 100 if unit == "%" else value)) <= near
-        if unit == "days" and ua == ub == "" and 0 < a - b == value < 31 and a <= 31:
-            return True  # between two days of a month
         if value <= _SMALL and not marked:
             return ua == ub == unit and unit in _SPANS and value == a - b
-        if ua in {unit, ""} and ub in {unit, ""} and unit not in {"times"} and value in {a + b, a - b}:
+        if ua == ub and ua in {unit, ""} and unit != "times" and value in {a + b, a - b}:
             return True
-        if ua not in {unit, ""} or value <= _SMALL:
+        if ua not in {unit, ""} or value <= _SMALL or unit in _SPANS:
             return False
         whole = b.denominator == 1 and 1 < b <= 400 and (ub != unit or not unit)
         part = (ub == "%" and a * b / 100) or (not ub and 0 < b < 1 and a * b)
