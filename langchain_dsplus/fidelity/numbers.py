@@ -668,8 +668,8 @@ def _han_values(raw: str) -> frozenset[Fraction]:
 
 # --- comparing ---------------------------------------------------------------------------------------------------
 
-_COMPUTED = 60
-"""Numbers of a text that arithmetic is tried with: all pairs of them are."""
+_COMPUTED = 48
+"""Numbers of a text that arithmetic is tried with, in all pairs; and a quarter as many are explained by it."""
 _SMALL = 12
 """Up to here a number counts things: a sum that happens to fit proves nothing, unless it is marked as one."""
 _TOLERANCE = Fraction(1, 10)
@@ -685,7 +685,7 @@ _MOMENTS = frozenset({"month", "weekday", "am", "pm", "clock", "date"})
 _DATES = frozenset(range(1, 32))
 _OTHERS = re.compile(r"\b(?:other|others|another)\b|另外?|其[他余它]")
 _SPANS = frozenset({"days", "hours", "minutes", "seconds"})
-_LIST = re.compile(r"[\w'-]+(?:, (?:[\w'-]+ )?[\w'-]+){1,12},? (?:and|or) (?=\w)|(?:[^\W、]{1,12}、)+(?=\w)")
+_LIST = re.compile(r"(?:, (?:[\w'-]{1,30} )?[\w'-]{1,30}){1,12},? (?:and|or) (?=\w)|(?:、[^\W、]{1,12}){1,12}")
 _COUPLE = re.compile(r"\b(?:[A-Z][a-z]+|me|I) and (?:[A-Z][a-z]+|me|I)\b")
 
 
@@ -763,12 +763,12 @@ class _Arithmetic:
         self.listed = source.listed
         self.rewrite = rewrite
         self.known: dict[Reading, None] = {}
-        self.left = _COMPUTED
+        self.left = _COMPUTED // 4
         for number in source.all[:_COMPUTED]:
             self.know(number)
 
     def know(self, number: Number) -> None:
-        if len(self.known) < 4 * _COMPUTED and not number.weak:
+        if len(self.known) < _COMPUTED and not number.weak:
             self.known |= {(v, u): None for v, u in number.readings if not isinstance(v, str)}
             if not number.thing:
                 self.known |= {(v, "date"): None for v, u in number.readings if not u and v in _DATES}
