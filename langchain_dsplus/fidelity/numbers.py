@@ -14,7 +14,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
-from langchain_dsplus.fidelity.sentences import normalize
+from langchain_dsplus.fidelity.sentences import FUNCTION, normalize
 
 Value: TypeAlias = int | Fraction | str
 """Exact; a text where it is no number that anybody reads, such as a plate or forty digits."""
@@ -56,6 +56,8 @@ _ORDINALS = {
 _PARTS = {"half": 2, "halves": 2, "quarter": 4, "quarters": 4}
 _COUNTS = {"once": 1, "twice": 2, "thrice": 3}
 _PAIRS = frozenset({"both", "couple", "pair", "twins", "double"})
+_AFTER_SHARE = FUNCTION | {"", "less"}
+"""`a third of it`, `down by a third since`: but `a third man`."""
 _ARTICLES = frozenset("the these those both our all their".split())
 """`the two argued`: two parties, and no number is meant."""
 _MONTHS = {
@@ -79,7 +81,8 @@ _UNIT_WORDS = {
     "%": "% percent", "$": "$ usd dollar dollars bucks buck 美元",
     "€": "€ eur euro euros 欧元", "£": "£ gbp pound pounds 英镑",
     "¥": "¥ yuan rmb cny 元 块 块钱 圆 人民币", "am": "am a.m", "pm": "pm p.m",
-    "seconds": "second seconds sec secs 秒", "minutes": "minute minutes mins min 分钟", "hours": "hour hours hrs hr 小时 个小时 钟头 个钟头",
+    "seconds": "second seconds sec secs 秒", "minutes": "minute minutes mins min 分钟",
+    "hours": "hour hours hrs hr 小时 个小时 钟头 个钟头",
     "days": "day days 天",
     "weeks": "week weeks 周 星期 个星期 礼拜 个礼拜", "months": "month months 个月", "years": "year years yr yrs 年 岁",
     "decades": "decade decades", "fortnights": "fortnight fortnights",
@@ -90,7 +93,8 @@ _UNIT_WORDS = {
 _UNITS = {word: unit for unit, words in _UNIT_WORDS.items() for word in words.split()}
 _HAN_UNITS = sorted((w for w in _UNITS if ord(w[0]) > 0x3000), key=len, reverse=True)
 _SAME = {
-    "weeks": (7, "days"), "fortnights": (14, "days"), "days": (24, "hours"), "hours": (60, "minutes"), "minutes": (60, "seconds"),
+    "weeks": (7, "days"), "fortnights": (14, "days"), "days": (24, "hours"), "hours": (60, "minutes"),
+    "minutes": (60, "seconds"),
     "years": (12, "months"), "decades": (10, "years"), "km": (1000, "m"), "m": (100, "cm"), "kg": (1000, "g"),
     "jin": (500, "g"),
 }  # fmt: skip
@@ -170,9 +174,7 @@ def read_numbers(text: str) -> list[Number]:
 
 
 _HOURS = "|".join([*list(_ONES)[1:13], r"\d{1,2}"])
-_MINUTES = "|".join(
-    ["a quarter", "quarter", "half", "five", "ten", "twenty", "twenty-five", r"\d{1,2} minutes", "[0-5]?[05]"]
-)
+_MINUTES = r"a quarter|quarter|half|five|ten|twenty|twenty-five|\d{1,2} minutes|[0-5]?[05]"
 _PAST = re.compile(rf"\b({_MINUTES}) (past) ({_HOURS})\b", re.IGNORECASE)
 _TO = re.compile(
     rf"(?:(?<=\bat )|(?<=\bby )|(?<=\btill )|(?<=\buntil )|(?<=\bsince )|(?<=\babout )|(?<=\baround )|(?<=\bwas )"
@@ -341,9 +343,7 @@ def _spelled(tokens: Sequence[_Token], place: int) -> tuple[Fraction | None, int
         following = _word(tokens, place + 1)
         if following in _SCALES:
             word, place, total = following, place + 1, Fraction(0)
-        elif following in _PARTS or (
-            following in _ORDINALS and _word(tokens, place + 2) in {"of", "off", "less", "more", ""}
-        ):
+        elif following in _PARTS or (following in _ORDINALS and _word(tokens, place + 2) in _AFTER_SHARE):
             part = _PARTS.get(following) or _ORDINALS[following]
             return Fraction(1, part), place + 2, False
         else:
@@ -825,6 +825,8 @@ class _Arithmetic:
 
     def _follows(self, value: Fraction, unit: str, *, marked: bool, rough: bool) -> bool:
         share = unit == "%" or (not unit and 0 < value < 1)
+        if unit == "%" and any(two == "%" and abs(b - value) <= Fraction(1, 2) for b, two in self.known):
+            return True  # a third is 33 %
         for a, one in self.known:
             for b, two in self.known:
                 if (a, one) == (b, two) and not share and one not in _MOMENTS:

@@ -27,7 +27,10 @@ _LIGHT = frozenset("the a an at to with this that".split())
 _OWNERS = {"my": "me", "narrator's": "me", "his": "them", "her": "them", "their": "them"}
 
 _ME_HAN = "(?:我(?!们|的)|叙述者(?!的)|叙述人(?!的)|陈述人(?!的)|本人)"
-_THEM_HAN = "(?:他(?![们的])|她(?![们的])|对方(?!的)|另一方|邻居|[\u4e00-\u9fff]先生|[\u4e00-\u9fff]女士|[小老阿][\u4e00-\u9fff])"
+_THEM_HAN = (
+    "(?:他(?![们的])|她(?![们的])|对方(?!的)|另一方|邻居|[\u4e00-\u9fff]先生|[\u4e00-\u9fff]女士"
+    "|[小老阿][\u4e00-\u9fff])"
+)
 _LEAD_HAN = "(?:先|就|也|又|便|才|突然|随后|后来|最后|于是|当场|立刻|首先|忍不住|没忍住)?"
 _TAIL_HAN = "[了着过倒伤开住走上下到给]{0,2}"
 _ON_HAN = (

@@ -78,7 +78,8 @@ _REQUESTS = re.compile(
 
 _SUMMARY = re.compile(
     r"\b(?:in|when|for) (?:the|your|any|this|you)? ?(?:summary|summar\w+|rewrit\w+|reply|output|response)\b"
-    r"|\b(?:summary|rewrite|output|reply|response|prompt)s?\b[^.!?\n]{0,30}\b(?:must|should|shall|has to|is to|needs to)\b"
+    r"|\b(?:summary|rewrite|output|reply|response|prompt)s?\b[^.!?\n]{0,30}"
+    r"\b(?:must|should|shall|has to|is to|needs to)\b"
     r"|\b(?:must|should|shall|(?:is|are) to) be \w+(?:ed|en) as\b"
     r"|(?:^|[。！？；!?;:：\n])\s{0,4}(?:请(?![假客了求教来人吃他她])|务必|切勿|一律)"
     r"|(?:摘要|总结|概括|改写)(?:中|时|里|必须|应|请|要)",
@@ -86,21 +87,22 @@ _SUMMARY = re.compile(
 )
 """The text itself is spoken of, or its reader in the imperative."""
 _IMPERATIVE = re.compile(
-    rf"{_START}([a-z]+) (?:this|that|these|the|an?|any|all|him|her|them|it|your|no|every|only|in favou?r|against|for the"
-    r"|with the|as)\b",
+    rf"{_START}([a-z]+) (?:this|that|these|the|an?|any|all|him|her|them|it|your|no|every|only|in favou?r"
+    r"|against|for the|with the|as)\b",
     re.IGNORECASE | re.MULTILINE,
 )
 _NO_IMPERATIVE = FUNCTION | frozenset(
     """besides despite inside outside near unlike given per via across behind beside between beyond along around against
     among toward towards throughout except plus minus back later soon next today yesterday tomorrow tonight instead
     perhaps maybe twice half double quite rather whatever whenever wherever whereas unless whether like first last now
-    otherwise thus hence monday tuesday wednesday thursday friday saturday sunday finally meanwhile afterwards eventually apart ahead away together early late long amid
-    sold bought paid told took gave got left came went said saw made sent put let cut set hit read lost found kept brought
-    broke drove held met ran stood wrote felt thought knew heard began became threw caught taught built spent spoke
-    chose rode woke wore tore hid bit drew fell flew grew hurt led lent meant rang rose sat shot shut slept stole
-    struck swore swept won""".split()
+    otherwise thus hence monday tuesday wednesday thursday friday saturday sunday finally meanwhile afterwards
+    eventually apart ahead away together early late long amid sold bought paid told took gave got left came
+    went said saw made sent put let cut set hit read lost found kept brought broke drove held met ran stood
+    wrote felt thought knew heard began became threw caught taught built spent spoke chose rode woke wore tore
+    hid bit drew fell flew grew hurt led lent meant rang rose sat shot shut slept stole struck swore
+    swept won""".split()
 )
-"""What may open a sentence in front of an article without being an order: closed classes, and past tenses without `-ed`."""
+"""What may open a sentence in front of an article without an order: closed classes, past tenses without `-ed`."""
 
 QUOTED = re.compile(
     r"\"[^\"\n]{0,500}\"|\u201c[^\u201d\n]{0,500}\u201d|\u300c[^\u300d\n]{0,500}\u300d|(?<!\w)'[^'\n]{2,200}'(?!\w)"
@@ -142,8 +144,8 @@ _JUDGED = re.compile(
     rf"|were) (?:{_ADVERBS} )?(?:right|wrong|justified|unjustified)\b"
     r"|\b(?:should|must|ought to)(?: not| now| also)? (?:win|lose|get|receive|keep|give|return|refund|repay|reimburse"
     r"|cover|bear|replace|be (?:\w+ed|paid|held|found|given))\b|\bdid (?:nothing|no|anything|something)?\s?wrong\b"
-    rf"|\b(?:is|was|are|were) (?:not )?(?:{_ADVERBS} )?(?:(?:un|in)?(?:justified|reasonable|lawful|acceptable|excusable)"
-    r"|entitled to)\b|\b(?:on balance|all things considered|in conclusion)\b"
+    rf"|\b(?:is|was|are|were) (?:not )?(?:{_ADVERBS} )?(?:(?:un|in)?(?:justified|reasonable|lawful|acceptable"
+    r"|excusable)|entitled to)\b|\b(?:on balance|all things considered|in conclusion)\b"
     r"|\bverdict\b|\bshould (?:have to )?(?:pay|compensate|apologi[sz]e|be (?:held|punished|blamed|found"
     r"|awarded|compensated|fined|liable))\b"
     rf"|\bdeserve[sd]?\b|\bhad (?:no|every) right to\b|\b(?:decided|decision|ruling|ruled|found|finding"
