@@ -14,7 +14,7 @@ _BINDINGS = (
     re.compile(rf"\b(?P<name>{_NAME}), (?:{_OF}|an?) (?P<role>(?:[a-z-]{{1,30}} ){{0,2}}[a-z-]{{3,30}})(?=[,.;:])"),
     re.compile(
         rf"\b(?P<name>{_NAME}),? (?:who )?(?:is|was) (?:the|our|my|an?) "
-        r"(?P<role>(?:[a-z-]{{1,30}} ){{0,2}}[a-z-]{{3,30}})(?=[,.;:])"
+        rf"(?P<role>(?:[a-z-]{{1,30}} ){{0,2}}[a-z-]{{3,30}})(?=[,.;:])"
     ),
     re.compile(rf"\b(?P<name>{_NAME}), who (?P<role>[a-z]{{4,30}}) (?:the|our|my)\b"),
     re.compile(rf"\b{_OF} (?P<role>(?:[a-z-]{{1,30}} ){{0,2}}[a-z-]{{3,30}}),? (?P<name>{_NAME})"),
