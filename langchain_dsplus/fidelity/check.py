@@ -75,14 +75,18 @@ class Fidelity(BaseModel):
       common with the source;
     - `number_added`: where it has a number, amount, date or time that the source does not have, by value (`3,500` =
       `three and a half thousand` = `三千五`; `20 %` = `a fifth`; `2 weeks` = `14 days`), or counts another thing
-      with it. `one`, `once` and `both` count only where the source counts the same thing otherwise;
+      with it. What follows from two numbers that it both shows or both replaces is honest (sums, spans of time,
+      products, shares), and so are lists counted and roundings marked as such. `one`, `once` and `both` count only
+      where the source counts the same thing otherwise;
     - `name_added`: where it has a name that the source does not have: a capital inside a sentence, or a word that is in
       no dictionary, which finds names in a text without capitals and in Chinese;
     - `instruction`: where it speaks to a model or a reader: an order, a role, a chat template's mark, a field of a
       reply, or `you` outside of what somebody says;
     - `verdict`: where it decides who is at fault, and does not report that somebody says so;
-    - `party_swapped`, `party_mixed`: where pronouns and possessives show that one party now does, has or suffers what
-      only the other did; or where it says `I` and `the narrator` at once.
+    - `role_changed`: where it gives a role to another name than the source does (`the chef, Marco`), or has a relative
+      whom the source lacks;
+    - `party_swapped`, `party_mixed`: where one party does to the other what in the source only the other did to them;
+      or where it says `I` and `the narrator` at once.
 
     All of this reads single words and their neighbors: it knows no synonyms, and what is invented in ordinary words
     passes. For that there are two more layers, each optional, each asked only where the one before it passed. `nli`, a

@@ -827,7 +827,7 @@ class _Arithmetic:
 
     def _follows(self, value: Fraction, unit: str, *, marked: bool, rough: bool) -> bool:
         share = unit == "%" or (not unit and 0 < value < 1)
-        if unit == "%" and any(two == "%" and abs(b - value) <= Fraction(1, 2) for b, two in self.known):
+        if unit == "%" and any(two == "%" and abs(Fraction(b) - value) <= Fraction(1, 2) for b, two in self.known):
             return True  # a third is 33 %
         for a, one in self.known:
             for b, two in self.known:

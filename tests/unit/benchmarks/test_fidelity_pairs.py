@@ -1,4 +1,4 @@
-"""The pairs of the fidelity benchmark are frozen: written before the rules, one fault each, never changed."""
+"""The pairs of the fidelity benchmark are frozen, one fault each, never changed; the first set is for development."""
 
 import hashlib
 import json
@@ -6,6 +6,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+
+from langchain_dsplus import Fidelity
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 FILE = BENCHMARKS / "fidelity_pairs.json"
@@ -16,9 +18,30 @@ FAULTS = {
 }  # fmt: skip
 
 
-def test_the_file_is_the_one_that_was_frozen():
-    told = (BENCHMARKS / "fidelity_pairs.sha256").read_text(encoding="utf-8").split()[0]
-    assert hashlib.sha256(FILE.read_bytes()).hexdigest() == told
+@pytest.mark.parametrize("file", sorted(BENCHMARKS.glob("fidelity_*.json")), ids=lambda file: file.stem)
+def test_the_file_is_the_one_that_was_frozen(file):
+    told = file.with_suffix(".sha256").read_text(encoding="utf-8").split()[0]
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == told
+
+
+def refused(name, lang):
+    check = Fidelity()
+    pairs = json.loads((BENCHMARKS / f"{name}.json").read_text(encoding="utf-8"))
+    honest = [pair for pair in pairs if pair["kind"] == "faithful" and pair["lang"] == lang]
+    return sum(not check(pair["source"], pair["rewrite"])["faithful"] for pair in honest) / len(honest)
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+@pytest.mark.parametrize("name", ["fidelity_pairs", "fidelity_honest"])
+def test_at_most_a_tenth_of_the_honest_development_rewrites_is_refused(name, lang):
+    assert refused(name, lang) <= 0.1
+
+
+@pytest.mark.parametrize(("kind", "share"), [("changed_number", 0.9), ("instruction", 0.9), ("verdict", 0.8)])
+def test_faults_of_the_kinds_that_rules_are_for_are_caught(kind, share):
+    check = Fidelity()
+    bad = [pair for pair in PAIRS if pair["kind"] == kind]
+    assert sum(not check(pair["source"], pair["rewrite"])["faithful"] for pair in bad) >= share * len(bad)
 
 
 @pytest.mark.parametrize(("lang", "pairs", "per_fault"), [("en", 60, 4), ("zh", 30, 2)])
