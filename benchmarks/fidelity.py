@@ -129,8 +129,8 @@ def recheck(context: Context, figures: Figures) -> Figures:
 
     del figures
     check = Fidelity()
-    pairs = json.loads(context.hash_file(FILE).read_text(encoding="utf-8"))[:: context.pick(1, 3)]
-    return score("rules", [(pair, not check(pair["source"], pair["rewrite"])["faithful"]) for pair in pairs])
+    pairs = read_pairs(context, "dev")
+    return score("dev.rules", [(pair, not check(pair["source"], pair["rewrite"])["faithful"]) for pair in pairs])
 
 
 def _nli() -> Any:
