@@ -266,18 +266,24 @@ def tally(outcomes: Outcomes, rows: Rows, thresholds: Floats, *, prompt: Prompt 
     counts = {name: np.rint(begin[name] + np.cumsum(moved[name])).astype(np.intp) for name in begin}
     levels, large_level = accuracies(rows, turns, rows.compared)
     costs, scale = Costs.of(outcomes, rows.names, prompt), 1000.0 / len(rows)
+    plain = float(costs.plain.sum())
     return Tally(
         thresholds=thresholds,
         n=len(rows),
         known=int(rows.known.sum()),
         compared=int(rows.compared.sum()),
         large=int(rows.large[rows.known].sum()),
-        cost=scale * costs.along(turns) if costs.money else None,
-        large_cost=scale * float(costs.plain.sum()) if costs.money else None,
+        cost=scale * _rounded(costs.along(turns), plain) if costs.money else None,
+        large_cost=scale * plain if costs.money else None,
         levels=levels,
         large_level=large_level,
         **counts,
     )
+
+
+def _rounded(costs: Floats, whole: float) -> Floats:
+    """What is nothing but the rounding of a sum is 0."""
+    return np.where(np.abs(costs) < 1e-12 * whole, 0.0, costs)
 
 
 def accuracies(rows: Rows, turns: Turns, inside: Bools) -> tuple[Rates | None, Estimate | None]:
@@ -591,9 +597,13 @@ def reliability(outcomes: Outcomes, rows: Rows) -> Reliability | None:
         error = Estimate(off, off, off, len(p), census=True)
         ends = [accuracy_interval(round(item.n * item.accuracy), item.n, level=sample.level) for item in bins]
         return Reliability(bins, [low for low, _ in ends], [high for _, high in ends], error, what)
-    error, places = sample.calibration_error(p, y), bin_places(p)
-    masks = np.stack([places == place for place in np.unique(places)])
-    found = sample.along(np.tile(y, (len(masks), 1)), masks)
+    error = sample.calibration_error(p, y)
+    for count in (15, 10, 6, 4, 3):  # the finest bins that have labels enough
+        places = bin_places(p, bins=count)
+        masks = np.stack([places == place for place in np.unique(places)])
+        found = sample.along(np.tile(y, (len(masks), 1)), masks)
+        if found.known.all():
+            break
     shown = np.flatnonzero(found.known)
     bins = [ReliabilityBin(int(masks[k].sum()), float(p[masks[k]].mean()), float(found.value[k])) for k in shown]
     return Reliability(bins, found.low[shown].tolist(), found.high[shown].tolist(), error, what)

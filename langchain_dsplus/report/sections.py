@@ -27,6 +27,7 @@ from langchain_dsplus.report.words import (
     whole,
     words,
 )
+from langchain_dsplus.threshold.certificate import say_losing
 from langchain_dsplus.threshold.curves import accuracy_interval, risk_coverage_curve
 from langchain_dsplus.threshold.deferral import apgr, cost_at_parity, cpt
 from langchain_dsplus.threshold.findings import find_mistakes
@@ -92,12 +93,15 @@ def _verdict(view: View) -> str:
             f"and no threshold was chosen on.</p>{_findings(view)}</section>"
         )
     first, *rest = [line for line in certificate.text.split("\n") if line.strip()]
+    losing = say_losing(certificate.losing_classes) if certificate.certified else ""
     status = "Certified" if certificate.certified else "Not certified"
-    promise = first.split(". ", 1)[1] if first.startswith(certificate.status + ". ") else first
-    kind = "sure" if certificate.certified else "refused"
+    promise = first.removeprefix(f"{certificate.status}. ").removeprefix(f"{certificate.status}, but {losing}. ")
+    if losing:  # what a good average hides stands first, before any praise
+        status = f"{status}, but {losing}"
+    kind = "sure" if certificate.certified and not losing else "refused"
     paragraphs = "".join(f"<p>{_line(line, certificate)}</p>" for line in rest)
     return (
-        f'<section class="card verdict {kind}" aria-labelledby="verdict"><h2 id="verdict">{status}</h2>'
+        f'<section class="card verdict {kind}" aria-labelledby="verdict"><h2 id="verdict">{words(status)}</h2>'
         f'<p class="promise">{words(promise)}</p>{paragraphs}{_help(certificate)}{_fit(view, certificate)}</section>'
     )
 
@@ -213,8 +217,11 @@ def _tiles(view: View, currency: Any) -> str:
         tiles.append(
             _tile(
                 "Accuracy",
-                _span("accuracy-needs", figure_words(count.levels.at(at))),
-                ["large model alone " + _span("large-accuracy", figure_words(count.large_level))],
+                NONE,
+                [
+                    _span("accuracy-needs", figure_words(count.levels.at(at))),
+                    "large model alone " + _span("large-accuracy", figure_words(count.large_level)),
+                ],
             )
         )
     gap = points((gains - harms) / count.n)
@@ -369,7 +376,8 @@ def _reliability(view: View) -> str:
     for item, low, high in zip(found.bins, found.low, found.high, strict=True):
         plot.upright(item.confidence, 100 * low, 100 * high, "interval")
         plot.dot(item.confidence, 100 * item.accuracy, "cascade", radius=4)
-    error = "Off by " + _span("calibration-error", figure_words(found.error)) + " on average (ECE)."
+    off = _span("calibration-error", figure_words(found.error))
+    error = f"Off by {off} on average (ECE)." if found.error.known else f"How far off it is on average (ECE): {off}."
     if not found.bins:
         note = "No dot can be shown: too few rows of like confidence are labelled."
         return f'{head}<p class="soft">{error} {note}</p></section>'

@@ -440,3 +440,33 @@ def test_numbers_in_words():
     assert nice_ticks(0, 1) == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
     assert text("x" * 300).endswith("… (300 characters)</bdi>")
     assert fact("password", "x") == "<bdi>(hidden)</bdi>"
+
+
+def test_the_headline_names_a_class_that_loses():
+    draw = np.random.default_rng(0)
+    n = 3000
+    gold = draw.choice(3, n, p=[0.6, 0.37, 0.03])
+    small = np.where(gold == 2, 0, np.where(draw.random(n) < 0.97, gold, 1 - gold))
+    large = np.where(draw.random(n) < 0.92, gold, (gold + 1) % 2)
+    names = np.array(["bill", "parcel", "a). fraud"])
+    outcomes = Outcomes(
+        {
+            "small": names[small].tolist(),
+            "confidence": np.round(draw.random(n), 4).tolist(),
+            "large": names[large].tolist(),
+            "gold": names[gold].tolist(),
+            "cost_large": [0.001] * n,
+        },
+        about={"labels": names.tolist()},
+    )
+    certificate = certify(outcomes, "1 point")
+    assert certificate.certified
+    assert [item["class"] for item in certificate.losing_classes] == ["a). fraud"]
+    page = render_report(outcomes, certificate)
+    head, promise = re.search(r'<h2 id="verdict">(.*?)</h2><p class="promise">(.*?)</p>', page, re.DOTALL).groups()
+    assert head.startswith("Certified, but not for every class: ")
+    assert "a). fraud" in head
+    assert "falls from" in head
+    assert promise.startswith("With threshold")
+    assert 'class="card verdict refused"' in page, "not in the colour of a success"
+    assert '<span id="cost">0</span>' in page, "the rounding of a sum is no cost"
