@@ -2,9 +2,9 @@
 
 TF-IDF and logistic regression (calibrated on a fifth of the training rows) against GPT-4's recorded answers on the
 3,080 test rows. All rows on which the two disagree are labelled, and a random share of the others, as
-`Outcomes.to_label` draws them; then each figure is made from the labelled rows as the report does, and from the labelled
-rows alone (`naive`: as if they were a sample of all). A figure whose interval is wider than 20 points is not shown, and
-counts neither way. A few draws go through files: `to_label`, a filled-in CSV, `with_gold`, `Outcomes.estimate`.
+`Outcomes.to_label` draws them; then each figure is made from the labelled rows as the report does, and from the
+labelled rows alone (`naive`: as if they were a sample of all). A figure whose interval is wider than 20 points is not
+shown, and counts neither way. A few draws go through files: `to_label`, a filled-in CSV, `with_gold`, `estimate`.
 """
 
 from __future__ import annotations
@@ -130,8 +130,8 @@ class World:
         }
 
 
-def measure(world: World, draws: list[np.ndarray], advance: Callable[[int], None]) -> Figures:
-    """Coverage over draws, by panel."""
+def measure(world: World, draws: list[np.ndarray], advance: Callable[[int], None], *, naive: bool = True) -> Figures:
+    """Coverage over draws, by panel; `naive`: also of what the labelled rows alone say."""
     import numpy as np
 
     everything = np.ones(len(world.gold), dtype=bool)
@@ -143,13 +143,13 @@ def measure(world: World, draws: list[np.ndarray], advance: Callable[[int], None
         for name in PANELS
     }
     for labelled in draws:
-        alone = world.alone(labelled)
-        for naive in (False, True):
-            for name, found in world.figures(world.sample(labelled, naive=naive)).items():
+        alone = world.alone(labelled) if naive else {}
+        for taken_alone in (False, True)[: 1 + naive]:
+            for name, found in world.figures(world.sample(labelled, naive=taken_alone)).items():
                 into = covered[name]
                 for estimate, value in zip(found, truth[name], strict=True):
                     inside = estimate.low - 1e-9 <= value <= estimate.high + 1e-9
-                    if naive:
+                    if taken_alone:
                         into["naive_covered"] += [inside] if estimate.known else []
                         continue
                     into["shown"].append(estimate.known)
@@ -235,9 +235,8 @@ def calibrated(
     return labels, scaling.transform(p[len(held_out) :])
 
 
-def run(context: Context) -> Figures:
-    import numpy as np
-
+def world_of(context: Context) -> World:
+    """The small model's and GPT-4's answers on the test rows."""
     folder = data.find("banking77_gpt")
     for file in ("train.csv", "test.csv"):
         context.hash_file(folder / file)
@@ -245,13 +244,19 @@ def run(context: Context) -> Figures:
     order = context.random("training rows").sample(range(len(train)), context.pick(len(train), 3000))
     fifth = len(order) // 5
     labels, p = calibrated(*([train[k] for k in part] for part in (order[fifth:], order[:fifth])), test)
-    world = World(p, labels, list(test))
+    return World(p, labels, list(test))
+
+
+def run(context: Context) -> Figures:
+    import numpy as np
+
+    world = world_of(context)
     rng = np.random.default_rng(context.random("rows that are labelled").randrange(2**32))
     count, checks = context.pick(1000, 20), context.pick(5, 1)
     for seed in range(checks):
         through_files(world, seed)
     figures: Figures = {
-        "n": len(test),
+        "n": len(world.gold),
         "draws": count,
         "agreed": int(world.agree.sum()),
         "disagreements": int((~world.agree).sum()),
@@ -261,7 +266,7 @@ def run(context: Context) -> Figures:
     with context.progress("draws", len(arms) * count) as advance:
         for name, share, part in arms:
             draws = [world.draw(rng, share, part) for _ in range(count)]
-            found = measure(world, draws, advance)
+            found = measure(world, draws, advance, naive=name == f"{DEFAULT}")
             figures[f"labels.{name}"] = float(np.mean([labelled.sum() for labelled in draws]))
             for key, value in found.items():
                 panel, _, figure = key.partition(".")
