@@ -163,7 +163,9 @@ def logs(browser):
     for entry in browser.get_log("performance"):
         message = json.loads(entry["message"])["message"]
         if message["method"] == "Network.requestWillBeSent":
-            asked.append(message["params"]["request"]["url"])
+            url = message["params"]["request"]["url"]
+            if not url.startswith("chrome://"):  # the browser's own first page, still loading
+                asked.append(url)
     return console, asked
 
 
