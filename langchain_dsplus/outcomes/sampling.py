@@ -364,13 +364,26 @@ class LabelSample:
             variance += share**2 * var
         if self.census:
             return Estimate(as_it_stands, as_it_stands, as_it_stands, len(p), census=True)
-        far = _quantile(self.level) * math.sqrt(variance)
+        # Where errors are rare, those that were seen say little about how they vary: no less than the exact limits do.
+        far = max(_quantile(self.level) * math.sqrt(variance), math.sqrt(math.fsum(self._off(wrong))))
         low, high = max(as_it_stands - noise - far, 0.0), min(as_it_stands + far, 1.0)
         missing = [float((self.strata == s).mean()) for s in usual if not (self.labelled & (self.strata == s)).any()]
         if missing:  # a whole stratum without a label
             low, high = max(low - math.fsum(missing), 0.0), min(high + math.fsum(missing), 1.0)
             return self._told(Estimate(None, low, high, int(self.labelled.sum())), missing)
         return self._told(Estimate(min(max(value, low), high), low, high, int(self.labelled.sum())))
+
+    def _off(self, wrong: Floats) -> list[float]:
+        """How far each labelled stratum's share of errors may be off by its exact limits, squared."""
+        found = []
+        for stratum in np.unique(self.strata):
+            rows = self.strata == stratum
+            known, n = rows & self.labelled, int((rows & self.labelled).sum())
+            if n and n < rows.sum():
+                seen = float(wrong[known].sum())
+                low, high = _limits(seen, n, self.level, float((rows & self.skipped).sum()))
+                found.append((float(rows.mean()) * max(seen / n - low, high - seen / n)) ** 2)
+        return found
 
     def auroc(self, confidence: ArrayLike, right: ArrayLike) -> Estimate:
         """Return how well confidence tells right from wrong (`calibration.auroc`).
@@ -560,6 +573,25 @@ def _said(outcomes: Rows, column: str) -> Bools:
     return np.array([value is not None for value in outcomes.values(column)], dtype=bool)
 
 
+def refuse_chosen(outcomes: Rows, what: str) -> None:
+    """Refuse a table whose gold was drawn by `to_label`, where only rows that are a sample as they stand will do.
+
+    Args:
+        outcomes: The table.
+        what: What is fitted, as the message begins.
+
+    Raises:
+        ValueError: If only some rows of such a table have gold.
+    """
+    drawn = "draw" in outcomes and bool((~np.isnan(outcomes["draw"])).any())
+    if drawn and not outcomes.known_gold().all():
+        msg = (
+            f"{what} needs gold of all rows, or of a random sample of them: here rows were chosen for labelling "
+            "(column 'stratum'), mostly those on which the models disagree. Take other rows, or label these all"
+        )
+        raise ValueError(msg)
+
+
 def _refuse_cut(outcomes: Rows, found: Sequence[str]) -> None:
     """Refuse a table out of which rows without gold were taken."""
     if "label_probability" not in outcomes or not len(outcomes):
@@ -631,6 +663,7 @@ __all__ = [
     "LabelSample",
     "Rates",
     "rates",
+    "refuse_chosen",
     "strata",
     "strata_by_answers",
 ]

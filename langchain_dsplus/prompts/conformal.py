@@ -20,6 +20,7 @@ from langchain_dsplus.confidence import SCORES
 from langchain_dsplus.labels import list_labels
 from langchain_dsplus.outcomes import Outcomes
 from langchain_dsplus.outcomes.columns import rows_of
+from langchain_dsplus.outcomes.sampling import refuse_chosen
 from langchain_dsplus.prompts.parser import named_label
 from langchain_dsplus.threshold.certificate import Certificate
 from langchain_dsplus.threshold.choose import ThresholdChoice
@@ -488,6 +489,7 @@ class _Rows:
         self.about: dict[str, Any] = dict(getattr(outcomes, "about", None) or {})
         if isinstance(outcomes, Outcomes):
             outcomes.known_gold()  # a value outside the labels is no evidence
+            refuse_chosen(outcomes, "`ConformalCandidates`")
             missing = [name for name in names if name not in outcomes]
             columns = [] if missing else [outcomes.values(name) for name in names]
         else:

@@ -12,6 +12,7 @@ import numpy as np
 from langchain_dsplus.outcomes import Outcomes
 from langchain_dsplus.outcomes.columns import known_labels, rows_of
 from langchain_dsplus.outcomes.gold import GoldRules, other_gold, read_labels
+from langchain_dsplus.outcomes.sampling import refuse_chosen
 
 
 class ProficientClasses(list[str]):
@@ -181,6 +182,7 @@ def _read(
     """Of the rows with gold: (right, gold) of the accepted ones, gold of the escalated ones; labels seen, and said."""
     if isinstance(outcomes, Outcomes):
         outcomes.known_gold()  # a value outside the labels is no evidence
+        refuse_chosen(outcomes, "`proficient_classes`")
     rows = rows_of(outcomes)
     if rows is outcomes and hasattr(outcomes, "to_records"):
         rows = outcomes.to_records()

@@ -232,3 +232,19 @@ def test_any_file_filled_in_anyhow(tmp_path_factory, seed, n, agreements, most):
             assert found_.needed >= 0
         assert found_.value is None or found_.low <= found_.value <= found_.high
         assert not np.isnan(whole)
+
+
+def test_what_needs_a_sample_as_it_stands_refuses_chosen_rows(tmp_path):
+    from langchain_dsplus.prompts.conformal import ConformalCandidates
+    from langchain_dsplus.prompts.proficient import proficient_classes
+
+    table, truth = rows_of()
+    spread = [{name: 0.8 if name == small else 0.1 for name in "abc"} for small in table.values("small")]
+    columns = {name: table.values(name) for name in ("id", "small", "confidence", "large")}
+    table = Outcomes({**columns, "probabilities": spread}, about=table.about)
+    table.to_label(tmp_path / "todo.csv")
+    done = table.with_gold(fill(tmp_path / "todo.csv", lambda place, name: truth[name]))
+    for door in (lambda rows: ConformalCandidates.fit(rows, 0.1), lambda rows: proficient_classes(rows, 0.5)):
+        with pytest.raises(ValueError, match="rows were chosen for labelling"):
+            door(done)
+        door(table.with_gold(truth))
