@@ -36,7 +36,7 @@ DELAYS = ((0.02, 0.03), (0.02, 0.04), (0.02, 0.06), (0.05, 0.10))
 
 def false_alarms(context: Context, *, first: bool = False) -> Figures:
     """Runs with an alarm although nothing has changed, in percent; of the first kind alone, or of all."""
-    from langchain_dsplus.operations.betting import alarm_times, binomial_upper
+    from langchain_dsplus.monitoring.betting import alarm_times, binomial_upper
 
     runs = context.pick(2000, 300)
     figures: Figures = {"false.runs": runs}
@@ -79,7 +79,7 @@ def false_alarms(context: Context, *, first: bool = False) -> Figures:
 
 def delays(context: Context, *, first: bool = False) -> Figures:
     """Audits from the change to Alarm A, the change at the first audit or after 5,000 quiet ones; the first, or all."""
-    from langchain_dsplus.operations.betting import alarm_times
+    from langchain_dsplus.monitoring.betting import alarm_times
 
     runs = context.pick(2000, 400)
     figures: Figures = {}
@@ -188,7 +188,7 @@ def follow(
     traffic: Traffic, certificate: Any, share: float, context: Context, *, ladder: tuple[Any, ...]
 ) -> dict[str, float]:
     """One stream: what happened after the change until the monitor reacted, and over the whole second half."""
-    from langchain_dsplus.operations.audit import AuditMonitor
+    from langchain_dsplus.monitoring.audit import AuditMonitor
 
     monitor = AuditMonitor(certificate, ladder=ladder)
     routed = router(traffic, certificate, monitor)
@@ -230,7 +230,7 @@ def follow(
 
 def recorded(context: Context, name: str) -> Figures:
     """Every seed: other unseen classes, another sample, other traffic."""
-    from langchain_dsplus.operations.audit import AuditMonitor
+    from langchain_dsplus.monitoring.audit import AuditMonitor
 
     files = {"banking77": ("banking77_gpt", "train.csv", "test.csv"), "clinc150": ("clinc150", "data_full.json")}
     folder, *parts = files[name]

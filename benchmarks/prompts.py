@@ -131,7 +131,7 @@ def language_model(context: Context) -> Iterator[Any]:
         context.facts["model"] = name
         yield ChatOpenAI(model=name, **settings)
         return
-    from langchain_dsplus.server import serve_model
+    from langchain_dsplus.local.server import serve_model
 
     context.facts["model"] = LOCAL
     with serve_model(LOCAL, n_ctx=4096) as server:

@@ -144,7 +144,7 @@ class Stream:
         from langchain_core.runnables import RunnableLambda
 
         from langchain_dsplus import TraceStore
-        from langchain_dsplus.learning.registry import ModelRegistry
+        from langchain_dsplus.registry.registry import ModelRegistry
 
         self.rows, self.gold, self.max_loss, self.seed = rows, gold, max_loss, seed
         self.once, self.learns = once, once is None

@@ -26,7 +26,7 @@ def large_model() -> BaseChatModel:
 
         os.environ.setdefault("OPENAI_API_KEY", "none")  # a server of your own asks for none
         return ChatOpenAI(model=os.environ.get("OPENAI_MODEL", "gpt-4o-mini"), temperature=0)
-    from langchain_dsplus.server import serve_model
+    from langchain_dsplus.local.server import serve_model
 
     return serve_model("qwen2.5-coder-0.5b").chat_model(temperature=0, max_tokens=300)
 

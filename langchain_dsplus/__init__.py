@@ -12,7 +12,6 @@ from langchain_dsplus._version import __version__
 
 if TYPE_CHECKING:
     from langchain_dsplus.answer import Answer, Route
-    from langchain_dsplus.binding import MismatchError
     from langchain_dsplus.calibration import (
         IsotonicCalibration,
         PlattScaling,
@@ -24,7 +23,8 @@ if TYPE_CHECKING:
     )
     from langchain_dsplus.chat_dsplus.model import ChatDSPlus
     from langchain_dsplus.chat_dsplus.outcomes import acollect_chat_outcomes, collect_chat_outcomes
-    from langchain_dsplus.decision import SettingsError
+    from langchain_dsplus.costs.ledger import CostLedger
+    from langchain_dsplus.costs.prices import Price
     from langchain_dsplus.fidelity.check import Fidelity
     from langchain_dsplus.graphs import (
         Adjudicator,
@@ -39,35 +39,32 @@ if TYPE_CHECKING:
         create_dsplus_graph,
     )
     from langchain_dsplus.learning.distiller import Distiller
-    from langchain_dsplus.learning.live import LiveRouter
     from langchain_dsplus.learning.promotion import promotion
-    from langchain_dsplus.learning.registry import ModelRegistry, NotPromotedError, RegistryError
     from langchain_dsplus.learning.two_stage import TwoStageConfidenceDistillation
+    from langchain_dsplus.local.chat import ChatLocal
     from langchain_dsplus.middleware import ConfidenceShuntMiddleware as ConfidenceShuntMiddleware
-    from langchain_dsplus.operations.audit import AuditMonitor, plan_audits
-    from langchain_dsplus.operations.budget import BudgetPacer
-    from langchain_dsplus.operations.collect import CostLimitError, acollect_outcomes, collect_outcomes
-    from langchain_dsplus.operations.drift import DriftMonitor
-    from langchain_dsplus.operations.ledger import CostLedger
-    from langchain_dsplus.operations.prices import Price
-    from langchain_dsplus.operations.recorder import JSONLRecorder, Recorder
-    from langchain_dsplus.operations.traces import TraceStore
-    from langchain_dsplus.operations.traces_calls import outcomes_from_calls
+    from langchain_dsplus.monitoring.audit import AuditMonitor, plan_audits
+    from langchain_dsplus.monitoring.budget import BudgetPacer
+    from langchain_dsplus.monitoring.drift import DriftMonitor
     from langchain_dsplus.outcomes import Outcomes
-    from langchain_dsplus.persistence import load_router, load_small_models, save_router
     from langchain_dsplus.procedure import certify_cascade
     from langchain_dsplus.prompts.conformal import ConformalCandidates
     from langchain_dsplus.prompts.extractive import ExtractiveSummarizer
     from langchain_dsplus.prompts.parser import LabelParser
     from langchain_dsplus.prompts.proficient import proficient_classes
     from langchain_dsplus.prompts.pruner import PromptPruner
+    from langchain_dsplus.registry.live import LiveRouter
+    from langchain_dsplus.registry.registry import ModelRegistry, NotPromotedError, RegistryError
     from langchain_dsplus.report import render_report, write_report
-    from langchain_dsplus.router import ConfidenceRouter
+    from langchain_dsplus.routing.binding import MismatchError
+    from langchain_dsplus.routing.decision import SettingsError
+    from langchain_dsplus.routing.persistence import load_router, load_small_models, save_router
+    from langchain_dsplus.routing.router import ConfidenceRouter
+    from langchain_dsplus.routing.rows import Recorder
     from langchain_dsplus.small_models.base import SmallModel
     from langchain_dsplus.small_models.chat import ChatClassifier
     from langchain_dsplus.small_models.fake import FakeSmallModel
     from langchain_dsplus.small_models.image import ImageClassifier
-    from langchain_dsplus.small_models.local import ChatLocal
     from langchain_dsplus.small_models.sentence import SentenceClassifier
     from langchain_dsplus.small_models.sklearn import SklearnClassifier
     from langchain_dsplus.small_models.transformers import TransformersClassifier
@@ -79,26 +76,30 @@ if TYPE_CHECKING:
     from langchain_dsplus.threshold.gain import GainModel, LearnedGain
     from langchain_dsplus.threshold.path import coverage_path
     from langchain_dsplus.threshold.planning import plan_sample_size
+    from langchain_dsplus.traces.calls import outcomes_from_calls
+    from langchain_dsplus.traces.collect import CostLimitError, acollect_outcomes, collect_outcomes
+    from langchain_dsplus.traces.recorder import JSONLRecorder
+    from langchain_dsplus.traces.store import TraceStore
     from langchain_dsplus.transfer import PromptTransfer, UnfaithfulRewriteError, certify_transfer
 
 _HOME = {
     "Adjudicator": "graphs",
     "Answer": "answer",
-    "AuditMonitor": "operations.audit",
-    "BudgetPacer": "operations.budget",
+    "AuditMonitor": "monitoring.audit",
+    "BudgetPacer": "monitoring.budget",
     "Certificate": "threshold.certificate",
     "ChatClassifier": "small_models.chat",
     "ChatDSPlus": "chat_dsplus.model",
-    "ChatLocal": "small_models.local",
+    "ChatLocal": "local.chat",
     "ClassificationState": "graphs",
-    "ConfidenceRouter": "router",
+    "ConfidenceRouter": "routing.router",
     "ConfidenceShuntMiddleware": "middleware",
     "ConformalCandidates": "prompts.conformal",
-    "CostLedger": "operations.ledger",
-    "CostLimitError": "operations.collect",
+    "CostLedger": "costs.ledger",
+    "CostLimitError": "traces.collect",
     "DisputeState": "graphs",
     "Distiller": "learning.distiller",
-    "DriftMonitor": "operations.drift",
+    "DriftMonitor": "monitoring.drift",
     "ExtractiveSummarizer": "prompts.extractive",
     "FakeSmallModel": "small_models.fake",
     "Fidelity": "fidelity.check",
@@ -107,35 +108,35 @@ _HOME = {
     "GraphRouter": "graphs",
     "ImageClassifier": "small_models.image",
     "IsotonicCalibration": "calibration",
-    "JSONLRecorder": "operations.recorder",
+    "JSONLRecorder": "traces.recorder",
     "LabelParser": "prompts.parser",
     "LearnedGain": "threshold.gain",
-    "LiveRouter": "learning.live",
-    "MismatchError": "binding",
-    "ModelRegistry": "learning.registry",
-    "NotPromotedError": "learning.registry",
+    "LiveRouter": "registry.live",
+    "MismatchError": "routing.binding",
+    "ModelRegistry": "registry.registry",
+    "NotPromotedError": "registry.registry",
     "Outcomes": "outcomes",
     "PlattScaling": "calibration",
-    "Price": "operations.prices",
+    "Price": "costs.prices",
     "PromptPruner": "prompts.pruner",
     "PromptTransfer": "transfer",
-    "Recorder": "operations.recorder",
-    "RegistryError": "learning.registry",
+    "Recorder": "routing.rows",
+    "RegistryError": "registry.registry",
     "Review": "graphs",
     "Route": "answer",
     "SentenceClassifier": "small_models.sentence",
-    "SettingsError": "decision",
+    "SettingsError": "routing.decision",
     "SklearnClassifier": "small_models.sklearn",
     "SmallModel": "small_models.base",
     "SwapCheck": "graphs",
     "TemperatureScaling": "calibration",
-    "TraceStore": "operations.traces",
+    "TraceStore": "traces.store",
     "TransformersClassifier": "small_models.transformers",
     "Triage": "graphs",
     "TwoStageConfidenceDistillation": "learning.two_stage",
     "UnfaithfulRewriteError": "transfer",
     "acollect_chat_outcomes": "chat_dsplus.outcomes",
-    "acollect_outcomes": "operations.collect",
+    "acollect_outcomes": "traces.collect",
     "apgr": "threshold.deferral",
     "aurc": "calibration",
     "auroc": "calibration",
@@ -145,7 +146,7 @@ _HOME = {
     "certify_transfer": "transfer",
     "choose_threshold": "threshold.choose",
     "collect_chat_outcomes": "chat_dsplus.outcomes",
-    "collect_outcomes": "operations.collect",
+    "collect_outcomes": "traces.collect",
     "cost_at_parity": "threshold.deferral",
     "cost_quality_curve": "threshold.curves",
     "coverage_path": "threshold.path",
@@ -154,16 +155,16 @@ _HOME = {
     "create_dsplus_graph": "graphs",
     "deferral_curve": "threshold.deferral",
     "expected_calibration_error": "calibration",
-    "load_router": "persistence",
-    "load_small_models": "persistence",
-    "outcomes_from_calls": "operations.traces_calls",
-    "plan_audits": "operations.audit",
+    "load_router": "routing.persistence",
+    "load_small_models": "routing.persistence",
+    "outcomes_from_calls": "traces.calls",
+    "plan_audits": "monitoring.audit",
     "plan_sample_size": "threshold.planning",
     "proficient_classes": "prompts.proficient",
     "promotion": "learning.promotion",
     "render_report": "report",
     "risk_coverage_curve": "threshold.curves",
-    "save_router": "persistence",
+    "save_router": "routing.persistence",
     "write_report": "report",
 }
 

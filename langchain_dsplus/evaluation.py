@@ -33,12 +33,12 @@ from langchain_core.runnables import Runnable
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
-from langchain_dsplus.operations.ledger import CostLedger
-from langchain_dsplus.operations.recorder import plain
+from langchain_dsplus.costs.ledger import CostLedger
 from langchain_dsplus.outcomes.columns import to_text
 from langchain_dsplus.outcomes.gold import GoldRules, read_labels
-from langchain_dsplus.outputs import ROUTE_KEY
-from langchain_dsplus.router import ConfidenceRouter
+from langchain_dsplus.routing.outputs import ROUTE_KEY
+from langchain_dsplus.routing.router import ConfidenceRouter
+from langchain_dsplus.traces.recorder import plain
 from langchain_dsplus.transfer.verdicts import SWAPPED
 
 _LABEL_KEYS = ("label", "verdict", "choice", "output", "answer")

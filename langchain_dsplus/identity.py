@@ -107,25 +107,6 @@ def _code(code: Any) -> list[Any]:
     return [code.co_code.hex(), constants, list(code.co_names)]
 
 
-def reported_by(message: Any) -> tuple[str | None, str | None]:
-    """Return what a large model calls itself in a reply, and its fingerprint; None where it does not say.
-
-    Example:
-        >>> from langchain_core.messages import AIMessage
-        >>> reported_by(AIMessage("hi", response_metadata={"model_name": "big-1"}))
-        ('big-1', None)
-    """
-    metadata = getattr(message, "response_metadata", None)
-    if not isinstance(metadata, Mapping):
-        return None, None
-    name = metadata.get("model_name") or metadata.get("model")
-    fingerprint = metadata.get("system_fingerprint")
-    return (
-        name if isinstance(name, str) and name else None,
-        fingerprint if isinstance(fingerprint, str) and fingerprint else None,
-    )
-
-
 def _sha256(value: Any) -> str:
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
@@ -207,8 +188,8 @@ class _Seen:
         from langchain_core.prompts.message import BaseMessagePromptTemplate
         from pydantic import SecretBytes, SecretStr
 
+        from langchain_dsplus.local.chat import ChatLocal
         from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel
-        from langchain_dsplus.small_models.local import ChatLocal
 
         if isinstance(value, (SecretStr, SecretBytes)):
             return None

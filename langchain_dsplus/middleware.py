@@ -14,9 +14,9 @@ from pydantic import PrivateAttr, PydanticUserError, TypeAdapter
 
 from langchain_dsplus._imports import require
 from langchain_dsplus.answer import Answer, EscalationContext, Route, describe_error, failure
-from langchain_dsplus.outputs import label_field, with_route
 from langchain_dsplus.prompts.pruner import PromptPruner
-from langchain_dsplus.router import ConfidenceRouter
+from langchain_dsplus.routing.outputs import label_field, with_route
+from langchain_dsplus.routing.router import ConfidenceRouter
 from langchain_dsplus.small_models.attachments import find_attachment
 from langchain_dsplus.small_models.runnable import as_small_model
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from langchain_dsplus.losses import Loss, parse_loss
-from langchain_dsplus.operations.collect import collect_outcomes
 from langchain_dsplus.prompts.conformal import ConformalCandidates
 from langchain_dsplus.prompts.proficient import proficient_classes
 from langchain_dsplus.prompts.pruner import PromptPruner
-from langchain_dsplus.router import ConfidenceRouter
+from langchain_dsplus.routing.router import ConfidenceRouter
 from langchain_dsplus.threshold.certify import certify
 from langchain_dsplus.threshold.choose import choose_threshold
 from langchain_dsplus.threshold.differences import UnusableLarge
+from langchain_dsplus.traces.collect import collect_outcomes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

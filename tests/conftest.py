@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 from langchain_dsplus import weights
-from langchain_dsplus.server import serve_model
+from langchain_dsplus.local.server import serve_model
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("dsplus", deadline=None)

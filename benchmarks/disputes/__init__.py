@@ -84,7 +84,7 @@ class Models:
 
     def _serve(self, name: str) -> Any:
         from benchmarks.disputes.asking import SAMPLES_A_CALL
-        from langchain_dsplus.server import serve_model
+        from langchain_dsplus.local.server import serve_model
 
         if name not in self.running:
             for other in self.running.values():  # one at a time: memory
@@ -301,7 +301,7 @@ def figures_of(
 
 def costs(figures: Figures, judge: str) -> Figures:
     """Tokens and money for 1,000 texts, one call each: the judge's, and the rewriting added."""
-    from langchain_dsplus.operations.prices import PRICES, Usage
+    from langchain_dsplus.costs.prices import PRICES, Usage
 
     judge_price, rewriter_price = PRICES[PRICED_AS], PRICES[REWRITER_PRICED_AS]
     found: Figures = {}
@@ -456,7 +456,7 @@ def _costs(figures: Figures, rows: Sequence[tuple[str, str]]) -> Table:
         f"rewriter priced as {REWRITER_PRICED_AS}",
         "change",
     ]
-    from langchain_dsplus.operations.prices import PRICES, PRICES_DATE
+    from langchain_dsplus.costs.prices import PRICES, PRICES_DATE
 
     judge, rewriter = PRICES[PRICED_AS], PRICES[REWRITER_PRICED_AS]
     note = (

@@ -10,9 +10,9 @@ from langchain_core.messages import AIMessage
 from langchain_dsplus.chat_dsplus.draft import ACCEPTS, DraftModel, inner_model, make_verifier
 from langchain_dsplus.chat_dsplus.scores import Equal, Sequence_
 from langchain_dsplus.chat_dsplus.tools import Bound
-from langchain_dsplus.decision import Mode
-from langchain_dsplus.outputs import to_message
-from langchain_dsplus.router import ConfidenceRouter
+from langchain_dsplus.routing.decision import Mode
+from langchain_dsplus.routing.outputs import to_message
+from langchain_dsplus.routing.router import ConfidenceRouter
 from langchain_dsplus.small_models.runnable import distinct_names
 
 if TYPE_CHECKING:

@@ -22,14 +22,14 @@ from langchain_core.runnables.config import (
 from langchain_core.utils.uuid import uuid7
 
 from langchain_dsplus.chat_dsplus.callbacks import Meter, has_own, inner_handlers, total
-from langchain_dsplus.identity import reported_by
-from langchain_dsplus.outputs import ROUTE_KEY, to_chunk
+from langchain_dsplus.costs.usage import reported_by
+from langchain_dsplus.routing.outputs import ROUTE_KEY, to_chunk
 from langchain_dsplus.routing.state import LARGE_TAG
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from langchain_dsplus.router import ConfidenceRouter
+    from langchain_dsplus.routing.router import ConfidenceRouter
 
 
 Message = TypeVar("Message", bound=AIMessage)

@@ -12,8 +12,8 @@ from langchain_core.runnables.base import RunnableBindingBase
 from langchain_dsplus.chat_dsplus.checks import answer_text
 from langchain_dsplus.chat_dsplus.draft import read_messages
 from langchain_dsplus.chat_dsplus.model import ChatDSPlus
-from langchain_dsplus.operations.collect import acollect_outcomes, collect_outcomes
 from langchain_dsplus.outcomes import Outcomes
+from langchain_dsplus.traces.collect import acollect_outcomes, collect_outcomes
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage

@@ -123,8 +123,8 @@ def collect(
     del settings  # it has set the defaults
     with plain_errors():
         from langchain_dsplus.identity import identify
-        from langchain_dsplus.operations.collect import collect_outcomes
-        from langchain_dsplus.operations.replies import answered_ids
+        from langchain_dsplus.traces.collect import collect_outcomes
+        from langchain_dsplus.traces.replies import answered_ids
 
         _check_output(output)
         rules = gold_rules(gold_map, unknown_gold, other_gold)

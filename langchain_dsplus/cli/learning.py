@@ -42,10 +42,10 @@ from langchain_dsplus.cli.settings import SettingsFile
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from langchain_dsplus.costs.prices import Price
     from langchain_dsplus.learning.distiller import DistillerResult
     from langchain_dsplus.learning.material import Material
-    from langchain_dsplus.learning.registry import Gate, ModelRegistry, RegistryStatus
-    from langchain_dsplus.operations.prices import Price
+    from langchain_dsplus.registry.registry import Gate, ModelRegistry, RegistryStatus
     from langchain_dsplus.small_models.base import SmallModel
     from langchain_dsplus.threshold.certificate import Certificate
 
@@ -216,7 +216,7 @@ def distil(
 
 
 def _open(path: Path, trusted: Sequence[str] | None) -> ModelRegistry:
-    from langchain_dsplus.learning.registry import ModelRegistry
+    from langchain_dsplus.registry.registry import ModelRegistry
 
     return ModelRegistry(path, options={"trusted": list(trusted)} if trusted else None)
 
@@ -231,7 +231,7 @@ def _existing(path: Path, trusted: Sequence[str] | None = None) -> ModelRegistry
 
 def _first(start: Path | None, trusted: Sequence[str] | None) -> tuple[SmallModel, Certificate | None]:
     """The first version: a saved small model, or the only one of a saved router, with its certificate."""
-    from langchain_dsplus.persistence import load_any_small_model
+    from langchain_dsplus.routing.persistence import load_any_small_model
 
     if start is None:
         msg = "there is no registry yet: name the folder of a saved small model or router with --start"
@@ -279,14 +279,14 @@ def _said(path: Path, rules: Mapping[str, Any]) -> dict[str, Any]:
 def _trace_rows(where: str, *, kinds: Sequence[str] | None = None, since: str | None = None) -> Iterator[Any]:
     """Rows of a trace store, or of a recorder's file."""
     if where.endswith((".jsonl", ".ndjson")):
-        from langchain_dsplus.operations.recorder import JSONLRecorder
+        from langchain_dsplus.traces.recorder import JSONLRecorder
 
         for row in JSONLRecorder.read(where):
             late = since is None or str(row.get("time", "")) >= since
             if late and (kinds is None or row.get("kind") in kinds):
                 yield row
         return
-    from langchain_dsplus.operations.traces import TraceStore
+    from langchain_dsplus.traces.store import TraceStore
 
     file = where.removeprefix("sqlite:///")
     if (file != where or "://" not in where) and not Path(file).exists():  # it would be made, and be empty
@@ -298,7 +298,7 @@ def _trace_rows(where: str, *, kinds: Sequence[str] | None = None, since: str | 
 
 
 def _reader(model: SmallModel) -> Any:
-    from langchain_dsplus.learning.folders import reader
+    from langchain_dsplus.registry.folders import reader
 
     return reader(model.input_key)
 
@@ -321,9 +321,9 @@ def _ask(
 ) -> None:
     """Ask the large model about the most useful unlabeled texts, and move them to those with an answer."""
     from langchain_dsplus.learning.acquisition import acquire
-    from langchain_dsplus.learning.state import RowHash
-    from langchain_dsplus.operations.collect import collect_outcomes
-    from langchain_dsplus.operations.replies import answered_ids
+    from langchain_dsplus.registry.state import RowHash
+    from langchain_dsplus.traces.collect import collect_outcomes
+    from langchain_dsplus.traces.replies import answered_ids
 
     known = {value for value, _ in material.gold}  # the truth would overrule any answer
     texts = [value for value in dict.fromkeys(material.unlabeled) if value not in known]
@@ -600,7 +600,7 @@ def promote(
     Exit code 0: done. 3: the candidate may not go live, and the output says why. 1: an error. 2: a wrong option.
     """
     with plain_errors():
-        from langchain_dsplus.learning.registry import NotPromotedError
+        from langchain_dsplus.registry.registry import NotPromotedError
         from langchain_dsplus.threshold.certificate import Certificate
 
         found = _existing(registry)

@@ -55,7 +55,7 @@ def serve_model_command(
     ] = None,
 ) -> None:
     """Serve a GGUF model over the OpenAI protocol until Ctrl-C."""
-    from langchain_dsplus.server import serve_model
+    from langchain_dsplus.local.server import serve_model
 
     with model_errors(ValueError):  # what the user typed
         server = serve_model(model, host, port, n_ctx=n_ctx, threads=threads, parallel=parallel, api_key=api_key)

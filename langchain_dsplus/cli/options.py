@@ -17,7 +17,7 @@ from langchain_dsplus._json import load_json
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from langchain_dsplus.operations.prices import Price
+    from langchain_dsplus.costs.prices import Price
     from langchain_dsplus.outcomes import Outcomes
 
 TABLES = (".csv", ".jsonl", ".ndjson", ".parquet")
@@ -92,7 +92,7 @@ def plain_errors() -> Iterator[None]:
 @contextlib.contextmanager
 def model_errors(*more: type[Exception]) -> Iterator[None]:
     """Turn errors that tell the user what to do into a message and exit code 1; a bug keeps its traceback."""
-    from langchain_dsplus.server import LocalServerError
+    from langchain_dsplus.local.server import LocalServerError
     from langchain_dsplus.weights import WeightsError
 
     expected: tuple[type[Exception], ...] = (WeightsError, LocalServerError, ImportError, *more)
@@ -267,7 +267,7 @@ def price_of(
     max_cost: float | None,
 ) -> Price | None:
     """What the large model costs: as told, else by its name; refuses a limit without a price."""
-    from langchain_dsplus.operations.prices import Price, find_price
+    from langchain_dsplus.costs.prices import Price, find_price
 
     if (price_input is None) != (price_output is None):
         msg = "pass both --price-input and --price-output, per million tokens"

@@ -76,7 +76,7 @@ def compare_transfer(
     is written down as it comes: after a crash the same command goes on, and asks nothing twice.
     """
     with plain_errors():
-        from langchain_dsplus.operations.prices import Price, find_price
+        from langchain_dsplus.costs.prices import Price, find_price
         from langchain_dsplus.transfer import PromptTransfer
         from langchain_dsplus.transfer import compare_transfer as compare
         from langchain_dsplus.transfer.verdicts import VERDICTS

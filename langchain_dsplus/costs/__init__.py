@@ -1,1 +1,1 @@
-"""What calls cost: reading what a provider says about tokens, and adding it up."""
+"""What calls cost: tokens as every provider reports them, prices, the ledger, what was saved."""

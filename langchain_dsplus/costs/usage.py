@@ -92,6 +92,25 @@ class Usage:
         return result
 
 
+def reported_by(message: Any) -> tuple[str | None, str | None]:
+    """Return what a large model calls itself in a reply, and its fingerprint; None where it does not say.
+
+    Example:
+        >>> from langchain_core.messages import AIMessage
+        >>> reported_by(AIMessage("hi", response_metadata={"model_name": "big-1"}))
+        ('big-1', None)
+    """
+    metadata = getattr(message, "response_metadata", None)
+    if not isinstance(metadata, Mapping):
+        return None, None
+    name = metadata.get("model_name") or metadata.get("model")
+    fingerprint = metadata.get("system_fingerprint")
+    return (
+        name if isinstance(name, str) and name else None,
+        fingerprint if isinstance(fingerprint, str) and fingerprint else None,
+    )
+
+
 def read_usage(value: Any) -> Usage | None:
     """Read the tokens of a call, in the form of LangChain, OpenAI, Anthropic, Google, Bedrock, Ollama or LangSmith.
 

@@ -15,8 +15,8 @@ from langchain_dsplus.demo.snippets import LABELS, Snippet
 from langchain_dsplus.labels import match_reply
 
 if TYPE_CHECKING:
-    from langchain_dsplus.operations.prices import Price
-    from langchain_dsplus.router import ConfidenceRouter
+    from langchain_dsplus.costs.prices import Price
+    from langchain_dsplus.routing.router import ConfidenceRouter
 
 _CHUNK = 8
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from rich.panel import Panel
     from rich.table import Table
 
+    from langchain_dsplus.costs.prices import Price
     from langchain_dsplus.demo.snippets import Snippet
-    from langchain_dsplus.operations.prices import Price
     from langchain_dsplus.outcomes import Outcomes
     from langchain_dsplus.small_models.base import SmallModel
 

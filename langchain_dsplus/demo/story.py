@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
     from rich.console import Console
 
-    from langchain_dsplus.operations.prices import Price
+    from langchain_dsplus.costs.prices import Price
     from langchain_dsplus.small_models.base import SmallModel
 
 PROMPT = [
@@ -214,7 +214,7 @@ def train(splits: Splits, console: Console) -> list[SmallModel]:
 @contextmanager
 def large_model(model: str, console: Console) -> Iterator[Large]:
     """The paid model if there is a key, a local one over HTTP otherwise."""
-    from langchain_dsplus.operations.prices import PRICES, find_price
+    from langchain_dsplus.costs.prices import PRICES, find_price
 
     settings: dict[str, Any] = {"temperature": 0, "max_retries": 3, "timeout": 120.0}
     if os.environ.get("OPENAI_API_KEY"):
@@ -227,7 +227,7 @@ def large_model(model: str, console: Console) -> Iterator[Large]:
         known = name if price is not None else "gpt-4o-mini"
         yield Large(chat_openai(model=name, **settings), name, price or PRICES["gpt-4o-mini"], known, 8, local=False)
         return
-    from langchain_dsplus.server import serve_model
+    from langchain_dsplus.local.server import serve_model
     from langchain_dsplus.weights import resolve
 
     path = resolve(model)
@@ -251,10 +251,10 @@ def large_chain(large: Large, pruning: Literal["none", "soft"]) -> Runnable[Any,
 
 def choose(smalls: Sequence[SmallModel], splits: Splits, large: Large, folder: Path, console: Console) -> Choice:
     """Ask the large model about the validation rows once; take the small model and the threshold that do best there."""
-    from langchain_dsplus.operations.collect import collect_outcomes
     from langchain_dsplus.outcomes import Outcomes
     from langchain_dsplus.prompts.parser import LabelParser
     from langchain_dsplus.threshold.choose import choose_threshold
+    from langchain_dsplus.traces.collect import collect_outcomes
 
     dataset = [{"id": row["id"], "input": {"text": row["text"]}, "gold": row["gold"]} for row in splits.validation]
     collected = collect_outcomes(
@@ -303,7 +303,7 @@ def compare(
     """Answer the test rows in every way: each arm is a router, so all are measured alike."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from langchain_dsplus.router import ConfidenceRouter
+    from langchain_dsplus.routing.router import ConfidenceRouter
 
     alone: list[_Setup] = [(f"small alone: {s.name}", s, "none", {"threshold": 0.0}) for s in smalls]
     setups: list[_Setup] = [

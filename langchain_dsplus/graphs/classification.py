@@ -18,13 +18,13 @@ from langchain_dsplus import _drive
 from langchain_dsplus._drive import Attempt, Call, Plan, told
 from langchain_dsplus.answer import Route, is_interrupt, unhidden
 from langchain_dsplus.costs.usage import is_free
-from langchain_dsplus.decision import Item, decide
 from langchain_dsplus.graphs.caching import cached_by
 from langchain_dsplus.graphs.settings import GraphContext
 from langchain_dsplus.labels import list_labels
 from langchain_dsplus.prompts.pruner import PromptPruner, PrunedChain
-from langchain_dsplus.router import ConfidenceRouter
+from langchain_dsplus.routing.decision import Item, decide
 from langchain_dsplus.routing.recording import record_route
+from langchain_dsplus.routing.router import ConfidenceRouter
 from langchain_dsplus.routing.runs import announce, start, tell_time
 from langchain_dsplus.routing.shadow import after, jobs
 from langchain_dsplus.routing.steps import finish, heard, large_config, large_input, localize, make_item, small_configs

@@ -9,7 +9,7 @@ from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.runnables.config import ensure_config
 
 from langchain_dsplus.answer import Route
-from langchain_dsplus.router import ConfidenceRouter
+from langchain_dsplus.routing.router import ConfidenceRouter
 from langchain_dsplus.state import as_update, emit
 
 if TYPE_CHECKING:

@@ -1,1 +1,1 @@
-"""What the large model teaches flows back into a small one."""
+"""How small models learn from the large one: 2-stage distillation, the Distiller, acquisition, the gate."""

@@ -34,7 +34,7 @@ from langchain_dsplus.outcomes.files import (
     write_parquet,
 )
 from langchain_dsplus.outcomes.gold import NEVER_SAID, GoldRules, other_gold, refusal, with_other
-from langchain_dsplus.outcomes.labeling import read_gold, rows_to_label, sampled
+from langchain_dsplus.outcomes.labelling import read_gold, rows_to_label, sampled
 from langchain_dsplus.outcomes.sampling import LabelSample
 from langchain_dsplus.outcomes.traces import read_traces
 from langchain_dsplus.outcomes.uses import blocks

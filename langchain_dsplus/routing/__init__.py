@@ -1,1 +1,1 @@
-"""How a router does its work: what it derives from its fields, the steps of a decision, and what is told about it."""
+"""Who answers an input: the decision, the router that drives it, streams, nodes and what a router is bound to."""

@@ -12,7 +12,7 @@ from langchain_core.runnables.config import ensure_config
 
 from langchain_dsplus._drive import Attempt, Call, Every, Plan, told
 from langchain_dsplus.answer import Answer, Route, must_pass
-from langchain_dsplus.decision import Item
+from langchain_dsplus.routing.decision import Item
 from langchain_dsplus.routing.runs import Apart, announce, start, tell_time
 from langchain_dsplus.routing.shadow import after
 from langchain_dsplus.routing.state import State

@@ -9,9 +9,9 @@ from typing import Any
 
 from langchain_dsplus.answer import Answer, Route, describe_error, failure, pass_on
 from langchain_dsplus.costs.usage import UsageMeter
-from langchain_dsplus.decision import Item, Settings, judge
-from langchain_dsplus.operations.recorder import Row
-from langchain_dsplus.outputs import total
+from langchain_dsplus.routing.decision import Item, Settings, judge
+from langchain_dsplus.routing.outputs import total
+from langchain_dsplus.routing.rows import Row
 from langchain_dsplus.routing.state import State
 from langchain_dsplus.small_models.runnable import mark_inputs
 

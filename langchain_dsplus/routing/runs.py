@@ -15,7 +15,7 @@ from langchain_core.runnables.config import (
 
 from langchain_dsplus._drive import Call, Plan, told
 from langchain_dsplus.answer import Route
-from langchain_dsplus.decision import Item
+from langchain_dsplus.routing.decision import Item
 from langchain_dsplus.routing.state import State
 
 EVENT = "dsplus_route"

@@ -13,7 +13,7 @@ from langchain_dsplus import _drive
 from langchain_dsplus._drive import Call, Plan
 from langchain_dsplus.answer import EscalationContext
 from langchain_dsplus.costs.usage import UsageMeter
-from langchain_dsplus.decision import Item
+from langchain_dsplus.routing.decision import Item
 from langchain_dsplus.routing.recording import record_audits, record_shadow
 from langchain_dsplus.routing.runs import Apart, tell_time
 from langchain_dsplus.routing.state import State

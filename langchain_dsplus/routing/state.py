@@ -16,14 +16,14 @@ from typing import Any, Literal, Protocol
 from langchain_core.runnables import Runnable
 
 from langchain_dsplus.answer import Answer
-from langchain_dsplus.binding import MismatchError, ReportedNames, bind, thresholds_of
 from langchain_dsplus.confidence import ScoreFunction, resolve_score
-from langchain_dsplus.decision import Asked, Item, Mode, Settings, decide, read_mode, read_rate, read_thresholds
-from langchain_dsplus.operations.background import Background
-from langchain_dsplus.operations.recorder import Recorder
-from langchain_dsplus.outputs import ToOutput, check_labels, default_to_output, is_message
 from langchain_dsplus.prompts.chain_labels import check_chain_labels
-from langchain_dsplus.small_models.asking import Asker
+from langchain_dsplus.routing.asking import Asker
+from langchain_dsplus.routing.background import Background
+from langchain_dsplus.routing.binding import MismatchError, ReportedNames, bind, thresholds_of
+from langchain_dsplus.routing.decision import Asked, Item, Mode, Settings, decide, read_mode, read_rate, read_thresholds
+from langchain_dsplus.routing.outputs import ToOutput, check_labels, default_to_output, is_message
+from langchain_dsplus.routing.rows import Recorder
 from langchain_dsplus.small_models.base import SmallModel
 from langchain_dsplus.small_models.runnable import as_small_model, distinct_names
 from langchain_dsplus.threshold.certificate import Certificate

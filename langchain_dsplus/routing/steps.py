@@ -25,10 +25,9 @@ from langchain_dsplus.answer import (
     must_pass,
     unhidden,
 )
-from langchain_dsplus.costs.usage import UsageMeter
-from langchain_dsplus.decision import Item, call_settings, limited, sampled
-from langchain_dsplus.identity import reported_by
-from langchain_dsplus.outputs import with_route
+from langchain_dsplus.costs.usage import UsageMeter, reported_by
+from langchain_dsplus.routing.decision import Item, call_settings, limited, sampled
+from langchain_dsplus.routing.outputs import with_route
 from langchain_dsplus.routing.recording import record_route
 from langchain_dsplus.routing.state import LARGE_TAG, State
 

@@ -11,9 +11,9 @@ from langchain_core.runnables.utils import AddableDict
 
 from langchain_dsplus._drive import Call, Every, Out, Plan, told
 from langchain_dsplus.answer import Route, is_interrupt, must_pass
-from langchain_dsplus.decision import Item
-from langchain_dsplus.outputs import NOTHING, add, is_blank, to_chunk, total, with_route
 from langchain_dsplus.routing.answering import ask_small
+from langchain_dsplus.routing.decision import Item
+from langchain_dsplus.routing.outputs import NOTHING, add, is_blank, to_chunk, total, with_route
 from langchain_dsplus.routing.recording import record_stream
 from langchain_dsplus.routing.runs import Apart, announce, start
 from langchain_dsplus.routing.shadow import after

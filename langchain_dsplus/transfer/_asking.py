@@ -15,12 +15,12 @@ from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.runnables.config import merge_configs
 
 from langchain_dsplus._json import load_json
+from langchain_dsplus.costs.savings import count_characters
 from langchain_dsplus.costs.usage import Usage, is_cache_hit, read_result, read_usage
 from langchain_dsplus.labels import ending, match_label
-from langchain_dsplus.operations.collect import read_dataset
-from langchain_dsplus.operations.replies import Meter, ReplyStore
-from langchain_dsplus.operations.savings import count_characters
 from langchain_dsplus.outcomes import default_label
+from langchain_dsplus.traces.collect import read_dataset
+from langchain_dsplus.traces.replies import Meter, ReplyStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from langchain_core.outputs import LLMResult
     from langchain_core.runnables import RunnableConfig
 
-    from langchain_dsplus.operations.prices import Price
+    from langchain_dsplus.costs.prices import Price
 
 Call: TypeAlias = tuple[str, int, int, int, int, int]
 """Who (`small` or `large`), and the fields of its `Usage`."""

@@ -14,10 +14,11 @@ from pydantic import ConfigDict, Field, PrivateAttr
 from langchain_dsplus import _drive
 from langchain_dsplus._drive import Call, Plan
 from langchain_dsplus.answer import is_context, pass_on
-from langchain_dsplus.identity import identify, reported_by
-from langchain_dsplus.operations.audit import AuditMonitor
-from langchain_dsplus.operations.background import Background
+from langchain_dsplus.costs.usage import reported_by
+from langchain_dsplus.identity import identify
+from langchain_dsplus.monitoring.audit import AuditMonitor
 from langchain_dsplus.outcomes import default_label
+from langchain_dsplus.routing.background import Background
 from langchain_dsplus.state import emit
 from langchain_dsplus.transfer.certificate import TransferCertificate
 from langchain_dsplus.transfer.records import TransferRecord, told

@@ -20,9 +20,9 @@ from langchain_dsplus import _drive
 from langchain_dsplus._progress import progress_bar
 from langchain_dsplus.identity import identify
 from langchain_dsplus.losses import Loss, parse_loss
-from langchain_dsplus.operations.betting import binomial_lower, binomial_upper
-from langchain_dsplus.operations.replies import ReplyStore
+from langchain_dsplus.monitoring.betting import binomial_lower, binomial_upper
 from langchain_dsplus.outcomes.gold import GoldRules, read_labels
+from langchain_dsplus.traces.replies import ReplyStore
 from langchain_dsplus.transfer._asking import (
     Ask,
     Asker,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import RunnableConfig
 
-    from langchain_dsplus.operations.prices import Price
+    from langchain_dsplus.costs.prices import Price
 
 _DRAWS = 1000
 _CHUNK = 16

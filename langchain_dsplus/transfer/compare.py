@@ -23,8 +23,8 @@ from langchain_dsplus._imports import require
 from langchain_dsplus._progress import progress_bar
 from langchain_dsplus.fidelity.untrusted import quote_untrusted
 from langchain_dsplus.identity import identify
-from langchain_dsplus.operations.replies import ReplyStore, hash_of
 from langchain_dsplus.outcomes.gold import GoldRules, read_labels
+from langchain_dsplus.traces.replies import ReplyStore, hash_of
 from langchain_dsplus.transfer._asking import (
     Ask,
     Asker,
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from rich.table import Table
 
-    from langchain_dsplus.operations.prices import Price
+    from langchain_dsplus.costs.prices import Price
 
 PLAIN = "no transfer"
 _TWIN = "~twin"

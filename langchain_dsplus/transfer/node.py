@@ -29,7 +29,7 @@ from langchain_dsplus.transfer.subtasks import REWRITE, as_subtask, json_schema,
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
-    from langchain_dsplus.operations.prices import Price
+    from langchain_dsplus.costs.prices import Price
 
 FidelityCheck: TypeAlias = Callable[[str, str], FidelityResult | Mapping[str, Any] | bool]
 

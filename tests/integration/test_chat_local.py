@@ -19,11 +19,11 @@ from langchain_core.messages import HumanMessage, SystemMessage
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 from pydantic import BaseModel, Field
 
+from langchain_dsplus.costs.ledger import CostLedger
 from langchain_dsplus.labels import token_logprobs
-from langchain_dsplus.operations.ledger import CostLedger
-from langchain_dsplus.small_models._local_jobs import LocalModelError, LocalTimeoutError, PromptTooLongError
+from langchain_dsplus.local.chat import ChatLocal
+from langchain_dsplus.local.jobs import LocalModelError, LocalTimeoutError, PromptTooLongError
 from langchain_dsplus.small_models.chat import ChatClassifier
-from langchain_dsplus.small_models.local import ChatLocal
 from langchain_dsplus.transfer import PromptTransfer
 
 pytestmark = [pytest.mark.llm]

@@ -14,8 +14,8 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Response
 
 from langchain_dsplus import ChatClassifier, ConfidenceRouter, FakeSmallModel
-from langchain_dsplus.operations.ledger import CostLedger
-from langchain_dsplus.operations.prices import Price
+from langchain_dsplus.costs.ledger import CostLedger
+from langchain_dsplus.costs.prices import Price
 
 pytest.importorskip("langchain_openai")
 pytestmark = pytest.mark.usefixtures("unpooled_openai")

@@ -11,7 +11,7 @@ from typing import Literal
 import pytest
 from pydantic import BaseModel
 
-from langchain_dsplus.server import serve_model
+from langchain_dsplus.local.server import serve_model
 
 pytestmark = [pytest.mark.llm]
 pytest.importorskip("langchain_openai")

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from langchain_dsplus.operations.traces import TraceStore
 from langchain_dsplus.outcomes import Outcomes
+from langchain_dsplus.traces.store import TraceStore
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg 3 is not installed (extra `postgres`)")
 
@@ -147,7 +147,7 @@ def test_retention(url):
 
 WRITER = """
 import sys
-from langchain_dsplus.operations.traces import TraceStore
+from langchain_dsplus.traces.store import TraceStore
 store, who = TraceStore(sys.argv[1]), sys.argv[2]
 for number in range(int(sys.argv[3])):
     store.record({"kind": "route", "route_id": f"{who}-{number}", "router": "r", "input": "x" * 500})
@@ -221,7 +221,7 @@ def test_a_row_that_the_database_refuses_takes_no_other_with_it(server, url):
 
 FORK = """
 import os, sys
-from langchain_dsplus.operations.traces import TraceStore
+from langchain_dsplus.traces.store import TraceStore
 store = TraceStore(sys.argv[1])
 
 def row(name):

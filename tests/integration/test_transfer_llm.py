@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from langchain_dsplus.operations.ledger import CostLedger
-from langchain_dsplus.operations.prices import Price
+from langchain_dsplus.costs.ledger import CostLedger
+from langchain_dsplus.costs.prices import Price
 from langchain_dsplus.transfer import PromptTransfer
 
 # Texts, with what every faithful rewrite of them holds: written by hand, not read by the code that is tested.

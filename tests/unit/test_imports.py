@@ -19,26 +19,27 @@ LAYERS: list[set[str]] = [
     {"_imports", "_json", "_inputs", "_progress", "_version", "losses"},
     {"answer"},
     {"_drive"},
-    {"costs"},
     {"labels"},
     {"confidence"},
     {"calibration"},
     {"weights"},
-    {"server"},
+    {"costs"},
     {"small_models"},
+    {"local"},
     {"identity"},
     {"outcomes"},
     {"threshold"},
     {"fidelity"},
     {"prompts"},
-    {"operations"},
-    {"binding"},
-    {"decision", "outputs", "state"},
+    {"state"},
     {"routing"},
-    {"router"},
-    {"procedure", "persistence"},
+    {"traces"},
+    {"monitoring"},
+    {"procedure"},
     {"transfer"},
-    {"learning", "graphs", "middleware", "chat_dsplus"},
+    {"learning"},
+    {"registry"},
+    {"graphs", "middleware", "chat_dsplus"},
     {"evaluation"},
     {"report"},
     {"demo"},
@@ -198,9 +199,9 @@ def test_the_router_stands_alone() -> None:
         "import sys; from langchain_dsplus import ConfidenceRouter; print(*[m for m in sys.modules if 'dsplus' in m])"
     )
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
-    assert "langchain_dsplus.router" in loaded
+    assert "langchain_dsplus.routing.router" in loaded
     not_wanted = (
-        "operations.ledger", "operations.traces", "operations.collect", "outcomes.table", "outcomes.files",
+        "costs.ledger", "traces.store", "traces.collect", "outcomes.table", "outcomes.files",
         "prompts.pruner", "prompts.parser", "prompts.conformal", "threshold.certify", "threshold.curves", "report",
     )  # fmt: skip
     assert not {f"{ROOT}.{name}" for name in not_wanted} & set(loaded)

@@ -94,7 +94,7 @@ def test_a_second_run_is_the_same(small, tmp_path, quick):
 
 
 def test_a_model_that_cannot_be_certified_is_rolled_back(small, tmp_path, quick, monkeypatch):
-    from langchain_dsplus.learning.registry import ModelRegistry
+    from langchain_dsplus.registry.registry import ModelRegistry
 
     certify, asked = ModelRegistry.certify, []
 

@@ -21,14 +21,14 @@ from sklearn.pipeline import make_pipeline
 
 from langchain_dsplus.cli import app
 from langchain_dsplus.learning.material import Material
-from langchain_dsplus.learning.registry import ModelRegistry
-from langchain_dsplus.operations.collect import collect_outcomes
-from langchain_dsplus.operations.recorder import JSONLRecorder
-from langchain_dsplus.persistence import save_router
-from langchain_dsplus.router import ConfidenceRouter
+from langchain_dsplus.registry.registry import ModelRegistry
+from langchain_dsplus.routing.persistence import save_router
+from langchain_dsplus.routing.router import ConfidenceRouter
 from langchain_dsplus.small_models.sklearn import SklearnClassifier
 from langchain_dsplus.threshold.certificate import Certificate
 from langchain_dsplus.threshold.certify import certify
+from langchain_dsplus.traces.collect import collect_outcomes
+from langchain_dsplus.traces.recorder import JSONLRecorder
 
 TOPICS = {
     "parcel": [
@@ -247,7 +247,7 @@ def test_distil_reads_traces(run, place, old_model, kind):
         url = str(place / "routes.jsonl")
         store = JSONLRecorder(url)
     else:
-        traces = pytest.importorskip("langchain_dsplus.operations.traces")
+        traces = pytest.importorskip("langchain_dsplus.traces.store")
         pytest.importorskip("sqlalchemy")
         url = f"sqlite:///{place / 'traces.db'}"
         store = traces.TraceStore(url)

@@ -532,7 +532,7 @@ def test_a_stop_says_how_to_go_on(run, folder, server, monkeypatch):
     def stopped(*_args, **_kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("langchain_dsplus.operations.collect.collect_outcomes", stopped)
+    monkeypatch.setattr("langchain_dsplus.traces.collect.collect_outcomes", stopped)
     result = run(*collected(server, "--yes"))
     assert result.exit_code == 130
     assert "o.jsonl.answers.jsonl: the same command goes on from there" in says(result)

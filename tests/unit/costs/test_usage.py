@@ -13,10 +13,10 @@ from langchain_core.outputs import ChatGeneration, ChatResult, LLMResult
 
 from langchain_dsplus import ConfidenceRouter, CostLedger, FakeSmallModel, Outcomes, TraceStore
 from langchain_dsplus.chat_dsplus.callbacks import Meter as ChatMeter
+from langchain_dsplus.costs.prices import Price
 from langchain_dsplus.costs.usage import Usage, UsageMeter, add_up, is_free, read_usage
-from langchain_dsplus.operations.prices import Price
-from langchain_dsplus.operations.replies import Meter
-from langchain_dsplus.operations.traces_calls import _reply, _run_output
+from langchain_dsplus.traces.calls import _reply, _run_output
+from langchain_dsplus.traces.replies import Meter
 from langchain_dsplus.transfer.records import usage_of
 
 PRICE = Price(1.0, 10.0, cached_input=0.1, cache_write=1.25, cache_write_1h=2.0)

@@ -10,8 +10,8 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableLambda
 
 from langchain_dsplus import CostLedger, Fidelity
+from langchain_dsplus.costs.prices import Price
 from langchain_dsplus.fidelity.judge import read_yes_no
-from langchain_dsplus.operations.prices import Price
 from langchain_dsplus.transfer import PromptTransfer
 
 SOURCE = (

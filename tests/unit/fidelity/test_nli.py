@@ -6,7 +6,7 @@ from langchain_core.runnables import RunnableLambda
 
 from langchain_dsplus.fidelity import Fidelity, Follows, OnnxNLI, aegis_nli, default_nli
 from langchain_dsplus.fidelity.nli import AEGIS_LIMIT, ClassifierNLI, NLIModel, as_inference, find_entailment, inferred
-from langchain_dsplus.router import ConfidenceRouter
+from langchain_dsplus.routing.router import ConfidenceRouter
 from langchain_dsplus.small_models.fake import FakeSmallModel
 from langchain_dsplus.transfer import PromptTransfer
 from langchain_dsplus.weights import cached_path

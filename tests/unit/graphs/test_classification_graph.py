@@ -30,9 +30,9 @@ from langchain_dsplus import (
     Price,
     PromptPruner,
 )
-from langchain_dsplus.binding import MismatchError
-from langchain_dsplus.decision import SettingsError
 from langchain_dsplus.graphs import ClassificationState, GraphContext, GraphRouter, create_dsplus_graph
+from langchain_dsplus.routing.binding import MismatchError
+from langchain_dsplus.routing.decision import SettingsError
 from langchain_dsplus.threshold.certify import certify
 
 LABELS = ["pos", "neg", "odd"]

@@ -6,7 +6,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableLambda
 
 from langchain_dsplus import ConfidenceRouter, FakeSmallModel
-from langchain_dsplus.decision import SettingsError
+from langchain_dsplus.routing.decision import SettingsError
 
 TABLE = {"easy": {"pos": 0.99, "neg": 0.01}, "hard": {"pos": 0.6, "neg": 0.4}}
 

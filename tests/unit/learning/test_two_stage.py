@@ -9,7 +9,7 @@ from langchain_core.runnables import RunnableLambda
 from langchain_dsplus.learning.students import DistillableModel, make_student, refit
 from langchain_dsplus.learning.targets import PaidAnswers, ask, ask_large, read_target, read_targets
 from langchain_dsplus.learning.two_stage import TwoStageConfidenceDistillation
-from langchain_dsplus.router import ConfidenceRouter
+from langchain_dsplus.routing.router import ConfidenceRouter
 from langchain_dsplus.small_models.fake import FakeSmallModel
 from langchain_dsplus.small_models.sentence import SentenceClassifier
 from langchain_dsplus.small_models.sklearn import SklearnClassifier

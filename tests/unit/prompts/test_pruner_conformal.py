@@ -17,13 +17,13 @@ from langchain_core.prompts import ChatPromptTemplate, HumanMessagePromptTemplat
 from langchain_core.runnables import RunnableLambda
 
 from langchain_dsplus.answer import EscalationContext, note_later
-from langchain_dsplus.decision import Item, Settings
 from langchain_dsplus.identity import identify
-from langchain_dsplus.operations.recorder import JSONLRecorder
 from langchain_dsplus.prompts.conformal import ConformalCandidates
 from langchain_dsplus.prompts.pruner import PromptPruner
-from langchain_dsplus.router import ConfidenceRouter
+from langchain_dsplus.routing.decision import Item, Settings
+from langchain_dsplus.routing.router import ConfidenceRouter
 from langchain_dsplus.small_models.fake import FakeSmallModel
+from langchain_dsplus.traces.recorder import JSONLRecorder
 
 LABELS = ["cat", "dog", "owl", "ant", "bee", "elk"]
 UNSURE = {"cat": 0.4, "dog": 0.35, "owl": 0.05, "ant": 0.1, "bee": 0.05, "elk": 0.05}

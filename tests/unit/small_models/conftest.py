@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from langchain_dsplus.small_models.local import ChatLocal
+from langchain_dsplus.local.chat import ChatLocal
 
 SENTENCE = "the cat sat on the mat and said hello to you."
 JOKE = json.dumps({"setup": "the cat sat", "punchline": "on you"}, separators=(",", ":"))

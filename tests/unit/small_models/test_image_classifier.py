@@ -18,7 +18,7 @@ from torch import nn
 
 from langchain_dsplus.answer import InputError
 from langchain_dsplus.learning.two_stage import TwoStageConfidenceDistillation
-from langchain_dsplus.router import ConfidenceRouter
+from langchain_dsplus.routing.router import ConfidenceRouter
 from langchain_dsplus.small_models.base import UNVERIFIABLE
 from langchain_dsplus.small_models.files import checksum
 from langchain_dsplus.small_models.image import ImageClassifier, ImagePreprocess

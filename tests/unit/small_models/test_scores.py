@@ -11,7 +11,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import Field, ValidationError
 
 from langchain_dsplus.answer import InvalidAnswerError
-from langchain_dsplus.router import ConfidenceRouter
+from langchain_dsplus.routing.router import ConfidenceRouter
 from langchain_dsplus.small_models.chat import ChatClassifier
 from langchain_dsplus.small_models.fake import FakeSmallModel
 from langchain_dsplus.small_models.sentence import SentenceClassifier

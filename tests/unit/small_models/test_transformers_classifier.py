@@ -18,7 +18,7 @@ from tokenizers.processors import TemplateProcessing
 from langchain_dsplus.answer import InputError, NotFittedError
 from langchain_dsplus.confidence import energy
 from langchain_dsplus.learning.two_stage import TwoStageConfidenceDistillation
-from langchain_dsplus.router import ConfidenceRouter
+from langchain_dsplus.routing.router import ConfidenceRouter
 from langchain_dsplus.small_models.base import UNVERIFIABLE
 from langchain_dsplus.small_models.files import checksum
 from langchain_dsplus.small_models.transformers import TransformersClassifier

@@ -24,8 +24,8 @@ from langchain_dsplus import (
     coverage_path,
     proficient_classes,
 )
-from langchain_dsplus.binding import MismatchError
 from langchain_dsplus.identity import score_name
+from langchain_dsplus.routing.binding import MismatchError
 from langchain_dsplus.threshold.certificate import CertificateError
 
 LABELS = ["a", "b"]

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from langchain_dsplus.cli import app
 from langchain_dsplus.cli import transfer as cli_transfer
-from langchain_dsplus.operations.prices import Price
+from langchain_dsplus.costs.prices import Price
 from langchain_dsplus.transfer import Decompose, PromptTransfer, acompare_transfer, compare_transfer
 from langchain_dsplus.transfer.compare import PLAIN
 

@@ -8,7 +8,7 @@ from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableLambda
 
-from langchain_dsplus.operations.audit import AuditMonitor
+from langchain_dsplus.monitoring.audit import AuditMonitor
 from langchain_dsplus.transfer import Decompose, PromptTransfer, TransferCertificate, certify_transfer, summarise
 
 TEXT = "It was a lovely day. He left at nine."

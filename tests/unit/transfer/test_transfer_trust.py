@@ -13,11 +13,11 @@ from langchain_core.messages import AIMessage
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda
 
+from langchain_dsplus.costs.ledger import CostLedger
+from langchain_dsplus.costs.prices import Price
 from langchain_dsplus.fidelity.check import Fidelity
 from langchain_dsplus.fidelity.sentences import split_sentences
 from langchain_dsplus.fidelity.untrusted import count_instructions, defuse
-from langchain_dsplus.operations.ledger import CostLedger
-from langchain_dsplus.operations.prices import Price
 from langchain_dsplus.prompts.chunks import cut, window
 from langchain_dsplus.prompts.extractive import ExtractiveSummarizer
 from langchain_dsplus.transfer import (

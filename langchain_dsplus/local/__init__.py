@@ -1,0 +1,1 @@
+"""Language models on this machine: `ChatLocal`, its engines, and a server for GGUF files."""

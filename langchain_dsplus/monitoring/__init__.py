@@ -1,0 +1,1 @@
+"""What is watched while a router runs: audits with their alarms, drift, budgets."""

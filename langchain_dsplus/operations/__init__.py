@@ -1,1 +1,0 @@
-"""Running it: recorders, background work, prices, collecting outcomes."""

@@ -1,0 +1,343 @@
+"""`LiveRouter`: a router around whatever version of the small model is live."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
+
+from langchain_dsplus.outcomes import Outcomes
+from langchain_dsplus.routing.binding import MismatchError
+from langchain_dsplus.routing.decision import read_mode, safer
+from langchain_dsplus.routing.router import ConfidenceRouter
+from langchain_dsplus.routing.rows import Recorder, Row
+
+if TYPE_CHECKING:
+    from langchain_core.runnables.graph import Graph
+    from langchain_core.runnables.utils import ConfigurableFieldSpec
+
+    from langchain_dsplus.small_models.base import SmallModel
+    from langchain_dsplus.threshold.certificate import Certificate
+
+logger = logging.getLogger(__name__)
+
+VERSION_KEY = "small_version"
+"""Under this key a recorded row names the version of the small model that answered."""
+_OURS = ("small", "large", "threshold")
+
+
+class Versions(Protocol):
+    """What a `LiveRouter` follows; a `ModelRegistry` is one."""
+
+    def mark(self) -> str:
+        """The state in short: another one says that something changed."""
+
+    def in_force(self) -> tuple[int, str, Certificate | None]:
+        """The live version, its SHA-256 and its certificate, by one look at the state."""
+
+    def load(self, version: int | None = None) -> SmallModel:
+        """Read a version's small model; by default the live one."""
+
+
+class LiveRouter(Runnable[Any, Any]):
+    """A `ConfidenceRouter` around the version that is live in a `ModelRegistry`; `refresh` follows a change.
+
+    It holds a whole router and, at `refresh`, puts another in its place. A call that is under way ends with the router
+    that it began with, so no answer is ever judged by another model's threshold.
+
+    Without a certificate in force nothing stays local: the router runs in shadow, which also records the rows that a
+    new certificate needs. With one, it runs in `mode`.
+
+    Args:
+        registry: The registry.
+        large: The large chain.
+        first: Small models that are asked before the registry's one, such as the frozen one that it was distilled from.
+            The certificate is then for all of them together.
+        mode: What is wanted under a certificate: `live`, `shadow` or `off`.
+        **settings: Of `ConfidenceRouter`: `recorder`, `monitor`, `audit_rate`, ... A `monitor` is reset when the
+            certificate changes.
+
+    Raises:
+        RegistryError: If no version is live, or it cannot be loaded.
+        MismatchError: At construction, if the certificate is about another large chain or prompt.
+        TypeError: If a setting is unknown, or comes from the registry.
+
+    Example:
+        ```python
+        router = registry.router(large=chain, recorder=store, audit_rate=0.02)
+        router.invoke("where is my parcel?")
+        router.refresh()  # after `dsplus promote`, from a timer or an admin endpoint
+        ```
+    """
+
+    def __init__(
+        self,
+        registry: Versions,
+        large: Any,
+        *,
+        first: Sequence[Any] = (),
+        mode: str = "live",
+        name: str | None = None,
+        **settings: Any,
+    ) -> None:
+        wrong = sorted(set(settings).intersection(_OURS))
+        if wrong:
+            msg = f"{wrong} cannot be set: they come from the registry"
+            raise TypeError(msg)
+        self.registry = registry
+        self.name = name
+        self._large = large
+        self._first = list(first)
+        self._mode = read_mode(mode)
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._mark = registry.mark()
+        self._known: tuple[str, str | None] | None = None
+        self._router = self._build()
+
+    # --- following ----------------------------------------------------------------------------------------------
+
+    @property
+    def router(self) -> ConfidenceRouter:
+        """The router that answers now."""
+        return self._router
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What outcomes recorded now are about: `Outcomes.from_traces(rows, about=router.about)`."""
+        return self._router.about
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """The certificate in force, if there is one."""
+        return self._router.certificate
+
+    def outcomes(self, rows: Iterable[Mapping[str, Any]], **options: Any) -> Outcomes:
+        """Return the shadow rows of the version that answers now, as outcomes that `registry.certify` takes.
+
+        Rows that another version answered, before a `refresh` or in a process that has not followed yet, are left out.
+
+        Args:
+            rows: Of the recorder: `store.rows(since=registry.live.since)`, `JSONLRecorder.read(path)`.
+            **options: Of `Outcomes.from_traces`.
+
+        Raises:
+            ValueError: As `Outcomes.from_traces`.
+        """
+        version = self.about["small"]
+        if isinstance(version, Mapping):
+            version = list(version.values())[-1]
+        kept = (row for row in rows if row.get("kind") == "gold" or row.get(VERSION_KEY) == version)
+        return Outcomes.from_traces(kept, **{"about": self.about, **options})
+
+    def refresh(self) -> bool:
+        """Look whether another version or certificate is live, and follow. Cheap where nothing has changed.
+
+        Where the new state cannot be followed, everything goes to the large chain (`off`) until a later `refresh`
+        succeeds, and the error is raised. A certificate that does not fit the large chain counts as none.
+
+        Returns:
+            Whether anything that matters here has changed.
+
+        Raises:
+            RegistryError: If the registry cannot be read (then all stays as it was), or the version not be loaded.
+        """
+        with self._lock:
+            mark = self.registry.mark()
+            if mark == self._mark and self._known is not None:
+                return False
+            before, known = self._router, self._known
+            try:
+                router = self._build(strict=False)
+            except Exception:
+                self._known = None
+                self._router = _copy(before, threshold=None, mode="off", monitor=None)
+                raise
+            self._mark = mark
+            if self._known == known:
+                return False
+            self._router = router
+            return True
+
+    async def arefresh(self) -> bool:
+        """Async twin of `refresh`; the model is loaded in a thread."""
+        import asyncio
+
+        return await asyncio.to_thread(self.refresh)
+
+    def _build(self, *, strict: bool = True) -> ConfidenceRouter:
+        number, sha256, certificate = self.registry.in_force()  # one look, so that they fit together
+        key = (sha256, None if certificate is None else certificate.id)
+        if key == self._known:
+            return self._router
+        model = self.registry.load(number)
+        small = [*self._first, model] if self._first else model
+        router = None
+        if certificate is not None:
+            try:
+                router = self._make(small, certificate)
+            except MismatchError as error:
+                if strict:
+                    raise
+                logger.warning("certificate %s does not fit, so nothing stays local: %s", certificate.id, error)
+        self._known = key
+        return self._make(small, None) if router is None else router
+
+    def _make(self, small: Any, certificate: Certificate | None) -> ConfidenceRouter:
+        settings = dict(self._settings)
+        monitor: Any = settings.get("monitor")
+        if certificate is None:
+            settings["monitor"] = None  # what it watches is another model's
+        elif getattr(monitor, "certificate", None) is not None and monitor.certificate.id != certificate.id:
+            # Looked at without the monitor first: nothing is forgotten for a certificate that does not fit.
+            self._make_with(small, certificate, {**settings, "monitor": None})
+            monitor.reset(certificate)
+        return self._make_with(small, certificate, settings)
+
+    def _make_with(self, small: Any, certificate: Certificate | None, settings: dict[str, Any]) -> ConfidenceRouter:
+        mode = self._mode if certificate is not None else safer(self._mode, "shadow")
+        recorder = settings.get("recorder")
+        if isinstance(recorder, Recorder) and recorder is not settings.get("monitor"):
+            settings = {**settings, "recorder": _Stamp(recorder, small[-1] if self._first else small)}
+        return ConfidenceRouter(
+            small=small, large=self._large, threshold=certificate, mode=mode, name=self.name, **settings
+        )
+
+    # --- being a router -----------------------------------------------------------------------------------------
+
+    @property
+    def InputType(self) -> Any:
+        """As the router's."""
+        return self._router.InputType
+
+    @property
+    def OutputType(self) -> Any:
+        """As the router's."""
+        return self._router.OutputType
+
+    @property
+    def config_specs(self) -> list[ConfigurableFieldSpec]:
+        """As the router's."""
+        return self._router.config_specs
+
+    def get_graph(self, config: RunnableConfig | None = None) -> Graph:
+        """Draw the router that answers now."""
+        return self._router.get_graph(config)
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """Answer one input."""
+        return self._router.invoke(input, config, **kwargs)
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """Async twin of `invoke`."""
+        return await self._router.ainvoke(input, config, **kwargs)
+
+    def batch(
+        self,
+        inputs: list[Any],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[Any]:
+        """Answer a list, as the router does."""
+        return self._router.batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
+
+    async def abatch(
+        self,
+        inputs: list[Any],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[Any]:
+        """Async twin of `batch`."""
+        return await self._router.abatch(inputs, config, return_exceptions=return_exceptions, **kwargs)
+
+    def batch_as_completed(self, inputs: Any, config: Any = None, **kwargs: Any) -> Iterator[tuple[int, Any]]:
+        """Yield `(index, output)` as they come."""
+        return self._router.batch_as_completed(inputs, config, **kwargs)
+
+    def abatch_as_completed(self, inputs: Any, config: Any = None, **kwargs: Any) -> AsyncIterator[tuple[int, Any]]:
+        """Async twin of `batch_as_completed`."""
+        return self._router.abatch_as_completed(inputs, config, **kwargs)
+
+    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
+        """Stream one answer."""
+        return self._router.stream(input, config, **kwargs)
+
+    def astream(
+        self,
+        input: Any,
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[Any]:
+        """Async twin of `stream`."""
+        return self._router.astream(input, config, **kwargs)
+
+    def transform(
+        self,
+        input: Iterator[Any],
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> Iterator[Any]:
+        """Stream the answer to an input that arrives in chunks."""
+        return self._router.transform(input, config, **kwargs)
+
+    def atransform(
+        self,
+        input: AsyncIterator[Any],
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[Any]:
+        """Async twin of `transform`."""
+        return self._router.atransform(input, config, **kwargs)
+
+    def as_node(self, *args: Any, **kwargs: Any) -> Runnable[Any, dict[str, Any]]:
+        """Return the form for a LangGraph node, as `ConfidenceRouter.as_node`; it follows a `refresh` too."""
+
+        def node(state: Any, config: RunnableConfig) -> Any:
+            bound: Any = self._router.as_node(*args, **kwargs)
+            return bound.func(state, config)
+
+        async def anode(state: Any, config: RunnableConfig) -> Any:
+            bound: Any = self._router.as_node(*args, **kwargs)
+            return await bound.afunc(state, config)
+
+        return RunnableLambda(node, afunc=anode, name=self._router.get_name())
+
+    def warmup(self) -> None:
+        """Load the small models now."""
+        self._router.warmup()
+
+    def drain(self, timeout: float | None = None) -> bool:
+        """Wait for background work (shadow answers, audits) of the router that answers now."""
+        return self._router.drain(timeout)
+
+    async def adrain(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109
+        """Async twin of `drain`."""
+        return await self._router.adrain(timeout)
+
+
+class _Stamp:
+    """A recorder that says which version's answers a row holds: rows of two versions lie side by side in one store."""
+
+    def __init__(self, recorder: Recorder, model: SmallModel) -> None:
+        self.recorder = recorder
+        self.version = model.version
+        self.key = getattr(recorder, "key", None)
+
+    def record(self, row: Row) -> None:
+        """Write a row down, with the version."""
+        self.recorder.record(cast("Row", {**row, VERSION_KEY: self.version}))
+
+
+def _copy(router: ConfidenceRouter, **changes: Any) -> ConfidenceRouter:
+    fields = {name: getattr(router, name) for name in type(router).model_fields}
+    return ConfidenceRouter(**{**fields, **changes})
+
+
+__all__ = ["LiveRouter"]

@@ -1,0 +1,1 @@
+"""What was decided, written down and read again: recorders, the store, past calls, asking both sides."""

@@ -1,0 +1,282 @@
+"""What chains replied, row by row: measured while it comes, on disk before the next one is awaited."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from langchain_core.callbacks import BaseCallbackHandler
+
+from langchain_dsplus._json import load_json
+from langchain_dsplus.costs.usage import Usage, is_cache_hit, read_usage, reported_by
+
+if TYPE_CHECKING:
+    from langchain_core.outputs import LLMResult
+
+    from langchain_dsplus.costs.prices import Price
+
+
+def hash_of(value: Any) -> str:
+    """A short name for an input, the same in every process."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=repr)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+class Meter(BaseCallbackHandler):
+    """Tokens and seconds of one input's calls, however deep in the chain."""
+
+    run_inline = True
+
+    def __init__(self) -> None:
+        self.began: float | None = None
+        self.ended: float | None = None
+        self.usage: dict[str, int] | None = None
+        self.paid: list[Usage] = []
+        self.silent = 0  # replies without usage
+        self.names: set[str] = set()
+        self._lock = threading.Lock()
+
+    def _start(self) -> None:
+        with self._lock:
+            if self.began is None:
+                self.began = time.perf_counter()
+
+    def _end(self) -> None:
+        self.ended = time.perf_counter()
+
+    def on_chain_start(self, *args: Any, **kwargs: Any) -> None:
+        """Note when the first run began."""
+        del args, kwargs
+        self._start()
+
+    def on_chat_model_start(self, *args: Any, **kwargs: Any) -> None:
+        """Note when the first run began."""
+        del args, kwargs
+        self._start()
+
+    def on_llm_start(self, *args: Any, **kwargs: Any) -> None:
+        """Note when the first run began."""
+        del args, kwargs
+        self._start()
+
+    def on_chain_end(self, *args: Any, **kwargs: Any) -> None:
+        """Note when the last run ended."""
+        del args, kwargs
+        self._end()
+
+    def on_chain_error(self, *args: Any, **kwargs: Any) -> None:
+        """Note when the last run ended."""
+        del args, kwargs
+        self._end()
+
+    def on_llm_error(self, *args: Any, **kwargs: Any) -> None:
+        """Note when the last run ended."""
+        del args, kwargs
+        self._end()
+
+    def on_llm_end(self, response: LLMResult, **kwargs: Any) -> None:
+        """Count a call's tokens."""
+        del kwargs
+        self._end()
+        for generations in response.generations:
+            message = getattr(generations[0], "message", None) if generations else None
+            self.name(message)
+            usage = getattr(message, "usage_metadata", None)
+            if read_usage(usage) is None:
+                self.silent += 1
+            self.add(usage)
+
+    def name(self, message: Any) -> None:
+        """Note what the model calls itself."""
+        self.names.update(name for name in reported_by(message) if name is not None)
+
+    def add(self, usage: Any) -> None:
+        """Add the tokens of one message."""
+        found = read_usage(usage)
+        if found is None:
+            return
+        with self._lock:
+            total = self.usage or {"input_tokens": 0, "output_tokens": 0, "cached_tokens": 0}
+            total["input_tokens"] += found.input
+            total["output_tokens"] += found.output
+            total["cached_tokens"] += found.cached
+            self.usage = total
+            if not is_cache_hit(usage):
+                self.paid.append(found)
+
+    def row(self, price: Price | None) -> dict[str, Any]:
+        """What is written down."""
+        result: dict[str, Any] = dict(self.usage or {})
+        if self.names:
+            result["reported"] = sorted(self.names)
+        if self.began is not None and self.ended is not None:
+            result["seconds"] = self.ended - self.began
+        if price is not None and self.usage is not None:
+            with suppress(ValueError):  # counts that make no sense: the cost is unknown, the answer is kept
+                result["cost"] = sum(price.cost(usage) for usage in self.paid)
+        return result
+
+
+def _bytes(entry: Mapping[str, Any]) -> bytes:
+    """One line."""
+    return (json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "replace")
+
+
+_NUMBERS = ("seconds", "cost", "input_tokens", "output_tokens", "cached_tokens")
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    """Read a line; None where `_bytes` did not write it."""
+    try:
+        entry = load_json(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(entry, dict):
+        return None
+    if "chains" in entry:
+        chains = entry["chains"]
+        fine = isinstance(chains, dict) and all(isinstance(value, str | None) for value in chains.values())
+    else:
+        fine = (
+            all(isinstance(entry.get(key), str) for key in ("id", "side", "hash", "asked"))
+            and isinstance(entry.get("label"), str | int | None)
+            and isinstance(entry.get("error"), str | None)
+            and all(isinstance(entry.get(key, 0), int | float) for key in _NUMBERS)
+            and isinstance(entry.get("reported", []), list)
+        )
+    return entry if fine else None
+
+
+def answered_ids(path: Path, side: str = "large") -> set[str]:
+    """Ids of the rows that a file of replies holds an answer of one side for; none where there is no file."""
+    if not path.exists():
+        return set()
+    entries = (_entry(line) for line in path.read_bytes().split(b"\n"))
+    return {
+        entry["id"]
+        for entry in entries
+        if entry is not None and entry.get("side") == side and entry.get("label") is not None
+    }
+
+
+class ReplyStore:
+    """The replies of chains by row and side; appended to a file, one line each.
+
+    Args:
+        path: The file; None keeps them in memory alone.
+        chains: What each chain is, by its name: a file with answers of another one is refused.
+        hashes: Of the inputs, by row.
+        writer: Whose file it is, for messages.
+    """
+
+    def __init__(
+        self,
+        path: str | Path | None,
+        chains: Mapping[str, str | None],
+        hashes: Mapping[str, str],
+        *,
+        writer: str = "collect_outcomes",
+    ) -> None:
+        self._path = path = None if path is None else Path(path)
+        self._writer = writer
+        self.retry_unparsed = False
+        self._replies: dict[tuple[str, str], dict[str, Any]] = {}
+        self._file: Any = None
+        self._chains = dict(chains)
+        self._keep: int | None = None  # bytes of the file that stay
+        self._mend = False  # whether its last line lacks its end
+        if path is not None and path.exists():
+            self._read(path, hashes)
+
+    def _read(self, path: Path, hashes: Mapping[str, str]) -> None:
+        """Check every line, and change nothing: a last line that was cut off goes when the file is opened to write."""
+        body = path.read_bytes()
+        end = body.rfind(b"\n") + 1
+        tail = body[end:]
+        if not end and not _bytes(self._head()).startswith(tail):
+            msg = f"{path} is no file that `{self._writer}` wrote; it is left as it is. Choose another `path`"
+            raise ValueError(msg)
+        lines = body[:end].split(b"\n")[:-1]
+        self._keep = end
+        if end and _entry(tail) is not None:  # only its line end was cut off: the answer is there
+            lines.append(tail)
+            self._keep, self._mend = len(body), True
+        for number, line in enumerate(lines, 1):
+            entry = _entry(line)
+            if entry is None or (number == 1 and "chains" not in entry):
+                msg = (
+                    f"{path}: line {number} is not what `{self._writer}` writes. The file is left as it is: choose "
+                    "another `path`"
+                )
+                raise ValueError(msg)
+            if "chains" in entry:
+                if entry.get("writer", "collect_outcomes") != self._writer:
+                    msg = f"{path} is no file that `{self._writer}` wrote; it is left as it is. Choose another `path`"
+                    raise ValueError(msg)
+                for side, identity in entry["chains"].items():
+                    mine = self._chains.get(side)
+                    if identity is not None and mine is not None and identity != mine:
+                        msg = f"{path} holds answers of another `{side}` chain. Choose another `path`, or remove it"
+                        raise ValueError(msg)
+                continue
+            if entry["id"] in hashes and hashes[entry["id"]] != entry["hash"]:
+                msg = f"{path}: line {number} answers another input than the row with its id. Choose another `path`"
+                raise ValueError(msg)
+            self._replies[entry["id"], entry["side"]] = entry
+
+    def __enter__(self) -> Self:
+        if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("ab")
+            if self._keep is not None:
+                self._file.truncate(self._keep)
+            if self._mend:
+                self._file.write(b"\n")
+            self._line(self._head())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _head(self) -> dict[str, Any]:
+        mine = self._writer == "collect_outcomes"  # its files were there first, and name no writer
+        return {"chains": self._chains} if mine else {"chains": self._chains, "writer": self._writer}
+
+    def _line(self, entry: Mapping[str, Any]) -> None:
+        self._file.write(_bytes(entry))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def get(self, name: str, side: str) -> dict[str, Any]:
+        """The reply, or an empty dict."""
+        return self._replies.get((name, side), {})
+
+    def asked(self, name: str, side: str) -> bool:
+        """Whether the model was asked, whatever came of it."""
+        return (name, side) in self._replies
+
+    def has(self, name: str, side: str, asked: str | None = None) -> bool:
+        """Whether there is an answer (to this very question, where `asked` says which)."""
+        reply = self.get(name, side)
+        answered = reply.get("label") is not None or (bool(reply.get("unparsed")) and not self.retry_unparsed)
+        return answered and (asked is None or reply["asked"] == asked)
+
+    def reported(self) -> list[str]:
+        """What the large models called themselves in the replies that count."""
+        names = {name for reply in self._replies.values() for name in reply.get("reported", ())}
+        return sorted(name for name in names if isinstance(name, str))
+
+    def put(self, entry: dict[str, Any]) -> None:
+        """Keep a reply."""
+        self._replies[entry["id"], entry["side"]] = entry
+        if self._file is not None:
+            self._line(entry)
