@@ -156,7 +156,9 @@ def test_what_cannot_be_read_is_unknown_and_never_zero(tokens_in, tokens_out):
 
 
 @pytest.mark.parametrize(
-    "value", [None, {}, "12", [], 3, AIMessage("x"), {"usage": None}, {"usage": "x"}, object()], ids=repr
+    "value",
+    [None, {}, "12", [], 3, AIMessage("x"), {"usage": None}, {"usage": "x"}, object()],
+    ids=lambda value: type(value).__name__ + str(value)[:20] * (type(value) is dict),
 )
 def test_nothing_is_unknown(value):
     assert read_usage(value) is None
