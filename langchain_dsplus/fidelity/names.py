@@ -26,7 +26,10 @@ SURNAMES = frozenset(
 )
 _ALSO_WORDS = frozenset("曾许余任段汤易武龙史顾戴周黄林何高马方于白常江石金万钱田叶毛雷文谢")
 """Surnames that are as often words: names only before a title, or after 小 and 老."""
-_GIVEN = frozenset("明红刚强华丽芳军伟杰敏静磊洋勇艳娟涛超秀霞平鹏辉玲桂兰梅玉英")
+_GIVEN = frozenset(
+    "明红刚强华丽芳军伟杰敏静磊洋勇艳娟涛超秀霞平鹏辉玲桂兰梅玉英珍凯欣婷雪佳莉萍琴燕波斌宇浩轩晨琳倩颖慧菲薇莹洁璐媛俊峰哲辰豪坤锋旭森彬晖"
+)
+_TWO_PART = re.compile("欧阳|司马|上官|诸葛|司徒|夏侯|皇甫|尉迟|慕容|令狐|端木|公孙|东方(?=[^\u4e00-\u9fff])")
 _NOT_GIVEN = frozenset(
     "的了着过是在有和与及跟同对向从到把被将给让说称就也都才又再还很太最只不没未去来要会能可想打骂推拉踢拿走问答叫喊看听他她它我你们这那开贴嘴口脸"
 )
@@ -34,7 +37,10 @@ _MEASURED = frozenset("一二两三四五六七八九十几这那每半数")
 _HAN_NICK = re.compile("[小老阿]([\u4e00-\u9fff])")
 _HAN_TITLED = re.compile(f"([{''.join(sorted(SURNAMES))}])(?:{_TITLES})")
 _HAN_SURNAME = re.compile(f"[{''.join(sorted(SURNAMES))}]")
-_HAN_FULL = re.compile(f"[{''.join(sorted(SURNAMES - _ALSO_WORDS))}](?=[\u4e00-\u9fff])")
+_HAN_FULL = re.compile(
+    f"[{''.join(sorted(SURNAMES - _ALSO_WORDS))}](?=[\u4e00-\u9fff])"
+    f"|[{''.join(sorted(_ALSO_WORDS))}](?=[{''.join(sorted(_GIVEN))}])"
+)
 _LATIN = re.compile(r"(?<![\w'])[^\W\d_\u3040-\u9fff\uac00-\ud7a3]+(?:[-'][^\W\d_\u3040-\u9fff\uac00-\ud7a3]+)*")
 _OPENS = re.compile(r"(?:^|[.!?:;\u2026\n\"\u201c\u2018(\[*#>\u2022-])\s*$|['\u2019]\s*$")
 _ROLES = frozenset({"narrator", "party", "parties"})
@@ -180,6 +186,9 @@ def _han_names(text: str) -> Iterator[Name]:
         if not is_ordinary_han(text, match.start()) or match.group(1) not in _ALSO_WORDS:
             seen.add(match.start())
             yield Name(match.group(1), match.group())
+    for match in _TWO_PART.finditer(text):
+        seen.add(match.start())
+        yield Name(match.group(), match.group())
     for match in _HAN_NICK.finditer(text):
         if (
             match[1] in SURNAMES | _GIVEN

@@ -134,7 +134,7 @@ _LATE = frozenset({"下午", "傍晚", "晚上", "中午", "夜里", "深夜"})
 _HALF_HAN = re.compile("(?<![一大小多夜个])(?:一半|半(?=个?(?:多)?(?:小时|钟头|月|天|年|斤|公里|米|块|价|碗|瓶|杯)))")
 _TOKEN = re.compile(
     r"(?P<money>[$€£¥])\s?(?=\d)"
-    r"|(?P<plate>[^\W\d_\u3400-\u9fff]+-?\d[\w-]*)"
+    r"|(?P<plate>(?:[^\W\d_\u3400-\u9fff]{1,3}-|[^\W\d_\u3400-\u9fff]+)\d[\w-]*)"
     r"|(?P<digits>\d+(?:[.,:/'-]\d+)*)(?P<ordinal>(?:st|nd|rd|th)\b)?(?P<scale>k|m|mn|bn)?(?![^\W\d_\u3400-\u9fff])"
     r"|(?P<split>\d+)"
     r"|(?P<word>[^\W\d_\u3400-\u9fff]+(?:'[a-z]+)?)"
@@ -348,7 +348,7 @@ def _spelled(tokens: Sequence[_Token], place: int) -> tuple[Fraction | None, int
             return Fraction(1, part), place + 2, False
         else:
             return None, place, False
-    elif word == "half":
+    elif word in {"half", "halve", "halved"}:
         end = place + 1
         if _word(tokens, end) in {"a", "an"}:
             end += 1
@@ -679,21 +679,26 @@ def _han_values(raw: str) -> frozenset[Fraction]:
 
 # --- comparing ---------------------------------------------------------------------------------------------------
 
-_COMPUTED = 48
+_COMPUTED = 72
 """Numbers of a text that arithmetic is tried with, in all pairs; and a quarter as many are explained by it."""
 _SMALL = 12
 """Up to here a number counts things: a sum that happens to fit proves nothing, unless it is marked as one."""
 _TOLERANCE = Fraction(1, 10)
 _SUMMED = re.compile(
     r"\b(?:total|altogether|together|in all|in sum|sum|other|others|another|remaining|rest|left|more|fewer|less|each"
-    r"|later|earlier|before|after)\b|[共总计合余剩另其每各差即值欠早晚多少后前]"
+    r"|later|earlier|before|after|by)\b|[共总计合余剩另其每各差即值欠早晚多少后前]"
 )
 _ROUGHLY = re.compile(
     r"\b(?:about|around|roughly|approximately|nearly|almost|some|over|under|than|least|most|close to|circa|approx|or so"
     r"|odd)\b|[约近超余来多]|左右|上下|不到|不足|大概|差不多"
 )
-_MOMENTS = frozenset({"month", "weekday", "am", "pm", "clock", "date"})
+_NEXT_DAY = re.compile(
+    r"\b(?:next|following|previous) (?:day|morning|evening|night)\b|\bday (?:after|before)\b|\btomorrow\b|\byesterday\b"
+    r"|\bovernight\b|第二天|次日|隔[天日]|转天|前一[天晚]|昨[天晚]|明天"
+)
+_MOMENTS = frozenset({"month", "weekday", "am", "pm", "clock", "hour", "date"})
 _DATES = frozenset(range(1, 32))
+_HOURS_OF_DAY = frozenset(range(1, 25))
 _OTHERS = re.compile(r"\b(?:other|others|another)\b|另外?|其[他余它]")
 _SPANS = frozenset({"days", "hours", "minutes", "seconds"})
 _LIST = re.compile(
@@ -710,6 +715,9 @@ class Numbers:
         self.units: dict[Value, set[str]] = {}
         self.things: dict[str, set[Value]] = {}
         """What is counted -> the numbers of it."""
+        self.uncounted: set[Value] = set()
+        """The numbers that name no thing and no unit."""
+        self.next_day = bool(_NEXT_DAY.search(text))
         self.listed: set[int] = set()
         """How many things are listed somewhere: `April, May and June`; of an apposition also one less."""
         for match in _LIST.finditer(text):
@@ -725,6 +733,8 @@ class Numbers:
     def _add(self, number: Number) -> None:
         for value, unit in number.readings:
             self.units.setdefault(value, set()).add(unit)
+            if not unit and not number.thing and not number.weak:
+                self.uncounted.add(value)
         for thing in _things(number):
             self.things.setdefault(thing, set()).update(v for v, _ in number.readings)
 
@@ -751,8 +761,10 @@ class Numbers:
         return sums.implies(number, counted=differs)
 
     def _counts_differently(self, number: Number) -> bool:
-        """Whether the same thing is counted here, and never with this number."""
+        """Whether the same thing is counted here, and never with this number; `50 each` may be 50 of anything."""
         values = {v for v, _ in number.readings}
+        if not number.weak and not values.isdisjoint(self.uncounted):
+            return False
         return any(values.isdisjoint(self.things.get(thing, values)) for thing in _things(number))
 
     def kept(self, other: Numbers) -> tuple[int, list[str]]:
@@ -783,12 +795,15 @@ class _Arithmetic:
         self.left = _COMPUTED // 4
         for number in source.all[:_COMPUTED]:
             self.know(number)
+        if source.next_day:
+            self.known[Fraction(1), "next day"] = None
 
     def know(self, number: Number) -> None:
         if len(self.known) < _COMPUTED and not number.weak:
             self.known |= {(v, u): None for v, u in number.readings if not isinstance(v, str)}
             if not number.thing:
                 self.known |= {(v, "date"): None for v, u in number.readings if not u and v in _DATES}
+                self.known |= {(60 * v, "hour"): None for v, u in number.readings if not u and v in _HOURS_OF_DAY}
 
     def implies(self, number: Number, *, counted: bool) -> bool:
         """Whether a number follows.
@@ -833,7 +848,8 @@ class _Arithmetic:
             for b, two in self.known:
                 if (a, one) == (b, two) and not share and one not in _MOMENTS:
                     continue
-                if (one in _MOMENTS or self._shown(a) == self._shown(b)) and self._pair(
+                free = one in _MOMENTS or share or (marked and value > max(_DATES)) or self._shown(a) == self._shown(b)
+                if free and self._pair(
                     value, unit, (Fraction(a), one), (Fraction(b), two), marked=marked, rough=rough, share=share
                 ):
                     return True
@@ -852,17 +868,27 @@ class _Arithmetic:
     ) -> bool:
         (a, ua), (b, ub) = one, two
         if ua in _MOMENTS or ub in _MOMENTS:
-            if ua == ub == "clock":
-                return unit == "minutes" and (a - b) % 1440 == value
+            if {ua, ub} <= {"clock", "hour"}:
+                return unit == "minutes" and (a - b) % 720 == value % 720 and value <= 1440
+            if "next day" in {ua, ub}:
+                days = 7 if unit == "weekday" else 400
+                moved = ua == (unit or "date") and abs(a - value) % days in {1, days - 1}
+                return moved and unit in {"weekday", ""}
+            if ua == ub == "weekday":
+                return unit == "days" and (a - b) % 7 == value
             if ua == ub == "month":
                 return unit == "months" and (a - b) % 12 in {value, value - 1}
             if ua == ub == "date":
-                return unit == "days" and value == a - b
+                return unit in {"days", "weeks"} and value == a - b
             return unit == "clock" and ua == "clock" and ub == "minutes" and value in {(a + b) % 1440, (a - b) % 1440}
         if share:
             near = Fraction(1, 20) if rough else Fraction(1, 200)
             return (
-                bool(b) and ua == ub != "%" and a < b and abs(a / b - (value / 100 if unit == "%" else value)) <= near
+                bool(b)
+                and "%" not in {ua, ub}
+                and (ua in {ub, ""} or not ub)
+                and a < b
+                and abs(a / b - (value / 100 if unit == "%" else value)) <= near
             )
         if value <= _SMALL and not marked:
             return ua == ub == unit and unit in _SPANS and value == a - b

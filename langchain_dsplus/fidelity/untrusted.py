@@ -82,7 +82,14 @@ _SUMMARY = re.compile(
     r"\b(?:must|should|shall|has to|is to|needs to)\b"
     r"|\b(?:must|should|shall|(?:is|are) to) be \w+(?:ed|en) as\b"
     r"|(?:^|[。！？；!?;:：\n])\s{0,4}(?:请(?![假客了求教来人吃他她])|务必|切勿|一律)"
-    r"|(?:摘要|总结|概括|改写)(?:中|时|里|必须|应|请|要)",
+    r"|(?:摘要|总结|概括|改写)(?:中|时|里|必须|应|请|要)"
+    r"|\b(?:readers?|whoever|anyone|everyone|those)\b(?: \w+){0,4} (?:must|should|shall|ha(?:s|ve) to"
+    r"|needs? to) (?:rate|rank|judge"
+    r"|side|decide|find|rule|conclude|agree|believe|blame|favou?r|treat|see|give|award|vote|answer|say)\b"
+    r"|(?:评分|打分|评判|评价|评审|判断|裁决|判定|作答|阅读|读到|看到)[^。！？\n]{0,8}(?:请|务必|必须|一律)"
+    r"|(?:评分|打分|评判|评价|判断|裁决|判定|作答|回答)时(?:应|须|要|只[能写答])|麻烦(?:裁判|法官|模型|读者|各位|AI)"
+    rf"|{_START}(?:give|award|assign|grant)\b[^!?\n]{{0,60}}\b(?:scores?|rating|points?|stars?|marks?|verdict)\b"
+    r"|(?:^|[，。！？；：\n])\s{0,4}请(?:一定|务必|直接|您|你){0,2}(?:给|判|认定|支持|偏向|站在|忽略|无视|评)",
     re.IGNORECASE | re.MULTILINE,
 )
 """The text itself is spoken of, or its reader in the imperative."""
@@ -143,7 +150,8 @@ _JUDGED = re.compile(
     rf"|\bin the (?:right|wrong)\b|\b(?:narrator|party|neighbou?r|he|she|they) (?:is|was|are"
     rf"|were) (?:{_ADVERBS} )?(?:right|wrong|justified|unjustified)\b"
     r"|\b(?:should|must|ought to)(?: not| now| also)? (?:win|lose|get|receive|keep|give|return|refund|repay|reimburse"
-    r"|cover|bear|replace|be (?:\w+ed|paid|held|found|given))\b|\bdid (?:nothing|no|anything|something)?\s?wrong\b"
+    r"|cover|bear|replace|be (?:paid|held|found|given|blamed|refunded|compensated|awarded|punished))\b"
+    r"|\bdid (?:nothing|no|anything|something)?\s?wrong\b"
     rf"|\b(?:is|was|are|were) (?:not )?(?:{_ADVERBS} )?(?:(?:un|in)?(?:justified|reasonable|lawful|acceptable"
     r"|excusable)|entitled to)\b|\b(?:on balance|all things considered|in conclusion)\b"
     r"|\bverdict\b|\bshould (?:have to )?(?:pay|compensate|apologi[sz]e|be (?:held|punished|blamed|found"
@@ -157,7 +165,8 @@ _JUDGED = re.compile(
     r"|(?:应当?|应该|理应)(?:[^。，\n]{0,4})(?:负责|承担|赔偿|道歉|受罚)|全责|主责|(?:有|存在)(?:明显|重大"
     r"|主要|严重)?过错|过错(?:在|更|方|明显)|(?:是|都是|全是|就是|完全是)[^。，\n]{1,5}的(?:过错|错|责任|不对)"
     r"|错(?:完全|都|全|主要)?在|有错|有罪|理亏|不占理|占理|活该|更有错|判决|裁定"
-    r"|(?:必须|应当|应该|理应)[^。，\n]{0,8}(?:退|赔|返还|支付|道歉|承担|胜诉)|(?:没有?|无|并未)(?:任何)?(?:做错|过错|错(?!过))"
+    r"|(?:必须|应当|应该|理应)[^。，\n]{0,8}(?:退|赔|返还|支付|道歉|承担|胜诉)|(?:没有?|无|并未)(?:任何)?(?:做错"
+    r"|过错|错(?!过))"
     r"|是(?:错误|不对|不?合理|正当|不当|无理|违约|违法|违规)的|做得不对|综上|由此可见|本案",
     re.IGNORECASE,
 )
@@ -176,9 +185,97 @@ def count_verdicts(text: str) -> int:
     )
 
 
-def _is_reported(sentence: str, match: re.Match[str]) -> bool:
+_JUDGEMENTS = tuple(
+    re.compile(words, re.IGNORECASE)
+    for words in (
+        # the fault
+        (
+            r"\b(?:(?:at|in) fault|faults?|blam\w+|culpab\w+|guilt\w*|responsib(?:le(?! for)|ility)|liab(?:le"
+            r"|ility)|negligen\w+"
+            r"|accountable)\b|过错|有错|没错|做错|[他她方者]的错|全责|主责|责任|咎由自取|自作自受|难辞其咎|罪有应得"
+        ),
+        # the right
+        (
+            r"\b(?:(?:right|wrong) thing to do|(?:was|is) a mistake|(?:behav|act)ed (?:\w+ly )?(?:badly|poorly"
+            r"|well|correctly)"
+            r"|rightly|wrongly|wrongful(?:ly)?|(?:was|were|is|are) (?:\w+ly )?(?:right|wrong)(?= (?:to|in|of"
+            r"|about|for|not)\b|[,.;])"
+            r"|in the (?:right|wrong)(?=[,.;]| (?:for|to|by|here|when|because)\b))|的不对|[是得]不对"
+            r"|是[^，。]{1,6}不对|[者他她方]错了"
+            r"|[是得说做]得?对的|占理|理亏"
+        ),
+        # fairness
+        r"\b(?:un)?justly\b|\bunjust\b|\bunfair|\b(?:only|not|was|were|is|are|quite|perfectly) fair\b|不公|公道",
+        # reason
+        (
+            r"\b(?:un)?reasonabl[ey]\b|\b(?:un)?justifi(?:ed|abl[ey])\b|\bunderstandabl[ey]\b|\bno (?:excuse"
+            r"|justification)\b"
+            r"|\b(?:inexcusabl|unforgivabl|unacceptabl)[ey]\b|\b(?:improper|inappropriate)\w*|合理|合情|有理(?!由)"
+            r"|无理|有道理|没道理"
+            r"|理所[当应]|情有可原|无可厚非|不妥|不当(?!真|回)|不合适"
+        ),
+        # the entitlement
+        (
+            r"\b(?:no|every|a) right to\b|\bwithin (?:\w+ )?rights\b|\bentitled to\b|\b(?:il)?legitimate|\bunlawful"
+            r"|正当的"
+        ),
+        # the duty
+        r"\b(?:should|shouldn't|ought|oughtn't)\b|supposed to|不?应该|理应|理当|本该|不应|不该|活该|该(?=[赔道负])",
+        # the desert
+        r"\bdeserv\w+|\b(?:has|have|had) it coming|\bserves? \w+ right\b|活该|自找的",
+        # the measure
+        (
+            r"\boverreact\w*|\bout of (?:line|order|proportion)\b|\buncalled[- ]for|\b(?:went|going|gone|go|took it"
+            r"|goes) too far\b"
+            r"|\boverstep\w+|\bcross\w* (?:a|the) line\b|\bdisproportionate\w*|\boverboard\b|\bwhat (?:was"
+            r"|had been) coming\b|过分|过激|过火|冲动|小题大做|出格|越界"
+            r"|反应过度"
+        ),
+        # the character
+        (
+            r"\b(?:selfish|inconsiderate|disrespectful|immoral|unethical|shameful|disgraceful|petty|pettily"
+            r"|spiteful|heartless"
+            r"|callous|malicious|vindictive|childish|reckless|dishonest)\w*|自私|无耻|可耻|卑鄙|恶劣|缺德|不道德"
+            r"|不厚道|不讲理|幼稚"
+        ),
+    )
+)
+"""Words of moral and legal judgement, by what they judge. The class is closed as that of the auxiliaries is, and they tell
+nothing of what happened, so no summary needs one of a kind that no speaker of the source used."""
+_NEW_CLAUSE = re.compile(
+    r"[;；]|[,，]\s*(?:who|which|as|but|so|though|and (?!that)|这|此|其实|确实|显然|讲述者|叙述者)", re.IGNORECASE
+)
+"""Where the report of what somebody says has ended."""
+_NO_REPORT = re.compile(r"^\W{0,4}\w{2,20}ing\b|写(?!道|着|说|[:：])")
+"""`Calling her was unfair`: what is judged."""
+_SAID_LAST = re.compile(rf"{_SAID_AFTER.pattern}\w*\W{{0,3}}$", re.IGNORECASE)
+
+
+def count_added_verdicts(source: str, rewrite: str) -> int:
+    """Sentences of a rewrite that judge, and report nobody's judgement, in words of a kind that the source lacks.
+
+    Example:
+        >>> count_added_verdicts("I left. He called me rude.", "The narrator overreacted and left.")
+        1
+        >>> count_added_verdicts("I left. He said I went too far.", "He says that the narrator overreacted.")
+        0
+    """
+    plain = QUOTED.sub(" ", rewrite)
+    new = [words for words in _JUDGEMENTS if words.search(plain) and not words.search(source)]
+    if not new:
+        return 0
+    return sum(
+        any(not _is_reported(sentence, match, cut=True) for words in new for match in words.finditer(sentence))
+        for sentence in split_sentences(plain)
+    )
+
+
+def _is_reported(sentence: str, match: re.Match[str], *, cut: bool = False) -> bool:
     """Whether somebody is said to say so: before it, or behind a comma after it."""
     before, after = sentence[max(0, match.start() - 200) : match.start()], sentence[match.end() : match.end() + 80]
+    if cut:
+        before = _NO_REPORT.sub("", _NEW_CLAUSE.split(before)[-1])
+        return bool(REPORTED.search(_SUBJECT.sub("", before)) or _SAID_LAST.search(after))
     return bool(REPORTED.search(_SUBJECT.sub("", before)) or _SAID_AFTER.search(after))
 
 

@@ -32,15 +32,17 @@ def refused(name, lang):
 
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
-@pytest.mark.parametrize("name", ["fidelity_pairs", "fidelity_honest"])
+@pytest.mark.parametrize("name", ["fidelity_pairs", "fidelity_locked", "fidelity_honest", "fidelity_fresh"])
 def test_at_most_a_tenth_of_the_honest_development_rewrites_is_refused(name, lang):
     assert refused(name, lang) <= 0.1
 
 
-@pytest.mark.parametrize(("kind", "share"), [("changed_number", 0.9), ("instruction", 0.9), ("verdict", 0.8)])
-def test_faults_of_the_kinds_that_rules_are_for_are_caught(kind, share):
+@pytest.mark.parametrize(("kind", "share"), [("changed_number", 0.88), ("instruction", 0.9), ("verdict", 0.8)])
+@pytest.mark.parametrize("name", ["fidelity_pairs", "fidelity_locked"])
+def test_faults_of_the_kinds_that_rules_are_for_are_caught(name, kind, share):
     check = Fidelity()
-    bad = [pair for pair in PAIRS if pair["kind"] == kind]
+    pairs = json.loads((BENCHMARKS / f"{name}.json").read_text(encoding="utf-8"))
+    bad = [pair for pair in pairs if pair["kind"] == kind]
     assert sum(not check(pair["source"], pair["rewrite"])["faithful"] for pair in bad) >= share * len(bad)
 
 
