@@ -147,7 +147,8 @@ _JUDGED = re.compile(
     r"|\bresponsib\w+ (?:\w+ ){0,2}(?:lies|rests|falls|is with)\b"
     r"|(?<!to )\bbears? (?:\w+ ){0,3}(?:responsib|blame|fault|liab)\w*"
     r"|\bfault (?:lies|rests|is|was)\b|\b(?:is|was|are|were) (?:\w+ )?(?:his|her|their|my|\w+'s?) (?:own )?fault\b"
-    rf"|\bin the (?:right|wrong)\b|\b(?:narrator|party|neighbou?r|he|she|they) (?:is|was|are"
+    rf"|\bin the (?:right|wrong)\b(?! (?!for\b|to\b|by\b|here\b|when\b|because\b|and\b)\w)"
+    rf"|\b(?:narrator|party|neighbou?r|he|she|they) (?:is|was|are"
     rf"|were) (?:{_ADVERBS} )?(?:right|wrong|justified|unjustified)\b"
     r"|\b(?:should|must|ought to)(?: not| now| also)? (?:win|lose|get|receive|keep|give|return|refund|repay|reimburse"
     r"|cover|bear|replace|be (?:paid|held|found|given|blamed|refunded|compensated|awarded|punished))\b"
@@ -240,8 +241,8 @@ _JUDGEMENTS = tuple(
         ),
     )
 )
-"""Words of moral and legal judgement, by what they judge. The class is closed as that of the auxiliaries is, and they tell
-nothing of what happened, so no summary needs one of a kind that no speaker of the source used."""
+"""Words of moral and legal judgement, by what they judge. The class is closed as that of the auxiliaries is, and they
+tell nothing of what happened, so no summary needs one of a kind that no speaker of the source used."""
 _NEW_CLAUSE = re.compile(
     r"[;；]|[,，]\s*(?:who|which|as|but|so|though|and (?!that)|这|此|其实|确实|显然|讲述者|叙述者)", re.IGNORECASE
 )
