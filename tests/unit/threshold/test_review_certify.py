@@ -260,7 +260,9 @@ def test_several_small_models_are_not_the_first_alone() -> None:
     ]
     certificate = certify(Outcomes.from_records(rows), path=[{"small": 0.5, "t": 0.6}, {"small": 0.5, "t": 0.4}])
     assert certificate.coverage == 1.0
-    assert certificate.verdict.startswith("CASCADE")
+    # No call of the large model is left, but it takes both: the line to run is the router, not the first model.
+    assert certificate.verdict.startswith("SMALL ALONE: the small models by themselves")
+    assert certificate.next_line.startswith("router = ConfidenceRouter(small=[small, t]")
     found = {baseline.name: baseline.accuracy for baseline in certificate.baselines}
     assert (found["cascade"], found["always small"]) == (1.0, 0.5)
 
