@@ -52,6 +52,8 @@ class _Position(NamedTuple):
     """Probability that no listed token accounts for."""
     listed: bool
     """Whether there are alternatives at all."""
+    least: float
+    """The most that a token may have that is not listed: the least of those that are; 1 without a list."""
 
 
 def _position(entry: object) -> _Position | None:
@@ -69,12 +71,13 @@ def _position(entry: object) -> _Position | None:
         if sampled is None:
             return None
     others = [t for t in alternatives if t.raw != sampled.raw]
+    least = min((t.probability for t in alternatives), default=1.0)
     total = sampled.probability + sum(t.probability for t in others)
     if total > 1.0:  # rounding, or a server that lists a token twice
         sampled = _Token(sampled.raw, sampled.probability / total)
         others = [_Token(t.raw, t.probability / total) for t in others]
         total = 1.0
-    return _Position(sampled, others, 1.0 - total, bool(alternatives))
+    return _Position(sampled, others, 1.0 - total, bool(alternatives), least)
 
 
 def _text(raw: bytes) -> str:
@@ -130,6 +133,10 @@ _LEADING = " \n\"'`*_([{“„«「『《【"
 _LEFT_BEHIND = re.compile(r"\s*$|\s*\n|[.,](?!\w)|[;!…。，、！—]|[)\]}\"'”»」』》】]+(?!\w)|\s+[-(]")
 
 
+SPELLINGS = 4
+"""Tokens that may begin one label and still not be listed: with a blank or without, with a capital or without."""
+
+
 class LabelMass(NamedTuple):
     """What token log-probabilities say of the labels; the three parts sum to 1."""
 
@@ -138,7 +145,7 @@ class LabelMass(NamedTuple):
     other: float
     """Probability that was seen to go to no label."""
     unseen: float
-    """Probability of tokens that the server did not list: whose it is, nobody knows."""
+    """Probability of tokens that the server did not list and that may begin a label: whose it is, nobody knows."""
 
 
 def label_probabilities(
@@ -273,7 +280,10 @@ class _Walk:
             stops = sampled.stops and at == len(self.positions) - 1
             ahead = path if sampled.stops else path + sampled.raw
             step = self._alternatives(position, path, ahead, reach, live=live, stops=stops)
-            self.unseen += reach * position.hidden
+            # A list holds the likeliest tokens: what it leaves out is many small ones, and few of them begin a label.
+            unseen = min(position.hidden, SPELLINGS * len(self.seen) * position.least)
+            self.unseen += reach * unseen
+            self.other += reach * (position.hidden - unseen)
             reach *= step
             path = ahead
             if stops:
