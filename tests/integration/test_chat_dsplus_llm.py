@@ -121,7 +121,10 @@ def test_samples_and_a_verifier(build):
     assert round(3 * share["answers"][0]["confidence"], 6) in (1, 2, 3)
     assert share["usage"]["smol"]["input_tokens"] > 60
     judged = build(accept="verifier").invoke(question).response_metadata["dsplus"]
-    assert 0.0 < judged["answers"][0]["confidence"] < 1.0
+    if judged["answers"]:
+        assert 0.0 < judged["answers"][0]["confidence"] < 1.0
+    else:  # the verifier could not say, so the large model was asked
+        assert not judged["accepted"]
 
 
 def test_a_graph_shows_no_word_of_the_draft(build):

@@ -180,7 +180,9 @@ def test_token_scores_of_a_real_language_model(smollm_server):
     found = {}
     for score in TOKEN_SCORES:
         small = ChatClassifier(llm, LABELS, method="logprobs", score=score)
-        found[score] = [a["confidence"] for a in small.batch([*PRAISE[:2], *BLAME[:2]])]
+        answers = small.batch([*PRAISE, *BLAME], return_exceptions=True)
+        found[score] = [a["confidence"] for a in answers if not isinstance(a, Exception)]
+    assert found["energy"]
     assert all(
         low <= mean + 1e-9 for low, mean in zip(found["token_quantile"], found["mean_token_probability"], strict=True)
     )
