@@ -247,9 +247,19 @@ def _table(figures: Figures, of: str) -> Table:
     note = (
         f"{NOTES[of]} Refused, in percent, with Wilson intervals. The NLI model reads English only and knows "
         "contradiction only. "
+        + _codes(figures, f"{of}.rules.codes.")
         + (f"Not asked or not to be had: {', '.join(left_out)}. " if left_out else "")
         + ("" if "final.rules.faithful" in figures else "`fidelity_final.json` is absent. ")
         + f"100,000 characters take at most {figures['seconds_100k']:.2f} s of processor time, "
         f"{figures['ratio']:.1f} times as much as 10,000."
     )
     return Table(f"fidelity_{of}", TITLES[of], columns, [r for r in rows if any(r[1:])], note)
+
+
+def _codes(figures: Figures, start: str) -> str:
+    """Which rules spoke: of the faults that were caught, and of the honest rewrites that were refused."""
+    told = []
+    for outcome in ("caught", "refused"):
+        counts = {key.split(".")[-1]: n for key, n in figures.items() if key.startswith(f"{start}{outcome}.")}
+        told += [f"{outcome}: " + ", ".join(f"`{code}` {n}" for code, n in counts.items())] if counts else []
+    return f"Reasons of the rules, {'; '.join(told)}. " if told else ""
