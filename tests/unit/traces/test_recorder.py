@@ -201,7 +201,7 @@ def test_a_fork_writes_lines_of_its_own(tmp_path):
     recorder = JSONLRecorder(tmp_path / "routes.jsonl")
     recorder.record(row("parent"))
     script = "import os\nchild = os.fork()\nfor n in range(200): recorder.record(row(n))\nif child == 0: os._exit(0)\nos.wait()"
-    head = f"from tests.unit.operations.test_recorder import row, JSONLRecorder\nrecorder = JSONLRecorder({str(recorder.path)!r})\n"
+    head = f"from tests.unit.traces.test_recorder import row, JSONLRecorder\nrecorder = JSONLRecorder({str(recorder.path)!r})\n"
     subprocess.run([sys.executable, "-c", head + "recorder.record(row('first'))\n" + script], check=True, timeout=60)
     assert len(list(JSONLRecorder.read(recorder.path))) == 402
 
