@@ -185,8 +185,10 @@ class Outcomes:
     @property
     def small_names(self) -> list[str]:
         """The names of several small models, in the order of their columns; empty where there is one without a name."""
-        names = (name.partition(".")[2] for name in self._columns if name.startswith(("confidence.", "small.")))
-        return list(dict.fromkeys(names))
+        names = (
+            name for name in self._columns if name.startswith(("confidence.", "small.")) and not name.endswith("_ok")
+        )
+        return list(dict.fromkeys(name.partition(".")[2] for name in names))
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         """Return a column, shape (n,), read-only: numbers and bools as float64, NaN for None; the rest as objects.

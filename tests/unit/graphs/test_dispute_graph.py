@@ -94,7 +94,7 @@ async def test_a_faithful_rewrite_is_judged(async_):
 
 async def test_an_unfaithful_rewrite_never_reaches_the_judge(async_):
     large = judge(GOOD)
-    graph = unchecked(rewriter("The narrator cut 14 cables of Sven Holm's stereo."), large)
+    graph = unchecked(rewriter("The narrator cut the cable of Sven Holm's stereo and paid 300 euros."), large)
     state = await call(graph, {"statement": STATEMENT}, async_)
     assert state["rewrite"] == STATEMENT
     assert state["transfer"]["faithful"] is False

@@ -717,11 +717,12 @@ def test_names_on_the_hub(tiny_glm, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("async_", [False, True])
 async def test_it_is_a_small_model_by_its_logprobs_and_costs_show(llm, async_):
-    small = ChatClassifier(llm, ["the cat", "a dog"], prompt="{text}", min_mass=0.0)
+    said = "the cat sat on the mat and said hello to you"
+    small = ChatClassifier(llm, [said, "a dog"], prompt="{text}", min_mass=0.0)
     with CostLedger() as ledger:
         answer = await small.ainvoke("Hello") if async_ else small.invoke("Hello")
-    assert answer["choice"] == "the cat"
-    assert answer["probabilities"]["the cat"] > 0.9
+    assert answer["choice"] == said
+    assert answer["probabilities"][said] > 0.9
     [row] = ledger.table()
     assert (row["side"], row["model"], row["calls"]) == ("small", "tiny-glm", 1)
     assert row["input_tokens"] > 0
