@@ -251,10 +251,10 @@ def _table(figures: Figures, of: str) -> Table:
         + _codes(figures, f"{of}.rules.codes.")
         + (f"Not asked or not to be had: {', '.join(left_out)}. " if left_out else "")
         + ("" if "final.rules.faithful" in figures else "`fidelity_final.json` is absent. ")
-        + f"100,000 characters take at most {figures['seconds_100k']:.2f} s of processor time, "
-        f"{figures['ratio']:.1f} times as much as 10,000."
+        + f"100,000 characters take at most {number(figures, 'seconds_100k', 2)} s of processor time, "
+        f"{number(figures, 'ratio', 1)} times as much as 10,000."
     )
-    return Table(f"fidelity_{of}", TITLES[of], columns, [r for r in rows if any(r[1:])], note)
+    return Table(f"fidelity.{of}", TITLES[of], columns, [r for r in rows if any(r[1:])], note)
 
 
 def _codes(figures: Figures, start: str) -> str:
