@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from langchain_dsplus.routing.rows import Row
     from langchain_dsplus.threshold.certificate import Certificate, Step
 
+_NEARLY_SINGLE = 0.9
+"""Groups per row from which on rows count singly: an input that now and then stands twice makes no customer of it."""
+
 logger = logging.getLogger(__name__)
 
 EVENT = "dsplus_alarm"
@@ -546,7 +549,8 @@ class AuditMonitor:
         if self.certificate is None:
             msg = "pass a certificate, or `max_disagreement`: the share of disagreements that is still allowed"
             raise ValueError(msg)
-        if self.certificate.groups is not None:
+        groups = self.certificate.groups
+        if groups is not None and groups < _NEARLY_SINGLE * self.certificate.n:
             msg = (
                 "the certificate's rows come in groups, which says little about single audits: pass `max_disagreement`"
             )

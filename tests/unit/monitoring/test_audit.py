@@ -690,3 +690,14 @@ def test_gold_that_is_no_label_is_no_evidence(gold):
         assert not monitor.observe_gold("x", nothing)
     assert monitor.observe_gold("x", "b")  # it still waits
     assert monitor.harms == 1
+
+
+def test_an_input_that_now_and_then_stands_twice_makes_no_groups():
+    """Repeats count as groups in a certificate; a few of them leave the audits' bound as it is."""
+    rows = [
+        {"small": "a", "confidence": i / 1500, "large": "a", "input_hash": str(i if i > 20 else i % 10)}
+        for i in range(1500)
+    ]
+    certificate = certify(Outcomes.from_records(rows), "3 points")
+    assert certificate.groups is not None
+    assert AuditMonitor(certificate).certificate is certificate
