@@ -403,4 +403,4 @@ def test_a_hundred_thousand_characters_take_about_a_second_and_grow_in_line(unit
     small = max(min(seconds(10_000) for _ in range(3)), 0.005)
     large = min(seconds(100_000) for _ in range(3))
     assert large < 2.0  # under a second on a quiet machine, as `benchmarks fidelity` prints; tests share their cores
-    assert large <= 15 * small
+    assert large <= 25 * small  # a quadratic rule would take a hundred times as long
