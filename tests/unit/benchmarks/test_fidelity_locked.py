@@ -1,4 +1,4 @@
-"""The locked pairs of source and rewrite: unchanged since they were written, enough of each kind, distinct."""
+"""The locked sets of source and rewrite: unchanged since they were written, enough of each kind, distinct."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[3] / "benchmarks"
-RAW = (FOLDER / "fidelity_locked.json").read_bytes()
-PAIRS = json.loads(RAW)
+RAW = {name: (FOLDER / f"{name}.json").read_bytes() for name in ("fidelity_locked", "fidelity_final")}
+PAIRS = {name: json.loads(raw) for name, raw in RAW.items()}
 FAULTS = (
     "invented_act",
     "detail",
@@ -27,22 +27,33 @@ FAULTS = (
 )
 
 
-def test_the_file_is_the_one_that_was_locked():
-    locked = (FOLDER / "fidelity_locked.sha256").read_text(encoding="ascii").strip()
-    assert hashlib.sha256(RAW).hexdigest() == locked
+@pytest.mark.parametrize("name", RAW)
+def test_the_file_is_the_one_that_was_locked(name):
+    locked = (FOLDER / f"{name}.sha256").read_text(encoding="ascii").strip()
+    assert hashlib.sha256(RAW[name]).hexdigest() == locked
 
 
-@pytest.mark.parametrize(("lang", "faithful", "faulty"), [("en", 40, 6), ("zh", 20, 3)])
-def test_each_kind_has_its_pairs(lang, faithful, faulty):
-    counts = Counter(pair["kind"] for pair in PAIRS if pair["lang"] == lang)
+@pytest.mark.parametrize(
+    ("name", "lang", "faithful", "faulty"),
+    [
+        ("fidelity_locked", "en", 40, 6),
+        ("fidelity_locked", "zh", 20, 3),
+        ("fidelity_final", "en", 30, 4),
+        ("fidelity_final", "zh", 15, 2),
+    ],
+)
+def test_each_kind_has_its_pairs(name, lang, faithful, faulty):
+    counts = Counter(pair["kind"] for pair in PAIRS[name] if pair["lang"] == lang)
     assert counts == {"faithful": faithful, **dict.fromkeys(FAULTS, faulty)}
 
 
-def test_pairs_are_distinct_and_complete():
-    assert {pair["lang"] for pair in PAIRS} == {"en", "zh"}
-    assert len({pair["id"] for pair in PAIRS}) == len(PAIRS)
-    for pair in PAIRS:
+@pytest.mark.parametrize("name", PAIRS)
+def test_pairs_are_distinct_and_complete(name):
+    pairs = PAIRS[name]
+    assert {pair["lang"] for pair in pairs} == {"en", "zh"}
+    assert len({pair["id"] for pair in pairs}) == len(pairs)
+    for pair in pairs:
         assert set(pair) == {"id", "lang", "kind", "source", "rewrite", "note"}
         assert all(value.strip() for value in pair.values())
-    uses = Counter((pair["source"], pair["kind"] == "faithful") for pair in PAIRS)
+    uses = Counter((pair["source"], pair["kind"] == "faithful") for pair in pairs)
     assert max(uses.values()) == 1  # a source serves one faithful and one faulty rewrite at most
