@@ -196,7 +196,8 @@ class Ready:
 
 def prepare(task: Task) -> Ready:
     """Train the small model, set the threshold, find the rows to ask about."""
-    from langchain_dsplus import SentenceClassifier, proficient_classes
+    from langchain_dsplus import SentenceClassifier
+    from langchain_dsplus.prompts import proficient_classes
 
     small = SentenceClassifier(labels=task.labels, input_key="text")
     small.fit([row.text for row in task.train], [row.label for row in task.train])

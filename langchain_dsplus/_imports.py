@@ -1,9 +1,11 @@
-"""Optional dependencies: import them late, and say what to install when one is missing."""
+"""Imports that happen late: optional dependencies, and the public names of the package and its folders."""
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Mapping
 from types import ModuleType
+from typing import Any
 
 
 def require(module: str, extra: str) -> ModuleType:
@@ -32,3 +34,29 @@ def require(module: str, extra: str) -> ModuleType:
             raise  # the dependency is there, and something inside it is broken: hide nothing
         msg = f"`{root}` is not installed. Run: pip install 'langchain-dsplus[{extra}]'"
         raise ImportError(msg, name=error.name) from error
+
+
+def lazy(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """`__getattr__` and `__dir__` of a package whose public names are loaded when they are first used (PEP 562).
+
+    Args:
+        package: Its `__name__`.
+        homes: Module inside it -> the names that it gives, separated by blanks.
+
+    Returns:
+        The two functions to assign.
+
+    Example:
+        ```python
+        __getattr__, __dir__ = lazy(__name__, {"router": "ConfidenceRouter"})
+        ```
+    """
+    home = {name: module for module, names in homes.items() for name in names.split()}
+
+    def get(name: str) -> Any:
+        if name not in home:
+            msg = f"module {package!r} has no attribute {name!r}"
+            raise AttributeError(msg)
+        return getattr(importlib.import_module(f"{package}.{home[name]}"), name)
+
+    return get, lambda: sorted(home)

@@ -34,14 +34,8 @@ def main() -> None:
 
     from langchain_core.runnables import RunnableLambda
 
-    from langchain_dsplus import (
-        ConfidenceRouter,
-        FakeSmallModel,
-        Outcomes,
-        SentenceClassifier,
-        certify,
-        render_report,
-    )
+    from langchain_dsplus import ConfidenceRouter, FakeSmallModel, Outcomes, SentenceClassifier, certify
+    from langchain_dsplus.report import render_report
 
     def ask(text: str) -> str:
         return "large says " + text

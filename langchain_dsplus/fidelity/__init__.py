@@ -1,9 +1,8 @@
 """The check of a rewrite against its source, and what it reads texts with: sentences, numbers, names, forged orders."""
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from langchain_dsplus._imports import lazy
 
 if TYPE_CHECKING:
     from langchain_dsplus.fidelity.check import Fidelity, FidelityResult, Recall, describe
@@ -11,14 +10,6 @@ if TYPE_CHECKING:
     from langchain_dsplus.fidelity.numbers import Number, read_numbers
     from langchain_dsplus.fidelity.sentences import split_sentences
     from langchain_dsplus.fidelity.untrusted import count_instructions, count_verdicts, quote_untrusted
-
-_HOME = {
-    **dict.fromkeys(("Fidelity", "FidelityResult", "Recall", "describe"), "check"),
-    **dict.fromkeys(("ClassifierNLI", "Follows", "NLIModel", "OnnxNLI", "aegis_nli", "default_nli"), "nli"),
-    **dict.fromkeys(("Number", "read_numbers"), "numbers"),
-    **dict.fromkeys(("count_instructions", "count_verdicts", "quote_untrusted"), "untrusted"),
-    "split_sentences": "sentences",
-}
 
 __all__ = [
     "ClassifierNLI",
@@ -39,13 +30,13 @@ __all__ = [
     "split_sentences",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "check": "Fidelity FidelityResult Recall describe",
+        "nli": "ClassifierNLI Follows NLIModel OnnxNLI aegis_nli default_nli",
+        "numbers": "Number read_numbers",
+        "sentences": "split_sentences",
+        "untrusted": "count_instructions count_verdicts quote_untrusted",
+    },
+)

@@ -1,1 +1,53 @@
-"""Choosing the threshold, and what a threshold costs."""
+"""Choosing the threshold, and what a threshold costs. `certify` is both a module here and a name at the top."""
+
+from typing import TYPE_CHECKING
+
+from langchain_dsplus._imports import lazy
+
+if TYPE_CHECKING:
+    from langchain_dsplus.threshold.certificate import Certificate, CertificateError
+    from langchain_dsplus.threshold.choose import ThresholdChoice, choose_threshold
+    from langchain_dsplus.threshold.curves import (
+        CostQualityCurve,
+        RiskCoverageCurve,
+        cost_quality_curve,
+        risk_coverage_curve,
+    )
+    from langchain_dsplus.threshold.deferral import DeferralCurve, apgr, cost_at_parity, cpt, deferral_curve
+    from langchain_dsplus.threshold.gain import GainModel, LearnedGain
+    from langchain_dsplus.threshold.path import coverage_path
+    from langchain_dsplus.threshold.planning import SampleSizePlan, plan_sample_size
+
+__all__ = [
+    "Certificate",
+    "CertificateError",
+    "CostQualityCurve",
+    "DeferralCurve",
+    "GainModel",
+    "LearnedGain",
+    "RiskCoverageCurve",
+    "SampleSizePlan",
+    "ThresholdChoice",
+    "apgr",
+    "choose_threshold",
+    "cost_at_parity",
+    "cost_quality_curve",
+    "coverage_path",
+    "cpt",
+    "deferral_curve",
+    "plan_sample_size",
+    "risk_coverage_curve",
+]
+
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "certificate": "Certificate CertificateError",
+        "choose": "ThresholdChoice choose_threshold",
+        "curves": "CostQualityCurve RiskCoverageCurve cost_quality_curve risk_coverage_curve",
+        "deferral": "DeferralCurve apgr cost_at_parity cpt deferral_curve",
+        "gain": "GainModel LearnedGain",
+        "path": "coverage_path",
+        "planning": "SampleSizePlan plan_sample_size",
+    },
+)

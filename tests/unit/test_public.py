@@ -135,3 +135,21 @@ def test_a_broken_dependency_is_not_hidden(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ImportError, match="surely_not_installed_anywhere"):
         require("brokenthing", "local")
+
+
+FOLDERS = sorted(path.parent.name for path in SOURCE.parent.glob("*/__init__.py"))
+
+
+def test_the_top_holds_what_the_five_steps_need() -> None:
+    assert len(dir(langchain_dsplus)) <= 45
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_the_public_names_of_a_folder_are_no_modules(folder: str) -> None:
+    """A module of the same name would take the name's place as soon as somebody loads it."""
+    home = importlib.import_module(f"langchain_dsplus.{folder}")
+    names = getattr(home, "__all__", [])
+    for name in names:
+        assert not inspect.ismodule(getattr(home, name)), name
+        assert not (SOURCE.parent / folder / f"{name}.py").is_file(), name
+    assert set(names) <= set(dir(home))

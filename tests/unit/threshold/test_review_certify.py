@@ -15,17 +15,16 @@ from langchain_core.runnables import RunnableLambda
 from langchain_dsplus import (
     Certificate,
     ConfidenceRouter,
-    ConformalCandidates,
     FakeSmallModel,
     LabelParser,
     Outcomes,
     certify,
     choose_threshold,
-    coverage_path,
-    proficient_classes,
 )
 from langchain_dsplus.identity import score_name
+from langchain_dsplus.prompts import ConformalCandidates, proficient_classes
 from langchain_dsplus.routing.binding import MismatchError
+from langchain_dsplus.threshold import coverage_path
 from langchain_dsplus.threshold.certificate import CertificateError
 
 LABELS = ["a", "b"]
