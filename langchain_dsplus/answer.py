@@ -156,6 +156,22 @@ class EmptyReplyError(ValueError):
     """A large model was asked and said nothing: no choice, null, or an empty message. The message names the model."""
 
 
+class CertificateError(ValueError):
+    """A certificate that cannot be read, or that does not fit what it is used for."""
+
+
+class MismatchError(CertificateError):
+    """A router's parts are not those that its certificate is about.
+
+    Attributes:
+        mismatches: Which: `small`, `small_order`, `large`, `prompt`, `never_local`, ...
+    """
+
+    def __init__(self, message: str, mismatches: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.mismatches = tuple(mismatches)
+
+
 _SILENT = frozenset({"text", "output_text", "reasoning", "thinking", "redacted_thinking", "reasoning_content"})
 
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from typing import Any, TypeAlias
-
-from langchain_dsplus.labels import NoLabelMassError, mean_token_probability
+from typing import TypeAlias
 
 Probabilities: TypeAlias = Mapping[str, float]
 ScoreFunction: TypeAlias = Callable[[Probabilities], float]
@@ -75,43 +72,6 @@ def energy(logits: Sequence[float], *, temperature: float = 1.0) -> float:
     if not math.isfinite(top):
         return float(top)
     return top + temperature * math.log(math.fsum(math.exp((z - top) / temperature) for z in logits))
-
-
-def token_quantile(tokens: Sequence[Mapping[str, Any]], quantile: float = 0.0) -> float:
-    """A quantile of the probabilities of a reply's tokens (Gupta et al. 2024, 2404.10136); in [0, 1].
-
-    The least sure token is quantile 0. Unlike the probability of the whole reply it does not fall with its length, and
-    unlike the mean it is not lifted by the many tokens that follow by themselves. Between two tokens it is linear. The
-    end token is left out.
-
-    Args:
-        tokens: `logprobs.content` in OpenAI's form.
-        quantile: In [0, 1].
-
-    Raises:
-        NoLabelMassError: If there is no token with a probability.
-        ValueError: If `quantile` is outside [0, 1].
-
-    Example:
-        >>> tokens = [{"token": t, "logprob": math.log(p)} for t, p in (("a", 0.9), ("b", 0.25), ("c", 0.75))]
-        >>> [round(token_quantile(tokens, q), 3) for q in (0.0, 0.25, 0.5, 1.0)]
-        [0.25, 0.5, 0.75, 0.9]
-    """
-    if not 0.0 <= quantile <= 1.0:
-        msg = "`quantile` must lie in [0, 1]"
-        raise ValueError(msg)
-    values = []
-    for token in tokens:
-        with suppress(NoLabelMassError):  # the end token, or one without a number
-            values.append(mean_token_probability([token]))
-    if not values:
-        msg = "the reply carries no token log-probabilities; ask the model for `logprobs`"
-        raise NoLabelMassError(msg)
-    values.sort()
-    place = quantile * (len(values) - 1)
-    low = int(place)
-    high = min(low + 1, len(values) - 1)
-    return values[low] + (place - low) * (values[high] - values[low])
 
 
 OWN_SCORES: dict[str, str] = {

@@ -34,7 +34,7 @@ from pydantic import BaseModel
 from typing_extensions import TypedDict
 
 from langchain_dsplus.costs.ledger import CostLedger
-from langchain_dsplus.outcomes.columns import to_text
+from langchain_dsplus.outcomes.cells import to_text
 from langchain_dsplus.outcomes.gold import GoldRules, read_labels
 from langchain_dsplus.routing.outputs import ROUTE_KEY
 from langchain_dsplus.routing.router import ConfidenceRouter

@@ -15,12 +15,12 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.utils import ConfigurableFieldSpec
 from pydantic import ConfigDict, Field, PrivateAttr, ValidationError
 
+from langchain_dsplus.answer import MismatchError
 from langchain_dsplus.chat_dsplus.build import ROUTED, build_router, model_name, settings_of
 from langchain_dsplus.chat_dsplus.call import Call, Stream, open_call, public, told
 from langchain_dsplus.chat_dsplus.draft import Accept, Asked
 from langchain_dsplus.chat_dsplus.scores import Equal, Sequence_
 from langchain_dsplus.chat_dsplus.tools import Bound, bind, structure, take_apart
-from langchain_dsplus.routing.binding import MismatchError
 from langchain_dsplus.routing.decision import Mode
 from langchain_dsplus.routing.router import ConfidenceRouter
 from langchain_dsplus.routing.runs import EVENT

@@ -253,7 +253,7 @@ def _labeled(
     rows: Sequence[tuple[str, Any]], model: SmallModel, rules: Mapping[str, Any], where: Path | str | None, column: str
 ) -> list[tuple[str, str | None]]:
     """The rows with gold, by the one rule for it: None where somebody wrote that nobody knows."""
-    from langchain_dsplus.outcomes.columns import missing
+    from langchain_dsplus.outcomes.cells import missing
     from langchain_dsplus.outcomes.gold import GoldRules, read_labels
 
     given = [(text, gold) for text, gold in rows if not missing(gold)]

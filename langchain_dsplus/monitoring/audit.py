@@ -22,7 +22,8 @@ from langchain_dsplus.labels import ending, match_label
 from langchain_dsplus.losses import Loss, parse_loss
 from langchain_dsplus.monitoring.betting import BettingProcess, alarm_times, binomial_lower, binomial_upper
 from langchain_dsplus.monitoring.state_file import write_whole
-from langchain_dsplus.outcomes.gold import GoldRules, other_gold, read_labels
+from langchain_dsplus.outcomes.cells import other_gold
+from langchain_dsplus.outcomes.gold import GoldRules, read_labels
 from langchain_dsplus.outcomes.traces import default_label
 
 if TYPE_CHECKING:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import enum
 import json
 import math
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 
 from langchain_dsplus._json import load_json
+from langchain_dsplus.outcomes.cells import missing, to_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,32 +20,6 @@ if TYPE_CHECKING:
     Places: TypeAlias = NDArray[np.intp]
 
 Kind: TypeAlias = Literal["float", "int", "bool", "dict", "id", "label", "any"]
-
-
-def known_labels(about: Mapping[str, Any], who: str = "large") -> frozenset[str] | None:
-    """Return the labels that an answer may be, by `about["labels"]`; None where it names none.
-
-    Args:
-        about: Of a table. Its labels are a list, or lists by the names of several small models. `large_labels` are
-            further ones, which only the large model knows.
-        who: Whose answer: `small.<name>` has its own list where there is one; anybody else may say any of them. What
-            the large model may say, gold may be.
-    """
-    labels = about.get("labels")
-    if isinstance(labels, Mapping):
-        own = labels.get(who.partition(".")[2]) if who.startswith("small.") else None
-        labels = own or [label for part in labels.values() for label in part or ()]
-    if labels and not who.startswith("small"):
-        labels = [*labels, *(about.get("large_labels") or ())]
-    return frozenset(label if isinstance(label, str) else _label(label) for label in labels or ()) or None
-
-
-def _label(value: Any) -> str:
-    """A label that is no text, as it is kept in the columns."""
-    try:
-        return to_text(value) or str(value)
-    except TypeError:
-        return str(value)
 
 
 CHUNK = 8192
@@ -347,46 +319,6 @@ def to_dict(value: Any) -> dict[str, Any] | None:
     return {str(key): to_any(item) for key, item in value.items()}
 
 
-def to_text(value: Any) -> str | None:
-    """A text, or a whole number as one: an id, a class number, a label. None where a program means nothing by it.
-
-    The one rule for cells of texts, in every loader: a text is taken as it is, an enum by its value, `True` and `False`
-    by those names. A whole number is written without a point, also where it came as a float, as all numbers of a column
-    do once one is missing: 1.0 is "1". NaN, NaT and pandas' NA are None.
-
-    Raises:
-        TypeError: If it is none of these, a number with a fraction among them: nobody knows which label 0.5 is.
-
-    Example:
-        >>> to_text(1.0), to_text("1.0"), to_text(True), to_text(float("nan"))
-        ('1', '1.0', 'True', None)
-    """
-    if isinstance(value, enum.Enum):
-        value = value.value
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, (str, bool)):
-        return str(value)
-    if missing(value):
-        return None
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, (float, Decimal)) and -_EXACT < value < _EXACT and value == int(value):
-        return str(int(value))
-    raise TypeError
-
-
-_EXACT = 2**53
-"""From here on not every whole number is a float."""
-
-
-def missing(value: Any) -> bool:
-    """Whether a program means by it that nothing is known: None, NaN, NaT, pandas' NA."""
-    if value is None or type(value).__name__ in {"NAType", "NaTType"}:
-        return True
-    return isinstance(value, (float, np.floating, Decimal)) and bool(value != value)  # noqa: PLR0124
-
-
 def rows_of(data: Any) -> Iterable[Any]:
     """Rows as they are, or those of a DataFrame (pandas, polars, an Arrow table): dicts, None where nothing is known.
 
@@ -422,16 +354,6 @@ def _listed(column: Any) -> list[Any]:
         if hasattr(column, name):
             return list(getattr(column, name)())
     return list(column)
-
-
-def bare(word: str) -> str:
-    """Return a text without what cannot be seen at its ends: blanks of all kinds, marks of byte order and direction."""
-    visible = [place for place, mark in enumerate(word) if not _unseen(mark)]
-    return word[visible[0] : visible[-1] + 1] if visible else ""
-
-
-def _unseen(mark: str) -> bool:
-    return mark.isspace() or unicodedata.category(mark) in {"Cc", "Cf", "Zs", "Zl", "Zp"}
 
 
 def to_any(value: Any) -> Any:

@@ -20,17 +20,8 @@ import numpy as np
 
 from langchain_dsplus._imports import require
 from langchain_dsplus._json import load_json as load
-from langchain_dsplus.outcomes.columns import (
-    CHUNK,
-    WANTED,
-    Builder,
-    Column,
-    Kind,
-    Labels,
-    Numbers,
-    bare,
-    kind_of,
-)
+from langchain_dsplus.outcomes.cells import bare
+from langchain_dsplus.outcomes.columns import CHUNK, WANTED, Builder, Column, Kind, Labels, Numbers, kind_of
 
 ABOUT = "__about__"
 COLUMNS = "__columns__"

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
-import re
 import shlex
-import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
@@ -14,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 import numpy as np
 
 from langchain_dsplus._json import load_json
-from langchain_dsplus.outcomes.columns import Labels, bare, build, to_text
+from langchain_dsplus.outcomes.cells import Likeness, bare, other_gold, quoted, to_text, written_number
+from langchain_dsplus.outcomes.columns import Labels, build
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -133,12 +131,6 @@ def _words(values: str | Iterable[Any], name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_word(value, name) for value in given))
 
 
-def other_gold(about: Mapping[str, Any]) -> frozenset[str]:
-    """Return the true classes that no model offers, by a table's `about`."""
-    found = about.get("other_gold") or ()
-    return frozenset(str(value) for value in ([found] if isinstance(found, str) else found))
-
-
 def with_other(about: Mapping[str, Any], rules: GoldRules) -> dict[str, Any]:
     """Return a table's `about` with further classes that no model offers."""
     if not rules.other_gold:
@@ -244,20 +236,6 @@ def _listed(words: Collection[str]) -> str:
     return ", ".join(_shown(word, _LONGEST) for word in some) + (", ..." if len(words) > len(some) else "")
 
 
-def quoted(word: str) -> str:
-    r"""Return a text as Python writes it, in double quotes, with what cannot be seen escaped.
-
-    Example:
-        >>> print(quoted('\u00a0a "b"'))
-        "\xa0a \"b\""
-    """
-    escaped = (
-        f"\\{mark}" if mark in '"\\' else mark if mark.isprintable() else mark.encode("unicode_escape").decode("ascii")
-        for mark in word
-    )
-    return f'"{"".join(escaped)}"'
-
-
 def _option(mapped: Mapping[str, str]) -> str:
     """The same on the command line."""
     if all(word.isprintable() and not set("={[") & set(word + label) for word, label in mapped.items()):
@@ -269,7 +247,7 @@ def _guess(rest: Sequence[str], words: Collection[str]) -> str:
     """What values look like that resemble no label."""
     if all(not _letters(word) or _letters(word) in _NOTHING for word in rest):
         return f"look{'s' * (len(rest) == 1)} like what programs write into an empty cell"
-    if len(rest) > 1 and len(rest) <= len(words) + 1 and all(_number(word) is not None for word in rest):
+    if len(rest) > 1 and len(rest) <= len(words) + 1 and all(written_number(word) is not None for word in rest):
         return "look like codes of another list"
     return f"resemble{'s' * (len(rest) == 1)} no label"
 
@@ -283,74 +261,6 @@ def _letters(word: str) -> str:
 
 
 # --- what a value looks like ----------------------------------------------------------------------------------------
-
-
-def _unquoted(word: str) -> str:
-    return word[1:-1] if len(word) > 1 and word[0] == word[-1] and word[0] in "\"'`" else word
-
-
-_SEPARATORS = re.compile(r"(?<=\w)[\s_\-./]+(?=\w)|(?<=[^\W_])_+(?=[^\W_])")
-
-
-def _one_form(word: str) -> str:
-    return unicodedata.normalize("NFKC", bare(word))
-
-
-def _number(word: str) -> float | None:
-    """The number that a text writes, a truth value as 0 or 1."""
-    text = "".join("-" if mark == "\u2212" or unicodedata.category(mark) == "Pd" else mark for mark in _one_form(word))
-    truth = {"true": 1.0, "false": 0.0}.get(text.casefold())
-    if truth is not None:
-        return truth
-    try:
-        number = float(text.replace(",", ".")) if "_" not in text else math.nan
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
-
-
-_FORMS: tuple[tuple[str, Callable[[str], Any]], ...] = (
-    ("blanks or unseen marks around them", bare),
-    ("quotes around them", lambda word: bare(_unquoted(bare(word)))),
-    ("characters in another form", _one_form),
-    ("other capitals", lambda word: _one_form(word).casefold()),
-    ("other separators", lambda word: _SEPARATORS.sub(" ", _unquoted(_one_form(word)).casefold())),
-    ("numbers or truth values written in another way", _number),
-)
-"""From strict to loose; the first under which a value is one label alone says what it looks like."""
-
-
-class Likeness:
-    """Finds the one label that a text resembles. It is only ever shown: nobody's label is changed by a guess.
-
-    Args:
-        labels: Those that it may be.
-
-    Example:
-        >>> alike = Likeness(["billing", "0", "1"])
-        >>> alike(" Billing"), alike("1.0"), alike("n/a")
-        (('other capitals', 'billing'), ('numbers or truth values written in another way', '1'), None)
-    """
-
-    def __init__(self, labels: Collection[str]) -> None:
-        self._forms = [(difference, form, _by(form, labels)) for difference, form in _FORMS]
-
-    def __call__(self, word: str) -> tuple[str, str] | None:
-        """Return in what it differs, and from which label; None without one, or with several."""
-        for difference, form, labels in self._forms:
-            alike = labels.get(form(word), [])
-            if alike:
-                return (difference, alike[0]) if len(alike) == 1 else None
-        return None
-
-
-def _by(form: Callable[[str], Any], labels: Collection[str]) -> dict[Any, list[str]]:
-    found: dict[Any, list[str]] = {}
-    for label in labels:
-        key = form(label)
-        if key is not None and key != "":
-            found.setdefault(key, []).append(label)
-    return found
 
 
 def _unpacked(word: str) -> str | None:
@@ -371,4 +281,4 @@ def _unpacked(word: str) -> str | None:
     return "" if found is None else found
 
 
-__all__ = ["NEVER_SAID", "GoldRules", "Likeness", "other_gold", "quoted", "read_labels", "refusal", "with_other"]
+__all__ = ["NEVER_SAID", "GoldRules", "read_labels", "refusal", "with_other"]

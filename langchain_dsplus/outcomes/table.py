@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 import numpy as np
 
+from langchain_dsplus.outcomes.cells import known_labels, missing, other_gold
 from langchain_dsplus.outcomes.columns import (
     CHUNK,
     Builder,
@@ -20,8 +21,6 @@ from langchain_dsplus.outcomes.columns import (
     build,
     frame_columns,
     kind_of,
-    known_labels,
-    missing,
     rows_of,
 )
 from langchain_dsplus.outcomes.files import (
@@ -33,7 +32,7 @@ from langchain_dsplus.outcomes.files import (
     write_jsonl,
     write_parquet,
 )
-from langchain_dsplus.outcomes.gold import NEVER_SAID, GoldRules, other_gold, refusal, with_other
+from langchain_dsplus.outcomes.gold import NEVER_SAID, GoldRules, refusal, with_other
 from langchain_dsplus.outcomes.labelling import read_gold, rows_to_label, sampled
 from langchain_dsplus.outcomes.sampling import LabelSample
 from langchain_dsplus.outcomes.traces import read_traces

@@ -10,7 +10,7 @@ from typing import Any
 from langchain_core.messages import BaseMessage
 
 from langchain_dsplus.costs.usage import read_usage
-from langchain_dsplus.outcomes.columns import to_text
+from langchain_dsplus.outcomes.cells import to_text
 
 _KINDS = ("route", "shadow", "audit", "gold")
 _PLACEHOLDER = re.compile(r"<[A-Za-z_]\w*>")

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from langchain_dsplus.outcomes import Outcomes
-from langchain_dsplus.outcomes.columns import known_labels, rows_of
-from langchain_dsplus.outcomes.gold import GoldRules, other_gold, read_labels
+from langchain_dsplus.outcomes.cells import known_labels, other_gold
+from langchain_dsplus.outcomes.columns import rows_of
+from langchain_dsplus.outcomes.gold import GoldRules, read_labels
 from langchain_dsplus.outcomes.sampling import refuse_chosen
 
 

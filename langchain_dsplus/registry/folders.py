@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_dsplus._json import load_json
+from langchain_dsplus.answer import CertificateError
 from langchain_dsplus.identity import score_name
 from langchain_dsplus.registry.state import GateEntry, RegistryError, RowHash, VersionEntry, now, put_text
 from langchain_dsplus.routing.persistence import (
@@ -23,7 +24,7 @@ from langchain_dsplus.routing.persistence import (
     write_text,
 )
 from langchain_dsplus.small_models.base import UNVERIFIABLE
-from langchain_dsplus.threshold.certificate import Certificate, CertificateError
+from langchain_dsplus.threshold.certificate import Certificate
 
 if TYPE_CHECKING:
     from langchain_dsplus.small_models.base import SmallModel

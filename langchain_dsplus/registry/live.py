@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 
+from langchain_dsplus.answer import MismatchError
 from langchain_dsplus.outcomes import Outcomes
-from langchain_dsplus.routing.binding import MismatchError
 from langchain_dsplus.routing.decision import read_mode, safer
 from langchain_dsplus.routing.router import ConfidenceRouter
 from langchain_dsplus.routing.rows import Recorder, Row

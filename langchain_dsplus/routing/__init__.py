@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from langchain_dsplus._imports import lazy
 
 if TYPE_CHECKING:
+    from langchain_dsplus.answer import MismatchError
     from langchain_dsplus.routing.background import drain_all
-    from langchain_dsplus.routing.binding import MismatchError
     from langchain_dsplus.routing.decision import SettingsError
     from langchain_dsplus.routing.persistence import SavedRouterError, load_router, load_small_models, save_router
     from langchain_dsplus.routing.router import ConfidenceRouter
@@ -29,8 +29,7 @@ __getattr__, __dir__ = lazy(
     __name__,
     {
         "background": "drain_all",
-        "binding": "MismatchError",
-        "decision": "SettingsError",
+        "decision": "MismatchError SettingsError",
         "persistence": "SavedRouterError load_router load_small_models save_router",
         "router": "ConfidenceRouter",
         "rows": "Recorder Row",

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import BaseCallbackHandler
 
+from langchain_dsplus.answer import MismatchError
 from langchain_dsplus.costs.usage import reported_by
 from langchain_dsplus.identity import identify, score_name
-from langchain_dsplus.outcomes.columns import known_labels
-from langchain_dsplus.threshold.certificate import Certificate, CertificateError
+from langchain_dsplus.outcomes.cells import known_labels
+from langchain_dsplus.routing.decision import thresholds_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,18 +21,7 @@ if TYPE_CHECKING:
     from langchain_core.outputs import LLMResult
 
     from langchain_dsplus.small_models.base import SmallModel
-
-
-class MismatchError(CertificateError):
-    """A router's parts are not those that its certificate is about.
-
-    Attributes:
-        mismatches: Which: `small`, `small_order`, `large`, `prompt`, `never_local`, ...
-    """
-
-    def __init__(self, message: str, mismatches: Sequence[str] = ()) -> None:
-        super().__init__(message)
-        self.mismatches = tuple(mismatches)
+    from langchain_dsplus.threshold.certificate import Certificate
 
 
 @dataclass(frozen=True)
@@ -153,20 +143,6 @@ def facts(
         "prompt": identity.prompt,
     }
     return {name: value for name, value in found.items() if value is not None}
-
-
-def thresholds_of(certificate: Certificate, names: Sequence[str]) -> dict[str, float]:
-    """The thresholds by the router's names for its small models.
-
-    Raises:
-        MismatchError: If the names are others.
-    """
-    if len(names) == 1 == len(certificate.thresholds):
-        return {names[0]: next(iter(certificate.thresholds.values()))}
-    if set(certificate.thresholds) != set(names):
-        msg = f"the certificate is for small models {sorted(certificate.thresholds)}, the router has {sorted(names)}"
-        raise MismatchError(msg, ["small"])
-    return {name: certificate.thresholds[name] for name in names}
 
 
 class ReportedNames(BaseCallbackHandler):

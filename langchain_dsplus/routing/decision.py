@@ -12,12 +12,13 @@ import os
 import sys
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from langchain_dsplus.answer import (
     Answer,
     EscalationContext,
     InvalidAnswerError,
+    MismatchError,
     Reason,
     Route,
     describe_error,
@@ -25,6 +26,9 @@ from langchain_dsplus.answer import (
 )
 from langchain_dsplus.confidence import ScoreFunction
 from langchain_dsplus.costs.usage import UsageMeter
+
+if TYPE_CHECKING:
+    from langchain_dsplus.threshold.certificate import Certificate
 
 logger = logging.getLogger(__name__)
 
@@ -209,6 +213,25 @@ def call_settings(
         refused=base.refused if same else None,
         certificate=base.certificate if same else None,
     )
+
+
+def certificate_in(threshold: Any) -> Certificate | None:
+    """The certificate, where a router's `threshold` is one; known by its fields, so that plain numbers load none."""
+    return threshold if hasattr(threshold, "thresholds") and hasattr(threshold, "certified") else None
+
+
+def thresholds_of(certificate: Certificate, names: Sequence[str]) -> dict[str, float]:
+    """The thresholds by the router's names for its small models.
+
+    Raises:
+        MismatchError: If the names are others.
+    """
+    if len(names) == 1 == len(certificate.thresholds):
+        return {names[0]: next(iter(certificate.thresholds.values()))}
+    if set(certificate.thresholds) != set(names):
+        msg = f"the certificate is for small models {sorted(certificate.thresholds)}, the router has {sorted(names)}"
+        raise MismatchError(msg, ["small"])
+    return {name: certificate.thresholds[name] for name in names}
 
 
 def limited(settings: Settings, thresholds: Mapping[str, float] | None, names: Sequence[str]) -> Settings:

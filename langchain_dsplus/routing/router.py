@@ -28,15 +28,13 @@ from langchain_dsplus import _drive
 from langchain_dsplus.answer import (
     Answer,
     Context,
+    MismatchError,
     Route,
 )
 from langchain_dsplus.confidence import ScoreFunction
 from langchain_dsplus.routing.answering import answer, answer_all, triage
 from langchain_dsplus.routing.asking import SmallModelTimeoutError
-from langchain_dsplus.routing.binding import MismatchError, facts
-from langchain_dsplus.routing.decision import (
-    Mode,
-)
+from langchain_dsplus.routing.decision import Mode, certificate_in
 from langchain_dsplus.routing.drawing import draw
 from langchain_dsplus.routing.node import make_node
 from langchain_dsplus.routing.outputs import (
@@ -45,13 +43,13 @@ from langchain_dsplus.routing.outputs import (
 from langchain_dsplus.routing.state import State, output_type_of
 from langchain_dsplus.routing.steps import present, unpack
 from langchain_dsplus.routing.stream import as_completed, stream
-from langchain_dsplus.threshold.certificate import Certificate
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
     from langchain_core.runnables.graph import Graph
 
     from langchain_dsplus.small_models.base import SmallModel
+    from langchain_dsplus.threshold.certificate import Certificate
 
 
 class ConfidenceRouter(RunnableSerializable[Any, Any]):
@@ -238,6 +236,8 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
     @property
     def about(self) -> dict[str, Any]:
         """What outcomes recorded by this router are about: `Outcomes.from_traces(rows, about=router.about)`."""
+        from langchain_dsplus.routing.binding import facts
+
         state = self._state
         hidden = self.to_large is not None and self.version is None
         found = facts(state.models, state.names, score=self.score, large=self.large, version=self.version)
@@ -246,7 +246,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
     @property
     def certificate(self) -> Certificate | None:
         """The certificate, where `threshold` is one."""
-        return self.threshold if isinstance(self.threshold, Certificate) else None
+        return certificate_in(self.threshold)
 
     @property
     def unverifiable(self) -> tuple[str, ...]:

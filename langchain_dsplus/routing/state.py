@@ -11,22 +11,35 @@ import warnings
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from langchain_core.runnables import Runnable
 
-from langchain_dsplus.answer import Answer
+from langchain_dsplus.answer import Answer, MismatchError
 from langchain_dsplus.confidence import ScoreFunction, resolve_score
 from langchain_dsplus.prompts.chain_labels import check_chain_labels
 from langchain_dsplus.routing.asking import Asker
 from langchain_dsplus.routing.background import Background
-from langchain_dsplus.routing.binding import MismatchError, ReportedNames, bind, thresholds_of
-from langchain_dsplus.routing.decision import Asked, Item, Mode, Settings, decide, read_mode, read_rate, read_thresholds
+from langchain_dsplus.routing.decision import (
+    Asked,
+    Item,
+    Mode,
+    Settings,
+    certificate_in,
+    decide,
+    read_mode,
+    read_rate,
+    read_thresholds,
+    thresholds_of,
+)
 from langchain_dsplus.routing.outputs import ToOutput, check_labels, default_to_output, is_message
 from langchain_dsplus.routing.rows import Recorder
 from langchain_dsplus.small_models.base import SmallModel
 from langchain_dsplus.small_models.runnable import as_small_model, distinct_names
-from langchain_dsplus.threshold.certificate import Certificate
+
+if TYPE_CHECKING:
+    from langchain_dsplus.routing.binding import ReportedNames
+    from langchain_dsplus.threshold.certificate import Certificate
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +104,7 @@ class State:
         self.unverifiable: tuple[str, ...] = ()
         self.void: tuple[str, ...] = ()
         self.reported: ReportedNames | None = None
-        certificate = router.threshold if isinstance(router.threshold, Certificate) else None
+        certificate = certificate_in(router.threshold)
         threshold = router.threshold if certificate is None else thresholds_of(certificate, self.names)
         self.settings = Settings(
             read_thresholds(threshold, self.names),
@@ -185,6 +198,8 @@ class State:
 
     def _bind(self, router: Fields, certificate: Certificate) -> None:
         """Take the certificate's word for the thresholds, if the parts are those it is about."""
+        from langchain_dsplus.routing.binding import ReportedNames, bind
+
         self.certified = self.settings.thresholds
         self.settings = replace(
             self.settings,

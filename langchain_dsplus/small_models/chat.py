@@ -22,7 +22,7 @@ from pydantic import Field, PrivateAttr
 from langchain_dsplus import _drive
 from langchain_dsplus.answer import Answer, InvalidAnswerError, check_answer, pass_on
 from langchain_dsplus.calibration import TemperatureScaling
-from langchain_dsplus.confidence import ScoreFunction, energy, token_quantile
+from langchain_dsplus.confidence import ScoreFunction, energy
 from langchain_dsplus.labels import (
     LabelMass,
     NoLabelMassError,
@@ -34,6 +34,7 @@ from langchain_dsplus.labels import (
     show_label,
     token_logprobs,
 )
+from langchain_dsplus.labels.tokens import token_quantile
 from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel, read_text
 
 CONTENT_FREE = ("N/A", "", "[MASK]")

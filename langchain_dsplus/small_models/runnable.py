@@ -10,7 +10,6 @@ from langchain_core.runnables import Runnable
 from langchain_dsplus._inputs import canonical, hash_input
 from langchain_dsplus.answer import Answer, check_answer, pass_on
 from langchain_dsplus.small_models.base import SmallModel
-from langchain_dsplus.small_models.sklearn import SklearnClassifier
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -119,6 +118,8 @@ def as_small_model(value: Any) -> SmallModel:
         labels = list(getattr(inner, "labels", None) or ())
         return RunnableSmallModel(runnable=value, labels=labels, name=name or "small")
     if callable(getattr(value, "predict_proba", None)):
+        from langchain_dsplus.small_models.sklearn import SklearnClassifier
+
         return SklearnClassifier(value)
     msg = (
         f"`small` needs a SmallModel, a classifier with `predict_proba` and `classes_`, or a Runnable that returns "

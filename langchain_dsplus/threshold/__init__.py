@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 from langchain_dsplus._imports import lazy
 
 if TYPE_CHECKING:
-    from langchain_dsplus.threshold.certificate import Certificate, CertificateError
+    from langchain_dsplus.answer import CertificateError
+    from langchain_dsplus.threshold.certificate import Certificate
     from langchain_dsplus.threshold.choose import ThresholdChoice, choose_threshold
     from langchain_dsplus.threshold.curves import (
         CostQualityCurve,

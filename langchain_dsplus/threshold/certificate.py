@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
 
 from langchain_dsplus._json import load_json
+from langchain_dsplus.answer import CertificateError
 from langchain_dsplus.losses import points, threshold_words
-from langchain_dsplus.outcomes.columns import known_labels
-from langchain_dsplus.outcomes.gold import other_gold, quoted
+from langchain_dsplus.outcomes.cells import known_labels, other_gold, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,10 +26,6 @@ Unit: TypeAlias = Literal["input", "group"]
 
 _FORMAT = 1
 _NEARLY = 1.0 + 1e-9
-
-
-class CertificateError(ValueError):
-    """A certificate that cannot be read, or that does not fit what it is used for."""
 
 
 class _WhenAsked:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from langchain_dsplus.outcomes.columns import known_labels
+from langchain_dsplus.outcomes.cells import known_labels
 from langchain_dsplus.threshold.cascade import Turns, candidate_thresholds
 
 if TYPE_CHECKING:

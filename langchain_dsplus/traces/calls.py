@@ -19,7 +19,7 @@ from langchain_dsplus._json import load_json
 from langchain_dsplus.costs.usage import read_usage
 from langchain_dsplus.identity import identify
 from langchain_dsplus.outcomes import Outcomes, default_label
-from langchain_dsplus.outcomes.columns import to_text
+from langchain_dsplus.outcomes.cells import to_text
 from langchain_dsplus.outcomes.uses import table_key
 from langchain_dsplus.small_models.runnable import mark_inputs
 from langchain_dsplus.traces.outcome_rows import EMPTY, Told, named_models, outcome_row, table_facts

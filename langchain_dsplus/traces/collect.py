@@ -23,7 +23,8 @@ from langchain_dsplus.answer import failure, must_pass
 from langchain_dsplus.costs.savings import count_characters
 from langchain_dsplus.identity import identify
 from langchain_dsplus.outcomes import Outcomes, default_label
-from langchain_dsplus.outcomes.columns import known_labels, missing, rows_of, to_text
+from langchain_dsplus.outcomes.cells import known_labels, missing, to_text
+from langchain_dsplus.outcomes.columns import rows_of
 from langchain_dsplus.outcomes.gold import GoldRules, read_labels
 from langchain_dsplus.outcomes.uses import table_key
 from langchain_dsplus.prompts.chain_labels import check_chain_labels

@@ -26,7 +26,7 @@ from langchain_dsplus._json import load_json
 from langchain_dsplus.costs.prices import Price
 from langchain_dsplus.costs.usage import paid_usage
 from langchain_dsplus.outcomes import Outcomes
-from langchain_dsplus.outcomes.columns import to_text
+from langchain_dsplus.outcomes.cells import to_text
 from langchain_dsplus.outcomes.gold import GoldRules, read_labels
 from langchain_dsplus.outcomes.uses import table_key
 from langchain_dsplus.routing.background import drain_all

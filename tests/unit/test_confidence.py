@@ -4,17 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_dsplus.confidence import (
-    OWN_SCORES,
-    SCORES,
-    energy,
-    entropy,
-    margin,
-    max_probability,
-    resolve_score,
-    token_quantile,
-)
+from langchain_dsplus.confidence import OWN_SCORES, SCORES, energy, entropy, margin, max_probability, resolve_score
 from langchain_dsplus.labels import NoLabelMassError, mean_token_probability
+from langchain_dsplus.labels.tokens import token_quantile
 
 distributions = (
     st.lists(st.floats(0.0, 1.0), min_size=1, max_size=8)

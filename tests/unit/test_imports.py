@@ -194,14 +194,18 @@ def test_nothing_that_runs_foreign_code(module: str) -> None:
 
 
 def test_the_router_stands_alone() -> None:
-    """Importing it loads no ledger, no table of outcomes, no store, no prompt and no report."""
+    """Importing it loads few lines of ours: no ledger, no table of outcomes, no store, no prompt, no report."""
     code = (
-        "import sys; from langchain_dsplus import ConfidenceRouter; print(*[m for m in sys.modules if 'dsplus' in m])"
+        "import sys; from langchain_dsplus import ConfidenceRouter; "
+        "print(*[f'{name}={m.__file__}' for name, m in sys.modules.items() if name.partition('.')[0] == 'langchain_dsplus'])"
     )
-    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
-    assert "langchain_dsplus.routing.router" in loaded
+    printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    loaded = dict(item.split("=", 1) for item in printed)
+    assert f"{ROOT}.routing.router" in loaded
     not_wanted = (
-        "costs.ledger", "traces.store", "traces.collect", "outcomes.table", "outcomes.files",
-        "prompts.pruner", "prompts.parser", "prompts.conformal", "threshold.certify", "threshold.curves", "report",
+        "costs.ledger", "costs.prices", "traces", "outcomes.table", "outcomes.files", "outcomes.columns", "labels", "identity",
+        "prompts.pruner", "prompts.parser", "prompts.conformal", "threshold", "small_models.sklearn", "monitoring", "report",
     )  # fmt: skip
     assert not {f"{ROOT}.{name}" for name in not_wanted} & set(loaded)
+    lines = {name: Path(file).read_bytes().count(b"\n") for name, file in loaded.items()}
+    assert sum(lines.values()) <= 6000, sorted(lines.items(), key=lambda item: -item[1])

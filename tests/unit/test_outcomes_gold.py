@@ -17,18 +17,19 @@ from hypothesis import strategies as st
 from langchain_core.runnables import RunnableLambda
 from typer.testing import CliRunner
 
+from langchain_dsplus.answer import CertificateError
 from langchain_dsplus.cli import app
 from langchain_dsplus.learning.distiller import Distiller
 from langchain_dsplus.learning.promotion import promotion
 from langchain_dsplus.outcomes import Outcomes
-from langchain_dsplus.outcomes.gold import GoldRules, Likeness, read_labels
+from langchain_dsplus.outcomes.cells import Likeness
+from langchain_dsplus.outcomes.gold import GoldRules, read_labels
 from langchain_dsplus.prompts.conformal import ConformalCandidates
 from langchain_dsplus.prompts.parser import LabelParser
 from langchain_dsplus.prompts.proficient import proficient_classes
 from langchain_dsplus.prompts.pruner import PromptPruner
 from langchain_dsplus.routing.router import ConfidenceRouter
 from langchain_dsplus.small_models.fake import FakeSmallModel
-from langchain_dsplus.threshold.certificate import CertificateError
 from langchain_dsplus.threshold.certify import certify
 from langchain_dsplus.threshold.choose import choose_threshold
 from langchain_dsplus.threshold.curves import cost_quality_curve, risk_coverage_curve

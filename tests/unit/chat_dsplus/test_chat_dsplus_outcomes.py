@@ -10,9 +10,9 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.tools import tool
 
 from langchain_dsplus import Certificate, Outcomes, certify
+from langchain_dsplus.answer import MismatchError
 from langchain_dsplus.chat_dsplus.model import ChatDSPlus
 from langchain_dsplus.chat_dsplus.outcomes import acollect_chat_outcomes, collect_chat_outcomes
-from langchain_dsplus.routing.binding import MismatchError
 
 N = 300
 

@@ -23,13 +23,13 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
+from langchain_dsplus.answer import MismatchError
 from langchain_dsplus.learning.distiller import Distiller
 from langchain_dsplus.monitoring.audit import AuditMonitor
 from langchain_dsplus.outcomes import Outcomes
 from langchain_dsplus.registry.live import VERSION_KEY, LiveRouter
 from langchain_dsplus.registry.registry import ModelRegistry, NotPromotedError, RegistryError
 from langchain_dsplus.registry.state import RowHash
-from langchain_dsplus.routing.binding import MismatchError
 from langchain_dsplus.small_models.fake import FakeSmallModel
 from langchain_dsplus.small_models.sentence import SentenceClassifier
 from langchain_dsplus.small_models.sklearn import SklearnClassifier

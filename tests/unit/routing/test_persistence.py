@@ -19,10 +19,10 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
+from langchain_dsplus.answer import MismatchError
 from langchain_dsplus.identity import identify
 from langchain_dsplus.prompts.conformal import ConformalCandidates
 from langchain_dsplus.prompts.pruner import PromptPruner
-from langchain_dsplus.routing.binding import MismatchError
 from langchain_dsplus.routing.persistence import SavedRouterError, load_pruner, load_router, save_router
 from langchain_dsplus.routing.router import ConfidenceRouter
 from langchain_dsplus.small_models.fake import FakeSmallModel

@@ -13,7 +13,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 
 from langchain_dsplus import ConfidenceRouter, FakeSmallModel, Outcomes, collect_outcomes
-from langchain_dsplus.routing.binding import MismatchError
+from langchain_dsplus.answer import MismatchError
 from langchain_dsplus.routing.decision import SettingsError
 from langchain_dsplus.threshold.certificate import Certificate
 from langchain_dsplus.threshold.certify import certify

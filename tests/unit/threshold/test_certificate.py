@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from langchain_dsplus import Outcomes
-from langchain_dsplus.threshold.certificate import Certificate, CertificateError
+from langchain_dsplus.answer import CertificateError
+from langchain_dsplus.threshold.certificate import Certificate
 from langchain_dsplus.threshold.certify import certify
 
 

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from langchain_dsplus.answer import CertificateError
 from langchain_dsplus.outcomes import Outcomes
-from langchain_dsplus.threshold.certificate import Certificate, CertificateError
+from langchain_dsplus.threshold.certificate import Certificate
 from langchain_dsplus.threshold.certify import certify
 
 ABOUT = {"score": "max_probability", "labels": ["a", "b"]}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from langchain_dsplus import Certificate, ConfidenceRouter, FakeSmallModel, Outcomes, certify
-from langchain_dsplus.threshold.certificate import CertificateError
+from langchain_dsplus.answer import CertificateError
 from langchain_dsplus.threshold.classes import Classes, losing_classes
 from langchain_dsplus.threshold.differences import differences
 

@@ -16,8 +16,8 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda
 
+from langchain_dsplus.answer import CertificateError
 from langchain_dsplus.costs.prices import Price
-from langchain_dsplus.threshold.certificate import CertificateError
 from langchain_dsplus.threshold.exact import paired_p_value
 from langchain_dsplus.transfer import PromptTransfer, TransferCertificate, acertify_transfer, certify_transfer
 from langchain_dsplus.transfer.certify import find_transfer, outcome
