@@ -19,27 +19,11 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import CachePolicy, RetryPolicy
 from typing_extensions import TypedDict
 
-<<<<<<< HEAD
 from langchain_dsplus import ConfidenceRouter, CostLedger, FakeSmallModel, LabelParser, Outcomes, Price, PromptPruner
+from langchain_dsplus.answer import MismatchError
 from langchain_dsplus.graphs import ClassificationState, GraphContext, GraphRouter, create_dsplus_graph
 from langchain_dsplus.monitoring import BudgetPacer
 from langchain_dsplus.prompts import ConformalCandidates
-from langchain_dsplus.routing.binding import MismatchError
-=======
-from langchain_dsplus import (
-    BudgetPacer,
-    ConfidenceRouter,
-    ConformalCandidates,
-    CostLedger,
-    FakeSmallModel,
-    LabelParser,
-    Outcomes,
-    Price,
-    PromptPruner,
-)
-from langchain_dsplus.answer import MismatchError
-from langchain_dsplus.graphs import ClassificationState, GraphContext, GraphRouter, create_dsplus_graph
->>>>>>> 740857e (refactor: the router loads no certificate, no column, no label reader: 9,720 lines to under 6,000)
 from langchain_dsplus.routing.decision import SettingsError
 from langchain_dsplus.threshold.certify import certify
 

@@ -23,13 +23,8 @@ from langchain_dsplus import (
 )
 from langchain_dsplus.answer import CertificateError, MismatchError
 from langchain_dsplus.identity import score_name
-<<<<<<< HEAD
 from langchain_dsplus.prompts import ConformalCandidates, proficient_classes
-from langchain_dsplus.routing.binding import MismatchError
 from langchain_dsplus.threshold import coverage_path
-from langchain_dsplus.threshold.certificate import CertificateError
-=======
->>>>>>> 740857e (refactor: the router loads no certificate, no column, no label reader: 9,720 lines to under 6,000)
 
 LABELS = ["a", "b"]
 
