@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from benchmarks import harness
+from langchain_dsplus.demo import register_packages
 
 
 def show(table: harness.Table, console: Console) -> None:
@@ -54,6 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     # A benchmark never downloads a model behind the reader's back, and draws without a window.
     os.environ.setdefault("MPLBACKEND", "Agg")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    register_packages()
     body, tables = harness.run(
         options.name, quick=options.quick, seed=options.seed, console=Console(stderr=True), full=options.full
     )

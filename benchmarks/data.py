@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from langchain_dsplus import weights
+from langchain_dsplus.demo.snippets import snippets_file
 
 ROOT = Path(__file__).resolve().parents[1]
 _LIMIT = 64 << 20  # no file here is near it: an answer that is larger is not the file
@@ -197,7 +198,7 @@ DATA_SETS: dict[str, DataSet] = {
         DataSet(
             "amazon_snippets",
             "3,708 sentences of Amazon reviews with mean human ratings (Hutto and Gilbert, ICWSM 2014)",
-            "the source archive of vaderSentiment 3.3.2 on PyPI (dsplus models pull amazon-snippets)",
+            "a source archive on PyPI (dsplus models pull amazon-snippets)",
             "MIT",
             (
                 Remote(
@@ -235,7 +236,7 @@ def find(name: str) -> Path:
     why = ""
     if name == "amazon_snippets":
         try:
-            return weights.resolve("amazon-snippets").parent
+            return snippets_file().parent
         except weights.WeightsError as error:
             why = f"\n{error}"
     files = ", ".join(file.path for file in data_set.files if file.required)

@@ -89,8 +89,8 @@ TEXTS = {
 
 
 def run(context: Context) -> Figures:
+    from langchain_dsplus.demo.weights import AEGIS_LIMIT
     from langchain_dsplus.fidelity import Fidelity
-    from langchain_dsplus.fidelity.nli import AEGIS_LIMIT
 
     layers: dict[str, Callable[[str, str], Any]] = {"rules": Fidelity()}
     nli = _nli() if context.full else None
@@ -153,7 +153,7 @@ def recheck(context: Context, figures: Figures) -> Figures:
 
 def _nli() -> Any:
     """The model, or None where it cannot be had."""
-    from langchain_dsplus.fidelity import aegis_nli
+    from langchain_dsplus.demo.weights import aegis_nli
     from langchain_dsplus.weights import WeightsError
 
     try:

@@ -12,12 +12,15 @@ import pytest
 from hypothesis import settings
 
 from langchain_dsplus import weights
+from langchain_dsplus.demo import register_packages
 from langchain_dsplus.local.server import serve_model
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("dsplus", deadline=None)
 settings.register_profile("nightly", deadline=None, max_examples=20_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dsplus"))
+
+register_packages()
 
 _PREFIXES = ("OPENAI_", "LANGSMITH_", "LANGCHAIN_", "LANGGRAPH_", "ANTHROPIC_")
 

@@ -16,8 +16,10 @@ models = typer.Typer(help="Model weights and data: what there is, what is here, 
 @models.command("list")
 def list_models() -> None:
     """List what can be fetched by name, and where it lies."""
+    from langchain_dsplus.demo import register_packages
     from langchain_dsplus.weights import WeightsError, cache_dir, cached_path, list_artifacts
 
+    register_packages()
     for artifact in list_artifacts():
         try:
             path = cached_path(artifact.name)
@@ -36,8 +38,10 @@ def pull_models(
     quiet: Quiet = False,
 ) -> None:
     """Fetch models into the cache and check them; one that was cut off goes on where it stopped."""
+    from langchain_dsplus.demo import register_packages
     from langchain_dsplus.weights import pull
 
+    register_packages()
     with model_errors():
         for name in names:
             typer.echo(f"{name}: {pull(name, progress=not quiet)}")
@@ -55,8 +59,10 @@ def serve_model_command(
     ] = None,
 ) -> None:
     """Serve a GGUF model over the OpenAI protocol until Ctrl-C."""
+    from langchain_dsplus.demo import register_packages
     from langchain_dsplus.local.server import serve_model
 
+    register_packages()
     with model_errors(ValueError):  # what the user typed
         server = serve_model(model, host, port, n_ctx=n_ctx, threads=threads, parallel=parallel, api_key=api_key)
     shown = "os.environ['DSPLUS_SERVER_API_KEY']" if api_key else "'local'"  # a key does not belong on a screen

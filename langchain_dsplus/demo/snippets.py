@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 from typing_extensions import TypedDict
 
+from langchain_dsplus.demo.weights import register_packages
+from langchain_dsplus.weights import resolve
+
 LABELS = ["negative", "positive"]
 HELD_OUT = 700
 
@@ -28,13 +31,24 @@ class Splits(NamedTuple):
     test: list[Snippet]
 
 
-def read_snippets(path: str | Path, least: float = 0.5) -> list[Snippet]:
+def snippets_file(*, download: bool = True) -> Path:
+    """Return the file of the sentences, fetching it first if it must be.
+
+    Raises:
+        langchain_dsplus.weights.WeightsError: If it cannot be had, or is not here and `download` is False.
+    """
+    register_packages()
+    return resolve("amazon-snippets", download=download)
+
+
+def read_snippets(path: str | Path | None = None, least: float = 0.5) -> list[Snippet]:
     """Read the sentences that are clearly negative or positive.
 
     Args:
-        path: The tab-separated file: id, mean rating from -4 to 4, text.
+        path: The tab-separated file: id, mean rating from -4 to 4, text. By default `snippets_file()`.
         least: Absolute mean rating below which a sentence counts as neutral and is left out.
     """
+    path = snippets_file() if path is None else path
     rows: list[Snippet] = []
     for line in Path(path).read_text(encoding="utf-8").splitlines():
         key, rating, text = line.split("\t", 2)

@@ -18,6 +18,7 @@ from langchain_dsplus._json import load_json
 from langchain_dsplus.demo.arms import Arm, run_arm
 from langchain_dsplus.demo.report import Choice, difference, dispute_panel, llm_of, outcomes_of, plot, table, words
 from langchain_dsplus.demo.snippets import LABELS, Snippet, Splits, read_snippets, split_snippets
+from langchain_dsplus.demo.weights import register_packages
 
 if TYPE_CHECKING:
     from langchain_core.outputs import LLMResult
@@ -100,13 +101,12 @@ def run_demo(
     """
     from rich.console import Console
 
-    from langchain_dsplus.weights import resolve
-
+    register_packages()
     console = console or Console(width=None if sys.stdout.isatty() else 120)
     began = time.perf_counter()
     validation, test = _QUICK if quick else _FULL
     console.rule("[bold]1. Data and models")
-    splits = split_snippets(read_snippets(resolve("amazon-snippets")), validation=validation, test=test, seed=seed)
+    splits = split_snippets(read_snippets(), validation=validation, test=test, seed=seed)
     console.print(
         f"Sentences of Amazon reviews with a clear human rating: {len(splits.train)} to train the small models, "
         f"{len(splits.validation)} to choose the threshold, {len(splits.test)} untouched ones to report on."

@@ -6,7 +6,7 @@ from langchain_dsplus._imports import lazy
 
 if TYPE_CHECKING:
     from langchain_dsplus.fidelity.check import Fidelity, FidelityResult, Recall, describe
-    from langchain_dsplus.fidelity.nli import ClassifierNLI, Follows, NLIModel, OnnxNLI, aegis_nli, default_nli
+    from langchain_dsplus.fidelity.nli import ClassifierNLI, Follows, NLIModel, OnnxNLI, default_nli
     from langchain_dsplus.fidelity.numbers import Number, read_numbers
     from langchain_dsplus.fidelity.sentences import split_sentences
     from langchain_dsplus.fidelity.untrusted import count_instructions, count_verdicts, quote_untrusted
@@ -20,7 +20,6 @@ __all__ = [
     "Number",
     "OnnxNLI",
     "Recall",
-    "aegis_nli",
     "count_instructions",
     "count_verdicts",
     "default_nli",
@@ -34,7 +33,7 @@ __getattr__, __dir__ = lazy(
     __name__,
     {
         "check": "Fidelity FidelityResult Recall describe",
-        "nli": "ClassifierNLI Follows NLIModel OnnxNLI aegis_nli default_nli",
+        "nli": "ClassifierNLI Follows NLIModel OnnxNLI default_nli",
         "numbers": "Number read_numbers",
         "sentences": "split_sentences",
         "untrusted": "count_instructions count_verdicts quote_untrusted",

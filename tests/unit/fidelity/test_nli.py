@@ -4,8 +4,9 @@ import pytest
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableLambda
 
-from langchain_dsplus.fidelity import Fidelity, Follows, OnnxNLI, aegis_nli, default_nli
-from langchain_dsplus.fidelity.nli import AEGIS_LIMIT, ClassifierNLI, NLIModel, as_inference, find_entailment, inferred
+from langchain_dsplus.demo.weights import AEGIS_LIMIT, aegis_nli
+from langchain_dsplus.fidelity import Fidelity, Follows, OnnxNLI, default_nli
+from langchain_dsplus.fidelity.nli import ClassifierNLI, NLIModel, as_inference, find_entailment, inferred
 from langchain_dsplus.routing.router import ConfidenceRouter
 from langchain_dsplus.small_models.fake import FakeSmallModel
 from langchain_dsplus.transfer import PromptTransfer
