@@ -8,22 +8,19 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from langchain_dsplus.losses import Loss, parse_loss, points
+from langchain_dsplus.losses import Loss, parse_loss
 from langchain_dsplus.outcomes.uses import blocks, earlier_uses, note_use
-from langchain_dsplus.threshold.cascade import Costs
-from langchain_dsplus.threshold.certificate import Certificate, ClassFloor, Step, TestResult
+from langchain_dsplus.threshold.certificate import Certificate, ClassFloor, Step
 from langchain_dsplus.threshold.choose import ThresholdChoice
-from langchain_dsplus.threshold.classes import Classes, halves, keep_from_answering, losing_classes
-from langchain_dsplus.threshold.clusters import check_groups, clustered_p_value, clustered_upper_bound
+from langchain_dsplus.threshold.classes import halves, keep_from_answering, losing_classes
 from langchain_dsplus.threshold.differences import Differences, UnusableLarge, coverage_grid, differences
-from langchain_dsplus.threshold.exact import count_significant, least_rows, loss_upper_bound, paired_p_value
 from langchain_dsplus.threshold.findings import find_mistakes, refuse, without_training
+from langchain_dsplus.threshold.hypotheses import Hypotheses, Hypothesis, draw_rows, walk
 from langchain_dsplus.threshold.verdict import (
     baselines,
     by_class,
@@ -43,7 +40,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_OVERALL = ""
 _FIT = 0.3
 """Share of the rows on which `class_floor` chooses labels: they certify nothing."""
 
@@ -131,78 +127,89 @@ def certify(
     max_loss = parse_loss(max_loss)
     floor = None if class_floor is None else parse_loss(class_floor, "class_floor")
     _check(level, steps, error_cost, unit)
-    _fair(outcomes)
-    _in_labels(outcomes)
-    found_out = find_mistakes(outcomes, seed=seed)
-    refuse(found_out)
+    _check_rows(outcomes)
+    mistakes = find_mistakes(outcomes, seed=seed)
+    refuse(mistakes)
     earlier = _earlier(outcomes)
-    table, outcomes = outcomes, without_training(outcomes)
     alpha = (1.0 - level) / 2.0**earlier
+    table, outcomes = outcomes, without_training(outcomes)
     barred = tuple([never_local] if isinstance(never_local, str) else never_local)
+    read: dict[str, Any] = {"prompt": prompt, "unusable_large": unusable_large}
     kept: tuple[str, ...] = ()
     fit_rows = 0
     if floor is not None:
         chosen_on, tested_on = halves(_groups(outcomes, "input"), len(outcomes), _FIT, seed)
         fit_rows = int(chosen_on.sum())
-        kept = keep_from_answering(
-            outcomes.select(chosen_on),
-            floor,
-            max_loss,
-            never_local=barred,
-            prompt=prompt,
-            unusable_large=unusable_large,
-            path=path,
-        )
+        kept = keep_from_answering(outcomes.select(chosen_on), floor, max_loss, never_local=barred, path=path, **read)
         outcomes = outcomes.select(tested_on)
-    found = differences(outcomes, never_local=(*barred, *kept), prompt=prompt, unusable_large=unusable_large)
+    found = differences(outcomes, never_local=(*barred, *kept), **read)
     sequence = _sequence(found, thresholds, path, steps, start, prompt)
     groups = _groups(outcomes, unit)
-    draw = _draw(groups, seed) if groups is not None and unit == "group" else None
-
-    def hypothesis(mask: Bools, limit: float) -> _Hypothesis:
-        return _Hypothesis(mask, groups, limit) if draw is None else _Hypothesis(mask & draw, None, limit)
-
-    hypotheses = {name: hypothesis(mask, max_loss) for name, mask in _masks(outcomes, slices).items()}
-    named = tuple(name for name in hypotheses if name != _OVERALL)
-    covered: dict[str, int] = {}
-    few: dict[str, int] = {}
+    draw = draw_rows(groups, seed) if groups is not None and unit == "group" else None
+    tests = Hypotheses(outcomes, max_loss, slices=slices, groups=groups, draw=draw)
     if floor is not None:
-        classes = Classes.of(outcomes)
-        for code, name in enumerate(classes.names):
-            mask = classes.codes == code
-            n = int((mask if draw is None else mask & draw).sum())
-            one = hypothesis(mask, floor) if n >= least_rows(floor, 1.0 - alpha) else None
-            if one is None or one.refused:
-                few[name] = n
-            else:
-                hypotheses[f"class={name}"] = one
-                covered[name] = n
-    whole = hypotheses[_OVERALL]
-
-    records = _walk(outcomes, found, sequence, hypotheses)
-    passed = min(one.leading(alpha) for one in hypotheses.values())
-    if floor is not None and not covered:
-        passed = 0
-    for place in range(min(passed + 1, len(records))):  # one more is shown: the step that failed
-        results = {name: one.result(place) for name, one in hypotheses.items()}
-        records[place] = replace(
-            records[place],
-            p_value=partial(_largest, results),  # type: ignore[arg-type]  # counted when it is read
-            passed=place < passed,
-            tests={name: result for name, result in results.items() if name != _OVERALL},
-        )
-    promised, tested = None, {name: hypotheses[name] for name in (_OVERALL, *named)}
+        tests.add_classes(outcomes, floor, alpha)
+    records = walk(outcomes, found, sequence, tests)
+    passed = tests.passed(alpha)
+    tests.mark(records, passed)
+    promised = None
     if floor is not None:
-        without = _coverage_without(
-            outcomes, tested, sequence, alpha, never_local=barred, prompt=prompt, unusable_large=unusable_large
-        )
-        promised = ClassFloor(floor, covered, few, kept, without, fit_rows)
-    table.about["certifications"] = earlier + 1
-    table.about["data"] = table.data_hash()
-    note_use(table)
-
+        covered = {name: one.n for name, one in tests.classes.items()}
+        without = _coverage_without(outcomes, tests, sequence, alpha, never_local=barred, **read)
+        promised = ClassFloor(floor, covered, tests.few, kept, without, fit_rows)
+    _note(table, earlier)
     # A first step at infinity (pruned prompt) accepts nothing: that it passes shows no threshold.
     idle = sum(not _accepts(record.thresholds) for record in records)
+    certificate = _write(
+        outcomes,
+        found,
+        tests.whole,
+        records,
+        (idle, passed),
+        alpha=alpha,
+        error_cost=float(error_cost),
+        level=float(level),
+        unit=unit,
+        about={**copy.deepcopy(table.about), **table.labels_said()},
+        certification=earlier + 1,
+        slices=tuple(tests.named),
+        never_local=(*barred, *(label for label in kept if label not in barred)),
+        unusable_large=unusable_large,
+        groups=None if groups is None else len(np.unique(groups[tests.whole.rows])),
+        findings=tuple(item.to_dict() for item in mistakes),
+        class_floor=promised,
+    )
+    if not certificate.certified:
+        named = {"": tests.whole, **tests.named}
+        helping = what_would_help(found, certificate, named, tests.refused(alpha, passed, idle))
+        certificate = replace(certificate, help=helping)
+    return replace(certificate, verdict=with_findings(give_verdict(certificate), certificate))
+
+
+def _write(
+    outcomes: Outcomes,
+    found: Differences,
+    whole: Hypothesis,
+    records: list[Step],
+    leading: tuple[int, int],
+    *,
+    alpha: float,
+    error_cost: float,
+    **said: Any,
+) -> Certificate:
+    """The certificate: which threshold the tested steps give, and what was counted there.
+
+    Args:
+        outcomes: The rows that certify.
+        found: Their losses.
+        whole: The test of all rows.
+        records: The steps.
+        leading: How many of the first steps accept nothing, and how many pass.
+        alpha: Error probability.
+        error_cost: As in `certify`.
+        **said: Fields that hang on no step.
+    """
+    idle, passed = leading
     certified = passed > idle
     if certified:
         chosen = idle + _choose(records[idle:passed], error_cost, whole.n)
@@ -216,56 +223,35 @@ def certify(
         status="CERTIFIED" if certified else "NOT_CERTIFIED",
         threshold=None if certified and len(final) > 1 else next(iter(final.values())),
         thresholds=dict(final),
-        max_loss=float(max_loss),
-        level=float(level),
+        max_loss=float(whole.max_loss),
         alpha=alpha,
         p_value=1.0 if shown is None or shown.p_value is None else min(shown.p_value, 1.0),
         harms=harms,
         gains=gains,
         coverage=shown.coverage if certified and shown is not None else 0.0,
         n=whole.n,
-        unit=unit,
-        prompt=prompt,
-        about={**copy.deepcopy(table.about), **table.labels_said()},
-        certification=earlier + 1,
-        slices=named,
-        never_local=(*barred, *(label for label in kept if label not in barred)),
+        prompt=found.prompt,
         loss=(harms - gains) / whole.n,
         loss_upper=None if shown is None else whole.upper(chosen, alpha),
         steps=tuple(records),
         unlabeled=0 if shown is None else int(found.at(shown.thresholds)[2][whole.rows].sum()),
-        unusable_large=unusable_large,
         unusable=int(found.unusable[whole.rows].sum()),
         unanswered=int(found.unanswered[whole.rows].sum()),
         unusable_pruned=int(found.unusable_pruned[whole.rows].sum()),
-        groups=None if groups is None else len(np.unique(groups[whole.rows])),
-        error_cost=float(error_cost),
+        error_cost=error_cost,
         by_class=by_class(outcomes, found, final) if certified else (),
         by_slice=by_slice(outcomes, found, final) if certified else (),
-        findings=tuple(item.to_dict() for item in found_out),
-        losing_classes=losing_classes(outcomes, found, final, whole.rows, max_loss) if certified else (),
-        class_floor=promised,
+        losing_classes=losing_classes(outcomes, found, final, whole.rows, whole.max_loss) if certified else (),
+        **said,
     )
-    certificate = replace(certificate, baselines=baselines(outcomes, found, certificate, whole.rows))
-    if not certified:
-        refused = next((one.refused for one in hypotheses.values() if one.refused), None)
-        if floor is not None and not covered:
-            refused = (
-                f"no class has the {least_rows(floor, 1.0 - alpha):,} rows that show a loss below {points(floor)}, "
-                "so `class_floor` would promise nothing"
-            )
-        elif floor is not None and passed == idle:
-            stopped = [
-                name for name, one in hypotheses.items() if name.startswith("class=") and one.leading(alpha) == passed
-            ]
-            if stopped and whole.leading(alpha) > passed:
-                name = stopped[0].removeprefix("class=")
-                refused = refused or (
-                    f"class {name!r} could not be shown to lose less than {points(floor)} at any threshold "
-                    f"(n = {covered[name]:,})"
-                )
-        certificate = replace(certificate, help=what_would_help(found, certificate, tested, refused))
-    return replace(certificate, verdict=with_findings(give_verdict(certificate), certificate))
+    return replace(certificate, baselines=baselines(outcomes, found, certificate, whole.rows))
+
+
+def _note(table: Outcomes, earlier: int) -> None:
+    """Count this certification, in the table and in the journal of its folder."""
+    table.about["certifications"] = earlier + 1
+    table.about["data"] = table.data_hash()
+    note_use(table)
 
 
 # --- arguments ------------------------------------------------------------------------------------------------------
@@ -286,18 +272,14 @@ def _check(level: float, steps: int, error_cost: float, unit: str) -> None:
         raise ValueError(msg)
 
 
-def _fair(outcomes: Outcomes) -> None:
-    """Refuse rows that were chosen by what a router decided about them."""
+def _check_rows(outcomes: Outcomes) -> None:
+    """Refuse rows that were chosen by what a router decided about them, and a large model that speaks in no labels."""
     if "source" in outcomes and any(value not in (None, "shadow") for value in outcomes.values("source")):
         msg = (
             "`outcomes` holds rows of live traffic (column 'source'): which of them the large model answered hangs on "
             "the router's decision, so they are no fair sample. Certify on shadow rows: `from_traces` without `live`"
         )
         raise ValueError(msg)
-
-
-def _in_labels(outcomes: Outcomes) -> None:
-    """Refuse a table whose large model never speaks in labels: then the list is another one, or nothing reads it."""
     if "large" not in outcomes or not outcomes.about.get("labels") or "large_ok" in outcomes:
         return
     answered = np.fromiter((value is not None for value in outcomes["large"]), dtype=bool, count=len(outcomes))
@@ -399,28 +381,6 @@ def _number(value: Any) -> float:
     return max(float(value), -sys.float_info.max)
 
 
-def _masks(outcomes: Outcomes, slices: Sequence[str]) -> dict[str, Bools]:
-    """The rows of the whole and of every named slice."""
-    masks: dict[str, Bools] = {_OVERALL: np.ones(len(outcomes), dtype=bool)}
-    wanted = [slices] if isinstance(slices, str) else list(slices)
-    if not wanted:
-        return masks
-    if "slices" not in outcomes:
-        msg = '`slices` needs the column \'slices\': a dict per row, such as {"language": "de"}'
-        raise ValueError(msg)
-    kept = [value or {} for value in outcomes.values("slices")]
-    for name in wanted:
-        key, equals, value = str(name).partition("=")
-        values = {str(row[key]) for row in kept if row.get(key) is not None}
-        if (not equals and not values) or (equals and value not in values):
-            msg = f"no row of `outcomes` is in slice {name!r}"
-            raise ValueError(msg)
-        for one in [value] if equals else sorted(values):
-            row_in = (row.get(key) is not None and str(row[key]) == one for row in kept)
-            masks[f"{key}={one}"] = np.fromiter(row_in, dtype=bool, count=len(kept))
-    return masks
-
-
 def _groups(outcomes: Outcomes, unit: str) -> Numbers | None:
     """A number for each row's group, repeats of an input joined; None where every row is its own."""
     if unit == "group" and ("group" not in outcomes or all(value is None for value in outcomes.values("group"))):
@@ -430,152 +390,21 @@ def _groups(outcomes: Outcomes, unit: str) -> Numbers | None:
     return np.arange(len(outcomes)) if found is None and unit == "group" else found
 
 
-def _draw(groups: Numbers, seed: int) -> Bools:
-    """One row of each group, drawn at random."""
-    order = np.random.default_rng(seed).permutation(len(groups))
-    _, first = np.unique(groups[order], return_index=True)
-    mask = np.zeros(len(groups), dtype=bool)
-    mask[order[first]] = True
-    return mask
-
-
 # --- the sequence ---------------------------------------------------------------------------------------------------
-
-
-class _Hypothesis:
-    """The null hypothesis about some rows, and their groups where they do not count singly."""
-
-    def __init__(self, rows: Bools, groups: Numbers | None, max_loss: float) -> None:
-        self.rows = rows
-        self.max_loss = max_loss
-        self.n = int(rows.sum())
-        self.harms: list[int] = []
-        self.gains: list[int] = []
-        self.sums: list[Any] = []
-        self.codes: Any = None
-        self.sizes: Any = None
-        self.refused: str | None = None
-        if not self.n:
-            msg = "a named slice has no row left to test"
-            raise ValueError(msg)
-        if groups is None:
-            return
-        _, codes = np.unique(groups[rows], return_inverse=True)
-        sizes = np.bincount(codes)
-        if sizes.max() > 1:
-            self.codes, self.sizes = codes, sizes
-            try:
-                check_groups(sizes)
-            except ValueError as error:
-                self.refused = str(error)
-
-    def anew(self) -> _Hypothesis:
-        """The same without any step."""
-        fresh = copy.copy(self)
-        fresh.harms, fresh.gains, fresh.sums = [], [], []
-        return fresh
-
-    def add(self, loss: NDArray[np.int8]) -> None:
-        """One more step: every row's loss there."""
-        mine = loss[self.rows]
-        self.harms.append(int((mine > 0).sum()))
-        self.gains.append(int((mine < 0).sum()))
-        if self.codes is not None:
-            self.sums.append(np.bincount(self.codes, weights=mine))
-
-    def leading(self, alpha: float) -> int:
-        """How many steps pass before the first that fails."""
-        if self.codes is None:
-            return count_significant(self.harms, self.gains, self.n, self.max_loss, alpha)
-        for place in range(len(self.harms)):
-            if (self.result(place).p_value or 0.0) > alpha:
-                return place
-        return len(self.harms)
-
-    def result(self, place: int) -> TestResult:
-        """The test at one step."""
-        harms, gains = self.harms[place], self.gains[place]
-        p: Any
-        if self.refused:
-            p = 1.0
-        elif self.codes is None:  # an exact p-value takes long, and most are never looked at
-            p = partial(paired_p_value, harms, gains, self.n, self.max_loss)
-        else:
-            p = clustered_p_value(self.sums[place], self.sizes, self.max_loss)
-        return TestResult(harms, gains, self.n, p)
-
-    def upper(self, place: int, alpha: float) -> float | None:
-        """An upper confidence bound of the loss at one step."""
-        if self.refused:
-            return None
-        if self.codes is not None:
-            return clustered_upper_bound(self.sums[place], self.sizes, 1.0 - alpha)
-        return loss_upper_bound(self.harms[place], self.gains[place], self.n, 1.0 - alpha)
-
-
-def _disagreeing(outcomes: Outcomes, found: Differences) -> list[Bools] | None:
-    """By small model, the rows that it answers otherwise than the large one; None where an answer is no column."""
-    several = len(found.models) > 1 or f"confidence.{found.models[0].name}" in outcomes
-    columns = [f"small.{model.name}" if several else "small" for model in found.models]
-    if "large" not in outcomes or any(column not in outcomes for column in columns):
-        return None
-    large = outcomes["large"]
-    failed = np.fromiter((value is None for value in large), dtype=bool, count=len(large))
-    return [np.asarray(outcomes[column] != large, dtype=bool) | failed for column in columns]
-
-
-def _largest(results: Mapping[str, TestResult]) -> float:
-    return max(result.p_value or 0.0 for result in results.values())
-
-
-def _walk(
-    outcomes: Outcomes,
-    found: Differences,
-    sequence: Sequence[dict[str, float]],
-    hypotheses: Mapping[str, _Hypothesis],
-) -> list[Step]:
-    """Count harms, gains, disagreements and costs at every step."""
-    whole = hypotheses[_OVERALL]
-    models, every = len(found.models), np.arange(found.n)
-    disagreeing = _disagreeing(outcomes, found)
-    names = [model.name for model in found.models]
-    costs = Costs.of(outcomes, names, found.prompt).take(whole.rows).along(found.turns(sequence, whole.rows))
-    records = []
-    for place, who in enumerate(found.turns(sequence).walk()):
-        for hypothesis in hypotheses.values():
-            hypothesis.add(found.loss[who, every])
-        mine = (who < models)[whole.rows]
-        differing = None
-        if disagreeing is not None:
-            differing = sum(int((other & (who == m) & whole.rows).sum()) for m, other in enumerate(disagreeing))
-        records.append(
-            Step(
-                thresholds=dict(sequence[place]),
-                coverage=float(mine.mean()),
-                accepted=int(mine.sum()),
-                harms=whole.harms[-1],
-                gains=whole.gains[-1],
-                p_value=None,
-                passed=False,
-                cost=float(costs[place]) / whole.n,
-                disagreements=differing,
-            )
-        )
-    return records
 
 
 def _coverage_without(
     outcomes: Outcomes,
-    hypotheses: Mapping[str, _Hypothesis],
+    hypotheses: Hypotheses,
     sequence: Sequence[dict[str, float]],
     alpha: float,
     **how: Any,
 ) -> float:
     """What would stay local on these rows without a floor under the classes."""
     found = differences(outcomes, **how)
-    plain = {name: one.anew() for name, one in hypotheses.items()}
-    records = _walk(outcomes, found, sequence, plain)
-    passed = min(one.leading(alpha) for one in plain.values())
+    plain = hypotheses.without_classes()
+    records = walk(outcomes, found, sequence, plain)
+    passed = plain.passed(alpha)
     return records[passed - 1].coverage if passed else 0.0
 
 
