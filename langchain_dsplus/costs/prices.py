@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from datetime import UTC, date, datetime, time
+from functools import cache, lru_cache
+from typing import Any, Final
 
 from langchain_dsplus.costs.usage import Usage, is_cache_hit
+
+logger = logging.getLogger(__name__)
 
 PRICES_DATE = "2025-08"
 """When the prices in `PRICES` were published. Providers change them: check before you rely on a sum."""
 
 _MILLION = 1_000_000
 _DATED = re.compile(r"-(?:\d{4}-\d{2}-\d{2}|\d{8}|\d{4}|latest)")
+# Models that their maker alone sells: of any other the name does not say who serves it, and so not what it costs.
+_CLOSED = re.compile(r"gpt-(?!oss)|chatgpt-|o\d|claude-|gemini-|grok-")
+# Our fields -> those of genai-prices, all per million tokens.
+_RATES: Final = {
+    "input": "input_mtok",
+    "output": "output_mtok",
+    "cached_input": "cache_read_mtok",
+    "cache_write": "cache_write_mtok",
+    "cache_write_1h": "cache_write_1h_mtok",
+}
 
 
 @dataclass(frozen=True)
@@ -113,21 +128,69 @@ PRICES: dict[str, Price] = {
 def find_price(model: str, prices: Mapping[str, Price] | None = None) -> Price | None:
     """Return the price of a model by the name that its replies carry; dated names (`gpt-4o-2024-08-06`) count.
 
+    Without `prices` these are list prices: of the package `genai-prices` where it is installed (extra `prices`; it
+    bundles its data, and no server is asked), else of `PRICES`, and the log says once how old those are. Where a model
+    costs more for long prompts, it is the price of short ones.
+
     Args:
         model: The name.
-        prices: Prices by name; by default the list prices `PRICES`.
+        prices: Prices by name.
 
     Example:
-        >>> find_price("gpt-4o-mini-2024-07-18") is PRICES["gpt-4o-mini"]
-        True
+        >>> find_price("gpt-4o-mini-2024-07-18").input
+        0.15
     """
-    prices = PRICES if prices is None else prices
+    if prices is not None:
+        return _by_name(model, prices)
+    listed = _maintained(model, datetime.now(UTC).date()) if _CLOSED.match(model.lower()) else None
+    if listed is None:
+        listed = _by_name(model, PRICES)
+        if listed is not None:
+            _say_age()
+    return listed
+
+
+def _by_name(model: str, prices: Mapping[str, Price]) -> Price | None:
     if model in prices:
         return prices[model]
     for name, price in prices.items():
         if model.startswith(name) and _DATED.fullmatch(model[len(name) :]):
             return price
     return None
+
+
+@lru_cache(maxsize=256)
+def _maintained(model: str, day: date) -> Price | None:
+    """What `genai-prices` says of a model on a day; None where it is not installed or has no price per token."""
+    try:
+        import genai_prices
+    except ImportError:
+        return None
+    probe = genai_prices.Usage(input_tokens=1, output_tokens=1)
+    try:
+        found = genai_prices.calc_price(probe, model, genai_request_timestamp=datetime.combine(day, time(), UTC))
+    except (LookupError, ValueError):
+        return None
+    rates: dict[str, Any] = {}
+    for ours, theirs in _RATES.items():
+        rate: Any = getattr(found.model_price, theirs, None)
+        if rate is not None:
+            rates[ours] = float(getattr(rate, "base", rate))  # the first of tiers
+    if not {"input", "output"} <= rates.keys():
+        return None
+    return Price(**rates, source=f"{found.provider.name}, genai-prices {genai_prices.__version__}")
+
+
+@cache
+def _say_age() -> None:
+    year, month = map(int, PRICES_DATE.split("-"))
+    today = datetime.now(UTC).date()
+    logger.warning(
+        "list prices of %s are used, %d months old: pip install 'langchain-dsplus[prices]' for those of genai-prices, "
+        "or pass your own `Price`",
+        PRICES_DATE,
+        12 * (today.year - year) + today.month - month,
+    )
 
 
 __all__ = ["PRICES", "PRICES_DATE", "Price", "Usage", "find_price", "is_cache_hit"]

@@ -47,6 +47,7 @@ LAYERS: list[set[str]] = [
 ]
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 HEAVY = {
+    "genai_prices",
     "huggingface_hub",
     "langchain_openai",
     "langgraph",

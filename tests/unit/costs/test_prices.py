@@ -1,10 +1,29 @@
 import math
+import sys
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from langchain_dsplus.costs import prices as module
 from langchain_dsplus.costs.prices import PRICES, PRICES_DATE, Price, Usage, find_price, is_cache_hit
+
+
+@pytest.fixture
+def own_table(monkeypatch):
+    """A machine without `genai-prices`, on which nothing has been looked up yet."""
+    monkeypatch.setitem(sys.modules, "genai_prices", None)
+    for kept in (module._maintained, module._say_age):
+        kept.cache_clear()
+    yield
+    for kept in (module._maintained, module._say_age):
+        kept.cache_clear()
+
+
+@pytest.fixture
+def maintained():
+    return pytest.importorskip("genai_prices")
 
 
 def test_cost():
@@ -58,8 +77,50 @@ def test_the_list_is_dated_and_consistent():
         ("", None),
     ],
 )
-def test_dated_names_are_found_and_others_are_not(model, name):
+def test_dated_names_are_found_and_others_are_not(model, name, own_table):
     assert find_price(model) == (None if name is None else PRICES[name])
+
+
+def test_the_age_of_our_own_table_is_said_once(own_table, caplog):
+    for _ in range(3):
+        assert find_price("nobody-knows-this") is None
+    assert not caplog.records, "no price of it was used"
+    for model in ("gpt-4o", "gpt-4o-mini", "gpt-4o"):
+        assert find_price(model) is PRICES[model]
+    (said,) = caplog.messages
+    year, month = map(int, PRICES_DATE.split("-"))
+    today = datetime.now(UTC)
+    months = 12 * (today.year - year) + today.month - month
+    assert f"{PRICES_DATE} are used, {months} months old: pip install 'langchain-dsplus[prices]'" in said
+
+
+@pytest.mark.parametrize("model", [*PRICES, "gpt-4o-2024-08-06", "claude-opus-4-1-20250805", "gemini-2.5-pro"])
+def test_list_prices_come_from_the_maintained_package_where_it_is_installed(model, maintained, caplog):
+    price = find_price(model)
+    assert price is not None
+    assert price.source.endswith(f"genai-prices {maintained.__version__}")
+    assert not caplog.records
+    usage = {"input_tokens": 1000, "output_tokens": 500, "input_token_details": {"cache_read": 400}}
+    theirs = maintained.Usage(input_tokens=1000, output_tokens=500, cache_read_tokens=400)
+    assert price.cost(usage) == pytest.approx(float(maintained.calc_price(theirs, model).total_price))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        # Many serve these, each at its price; a model on this machine may bear the name.
+        "gpt-oss-20b", "deepseek-r1", "mistral-small", "glm-4.6", "kimi-k2", "meta-llama/llama-3.3-70b-instruct",
+        "my-gpt-4o", "gpt-4o-mini-made-up", "claude", "", "text-embedding-3-small", "whisper-1",
+    ],
+)  # fmt: skip
+def test_a_name_that_does_not_say_who_is_paid_has_no_price(model, maintained):
+    assert find_price(model) is None
+
+
+def test_a_list_of_your_own_goes_before_any_other(maintained):
+    mine = {"gpt-4o": Price(1.0, 2.0)}
+    assert find_price("gpt-4o", mine) is mine["gpt-4o"]
+    assert find_price("gemini-2.5-pro", mine) is None
 
 
 def test_a_list_of_your_own():
