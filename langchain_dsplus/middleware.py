@@ -6,18 +6,20 @@ import json
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import Annotated, Any, NotRequired, TypeAlias
+from typing import Annotated, Any, Literal, NotRequired, TypeAlias
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import RunnableConfig, RunnableLambda
 from pydantic import PrivateAttr, PydanticUserError, TypeAdapter
 
 from langchain_dsplus._imports import require
 from langchain_dsplus.answer import Answer, EscalationContext, Route, describe_error, failure
+from langchain_dsplus.conversation import render_conversation, stands_alone, user_turn
+from langchain_dsplus.costs.usage import CHEAPER_TAG
 from langchain_dsplus.prompts.pruner import PromptPruner
-from langchain_dsplus.routing.outputs import label_field, with_route
+from langchain_dsplus.routing.outputs import ROUTE_KEY, label_field, with_route
 from langchain_dsplus.routing.router import ConfidenceRouter
-from langchain_dsplus.small_models.attachments import find_attachment
+from langchain_dsplus.routing.state import LARGE_TAG
 from langchain_dsplus.small_models.runnable import as_small_model
 
 require("langchain.agents.middleware", "middleware")
@@ -37,6 +39,14 @@ Reply: TypeAlias = str | AIMessage | ModelResponse[Any]
 Answers: TypeAlias = Mapping[str, str | AIMessage] | Callable[[Answer, ModelRequest[Any]], Reply]
 Handler: TypeAlias = Callable[[ModelRequest[Any]], ModelResponse[Any]]
 AsyncHandler: TypeAlias = Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
+
+
+_NODE = "model"
+"""How `create_agent` calls the node that asks the model."""
+
+_READS = ("turn", "conversation")
+_AS_LARGE = RunnableConfig(tags=[LARGE_TAG])
+_CHEAPER = [CHEAPER_TAG, "nostream"]
 
 
 def _latest(_: Any, new: Any) -> Any:
@@ -67,14 +77,11 @@ class _Reply(AIMessage):
 
 
 def last_user_text(request: ModelRequest[Any]) -> str | None:
-    """Return the last message's text if a user wrote it: a fresh turn, not the way back from a tool.
+    """Return the last message's text if a user wrote it, whatever the assistant said before: for a `read` of your own.
 
     Conversations with images or other parts beside text are left to the large model.
     """
-    last = request.messages[-1] if request.messages else None
-    if not isinstance(last, HumanMessage) or find_attachment(request.messages) is not None:
-        return None
-    return str(last.text).strip() or None
+    return user_turn(request.messages)
 
 
 class ConfidenceShuntMiddleware(AgentMiddleware[ShuntState, Any, Any]):
@@ -84,7 +91,7 @@ class ConfidenceShuntMiddleware(AgentMiddleware[ShuntState, Any, Any]):
     label decides: a label in `answers` is answered without a call (by a text, or by a message that calls tools); a
     label in `models` goes to that model in place of the agent's. Everything else goes to the agent's model: unchanged,
     or, with a `pruner`, with the likely candidates behind the system prompt. A turn that is not a user's text (a tool's
-    result, an image) is not looked at.
+    result, an image) is not looked at, and neither is one that answers the assistant: "yes" alone says nothing.
 
     It fails open: where the small model, its answer or a cheaper model fails, the agent's model is asked as if the
     middleware were not there. Errors of that model pass through unchanged, so `ModelFallbackMiddleware`,
@@ -93,7 +100,9 @@ class ConfidenceShuntMiddleware(AgentMiddleware[ShuntState, Any, Any]):
 
     The message that comes back carries its `Route` in `response_metadata["dsplus"]`, and the state has that of the last
     model call under `dsplus_route`, in plain types for any checkpointer: None where the small model was not asked, as
-    after a tool's result.
+    after a tool's result. `stream_mode="custom"` gets each as `{"type": "dsplus_route", "node": name, "route": route}`.
+    `stream_mode="messages"` shows one answer: token by token that of the agent's model; whole a local one, and that of
+    a cheaper model, since it may yet fail. A `CostLedger` books every call of the agent as `large`.
 
     An audit asks whatever lies inside this middleware once more, in the background. Commands that such inner middleware
     returns would be counted twice where `background=False`: then put this one last in the list.
@@ -107,7 +116,11 @@ class ConfidenceShuntMiddleware(AgentMiddleware[ShuntState, Any, Any]):
         models: Which model takes turns of this label: chat models, or names for `init_chat_model`.
         pruner: A `PromptPruner` with variables `{text}` and `{candidates}` at most. Its messages' text is put behind
             the system prompt of a turn that is passed on, if the small model said something; else nothing is added.
-        read: Returns the text of a turn, or None to pass it on unseen. By default `last_user_text`.
+        read: What the small models read. "turn": the user's last message, only where it stands alone, by the rule of
+            `stands_alone` in `langchain_dsplus.conversation`: the first turn, or one after an answer that asked
+            nothing. "conversation": the last turns, as `render_conversation` there writes them, whatever was asked;
+            train and certify the small models on the same form (in shadow mode a recorder keeps it as `input`). Or a
+            callable from the request to a text, or to None, which passes the turn on unseen.
         name: Of the middleware and of its router; two in one agent need different ones.
         **router: Further arguments of `ConfidenceRouter`: `mode`, `score`, `audit_rate`, `never_local`,
             `small_timeout`, `recorder`, `monitor`, `pacer`, `on_mismatch`, `version`, `allow_override`, `background`
@@ -119,7 +132,8 @@ class ConfidenceShuntMiddleware(AgentMiddleware[ShuntState, Any, Any]):
 
     Raises:
         ImportError: At import, if `langchain` is not installed.
-        ValueError: If `answers` or `models` names a label that no small model has, or an argument is the router's own.
+        ValueError: If `answers` or `models` names a label that no small model has, `read` is another text, `name` is
+            the agent's own node "model", or an argument is the router's own.
 
     Example:
         ```python
@@ -147,7 +161,7 @@ class ConfidenceShuntMiddleware(AgentMiddleware[ShuntState, Any, Any]):
         answers: Answers | None = None,
         models: Mapping[str, Any] | None = None,
         pruner: PromptPruner | None = None,
-        read: Callable[[ModelRequest[Any]], str | None] = last_user_text,
+        read: Literal["turn", "conversation"] | Callable[[ModelRequest[Any]], str | None] = "turn",
         name: str | None = None,
         **router: Any,
     ) -> None:
@@ -155,6 +169,12 @@ class ConfidenceShuntMiddleware(AgentMiddleware[ShuntState, Any, Any]):
         own = sorted({"large", "to_output", "to_large", "include_route", "context_key"} & router.keys())
         if own:
             msg = f"{own} are set by the middleware; for a local answer's form pass `answers=`"
+            raise ValueError(msg)
+        if name == _NODE:  # streams would take the shunt's runs for the node's
+            msg = f"`name` must not be {_NODE!r}, which is the agent's own node"
+            raise ValueError(msg)
+        if not callable(read) and read not in _READS:
+            msg = f"`read` must be one of {list(_READS)}, or a callable from the request to a text or None"
             raise ValueError(msg)
         self._name = name
         self._read = read
@@ -178,9 +198,11 @@ class ConfidenceShuntMiddleware(AgentMiddleware[ShuntState, Any, Any]):
             raise ValueError(msg)
         local = labels if callable(answers) or (answers is None and not models) else set(answers or ())
         never = {*router.pop("never_local", ()), *(labels - local), *self._models}
+        self._large = RunnableLambda(self._pass_on, afunc=self._apass_on, name=LARGE_TAG)
+        self._cheaper = RunnableLambda(_handle, afunc=_ahandle, name="cheaper").with_config(tags=_CHEAPER)
         self.router = ConfidenceRouter(
             small=small,
-            large=RunnableLambda(self._pass_on, afunc=self._apass_on, name="model"),
+            large=self._large,
             threshold=threshold,
             never_local=tuple(sorted(never)),
             to_output=self._answer,
@@ -202,31 +224,41 @@ class ConfidenceShuntMiddleware(AgentMiddleware[ShuntState, Any, Any]):
     def wrap_model_call(self, request: ModelRequest[Any], handler: Handler) -> Any:
         """Answer the turn, or let `handler` do it."""
         turn = self._turn(request, handler)
-        if turn is None:
-            return _passed(handler(request))
-        return _extended(self.router.invoke(turn))
+        if not turn:
+            return _passed(self._large.invoke(_for_large(turn, None), _AS_LARGE))
+        return self._decided(request, self.router.invoke(turn))
 
     async def awrap_model_call(self, request: ModelRequest[Any], handler: AsyncHandler) -> Any:
         """Async twin of `wrap_model_call`."""
         turn = self._turn(request, handler)
-        if turn is None:
-            return _passed(await handler(request))
-        return _extended(await self.router.ainvoke(turn))
+        if not turn:
+            return _passed(await self._large.ainvoke(_for_large(turn, None), _AS_LARGE))
+        return self._decided(request, await self.router.ainvoke(turn))
+
+    def _decided(self, request: ModelRequest[Any], decided: Mapping[str, Any]) -> ExtendedModelResponse[Any]:
+        writer = getattr(request.runtime, "stream_writer", None)
+        if writer is not None:
+            writer({"type": "dsplus_route", "node": self.name, "route": decided["route"]})
+        return _extended(decided)
 
     # --- the turn -----------------------------------------------------------------------------------------------
 
-    def _turn(self, request: ModelRequest[Any], handler: Any) -> _Turn | None:
-        """The turn as the router's input; None where the small model is not asked."""
+    def _turn(self, request: ModelRequest[Any], handler: Any) -> _Turn:
+        """The turn as the router's input; empty where the small model is not asked."""
+        turn = _Turn(self._text(request) or "")
+        turn.request = request
+        turn.handler = handler
+        return turn
+
+    def _text(self, request: ModelRequest[Any]) -> str | None:
         try:
-            text = self._read(request)
+            text = self._read(request) if callable(self._read) else self._read_turns(request)
         except Exception as error:  # noqa: BLE001 - fails open
             failure(error)
             logger.warning("`read` failed with %s: the turn is passed on", type(error).__name__)
             return None
-        if not text:
-            return None
         wanted = request.response_format
-        if wanted is not None and not callable(self._answers) and not _fits(wanted, self._texts):
+        if text and wanted is not None and not callable(self._answers) and not _fits(wanted, self._texts):
             if not self._warned:
                 self._warned = True
                 logger.warning(
@@ -234,10 +266,25 @@ class ConfidenceShuntMiddleware(AgentMiddleware[ShuntState, Any, Any]):
                     "returns a ModelResponse with a `structured_response` can answer them"
                 )
             return None
-        turn = _Turn(text)
-        turn.request = request
-        turn.handler = handler
-        return turn
+        return text
+
+    def _read_turns(self, request: ModelRequest[Any]) -> str | None:
+        """What the small models read, by the two rules that have names.
+
+        Other middleware may have shortened the request, or put reminders behind it: what the state has counts too.
+        """
+        kept = request.state.get("messages") or request.messages
+        if self._read == "conversation":
+            return render_conversation(request.messages) if isinstance(kept[-1], HumanMessage) else None
+        alone = all(stands_alone(messages, self._answered) for messages in (request.messages, kept))
+        return user_turn(request.messages) if alone else None
+
+    def _answered(self, message: AIMessage) -> bool:
+        """Whether a message is a local answer of this middleware."""
+        route = message.response_metadata.get(ROUTE_KEY)
+        return (
+            isinstance(route, Mapping) and bool(route.get("accepted")) and route.get("model") in self.router.small_names
+        )
 
     # --- the local side -----------------------------------------------------------------------------------------
 
@@ -275,20 +322,20 @@ class ConfidenceShuntMiddleware(AgentMiddleware[ShuntState, Any, Any]):
 
     # --- the large side -----------------------------------------------------------------------------------------
 
-    def _pass_on(self, passed: dict[str, Any]) -> AIMessage:
+    def _pass_on(self, passed: dict[str, Any]) -> _Reply:
         turn, request, cheaper = self._request(passed)
         if cheaper is not None:
             try:
-                return _reply(turn.handler(request.override(model=cheaper)))
+                return _reply(self._cheaper.invoke((turn.handler, request.override(model=cheaper))))
             except Exception as error:  # noqa: BLE001 - fails open
                 _or_go_on(error)
         return _reply(turn.handler(request))
 
-    async def _apass_on(self, passed: dict[str, Any]) -> AIMessage:
+    async def _apass_on(self, passed: dict[str, Any]) -> _Reply:
         turn, request, cheaper = self._request(passed)
         if cheaper is not None:
             try:
-                return _reply(await turn.handler(request.override(model=cheaper)))
+                return _reply(await self._cheaper.ainvoke((turn.handler, request.override(model=cheaper))))
             except Exception as error:  # noqa: BLE001 - fails open
                 _or_go_on(error)
         return _reply(await turn.handler(request))
@@ -312,6 +359,16 @@ class ConfidenceShuntMiddleware(AgentMiddleware[ShuntState, Any, Any]):
             else:
                 request = request.override(system_message=_behind(request.system_message, messages))
         return turn, request, cheaper
+
+
+def _handle(passed: tuple[Handler, ModelRequest[Any]]) -> Any:
+    handler, request = passed
+    return handler(request)
+
+
+async def _ahandle(passed: tuple[AsyncHandler, ModelRequest[Any]]) -> Any:
+    handler, request = passed
+    return await handler(request)
 
 
 def _for_large(turn: _Turn, answer: Answer | None) -> dict[str, Any]:
@@ -381,9 +438,9 @@ def _fill(response_format: Any, text: str, texts: Collection[str]) -> Any:
 # --- what comes back --------------------------------------------------------------------------------------------
 
 
-def _passed(response: Any) -> ExtendedModelResponse[Any]:
+def _passed(reply: _Reply) -> ExtendedModelResponse[Any]:
     """A turn that was not looked at: the state must not keep the route of an earlier one."""
-    return _with_state(_normal(response), None)
+    return _with_state(reply._response, None)  # noqa: SLF001 - our own class
 
 
 def _extended(decided: Mapping[str, Any]) -> ExtendedModelResponse[Any]:

@@ -3,30 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from langchain_core.runnables import RunnableConfig
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import ensure_config
 
 
 def as_update(state: Any, update: Mapping[str, Any]) -> dict[str, Any]:
     """Return an update that fits the state: where the state keeps a list, a single value becomes a list of one.
 
     LangGraph's reducers of lists (`operator.add`, `add_messages`) then append it; a key that keeps one value gets it as
-    it is.
+    it is. A tuple is kept as a list is.
 
     Args:
-        state: What the node was given, a mapping or an object with attributes.
+        state: What the node was given, a mapping or an object with attributes. Where it lacks a key, since the node has
+            an `input_schema` of its own, the graph's own state is asked.
         update: The node's outputs by key.
 
     Example:
         >>> as_update({"labels": ["yes"], "last": "yes"}, {"labels": "no", "last": "no"})
         {'labels': ['no'], 'last': 'no'}
     """
-    return {
-        key: [value] if isinstance(held(state, key), list) and not isinstance(value, list) else value
-        for key, value in update.items()
-    }
+    return {key: _like(_in_graph(state, key), value) for key, value in update.items()}
+
+
+def _like(kept: Any, value: Any) -> Any:
+    """A value in the form of what is kept: a list or a tuple of one, or itself.
+
+    A text among messages is the model's: `add_messages` alone would take it for the user's.
+    """
+    if isinstance(value, (list, tuple)):
+        return value
+    if isinstance(value, str) and isinstance(kept, (list, tuple)) and any(isinstance(m, BaseMessage) for m in kept):
+        value = AIMessage(value)
+    return [value] if isinstance(kept, list) else (value,) if isinstance(kept, tuple) else value
+
+
+def _in_graph(state: Any, key: str) -> Any:
+    """What is kept under a key, also where the node is not shown it; outside of a graph only what it is shown."""
+    if key in state if isinstance(state, Mapping) else hasattr(state, key):
+        return held(state, key)
+    read = (ensure_config().get("configurable") or {}).get("__pregel_read")
+    try:
+        return None if read is None else read(key)
+    except KeyError:  # no such key: LangGraph says so itself
+        return None
 
 
 def held(state: Any, key: str) -> Any:

@@ -31,6 +31,7 @@ from langchain_dsplus.costs.savings import (
     is_plain,
 )
 from langchain_dsplus.costs.usage import (
+    CHEAPER_TAG,
     Usage,
     counts_itself,
     is_cache_hit,
@@ -56,7 +57,7 @@ ROUTE_EVENT = "dsplus_route"
 TRANSFER_EVENT = "dsplus_transfer"
 _BACKGROUND = "dsplus:background"
 _LARGE = "large"
-_TAGS: dict[str, Side] = {"transfer": "transfer", _LARGE: "large", "nostream": "small"}
+_TAGS: dict[str, Side] = {"transfer": "transfer", _LARGE: "large", CHEAPER_TAG: "large", "nostream": "small"}
 _OPEN = 200_000  # runs that have not ended; more can only be runs whose end was lost
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from langchain_core.outputs import LLMResult
 
 BACKGROUND_TAG = "dsplus:background"
+CHEAPER_TAG = "dsplus:cheaper"
+"""Of calls in the place of the large model, to one that costs less."""
 ROUTE_KEY = "dsplus"
 """Where a message of a chat model that is a router carries its route, in `response_metadata`."""
 

@@ -31,7 +31,7 @@ LAYERS: list[set[str]] = [
     {"threshold"},
     {"fidelity"},
     {"prompts"},
-    {"state"},
+    {"state", "conversation"},
     {"routing"},
     {"traces"},
     {"monitoring"},

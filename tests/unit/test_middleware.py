@@ -571,7 +571,7 @@ def test_traced_once_with_its_event(is_async):
     while above is not None:
         chain.append(parents[above][1])
         above = parents[above][0]
-    assert chain[:2] == ["model", "shunt"]  # nested, not beside it
+    assert chain[:2] == ["large", "shunt"]  # nested, not beside it
     assert any("large" in tags for _, _, tags in parents.values())
 
 
