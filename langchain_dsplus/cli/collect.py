@@ -137,29 +137,15 @@ def collect(
         names = model.labels if labels is None else read_label_file(labels)
         chain = large_chain(large, base_url, api_key_env, prompt, names, text, rows)
         kept = answers or output.with_name(output.name + ".answers.jsonl")
-        apart = {gold, id_, group}
         gold_key = "gold" if gold in {"id", "input", "group"} else gold  # so that an error names the file's column
-        data = [
-            {
-                "id": row.get(id_) if row.get(id_) is not None else str(place),
-                "input": {key: value for key, value in row.items() if key not in apart},
-                gold_key: row.get(gold),
-                "group": row.get(group),
-            }
-            for place, row in enumerate(rows)
-        ]
+        data = _questions(rows, {"id": id_, gold_key: gold, "group": group})
         done = answered_ids(kept)
         missing = sum(str(row["id"]) not in done for row in data)
         show(cost_estimate(chain, data, missing, price, large))
         if missing > 0 and not yes:
             typer.confirm("Go on?", abort=True, err=True)
-        identity = identify(chain)
-        about = {
-            "large": identity.large,
-            "prompt": identity.prompt,
-            "large_name": large,
-            "currency": currency if price else None,
-        }
+        identity, unit = identify(chain), currency if price else None
+        about = {"large": identity.large, "prompt": identity.prompt, "large_name": large, "currency": unit}
         try:
             outcomes = collect_outcomes(
                 model,
@@ -189,6 +175,19 @@ def collect(
         show(*_code(small, large, base_url, api_key_env, prompt, labels, text))
         certify_it = f"Next: dsplus certify {output} -o certificate.json"
         show(to_be_labeled(unlabeled, output, dataset) if unlabeled else certify_it)
+
+
+def _questions(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Rows as `collect_outcomes` takes them: what stands in `columns` by its name there, all else as the input."""
+    apart = set(columns.values())
+    return [
+        {
+            **{name: row.get(column) for name, column in columns.items()},
+            "id": row.get(columns["id"]) if row.get(columns["id"]) is not None else str(place),
+            "input": {key: value for key, value in row.items() if key not in apart},
+        }
+        for place, row in enumerate(rows)
+    ]
 
 
 def _check_output(path: Path) -> None:

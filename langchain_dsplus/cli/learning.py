@@ -149,12 +149,7 @@ def distil(
 
         parse_loss(max_loss, "--max-loss")  # before anything is paid for
         found = _open(registry, trusted)
-        if outcomes is not None and data is None:
-            msg = "--outcomes holds no texts: pass the rows that it is about as --data"
-            raise ValueError(msg)
-        if data is None and traces is None:
-            msg = "pass rows to learn from: --data, --traces, or both"
-            raise ValueError(msg)
+        _check_sources(data, outcomes, traces)
         rules = gold_rules(gold_map, unknown_gold, other_gold)
         rows, others = _rows(gold, text, gold_column), None if gate is None else _rows(gate, text, gold_column)
         begun = None if found.exists else _first(start, trusted)
@@ -169,14 +164,8 @@ def distil(
             )
         if traces is not None:
             material.add_traces(_trace_rows(traces), _reader(model), text=text, router=router)
-        told = _labeled(material.gold, model, rules, data or traces, gold_column) if material.gold else []
-        unknown = [row for row in told if row[1] not in model.label_set]
-        material.gold = [row for row in told if row[1] in model.label_set]
-        if begun is not None:
-            found.start(begun[0], certificate=begun[1], note=f"from {start}")
-            show(f"Version 1 of {registry} is live: {start}.")
-        elif start is not None:
-            show(f"{registry} is there already: --start is not looked at.")
+        unknown = _keep_known(material, model, rules, data or traces, gold_column)
+        _begin(found, begun, start)
         train, kept = (gold_rows, judges) if judges is not None else found.split(gold_rows, gate_share)
         apart = {value for value, _ in kept}
         train = [row for row in [*train, *material.gold] if row[0] not in apart]
@@ -198,13 +187,11 @@ def distil(
                 unlabeled=material.unlabeled,
                 other_gold=rules["other_gold"],
             )
-        show(_learned(result, material, len(unknown)))
+        show(_learned(result, material, unknown))
         trained_on = [*train, *material.texts]
         with _working("Writing the candidate", quiet):
             version = found.add(result.model, trained_on=trained_on, ids=material.ids, teacher=teacher, seed=seed)
-        fresh = found.fresh(kept, version.number)
-        if len(fresh) < len(kept):
-            show(f"{len(kept) - len(fresh):,} rows of the gate had trained a version, and are left out.")
+        fresh = _fresh(found, kept, version.number)
         with _working("The gate", quiet):
             judged = found.gate(
                 version.number, fresh, old_threshold=old_threshold, max_loss=max_loss, level=level,
@@ -213,6 +200,39 @@ def distil(
         show(*_verdict(judged, registry))
     if not judged.report.promoted:
         raise typer.Exit(KEPT_ASIDE)
+
+
+def _begin(found: ModelRegistry, first: tuple[SmallModel, Certificate | None] | None, start: Path | None) -> None:
+    """Make the first version live, where there is no registry yet."""
+    if first is not None:
+        found.start(first[0], certificate=first[1], note=f"from {start}")
+        show(f"Version 1 of {found.path} is live: {start}.")
+    elif start is not None:
+        show(f"{found.path} is there already: --start is not looked at.")
+
+
+def _fresh(found: ModelRegistry, rows: list[Any], version: int) -> list[Any]:
+    """The rows of the gate that trained no version."""
+    fresh = found.fresh(rows, version)
+    if len(fresh) < len(rows):
+        show(f"{len(rows) - len(fresh):,} rows of the gate had trained a version, and are left out.")
+    return fresh
+
+
+def _check_sources(data: Path | None, outcomes: Path | None, traces: str | None) -> None:
+    if outcomes is not None and data is None:
+        msg = "--outcomes holds no texts: pass the rows that it is about as --data"
+        raise ValueError(msg)
+    if data is None and traces is None:
+        msg = "pass rows to learn from: --data, --traces, or both"
+        raise ValueError(msg)
+
+
+def _keep_known(material: Material, model: SmallModel, rules: Any, where: Any, column: str) -> int:
+    """Read the gold in what is learned from; rows of classes that the model does not offer are dropped, and counted."""
+    told = _labeled(material.gold, model, rules, where, column) if material.gold else []
+    material.gold = [row for row in told if row[1] in model.label_set]
+    return len(told) - len(material.gold)
 
 
 def _open(path: Path, trusted: Sequence[str] | None) -> ModelRegistry:

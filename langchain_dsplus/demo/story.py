@@ -137,18 +137,7 @@ def run_demo(
         "threshold": choice.threshold,
         "validation": {"accuracy": choice.accuracy, "large": choice.large_accuracy, "coverage": choice.coverage},
         "price": large.price_name,
-        "arms": {
-            arm.name: {
-                "accuracy": arm.accuracy,
-                "large_calls": arm.calls,
-                "input_tokens": arm.input_tokens,
-                "output_tokens": arm.output_tokens,
-                "seconds": arm.seconds,
-                "dollars": arm.dollars(large.price),
-                "difference_to_llm": difference(arm, llm_of(arms)),
-            }
-            for arm in arms
-        },
+        "arms": {arm.name: _measured(arm, arms, large) for arm in arms},
         "dispute": dispute,
         "minutes": (time.perf_counter() - began) / 60,
     }
@@ -159,6 +148,19 @@ def run_demo(
         "Nothing above was recorded beforehand; another seed or machine gives other numbers."
     )
     return results
+
+
+def _measured(arm: Arm, arms: Sequence[Arm], large: Large) -> dict[str, Any]:
+    """What one way of answering came to."""
+    return {
+        "accuracy": arm.accuracy,
+        "large_calls": arm.calls,
+        "input_tokens": arm.input_tokens,
+        "output_tokens": arm.output_tokens,
+        "seconds": arm.seconds,
+        "dollars": arm.dollars(large.price),
+        "difference_to_llm": difference(arm, llm_of(arms)),
+    }
 
 
 def _folder(output: Path, setup: dict[str, Any], console: Console) -> Path:

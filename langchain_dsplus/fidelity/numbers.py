@@ -339,22 +339,10 @@ def _spelled(tokens: Sequence[_Token], place: int) -> tuple[Fraction | None, int
     start = place
     word = _word(tokens, place)
     total = Fraction(0)
-    if word in {"a", "an"}:
-        following = _word(tokens, place + 1)
-        if following in _SCALES:
-            word, place, total = following, place + 1, Fraction(0)
-        elif following in _PARTS or (following in _ORDINALS and _word(tokens, place + 2) in _AFTER_SHARE):
-            part = _PARTS.get(following) or _ORDINALS[following]
-            return Fraction(1, part), place + 2, False
-        else:
-            return None, place, False
-    elif word in {"half", "halve", "halved"}:
-        end = place + 1
-        if _word(tokens, end) in {"a", "an"}:
-            end += 1
-        if _word(tokens, end) in _SCALES:
-            return Fraction(_SCALES[_word(tokens, end)], 2), end + 1, False
-        return Fraction(1, 2), end, False
+    if word in {"a", "an"} and _word(tokens, place + 1) in _SCALES:
+        word, place = _word(tokens, place + 1), place + 1
+    elif word in {"a", "an", "half", "halve", "halved"}:
+        return *_one_part(tokens, place), False
     if word in _ORDINALS and word not in _TENS:
         return Fraction(_ORDINALS[word]), place + 1, _ORDINALS[word] <= 2
     current: Fraction | None = None
@@ -398,18 +386,25 @@ def _spelled(tokens: Sequence[_Token], place: int) -> tuple[Fraction | None, int
         place += 1
     if current is None:
         return None, start, False
-    value_found = total + current
     name = _word(tokens, place)
-    if (
-        value_found < 20
-        and total == 0
-        and (name in _PARTS or name.removesuffix("s") in _ORDINALS)
-        and name.removesuffix("s") not in {"second", "first"}
-    ):
-        below = _PARTS.get(name) or _ORDINALS[name.removesuffix("s")]
-        if below > 1 and (name.endswith("s") or value_found == 1):
-            return value_found / below, place + 1, False
-    return value_found, place, value_found == 1
+    single = name.removesuffix("s")
+    if current < 20 and total == 0 and (name in _PARTS or single in _ORDINALS) and single not in {"second", "first"}:
+        below = _PARTS.get(name) or _ORDINALS[single]
+        if below > 1 and (name.endswith("s") or current == 1):
+            return current / below, place + 1, False
+    return total + current, place, total + current == 1
+
+
+def _one_part(tokens: Sequence[_Token], place: int) -> tuple[Fraction | None, int]:
+    """`a third`, `half a million`, `half`: how much, and where it ends."""
+    after, following = place + 1, _word(tokens, place + 1)
+    if _word(tokens, place) in {"a", "an"}:
+        if following in _PARTS or (following in _ORDINALS and _word(tokens, place + 2) in _AFTER_SHARE):
+            return Fraction(1, _PARTS.get(following) or _ORDINALS[following]), place + 2
+        return None, place
+    if following in {"a", "an"}:
+        after, following = place + 2, _word(tokens, place + 2)
+    return (Fraction(_SCALES[following], 2), after + 1) if following in _SCALES else (Fraction(1, 2), after)
 
 
 def _part_after(tokens: Sequence[_Token], place: int) -> tuple[Fraction | None, int]:

@@ -130,20 +130,11 @@ def create_dispute_graph(
         raise ValueError(msg)
     if transfer is None and small is not None:
         transfer = PromptTransfer(small)
-    if review and (checkpointer is None or checkpointer is False):
-        msg = (
-            "`review` needs a checkpointer, which keeps the state until a person answers: pass "
-            "`checkpointer=InMemorySaver()`, a SqliteSaver or PostgresSaver, or True where a parent graph or a server "
-            "brings one"
-        )
-        raise ValueError(msg)
     read = "statement" if transfer is None else "rewrite"
     judge = Adjudicator(model=large, verdict_schema=verdict_schema, input_key=read)
     checker = _checker(judge, check, min_confidence, min_consistency)
-    if review and checker is None:
-        msg = "`review` follows a check: leave `check` on, or set `min_confidence`"
-        raise ValueError(msg)
-
+    if review:
+        _check_review(checker, checkpointer)
     graph: Any = StateGraph(DisputeState, context_schema=context_schema)
     first = "adjudicate"
     if transfer is not None:
@@ -184,6 +175,20 @@ def create_dispute_graph(
     else:
         graph.add_edge("check", END)
     return graph.compile(checkpointer=checkpointer, cache=cache, name=name)  # type: ignore[no-any-return]
+
+
+def _check_review(checker: SwapCheck | None, checkpointer: Any) -> None:
+    """Refuse a person's review that could not keep its state, or that nothing would lead to."""
+    if checkpointer is None or checkpointer is False:
+        msg = (
+            "`review` needs a checkpointer, which keeps the state until a person answers: pass "
+            "`checkpointer=InMemorySaver()`, a SqliteSaver or PostgresSaver, or True where a parent graph or a server "
+            "brings one"
+        )
+        raise ValueError(msg)
+    if checker is None:
+        msg = "`review` follows a check: leave `check` on, or set `min_confidence`"
+        raise ValueError(msg)
 
 
 def _checker(

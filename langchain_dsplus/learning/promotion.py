@@ -146,7 +146,7 @@ def promotion(
         msg = "`level` must lie in [0.5, 1)"
         raise ValueError(msg)
     inputs, gold = read_gold(gold_rows, old.labels, GoldRules.of(gold_map, unknown_gold, other_gold))
-    known = np.array([label is not None for label in gold], dtype=bool)
+    known = np.array([label is not None for label in gold])
     if not known.any():
         msg = "`gold_rows` holds no row with gold: nothing can be shown"
         raise ValueError(msg)
@@ -157,17 +157,13 @@ def promotion(
     lost = np.where(known, before.right & ~after.right, differ & before.answered)
     won = known & ~before.right & after.right
     harms, gains, n_slice = int((lost & answered).sum()), int((won & answered).sum()), int(answered.sum())
-    p_value = paired_p_value(harms, gains, n_slice, max_loss) if n_slice else 1.0
+    p_value = float(paired_p_value(harms, gains, n_slice, max_loss)) if n_slice else 1.0
     classes = [
         ClassChange(label, int(rows.sum()), int((lost & rows).sum()), int((won & rows).sum()))
         for label in sorted({label for label in gold if label is not None})
         for rows in [np.array([g == label for g in gold])]
     ]
     worst = _worst(classes, 1.0 - level)
-    coverage_old = float((answered & known).sum() / known.sum())
-    accuracy_slice = float(before.right[answered & known].mean()) if (answered & known).any() else 1.0
-    coverage_new = after.coverage_at(accuracy_slice)
-    calibration_old, calibration_new = before.calibration(), after.calibration()
     reasons = []
     if p_value > 1.0 - level:
         least = least_rows(max_loss, level)
@@ -178,14 +174,12 @@ def promotion(
         )
     if worst:
         reasons.append(f"classes that lose significantly: {', '.join(worst)}")
-    wanted = min(1.0, coverage_old + min_coverage_gain)
-    if coverage_new < wanted or coverage_old == coverage_new < 1.0:
-        reasons.append(f"coverage at equal risk does not rise as wanted: {coverage_new:.3f} after {coverage_old:.3f}")
-    if calibration_new > calibration_old + max_calibration_error:
-        reasons.append(
-            f"calibration error rises from {calibration_old:.3f} to {calibration_new:.3f}, by more than "
-            f"{max_calibration_error:.3f}"
-        )
+    coverage_old = float((answered & known).sum() / known.sum())
+    accuracy_slice = float(before.right[answered & known].mean()) if (answered & known).any() else 1.0
+    coverage_new = after.coverage_at(accuracy_slice)
+    calibration_old, calibration_new = before.calibration(), after.calibration()
+    reasons += _no_better(coverage_old, coverage_new, min_coverage_gain)
+    reasons += _worse_calibrated(calibration_old, calibration_new, max_calibration_error)
     return PromotionReport(
         promoted=not reasons,
         reasons=reasons,
@@ -195,7 +189,7 @@ def promotion(
         accuracy_new=float(after.right[known].mean()),
         negative_flips=harms,
         positive_flips=gains,
-        p_value=float(p_value),
+        p_value=p_value,
         loss_upper=loss_upper_bound(harms, gains, n_slice, level) if n_slice else 1.0,
         classes=sorted(classes, key=lambda change: (-change.negative_flips, change.label)),
         worst_classes=worst,
@@ -204,6 +198,18 @@ def promotion(
         calibration_old=calibration_old,
         calibration_new=calibration_new,
     )
+
+
+def _no_better(before: float, after: float, gain: float) -> list[str]:
+    if after >= min(1.0, before + gain) and not before == after < 1.0:
+        return []
+    return [f"coverage at equal risk does not rise as wanted: {after:.3f} after {before:.3f}"]
+
+
+def _worse_calibrated(before: float, after: float, rise: float) -> list[str]:
+    if after <= before + rise:
+        return []
+    return [f"calibration error rises from {before:.3f} to {after:.3f}, by more than {rise:.3f}"]
 
 
 def read_rows(rows: Any) -> list[tuple[Any, Any]]:

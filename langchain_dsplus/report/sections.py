@@ -33,7 +33,7 @@ from langchain_dsplus.threshold.deferral import apgr, cost_at_parity, cpt
 from langchain_dsplus.threshold.findings import find_mistakes
 
 if TYPE_CHECKING:
-    from langchain_dsplus.report.numbers import Part
+    from langchain_dsplus.report.numbers import Part, Tally
     from langchain_dsplus.report.view import View
     from langchain_dsplus.threshold.certificate import Certificate, Step, TestResult
 
@@ -201,29 +201,7 @@ def _tiles(view: View, currency: Any) -> str:
             [_span("escalated-rows", f"{whole(count.n - accepted)} of {whole(count.n)} inputs")],
         ),
     ]
-    if count.has_accuracy:
-        alone = _span("large-accuracy", figure_words(count.large_level, view.large_accuracy))
-        tiles.append(
-            _tile(
-                "Accuracy",
-                _span("accuracy", percent(count.accuracy[at])),
-                [
-                    f"{named}: " + _span("accuracy-range", f"{percent(view.low[at])} to {percent(view.high[at])}"),
-                    f"large model alone {alone}",
-                ],
-            )
-        )
-    elif count.levels is not None and count.large_level is not None:
-        tiles.append(
-            _tile(
-                "Accuracy",
-                NONE,
-                [
-                    _span("accuracy-needs", figure_words(count.levels.at(at))),
-                    "large model alone " + _span("large-accuracy", figure_words(count.large_level)),
-                ],
-            )
-        )
+    tiles += _accuracy_tile(view, named)
     gap = points((gains - harms) / count.n)
     between = f"{named}: {points(-view.loss_high[at])} to {points(-view.loss_low[at])} points"
     tiles.append(
@@ -253,6 +231,35 @@ def _tiles(view: View, currency: Any) -> str:
             )
         )
     return f'<div class="tiles">{"".join(tiles)}</div>'
+
+
+def _accuracy_tile(view: View, named: str) -> list[str]:
+    """Accuracy at the slider, or how many labels it needs; nothing where there is neither."""
+    count, at = view.tally, view.start
+    if count.has_accuracy:
+        alone = _span("large-accuracy", figure_words(count.large_level, view.large_accuracy))
+        return [
+            _tile(
+                "Accuracy",
+                _span("accuracy", percent(count.accuracy[at])),
+                [
+                    f"{named}: " + _span("accuracy-range", f"{percent(view.low[at])} to {percent(view.high[at])}"),
+                    f"large model alone {alone}",
+                ],
+            )
+        ]
+    if count.levels is not None and count.large_level is not None:
+        return [
+            _tile(
+                "Accuracy",
+                NONE,
+                [
+                    _span("accuracy-needs", figure_words(count.levels.at(at))),
+                    "large model alone " + _span("large-accuracy", figure_words(count.large_level)),
+                ],
+            )
+        ]
+    return []
 
 
 def _pad(
@@ -315,8 +322,17 @@ def _quality(view: View) -> str:
         keys.append(_key("oracle", "oracle: knows who is right (nobody does)"))
     if at is not None:
         keys.append(_key("certified", "certificate"))
+    return (
+        '<section class="card"><h2>Cost and quality</h2><p class="soft">Each point is one threshold. Left is cheap, up '
+        "is good. Click or drag to move the threshold.</p>"
+        f'{_gold_note(count)}<div class="chartbox">{plot.svg()}</div><ul class="legend">{"".join(keys)}</ul></section>'
+    )
+
+
+def _gold_note(count: Tally) -> str:
+    """What the rows without gold do to the curve."""
     note = ""
-    if not known:
+    if not count.has_accuracy:
         missing = count.compared - count.known
         note = (
             f'<p class="soft">Gold is missing for {whole(missing)} rows, and the others do not tell how often the '
@@ -337,11 +353,7 @@ def _quality(view: View) -> str:
             f'<p class="soft">Accuracy over the {whole(count.known)} rows whose gold is known and on which the large '
             "model gave a label.</p>"
         )
-    return (
-        '<section class="card"><h2>Cost and quality</h2><p class="soft">Each point is one threshold. Left is cheap, up '
-        "is good. Click or drag to move the threshold.</p>"
-        f'{note}<div class="chartbox">{plot.svg()}</div><ul class="legend">{"".join(keys)}</ul></section>'
-    )
+    return note
 
 
 def _certified_up_to(view: View, rates: Any) -> float:

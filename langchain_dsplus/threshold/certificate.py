@@ -601,14 +601,7 @@ def _read(values: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(msg)
     for name in ("slices", "never_local", "by_class", "by_slice", "findings", "losing_classes"):
         if name in read:
-            kind = str if name in ("slices", "never_local") else Mapping
-            if not isinstance(read[name], list | tuple) or not all(isinstance(item, kind) for item in read[name]):
-                msg = f"`{name}` must be a list of {'texts' if kind is str else 'JSON objects'}"
-                raise TypeError(msg)
-            read[name] = tuple(read[name])
-            for item in read[name]:
-                if kind is not str:
-                    _words_and_counts(name, item)
+            read[name] = _list(read, name)
     _labels_make_sense(read)
     if not isinstance(read.get("verdict", ""), str):
         msg = "`verdict` must be a text"
@@ -697,6 +690,18 @@ _TEXTS = {
     "losing_classes": ("class",),
     "findings": ("kind", "severity", "sentence"),
 }
+
+
+def _list(read: Mapping[str, Any], name: str) -> tuple[Any, ...]:
+    """A list of texts, or of what texts and reports show."""
+    kind = str if name in ("slices", "never_local") else Mapping
+    if not isinstance(read[name], list | tuple) or not all(isinstance(item, kind) for item in read[name]):
+        msg = f"`{name}` must be a list of {'texts' if kind is str else 'JSON objects'}"
+        raise TypeError(msg)
+    for item in read[name]:
+        if kind is not str:
+            _words_and_counts(name, item)
+    return tuple(read[name])
 
 
 def _words_and_counts(name: str, item: Mapping[str, Any]) -> None:

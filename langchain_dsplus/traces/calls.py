@@ -451,21 +451,12 @@ def outcomes_from_calls(
         chunk.clear()
 
     for number, call in enumerate(calls, 1):
-        if not isinstance(call, Mapping):
-            msg = f"row {number} of `calls` is {type(call).__name__}, not a dict"
-            raise TypeError(msg)
-        name = call.get("route_id")
-        if call.get("kind") not in {"call", "gold"}:
+        name = _name_of(call, number)
+        if name is None:
             continue
-        if not isinstance(name, str) or not name:
-            msg = f"row {number} of `calls`, 'route_id': must be a text"
-            raise ValueError(msg)
         if call["kind"] == "gold":
             gold[name] = call.get("gold")
             continue
-        if call.get("input") is None:
-            msg = f"row {number} of `calls` has no `input`: it was recorded with `texts=False`, or redacted"
-            raise ValueError(msg)
         if name in replies.replies:
             msg = f"row {number} of `calls` repeats the id of a row before: ids must be distinct"
             raise ValueError(msg)
@@ -490,6 +481,23 @@ def outcomes_from_calls(
     facts = {**table_facts(models, identities, replies), **(about or {})}
     rules: dict[str, Any] = {"gold_map": gold_map, "unknown_gold": unknown_gold, "other_gold": other_gold}
     return Outcomes.from_records(done, about=facts, **rules) if done else Outcomes(EMPTY, about=facts, **rules)
+
+
+def _name_of(call: Any, number: int) -> str | None:
+    """The id of a row that holds a call with its input, or gold; None for other rows of a recorder."""
+    if not isinstance(call, Mapping):
+        msg = f"row {number} of `calls` is {type(call).__name__}, not a dict"
+        raise TypeError(msg)
+    name = call.get("route_id")
+    if call.get("kind") not in {"call", "gold"}:
+        return None
+    if not isinstance(name, str) or not name:
+        msg = f"row {number} of `calls`, 'route_id': must be a text"
+        raise ValueError(msg)
+    if call["kind"] == "call" and call.get("input") is None:
+        msg = f"row {number} of `calls` has no `input`: it was recorded with `texts=False`, or redacted"
+        raise ValueError(msg)
+    return name
 
 
 def _reply(call: Mapping[str, Any], to_label: Callable[[Any], str]) -> dict[str, Any]:

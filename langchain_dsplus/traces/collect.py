@@ -311,14 +311,7 @@ def _plan(job: _Job) -> Generator[_Work, Any, Outcomes]:
     key = table_key(job.key, folder)
     offered = _labels(job, models)
     rows = read_dataset(job.dataset, job.input_key, job.gold_key, job.id_key, job.group_key)
-    rules = job.rules
-    if (labels := known_labels({**offered, **(job.about or {})})) is not None:
-        gold = [row["gold"] for row in rows]
-        number = [f"row {row['number']}" for row in rows]
-        read = read_labels(gold, labels, rules, where="`dataset`: ", name=job.gold_key, row=number.__getitem__)
-        for row, label in zip(rows, read, strict=True):
-            row["gold"] = label
-        rules = GoldRules(other_gold=rules.other_gold)  # the rest is done
+    rules = _read_gold(job, rows, known_labels({**offered, **(job.about or {})}))
     if job.large_pruned is not None and not all(isinstance(row["input"], dict) for row in rows):
         msg = "`large_pruned` needs dict inputs: the small model's answer reaches it under `context_key`"
         raise ValueError(msg)
@@ -347,13 +340,7 @@ def _plan(job: _Job) -> Generator[_Work, Any, Outcomes]:
             plain = [(row, _with_context(row["input"], job.context_key, None)) for row in chunk]
             kept = yield from asker.ask(job.large, plain, "large", advance)
             if job.large_pruned is not None and kept:
-                pruned = [
-                    (row, _with_context(row["input"], job.context_key, answers[-1]))
-                    for row, *answers in zip(chunk, *(told.answers for told in said.values()), strict=True)
-                    if not any(isinstance(answer, Exception) for answer in answers)
-                    and (job.pruned_for is None or job.pruned_for(answers[-1]))
-                ]
-                kept = yield from asker.ask(job.large_pruned, pruned, "large_pruned", lambda _: None)
+                kept = yield from asker.ask(job.large_pruned, _pruned(job, chunk, said), "large_pruned", lambda _: None)
             marks = mark_inputs(list(models.values()), [row["input"] for row in chunk], key)
             done.extend(
                 outcome_row(
@@ -375,6 +362,30 @@ def _plan(job: _Job) -> Generator[_Work, Any, Outcomes]:
     outcomes = Outcomes.from_records(done, about=facts, **told) if done else Outcomes(EMPTY, about=facts, **told)
     outcomes.folder = folder
     return outcomes
+
+
+def _read_gold(job: _Job, rows: Sequence[dict[str, Any]], labels: frozenset[str] | None) -> GoldRules:
+    """Read the gold of all rows where the labels are known, before anything is paid for; the rules that are left."""
+    if labels is None:
+        return job.rules
+    gold = [row["gold"] for row in rows]
+    number = [f"row {row['number']}" for row in rows]
+    read = read_labels(gold, labels, job.rules, where="`dataset`: ", name=job.gold_key, row=number.__getitem__)
+    for row, label in zip(rows, read, strict=True):
+        row["gold"] = label
+    return GoldRules(other_gold=job.rules.other_gold)
+
+
+def _pruned(
+    job: _Job, chunk: Sequence[dict[str, Any]], said: Mapping[str, Told]
+) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """The rows that are asked with the pruned prompt, each with the small model's answer."""
+    return [
+        (row, _with_context(row["input"], job.context_key, answers[-1]))
+        for row, *answers in zip(chunk, *(told.answers for told in said.values()), strict=True)
+        if not any(isinstance(answer, Exception) for answer in answers)
+        and (job.pruned_for is None or job.pruned_for(answers[-1]))
+    ]
 
 
 def _labels(job: _Job, models: Mapping[str, SmallModel]) -> dict[str, Any]:

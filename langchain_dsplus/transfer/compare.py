@@ -475,25 +475,17 @@ def _plan(job: _Job) -> Generator[Ask, None, Comparison]:
             for name, node in nodes.items()
         ]
 
-    def judging(some: Sequence[Mapping[str, Any]]) -> list[Question]:
-        found = []
-        for row in some:
-            for arm in (PLAIN, *transfers):
-                sent = row["input"] if arm == PLAIN else store.get(row["id"], f"transfer {arm}").get("label")
-                for name, judge in judges.items():
-                    for sample in range(job.n):
-                        options = list(job.labels if sample % 2 == 0 else reversed(job.labels))
-                        value = {"text": row["input"] if sent is None else sent, "options": options}
-                        found.append(Question(row, _side(name, arm, sample), judge, value))
-        return found
-
     def price_of(question: Question) -> Price | None:
         if question.side.startswith("transfer "):
             return job.small_price
         return (job.prices or {}).get(question.side.partition(" | ")[0])
 
     with ExitStack() as stack:
-        due = [q for q in (*rewriting(rows), *judging(rows)) if not store.has(q.row["id"], q.side)]
+        due = [
+            q
+            for q in (*rewriting(rows), *_judging(job, judges, list(transfers), store, rows))
+            if not store.has(q.row["id"], q.side)
+        ]
         if job.progress or job.confirm is not None:
             tell_estimate(due, price_of, calls_of="compare_transfer")
         if due and job.confirm is not None and not job.confirm():
@@ -506,8 +498,28 @@ def _plan(job: _Job) -> Generator[Ask, None, Comparison]:
         for start in range(0, len(rows), 8):
             some = rows[start : start + 8]
             yield from rewriter.ask(rewriting(some), advance)
-            yield from reader.ask(judging(some), advance)
+            yield from reader.ask(_judging(job, judges, list(transfers), store, some), advance)
     return _comparison(job, rows, store, list(transfers))
+
+
+def _judging(
+    job: _Job,
+    judges: Mapping[str, Runnable[Any, Any]],
+    transfers: Sequence[str],
+    store: ReplyStore,
+    rows: Sequence[Mapping[str, Any]],
+) -> list[Question]:
+    """Every row to every judge, `n` times, with and without each transfer; the options in turn from both ends."""
+    found = []
+    for row in rows:
+        for arm in (PLAIN, *transfers):
+            sent = row["input"] if arm == PLAIN else store.get(row["id"], f"transfer {arm}").get("label")
+            for name, judge in judges.items():
+                for sample in range(job.n):
+                    options = list(job.labels if sample % 2 == 0 else reversed(job.labels))
+                    value = {"text": row["input"] if sent is None else sent, "options": options}
+                    found.append(Question(row, _side(name, arm, sample), judge, value))
+    return found
 
 
 def _side(judge: str, arm: str, sample: int) -> str:

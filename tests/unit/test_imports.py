@@ -35,7 +35,6 @@ LAYERS: list[set[str]] = [
     {"routing"},
     {"traces"},
     {"monitoring"},
-    {"procedure"},
     {"transfer"},
     {"learning"},
     {"registry"},
