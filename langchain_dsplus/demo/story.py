@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from langchain_core.callbacks import BaseCallbackHandler
 
+from langchain_dsplus._files import replace_file
 from langchain_dsplus._imports import require
 from langchain_dsplus._json import load_json
 from langchain_dsplus.demo.arms import Arm, run_arm
@@ -141,7 +142,7 @@ def run_demo(
         "dispute": dispute,
         "minutes": (time.perf_counter() - began) / 60,
     }
-    (folder / "results.json").write_text(json.dumps(results, ensure_ascii=False, indent=1), encoding="utf-8")
+    replace_file(folder / "results.json", json.dumps(results, ensure_ascii=False, indent=1))
     console.rule("[bold]Done")
     console.print(
         f"{results['minutes']:.1f} minutes. Outcomes, measurements and dispute: {folder}\nPlot: {picture}\n"
@@ -186,9 +187,7 @@ def _folder(output: Path, setup: dict[str, Any], console: Console) -> Path:
     else:
         for file in found:
             file.unlink()
-        fresh = output / "setup.json.part"
-        fresh.write_text(json.dumps(setup), encoding="utf-8")
-        fresh.replace(marker)
+        replace_file(marker, json.dumps(setup))
     return output
 
 

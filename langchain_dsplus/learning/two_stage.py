@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from langchain_dsplus._files import replace_file, replace_folder
 from langchain_dsplus._json import load_json
 from langchain_dsplus._progress import progress_bar
 from langchain_dsplus.learning.students import Student, make_student, remember
@@ -273,28 +274,11 @@ class TwoStageConfidenceDistillation:
         self.checkpoint.mkdir(parents=True, exist_ok=True)
         number = state["round"]
         if student is not None:
-            folder = self.checkpoint / f"round-{number}"
-            folder.mkdir(exist_ok=True)
-            student.save(folder)
-        part = self.checkpoint / f"{_STATE}.part"
-        with part.open("w", encoding="utf-8") as file:
-            json.dump(state, file, ensure_ascii=False, allow_nan=False)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self.checkpoint / _STATE)
+            replace_folder(self.checkpoint / f"round-{number}", student.save)
+        replace_file(self.checkpoint / _STATE, json.dumps(state, ensure_ascii=False, allow_nan=False))
         (self.checkpoint / _ANSWERS).unlink(missing_ok=True)  # the state holds them now
         if number > 1:
-            _remove(self.checkpoint / f"round-{number - 1}")
-
-
-def _remove(folder: Path) -> None:
-    for path in sorted(folder.rglob("*"), reverse=True):
-        if path.is_dir():
-            path.rmdir()
-        else:
-            path.unlink()
-    if folder.is_dir():
-        folder.rmdir()
+            shutil.rmtree(self.checkpoint / f"round-{number - 1}", ignore_errors=True)
 
 
 def _seed(*parts: int) -> int:

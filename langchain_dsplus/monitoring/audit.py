@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 import numpy as np
 
+from langchain_dsplus._files import replace_file
 from langchain_dsplus._json import load_json
 from langchain_dsplus.answer import failure
 from langchain_dsplus.labels import ending, match_label
 from langchain_dsplus.losses import Loss, parse_loss
 from langchain_dsplus.monitoring.betting import BettingProcess, alarm_times, binomial_lower, binomial_upper
-from langchain_dsplus.monitoring.state_file import write_whole
 from langchain_dsplus.outcomes.cells import other_gold
 from langchain_dsplus.outcomes.gold import GoldRules, read_labels
 from langchain_dsplus.outcomes.traces import default_label
@@ -631,7 +631,8 @@ class AuditMonitor:
         if self.path is None:
             return
         try:
-            write_whole(self.path, json.dumps(self.to_dict(), allow_nan=False), surely=surely)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(self.path, json.dumps(self.to_dict(), allow_nan=False), durable=surely, mode=0o600)
         except OSError as error:
             logger.warning("the state of AuditMonitor could not be written: %s", type(error).__name__)
 

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from langchain_dsplus._files import replace_file
 from langchain_dsplus._json import load_json
 from langchain_dsplus.answer import Answer, failure
-from langchain_dsplus.monitoring.state_file import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -269,7 +269,9 @@ class BudgetPacer:
             return
         try:
             if spent is None or self._lines >= _LINES or not self._append(now, spent):
-                write_whole(self.path, json.dumps(self._state(), allow_nan=False) + "\n", surely=spent is None)
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                text = json.dumps(self._state(), allow_nan=False) + "\n"
+                replace_file(self.path, text, durable=spent is None, mode=0o600)
                 self._lines = 0
             self._unsaved = False
         except (OSError, ValueError) as error:

@@ -6,18 +6,16 @@ import csv
 import json
 import math
 import operator
-import os
-import secrets
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import dropwhile, islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
+from langchain_dsplus._files import replacing
 from langchain_dsplus._imports import require
 from langchain_dsplus._json import load_json as load
 from langchain_dsplus.outcomes.cells import bare
@@ -464,28 +462,3 @@ def _present(value: Any) -> Any:
 
 
 # --- writing --------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def replacing(path: str | Path, *, binary: bool = False, encoding: str = "utf-8") -> Iterator[IO[Any]]:
-    """Open a temporary file beside `path`, and put it in its place once it is whole."""
-    options: dict[str, Any] = {} if binary else {"encoding": encoding, "newline": ""}
-    mark = "b" if binary else ""
-    target = Path(os.path.realpath(path))  # a link stays a link
-    if target.exists() and not target.is_file():  # a pipe or a device: nothing to lose, and not to be replaced
-        with target.open("w" + mark, **options) as file:
-            yield file
-        return
-    temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("x" + mark, **options) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        if target.exists():
-            shutil.copymode(target, temporary)
-        temporary.replace(target)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise

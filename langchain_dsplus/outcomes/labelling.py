@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from langchain_dsplus._files import replacing
 from langchain_dsplus.outcomes.cells import missing, other_gold, to_text
 from langchain_dsplus.outcomes.columns import Labels, build, rows_of, to_int
-from langchain_dsplus.outcomes.files import csv_rows, dump, json_lines, replacing
+from langchain_dsplus.outcomes.files import csv_rows, dump, json_lines
 from langchain_dsplus.outcomes.gold import GoldRules, refusal
 from langchain_dsplus.outcomes.sampling import AGREE, CHANGED, DISAGREE, GIVEN, STRATA, strata_by_answers
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from langchain_dsplus._files import replace_file
 from langchain_dsplus._json import load_json
 from langchain_dsplus.confidence import SCORES
 from langchain_dsplus.labels import list_labels
@@ -445,7 +446,7 @@ class ConformalCandidates:
 
     def save(self, path: str | Path) -> None:
         """Write it as a JSON file."""
-        Path(path).write_text(self.to_json() + "\n", encoding="utf-8")
+        replace_file(path, self.to_json() + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -9,10 +9,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from langchain_dsplus._files import leftovers, replace_file
 from langchain_dsplus._json import load_json
 from langchain_dsplus.answer import CertificateError
 from langchain_dsplus.identity import score_name
-from langchain_dsplus.registry.state import GateEntry, RegistryError, RowHash, VersionEntry, now, put_text
+from langchain_dsplus.registry.state import GateEntry, RegistryError, RowHash, VersionEntry, now
 from langchain_dsplus.routing.persistence import (
     SmallRecord,
     check_folder,
@@ -53,7 +54,7 @@ class Folders:
         A whole version that `live.json` does not list stays: it may have been restored from an older copy.
         """
         for folder in (self.path, self.path / "versions", self.path / "gates", self.path / "certificates"):
-            for left in folder.glob(".*.tmp-*"):
+            for left in leftovers(folder):
                 if left.is_dir():
                     shutil.rmtree(left, ignore_errors=True)
                 else:
@@ -155,12 +156,16 @@ class Folders:
 
     # --- gates and certificates ---------------------------------------------------------------------------------
 
+    def _put(self, file: Path, text: str) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(file, text)
+
     def write_gate(self, place: int, body: Mapping[str, Any]) -> tuple[str, str]:
         """Write a gate's report and rows; return the file's name and SHA-256."""
         text = to_json(body)
         digest = hashlib.sha256(text.encode()).hexdigest()
         name = f"gates/{place:04d}-{digest[:16]}.json"
-        put_text(self.path / name, text)
+        self._put(self.path / name, text)
         return name, digest
 
     def read_gate(self, entry: GateEntry) -> dict[str, Any]:
@@ -178,7 +183,7 @@ class Folders:
 
     def write_certificate(self, certificate: Certificate) -> None:
         """Keep a certificate under its id, which is its hash."""
-        put_text(self.path / "certificates" / f"{certificate.id}.json", certificate.to_json() + "\n")
+        self._put(self.path / "certificates" / f"{certificate.id}.json", certificate.to_json() + "\n")
 
     def read_certificate(self, name: str) -> Certificate:
         """Read the certificate with this id."""

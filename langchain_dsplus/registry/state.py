@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -14,8 +13,8 @@ from typing import Any, Literal, NotRequired, TypeAlias, cast
 
 from typing_extensions import TypedDict
 
+from langchain_dsplus._files import replace_file
 from langchain_dsplus._json import load_json
-from langchain_dsplus.routing.persistence import sync
 
 FORMAT = 1
 KIND = "langchain-dsplus model registry"
@@ -140,29 +139,12 @@ def write_state(folder: Path, state: State) -> None:
     """Put a new `live.json` in the place of the old one, as a whole; durable when this returns."""
     state["serial"] += 1
     body = {"format": FORMAT, "kind": KIND, "state": state, "sha256": _checksum(state)}
-    put_text(folder / STATE, json.dumps(body, ensure_ascii=False, allow_nan=False, indent=1) + "\n")
+    replace_file(folder / STATE, json.dumps(body, ensure_ascii=False, allow_nan=False, indent=1) + "\n")
 
 
 def mark_of(state: State) -> str:
     """What tells this state from every other one, also from one that a backup brought back under the same serial."""
     return _checksum(state)
-
-
-def put_text(file: Path, text: str) -> None:
-    """Write a file beside its place, force it to disk, and rename it into place."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.tmp-{secrets.token_hex(6)}")
-    try:
-        with temporary.open("xb") as opened:
-            opened.write(text.encode("utf-8", "backslashreplace"))
-            opened.flush()
-            os.fsync(opened.fileno())
-        temporary.replace(file)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    sync(file.parent)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from langchain_dsplus._files import replace_file
 from langchain_dsplus.report.numbers import local_errors
 from langchain_dsplus.report.sections import WORST, body
 from langchain_dsplus.report.view import View
@@ -118,7 +119,7 @@ def write_report(path: str | Path, outcomes: Outcomes, certificate: Certificate 
         raise TypeError(msg)
     page = render_report(outcomes, certificate, **kwargs)
     target = Path(path)
-    target.write_text(page, encoding="utf-8", newline="\n")
+    replace_file(target, page)
     return target
 
 

@@ -6,12 +6,10 @@ it is the one that was certified.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
 import os
-import secrets
 import shutil
 import stat
 import warnings
@@ -22,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from langchain_core.runnables import Runnable
 from pydantic import BaseModel
 
+from langchain_dsplus._files import replace_folder, sha256_of
 from langchain_dsplus._json import load_json
 from langchain_dsplus.prompts.pruner import PromptPruner
 from langchain_dsplus.routing.decision import read_thresholds
@@ -372,60 +371,23 @@ def write_folder(place: Path, kind: str, write: Callable[[Path], None]) -> str:
         kind: What the manifest says it is.
         write: Fills the folder that it is given.
     """
-    place.parent.mkdir(parents=True, exist_ok=True)
-    scratch = place.with_name(f".{place.name}.tmp-{secrets.token_hex(6)}")
-    scratch.mkdir()
-    try:
-        write(scratch)
-        digest = _write_manifest(scratch, kind)
-        _put_in_place(scratch, place)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
-    return digest
+
+    def fill(folder: Path) -> str:
+        write(folder)
+        return _write_manifest(folder, kind)
+
+    return replace_folder(place, fill)
 
 
 def _write_manifest(folder: Path, kind: str) -> str:
     files = {name: _entry(folder / name) for name in sorted(_list(folder))}
-    for name in files:
-        sync(folder / name)
     text = to_json({"format": _FORMAT, "kind": kind, "files": files})
     write_text(folder / _MANIFEST, text)
-    for directory in [folder, *(d for d in folder.rglob("*") if d.is_dir())]:
-        sync(directory)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _entry(file: Path) -> dict[str, Any]:
-    with file.open("rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()
-    return {"bytes": file.stat().st_size, "sha256": digest}
-
-
-def _put_in_place(scratch: Path, place: Path) -> None:
-    """Rename; where a folder was, it goes only once the new one stands."""
-    before = place.with_name(f".{place.name}.old-{secrets.token_hex(6)}") if place.exists() else None
-    if before is not None:
-        place.rename(before)
-    try:
-        scratch.rename(place)
-    except BaseException:
-        if before is not None:
-            before.rename(place)
-        raise
-    sync(place.parent)
-    if before is not None:
-        shutil.rmtree(before, ignore_errors=True)
-
-
-def sync(path: Path) -> None:
-    """Make a file, or the names in a folder, durable where the system can."""
-    with contextlib.suppress(OSError):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    return {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
 
 
 def to_json(body: Any) -> str:
@@ -433,10 +395,8 @@ def to_json(body: Any) -> str:
 
 
 def write_text(file: Path, text: str) -> None:
-    with file.open("wb") as opened:
-        opened.write(text.encode())
-        opened.flush()
-        os.fsync(opened.fileno())
+    """A file of a folder that `write_folder` puts in its place, and makes durable, as a whole."""
+    file.write_bytes(text.encode())
 
 
 # --- reading --------------------------------------------------------------------------------------------------------

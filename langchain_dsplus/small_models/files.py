@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from langchain_dsplus._files import replace_file
 from langchain_dsplus._imports import require
 from langchain_dsplus._inputs import Seen
 from langchain_dsplus._json import load_json
@@ -34,8 +35,8 @@ def save_folder(
         settings = {**settings, "trained_on": trained.to_dict()}
     settings = {**settings, "sha256": checksum(settings, body)}
     text = json.dumps(settings, ensure_ascii=False, indent=1, allow_nan=False)
-    _write(folder / body_name, body)
-    _write(folder / SETTINGS, text.encode())
+    replace_file(folder / body_name, body)
+    replace_file(folder / SETTINGS, text)
 
 
 def checksum(settings: Mapping[str, Any], body: bytes) -> str:
@@ -149,12 +150,6 @@ def pick_score(settings: dict[str, Any], score: Any, path: str | Path) -> Any:
         msg = f"{path} was saved with a callable as score: pass it as `score=`"
         raise ValueError(msg)
     return settings["score"]
-
-
-def _write(path: Path, body: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(body)
-    temporary.replace(path)
 
 
 def model_folder(name: str) -> Path:

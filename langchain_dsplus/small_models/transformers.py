@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, PrivateAttr
 
+from langchain_dsplus._files import replace_file
 from langchain_dsplus._imports import require
 from langchain_dsplus.answer import InputError
 from langchain_dsplus.labels import list_labels
@@ -276,7 +277,7 @@ class TransformersClassifier(TorchClassifier):
         folder = Path(path)
         (folder / _TOKENIZER).mkdir(parents=True, exist_ok=True)
         for name, body in files.items():
-            (folder / _TOKENIZER / name).write_bytes(body)
+            replace_file(folder / _TOKENIZER / name, body)
         save_folder(folder, WEIGHTS, weights, settings, self._trained)
 
     @classmethod

@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
 
+from langchain_dsplus._files import replace_file
 from langchain_dsplus._json import load_json
 from langchain_dsplus.answer import CertificateError
 from langchain_dsplus.losses import points, threshold_words
@@ -482,7 +483,7 @@ class Certificate:
         """Return the certificate as JSON, and write it to `path` where one is given."""
         text = json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, indent=1)
         if path is not None:
-            Path(path).write_text(text + "\n", encoding="utf-8")
+            replace_file(path, text + "\n")
         return text
 
     @classmethod

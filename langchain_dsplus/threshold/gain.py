@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 import numpy as np
 from pydantic import Field
 
+from langchain_dsplus._files import replace_file
 from langchain_dsplus._json import load_json
 from langchain_dsplus.labels import list_labels
 from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel, read_text
@@ -307,7 +308,7 @@ class LearnedGain:
 
     def save(self, path: str | Path) -> None:
         """Write `to_json` into a file."""
-        Path(path).write_text(self.to_json() + "\n", encoding="utf-8")
+        replace_file(path, self.to_json() + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from langchain_dsplus._files import replace_file
 from langchain_dsplus._imports import require
 from langchain_dsplus._json import load_json
 from langchain_dsplus.answer import CertificateError
@@ -237,7 +238,7 @@ class TransferCertificate:
         """Return the certificate as JSON, and write it to `path` where one is given."""
         text = json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, indent=1)
         if path is not None:
-            Path(path).write_text(text + "\n", encoding="utf-8")
+            replace_file(path, text + "\n")
         return text
 
     @classmethod

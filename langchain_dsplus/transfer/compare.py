@@ -19,6 +19,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import Runnable, RunnableLambda
 
 from langchain_dsplus import _drive
+from langchain_dsplus._files import replace_file
 from langchain_dsplus._imports import require
 from langchain_dsplus._progress import progress_bar
 from langchain_dsplus.fidelity.untrusted import quote_untrusted
@@ -194,7 +195,7 @@ class Comparison:
         """Return the figures as JSON, and write them to `path` where one is given."""
         text = json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, indent=1)
         if path is not None:
-            Path(path).write_text(text + "\n", encoding="utf-8")
+            replace_file(path, text + "\n")
         return text
 
     def plot(self, path: str | Path) -> None:
