@@ -35,6 +35,7 @@ from langchain_dsplus.costs.usage import (
     Usage,
     counts_itself,
     is_cache_hit,
+    is_decision_call,
     is_free,
     read_result,
     read_usage,
@@ -301,9 +302,9 @@ class CostLedger(BaseCallbackHandler):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Note where the calls below it belong."""
-        del serialized
-        self._begin(run_id, parent_run_id, inputs, tags=tags, metadata=metadata, name=kwargs.get("name"))
+        """Note where the calls below it belong; a decision model's is a call itself."""
+        model = requested_model(serialized, metadata, kwargs) if is_decision_call(metadata, kwargs) else None
+        self._begin(run_id, parent_run_id, inputs, tags=tags, metadata=metadata, name=kwargs.get("name"), model=model)
 
     def on_tool_start(self, serialized: dict[str, Any] | None, input_str: str, **kwargs: Any) -> None:
         """Note where the calls below it belong."""
@@ -346,13 +347,17 @@ class CostLedger(BaseCallbackHandler):
         del kwargs
         usage, hit, name, message = _read(response)
         with self._lock:
-            run = self._close(run_id)
-            if run is None or run.model is None or run.wraps or counts_itself(message):
-                return
-            if name is not None:
-                self._reported.setdefault(run.model, set()).add(name)
-            self._count(run, name or run.model, usage, hit=hit)
-            self._end_audit(run)
+            self._called(run_id, name, usage, hit=hit, itself=counts_itself(message))
+
+    def _called(self, run_id: UUID, name: str | None, usage: Usage | None, *, hit: bool, itself: bool = False) -> None:
+        """Count a call that ended, unless the model calls models, which are counted themselves."""
+        run = self._close(run_id)
+        if run is None or run.model is None or run.wraps or itself:
+            return
+        if name is not None:
+            self._reported.setdefault(run.model, set()).add(name)
+        self._count(run, name or run.model, usage, hit=hit)
+        self._end_audit(run)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Count a call that failed, and what it may have cost all the same."""
@@ -374,14 +379,24 @@ class CostLedger(BaseCallbackHandler):
             self._end_audit(run)
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        """Count a decision, where this was a router's."""
-        del outputs
+        """Count a decision, where this was a router's, and a call, where it was a decision model's."""
+        if self._is_call(run_id):
+            name = getattr(outputs, "model", None)
+            with self._lock:
+                self._called(run_id, name if isinstance(name, str) else None, read_usage(outputs), hit=False)
+            return
         self._end(run_id, kwargs)
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        """Count a decision that was made before something failed."""
-        del error
+        """Count a decision that was made before something failed, or a decision model's call that failed."""
+        if self._is_call(run_id):
+            self.on_llm_error(error, run_id=run_id, **kwargs)
+            return
         self._end(run_id, kwargs, failed=True)
+
+    def _is_call(self, run_id: UUID) -> bool:
+        run = self._runs.get(run_id)
+        return run is not None and run.model is not None
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Forget the run."""
@@ -411,7 +426,8 @@ class CostLedger(BaseCallbackHandler):
         with self._lock:
             run = self._runs.get(run_id)
             if name == ROUTE_EVENT and run is not None:
-                run.route = data
+                if run.route is None or not data.get("accepted"):  # of several questions all must stay local
+                    run.route = data
             elif name == TRANSFER_EVENT:
                 self._transferred(run, data)
 

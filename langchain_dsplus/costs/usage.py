@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 BACKGROUND_TAG = "dsplus:background"
 CHEAPER_TAG = "dsplus:cheaper"
 """Of calls in the place of the large model, to one that costs less."""
+OWN_PROVIDER = "langchain_dsplus"
+"""As whose the decision models of this package are traced: they call nothing, or what they call is counted itself."""
 ROUTE_KEY = "dsplus"
 """Where a message of a chat model that is a router carries its route, in `response_metadata`."""
 
@@ -323,6 +325,14 @@ def _text_of(result: Any) -> str:
     return str(getattr(generations[0][0], "text", "")).strip() if generations and generations[0] else ""
 
 
+def is_decision_call(metadata: Mapping[str, Any] | None, kwargs: Mapping[str, Any]) -> bool:
+    """Whether a run that begins is the call of a decision model: LangChain tells of it as of a chain of type `llm`.
+
+    Its response carries model and usage. A decision model of this package is none: what it asks is counted itself.
+    """
+    return kwargs.get("run_type") == "llm" and (metadata or {}).get("ls_provider") != OWN_PROVIDER
+
+
 def requested_model(
     serialized: Mapping[str, Any] | None, metadata: Mapping[str, Any] | None, kwargs: Mapping[str, Any]
 ) -> str:
@@ -374,12 +384,30 @@ class UsageMeter(BaseCallbackHandler):
         *,
         run_id: UUID,
         parent_run_id: UUID | None = None,
+        metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Note where the calls below it belong."""
-        del serialized, inputs, kwargs
+        """Note where the calls below it belong; a decision model's is a call itself."""
+        if is_decision_call(metadata, kwargs):
+            kwargs |= {"run_id": run_id, "parent_run_id": parent_run_id, "metadata": metadata}
+            self.on_chat_model_start(serialized, inputs, **kwargs)
+            return
         with self._lock:
             self._above[run_id] = parent_run_id
+
+    def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """Add the tokens of a decision model's call."""
+        del kwargs
+        with self._lock:
+            if run_id in self._open:
+                self._open.discard(run_id)
+                self.calls += 1
+                self._add(paid_usage(outputs))
+
+    def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        """Note a decision model's call that failed."""
+        if run_id in self._open:
+            self.on_llm_error(error, run_id=run_id, **kwargs)
 
     def on_chat_model_start(
         self,

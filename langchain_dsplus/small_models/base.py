@@ -265,20 +265,30 @@ class SmallModel(RunnableSerializable[Any, Answer]):
         This is what a router calls. `configs` matters only to models whose calls are traced themselves.
         """
         del configs
+        results, places, values = self.read_all(inputs)
+        if values:
+            for place, answer in zip(places, self._isolated(values), strict=True):
+                results[place] = answer
+        return results
+
+    def read_all(self, inputs: Sequence[Any]) -> tuple[list[Answer | Exception], list[int], list[Any]]:
+        """What `read` takes out of a batch.
+
+        Returns:
+            One place for each input's answer, which holds an exception; the places of the inputs that could be read;
+            and what was read of those.
+        """
         results: list[Answer | Exception] = [InvalidAnswerError("not asked")] * len(inputs)
         places: list[int] = []
         values: list[Any] = []
         for place, item in enumerate(inputs):
             try:
                 values.append(self.read(item))
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:  # noqa: BLE001 - `read` may be the user's
                 results[place] = failure(error)
             else:
                 places.append(place)
-        if values:
-            for place, answer in zip(places, self._isolated(values), strict=True):
-                results[place] = answer
-        return results
+        return results, places, values
 
     async def aanswers(
         self, inputs: Sequence[Any], configs: Sequence[RunnableConfig] | None = None

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
 
+_DECISION_MODELS = frozenset(
+    {"langchain_core.decisions.base.BaseDecisionModel", "langchain_openai.decisions.base.OpenAIDecisions"}
+)
+
+
 class RunnableSmallModel(SmallModel):
     """Wraps a Runnable from input to `Answer`: a small model with retries, or a chain of your own.
 
@@ -55,12 +60,12 @@ class RunnableSmallModel(SmallModel):
 
     def identity(self, value: Any) -> bytes | None:
         """As the small model inside, where there is one."""
-        inner = _inside(self.runnable)
+        inner = inside(self.runnable)
         return inner.identity(value) if isinstance(inner, SmallModel) else super().identity(value)
 
     def in_training(self, inputs: Sequence[Any]) -> list[bool | None]:
         """As the small model inside, where there is one."""
-        inner = _inside(self.runnable)
+        inner = inside(self.runnable)
         return inner.in_training(inputs) if isinstance(inner, SmallModel) else super().in_training(inputs)
 
     def _check(self, raw: list[Any]) -> list[Answer | Exception]:
@@ -73,7 +78,7 @@ class RunnableSmallModel(SmallModel):
         return results
 
 
-def _inside(value: Any) -> Any:
+def inside(value: Any) -> Any:
     """What is inside a binding, a retry and the like: a small model, or whatever it is."""
     while not isinstance(value, SmallModel):
         within = getattr(value, "bound", None) or getattr(value, "runnable", None)
@@ -113,7 +118,13 @@ def as_small_model(value: Any) -> SmallModel:
     if isinstance(value, SmallModel):
         return value
     if isinstance(value, Runnable):  # before `predict_proba`: a binding passes on the attributes of what it binds
-        inner = _inside(value)
+        inner = inside(value)
+        if not isinstance(inner, SmallModel) and _is_decision_model(inner):
+            msg = (
+                f"`small` is a decision model ({type(inner).__name__}), which is asked questions about a state: name "
+                "the one that it decides on, `DecisionSmallModel(model, question)` (`langchain_dsplus.decisions`)"
+            )
+            raise TypeError(msg)
         name = inner.name if isinstance(inner, SmallModel) else getattr(value, "name", None)
         labels = list(getattr(inner, "labels", None) or ())
         return RunnableSmallModel(runnable=value, labels=labels, name=name or "small")
@@ -126,6 +137,12 @@ def as_small_model(value: Any) -> SmallModel:
         f"an Answer, not {type(value).__name__}"
     )
     raise TypeError(msg)
+
+
+def _is_decision_model(value: Any) -> bool:
+    """Whether it is one of LangChain's or OpenAI's decision models; neither package is imported for it."""
+    names = {f"{kind.__module__}.{kind.__name__}" for kind in type(value).__mro__}
+    return not names.isdisjoint(_DECISION_MODELS)
 
 
 def distinct_names(models: Sequence[SmallModel]) -> list[str]:
