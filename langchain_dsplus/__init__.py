@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from langchain_dsplus.chat_dsplus.outcomes import collect_chat_outcomes
     from langchain_dsplus.costs.ledger import CostLedger
     from langchain_dsplus.costs.prices import Price
+    from langchain_dsplus.decisions.cascade import CascadeDecisionModel
+    from langchain_dsplus.decisions.local import LocalDecisionModel
+    from langchain_dsplus.decisions.small import DecisionSmallModel
     from langchain_dsplus.fidelity.check import Fidelity
     from langchain_dsplus.graphs import create_dispute_graph, create_dsplus_graph
     from langchain_dsplus.learning.distiller import Distiller
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Answer": "answer",
     "AuditMonitor": "monitoring.audit",
+    "CascadeDecisionModel": "decisions.cascade",
     "Certificate": "threshold.certificate",
     "ChatClassifier": "small_models.chat",
     "ChatDSPlus": "chat_dsplus.model",
@@ -57,6 +61,7 @@ _HOME = {
     "ConfidenceRouter": "routing.router",
     "ConfidenceShuntMiddleware": "middleware",
     "CostLedger": "costs.ledger",
+    "DecisionSmallModel": "decisions.small",
     "Distiller": "learning.distiller",
     "FakeSmallModel": "small_models.fake",
     "Fidelity": "fidelity.check",
@@ -64,6 +69,7 @@ _HOME = {
     "JSONLRecorder": "traces.recorder",
     "LabelParser": "prompts.parser",
     "LiveRouter": "registry.live",
+    "LocalDecisionModel": "decisions.local",
     "ModelRegistry": "registry.registry",
     "Outcomes": "outcomes",
     "Price": "costs.prices",
@@ -92,12 +98,14 @@ _HOME = {
 __all__ = [
     "Answer",
     "AuditMonitor",
+    "CascadeDecisionModel",
     "Certificate",
     "ChatClassifier",
     "ChatDSPlus",
     "ChatLocal",
     "ConfidenceRouter",
     "CostLedger",
+    "DecisionSmallModel",
     "Distiller",
     "FakeSmallModel",
     "Fidelity",
@@ -105,6 +113,7 @@ __all__ = [
     "JSONLRecorder",
     "LabelParser",
     "LiveRouter",
+    "LocalDecisionModel",
     "ModelRegistry",
     "Outcomes",
     "Price",
