@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeAlias
 
 import numpy as np
 
 from langchain_dsplus._imports import require
-from langchain_dsplus.answer import NotFittedError
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -185,180 +183,6 @@ class TemperatureScaling:
         return values
 
 
-class PlattScaling:
-    """P(correct | score) as a sigmoid of the score: 1 / (1 + exp(-(slope * score + intercept))).
-
-    Two numbers, so a few hundred held-out rows will do (Platt 1999). They are fitted by scikit-learn's logistic
-    regression without a penalty, on Platt's targets (n+ + 1) / (n+ + 2) and 1 / (n- + 2) in place of 1 and 0, so that
-    the result stays finite where a score parts right from wrong without a miss.
-
-    The map is strictly monotone: equal scores stay equal, distinct ones stay distinct (up to rounding where the
-    sigmoid is flat), so the same rows can be accepted as before. A negative slope says that higher scores are right
-    less often: such a score is no confidence.
-
-    Attributes:
-        slope: None before `fit`.
-        intercept: None before `fit`.
-
-    Example:
-        >>> platt = PlattScaling().fit([0.2, 0.4, 0.6, 0.8] * 25, [False, False, True, True] * 25)
-        >>> [round(float(p), 2) for p in platt.predict([0.3, 0.5, 0.7])]
-        [0.01, 0.5, 0.99]
-    """
-
-    def __init__(self) -> None:
-        self.slope: float | None = None
-        self.intercept: float | None = None
-
-    def fit(self, scores: ArrayLike, correct: ArrayLike) -> Self:
-        """Fit slope and intercept.
-
-        Args:
-            scores: Of held-out rows, shape (n,); any finite numbers.
-            correct: Whether the choice was right, shape (n,).
-
-        Returns:
-            Itself.
-
-        Raises:
-            ValueError: If there is no row, shapes differ, or a value is not what it should be.
-            ImportError: If scikit-learn is missing.
-        """
-        s, y = _scored(scores, correct, "scores")
-        # In units of its own spread: an energy of 500 and a probability are fitted alike.
-        center, spread = float(s.mean()), float(s.std())
-        spread = spread if spread > 0.0 else 1.0
-        z = ((s - center) / spread)[:, None]
-        right = int(y.sum())
-        target = np.where(y == 1.0, (right + 1.0) / (right + 2.0), 1.0 / (len(y) - right + 2.0))
-        linear: Any = require("sklearn.linear_model", "sklearn")
-        # A target t is a row that is right with weight t and wrong with weight 1 - t. C = 1e10: no penalty.
-        model = linear.LogisticRegression(C=1e10, tol=1e-8, max_iter=1000)
-        model.fit(
-            np.concatenate([z, z]),
-            np.repeat([1, 0], len(y)),
-            sample_weight=np.concatenate([target, 1.0 - target]),
-        )
-        self.slope = float(model.coef_[0, 0]) / spread
-        self.intercept = float(model.intercept_[0]) - self.slope * center
-        return self
-
-    def predict(self, scores: ArrayLike) -> Floats:
-        """Return P(correct | score), the shape of `scores`; NaN for a score that is not finite.
-
-        Raises:
-            NotFittedError: If nothing was fitted or loaded.
-        """
-        if self.slope is None or self.intercept is None:
-            raise NotFittedError(_UNFITTED)
-        s = _finite_or_nan(scores)
-        z = np.clip(self.slope * s + self.intercept, -700.0, 700.0)
-        result: Floats = 1.0 / (1.0 + np.exp(-z))
-        return result
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the state as plain JSON values."""
-        return {"kind": "platt", "slope": self.slope, "intercept": self.intercept}
-
-    @classmethod
-    def from_dict(cls, state: Mapping[str, Any]) -> Self:
-        """Read what `to_dict` wrote.
-
-        Raises:
-            ValueError: If a field is missing or is no finite number; the message names it.
-        """
-        _check_kind(state, "platt")
-        scaling = cls()
-        if state.get("slope") is None and state.get("intercept") is None:
-            return scaling
-        (scaling.slope,) = _state_numbers(state, "slope")
-        (scaling.intercept,) = _state_numbers(state, "intercept")
-        return scaling
-
-
-class IsotonicCalibration:
-    """P(correct | score) as any map that never falls: scikit-learn's isotonic regression.
-
-    It bends where a sigmoid cannot, and needs more rows for it: a thousand or more.
-
-    The map has steps. Scores on one step become equal, and equal scores stand or fall together, so the thresholds that
-    remain are coarser than before; it never turns two scores around. A cascade needs no calibration to choose a
-    threshold on one score: use it to show probabilities, or to bring several models under one threshold. Between the
-    scores it was fitted on it is linear; beyond them it is flat.
-
-    Attributes:
-        scores: Where the map bends, ascending; empty before `fit`.
-        probabilities: P(correct) there, never falling.
-
-    Example:
-        >>> isotonic = IsotonicCalibration().fit([0.1, 0.2, 0.3, 0.4], [False, True, False, True])
-        >>> isotonic.predict([0.0, 0.2, 0.25, 0.3, 0.9]).tolist()
-        [0.0, 0.5, 0.5, 0.5, 1.0]
-    """
-
-    def __init__(self) -> None:
-        self.scores: list[float] = []
-        self.probabilities: list[float] = []
-
-    def fit(self, scores: ArrayLike, correct: ArrayLike) -> Self:
-        """Fit the map; rows with equal scores count as one, with their mean.
-
-        Args:
-            scores: Of held-out rows, shape (n,); any finite numbers.
-            correct: Whether the choice was right, shape (n,).
-
-        Returns:
-            Itself.
-
-        Raises:
-            ValueError: If there is no row, shapes differ, or a value is not what it should be.
-            ImportError: If scikit-learn is missing.
-        """
-        s, y = _scored(scores, correct, "scores")
-        isotonic: Any = require("sklearn.isotonic", "sklearn")
-        model = isotonic.IsotonicRegression(y_min=0.0, y_max=1.0, increasing=True, out_of_bounds="clip").fit(s, y)
-        self.scores = [float(x) for x in model.X_thresholds_]
-        self.probabilities = [float(p) for p in model.y_thresholds_]
-        return self
-
-    def predict(self, scores: ArrayLike) -> Floats:
-        """Return P(correct | score), the shape of `scores`; NaN for a score that is not finite.
-
-        Raises:
-            NotFittedError: If nothing was fitted or loaded.
-        """
-        if not self.scores:
-            raise NotFittedError(_UNFITTED)
-        result: Floats = np.interp(_finite_or_nan(scores), self.scores, self.probabilities)
-        return result
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the state as plain JSON values."""
-        return {"kind": "isotonic", "scores": list(self.scores), "probabilities": list(self.probabilities)}
-
-    @classmethod
-    def from_dict(cls, state: Mapping[str, Any]) -> Self:
-        """Read what `to_dict` wrote.
-
-        Raises:
-            ValueError: If a field is missing, holds what is no finite number, or the map falls; the message names it.
-        """
-        _check_kind(state, "isotonic")
-        scores, probabilities = _state_numbers(state, "scores"), _state_numbers(state, "probabilities")
-        if len(scores) != len(probabilities) or any(b <= a for a, b in pairwise(scores)):
-            msg = "`scores` of the saved state must ascend, one for each of `probabilities`"
-            raise ValueError(msg)
-        if any(b < a for a, b in pairwise(probabilities)) or not all(0.0 <= p <= 1.0 for p in probabilities):
-            msg = "`probabilities` of the saved state must lie in [0, 1] and never fall"
-            raise ValueError(msg)
-        calibration = cls()
-        calibration.scores, calibration.probabilities = scores, probabilities
-        return calibration
-
-
-_UNFITTED = "this calibration is not fitted: call `fit(scores, correct)`, or `from_dict` with a saved state"
-
-
 def _check_kind(state: Mapping[str, Any], kind: str) -> None:
     if not isinstance(state, Mapping) or state.get("kind") != kind:
         msg = f"the saved state is not of kind {kind!r}: pass what `to_dict` returned"
@@ -373,12 +197,6 @@ def _state_numbers(state: Mapping[str, Any], name: str, *, length: int | None = 
         msg = f"`{name}` of the saved state is missing, or holds what is no finite number"
         raise ValueError(msg)
     return [float(x) for x in values]
-
-
-def _finite_or_nan(scores: ArrayLike) -> Floats:
-    values = np.asarray(scores, dtype=np.float64)
-    result: Floats = np.where(np.isfinite(values), values, np.nan)
-    return result
 
 
 def _scored(confidences: ArrayLike, correct: ArrayLike, name: str = "confidences") -> tuple[Floats, Floats]:
@@ -487,60 +305,6 @@ def expected_calibration_error(
     """
     found = reliability_bins(confidences, correct, bins=bins, scheme=scheme)
     return math.fsum(b.n * abs(b.accuracy - b.confidence) for b in found) / sum(b.n for b in found)
-
-
-def brier_score(probabilities: ArrayLike, targets: ArrayLike) -> float:
-    """Mean squared distance between probabilities and truth; 0 is perfect.
-
-    Over K columns the squares are summed (Brier 1950), in [0, 2]. For a single probability of being right, shape (n,),
-    it is the mean of (p - y)^2, in [0, 1]: half as much as the same as two columns, and scikit-learn's
-    `brier_score_loss`.
-
-    Args:
-        probabilities: Shape (n, K); or (n,), of class 1 of two (or of being right).
-        targets: Class numbers, shape (n,); distributions, shape (n, K); or True and False.
-
-    Example:
-        >>> round(brier_score([[0.8, 0.2], [0.4, 0.6]], [0, 1]), 3), round(brier_score([0.2, 0.6], [0, 1]), 3)
-        (0.2, 0.1)
-    """
-    p, wanted, one = _pair(probabilities, targets)
-    return float(((p - wanted) ** 2).sum(axis=1).mean()) / (2.0 if one else 1.0)
-
-
-def negative_log_likelihood(probabilities: ArrayLike, targets: ArrayLike) -> float:
-    """Mean of -log p(truth) in nats; at least 0. Probabilities below 1e-12 count as 1e-12.
-
-    Args:
-        probabilities: Shape (n, K); or (n,), of class 1 of two (or of being right).
-        targets: Class numbers, shape (n,); distributions, shape (n, K); or True and False.
-
-    Example:
-        >>> round(negative_log_likelihood([[0.5, 0.5]], [0]), 4)
-        0.6931
-    """
-    p, wanted, _ = _pair(probabilities, targets)
-    return float(-(wanted * np.log(np.maximum(p, _TINY))).sum(axis=1).mean()) + 0.0
-
-
-def _pair(probabilities: ArrayLike, targets: ArrayLike) -> tuple[Floats, Floats, bool]:
-    """Probabilities and truth, both (n, K), and whether they came as one column."""
-    p = np.asarray(probabilities, dtype=np.float64)
-    one = p.ndim == 1
-    if one:
-        p = np.stack([1.0 - p, p], axis=1)
-    if p.ndim != 2 or not len(p):
-        msg = f"`probabilities` must have shape (n, K) or (n,), n > 0, not {np.shape(probabilities)}"
-        raise ValueError(msg)
-    if not ((p >= -1e-9) & (p <= 1 + 1e-9)).all():
-        msg = "`probabilities` must lie in [0, 1]"
-        raise ValueError(msg)
-    truth = np.asarray(targets)
-    wanted = one_hot(truth.astype(np.intp) if truth.dtype == bool else truth, p.shape[1])
-    if len(wanted) != len(p):
-        msg = f"`targets` has {len(wanted)} rows, `probabilities` has {len(p)}"
-        raise ValueError(msg)
-    return p, wanted, one
 
 
 # --- how well it ranks ----------------------------------------------------------------------------------------------

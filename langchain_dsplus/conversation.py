@@ -126,10 +126,7 @@ def has_question_mark(text: str) -> bool:
     """Whether a question mark stands in a text, of any script: Unicode's names of the characters tell.
 
     Example:
-        >>> [
-        ...     has_question_mark(text)
-        ...     for text in ("Sure?", "هل أنت متأكد؟", "Είσαι σίγουρος;", "Wait; no.")
-        ... ]
+        >>> [has_question_mark(text) for text in ("Sure?", "هل أنت متأكد؟", "Είσαι σίγουρος;", "Wait; no.")]
         [True, True, True, False]
     """
     return _GREEK_QUESTION.search(text) is not None or any(_is_mark(char) for char in set(text))

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 from langchain_dsplus._imports import lazy
 
 if TYPE_CHECKING:
-    from langchain_dsplus.learning.acquisition import StreamAcquisition
     from langchain_dsplus.learning.distiller import Distiller, DistillerResult
     from langchain_dsplus.learning.promotion import PromotionReport
     from langchain_dsplus.learning.two_stage import TwoStageConfidenceDistillation, TwoStageResult
@@ -14,7 +13,6 @@ __all__ = [
     "Distiller",
     "DistillerResult",
     "PromotionReport",
-    "StreamAcquisition",
     "TwoStageConfidenceDistillation",
     "TwoStageResult",
 ]
@@ -22,7 +20,6 @@ __all__ = [
 __getattr__, __dir__ = lazy(
     __name__,
     {
-        "acquisition": "StreamAcquisition",
         "distiller": "Distiller DistillerResult",
         "promotion": "PromotionReport",
         "two_stage": "TwoStageConfidenceDistillation TwoStageResult",

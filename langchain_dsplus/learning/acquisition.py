@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right, insort
-from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from langchain_dsplus.confidence import margin
 from langchain_dsplus.learning.targets import ask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from langchain_dsplus.answer import Answer
     from langchain_dsplus.small_models.base import SmallModel
 
     Floats: TypeAlias = NDArray[np.float64]
-
-_WINDOW = 1000
-_LEAST_WINDOW = 20
 
 
 @dataclass(frozen=True)
@@ -104,80 +97,3 @@ def _by_turns(rows: Floats, answered: NDArray[np.bool_]) -> NDArray[np.intp]:
         turn[members[np.argsort(margins[members], kind="stable")]] = np.arange(len(members))
     turn[~answered] = math.inf
     return np.lexsort((margins, turn))
-
-
-class StreamAcquisition:
-    """The same for a stream: whether this escalation's answer is kept for training, one decision at a time.
-
-    It keeps what remains of the budget in step with what remains of the stream: an input is kept when its margin is
-    among the smallest of the last thousand, at the share that the budget allows, or by chance.
-
-    Args:
-        budget: How many to keep in all.
-        horizon: How many inputs will come.
-        random_share: Part of the budget that is kept by chance, whatever the margin.
-        seed: Of the chance.
-
-    Attributes:
-        kept: How many were kept so far.
-        seen: How many came so far.
-
-    Example:
-        >>> stream = StreamAcquisition(budget=2, horizon=100)
-        >>> sure = {"choice": "a", "probabilities": {"a": 0.99, "b": 0.01}, "confidence": 0.99}
-        >>> sum(stream.keep(sure) is not None for _ in range(100)) <= 2
-        True
-    """
-
-    def __init__(self, *, budget: int, horizon: int, random_share: float = 0.1, seed: int = 0) -> None:
-        if budget < 0 or horizon < 1 or not 0.0 <= random_share <= 1.0:
-            msg = "`budget` must be at least 0, `horizon` at least 1, and `random_share` must lie in [0, 1]"
-            raise ValueError(msg)
-        self.budget, self.horizon, self.random_share = budget, horizon, random_share
-        self.kept = self.seen = 0
-        self._rng = np.random.default_rng(seed)
-        self._recent: deque[float] = deque()
-        self._sorted: list[float] = []
-
-    def keep(self, answer: Answer | None) -> str | None:
-        """Decide about one input.
-
-        Args:
-            answer: What the small model says about it; None where it failed.
-
-        Returns:
-            `uncertain` or `random`: keep it, for this reason. None: do not.
-        """
-        self.seen += 1
-        left = self.budget - self.kept
-        rate = left / max(1, self.horizon - self.seen + 1)
-        if left <= 0:
-            return None
-        reason = None
-        if self._rng.random() < rate * self.random_share:
-            reason = "random"
-        elif answer is not None and answer["probabilities"]:
-            value = margin(answer["probabilities"])
-            wanted = rate * (1.0 - self.random_share)
-            # Equal margins are many where a model is certain: chance decides among them.
-            position = self._rank(value)
-            if position < wanted:
-                reason = "uncertain"
-            self._remember(value)
-        if reason is not None:
-            self.kept += 1
-        return reason
-
-    def _rank(self, value: float) -> float:
-        """The share of recent margins below this one, ties broken by chance."""
-        n = len(self._sorted)
-        if n < _LEAST_WINDOW:
-            return float(self._rng.random())
-        low, high = bisect_left(self._sorted, value), bisect_right(self._sorted, value)
-        return float(low + self._rng.random() * (high - low + 1)) / (n + 1)
-
-    def _remember(self, value: float) -> None:
-        self._recent.append(value)
-        insort(self._sorted, value)
-        if len(self._recent) > _WINDOW:
-            self._sorted.remove(self._recent.popleft())

@@ -5,26 +5,24 @@ from typing import TYPE_CHECKING
 from langchain_dsplus._imports import lazy
 
 if TYPE_CHECKING:
-    from langchain_dsplus.monitoring.audit import Alarm, AuditMonitor, AuditPlan, AuditStateError, plan_audits
+    from langchain_dsplus.monitoring.audit import Alarm, AuditMonitor, AuditStateError
     from langchain_dsplus.monitoring.budget import BudgetPacer, BudgetStateError
     from langchain_dsplus.monitoring.drift import Drift, DriftMonitor
 
 __all__ = [
     "Alarm",
     "AuditMonitor",
-    "AuditPlan",
     "AuditStateError",
     "BudgetPacer",
     "BudgetStateError",
     "Drift",
     "DriftMonitor",
-    "plan_audits",
 ]
 
 __getattr__, __dir__ = lazy(
     __name__,
     {
-        "audit": "Alarm AuditMonitor AuditPlan AuditStateError plan_audits",
+        "audit": "Alarm AuditMonitor AuditStateError",
         "budget": "BudgetPacer BudgetStateError",
         "drift": "Drift DriftMonitor",
     },

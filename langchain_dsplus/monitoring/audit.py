@@ -14,14 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
-import numpy as np
-
 from langchain_dsplus._files import replace_file
 from langchain_dsplus._json import load_json
 from langchain_dsplus.answer import failure
 from langchain_dsplus.labels import ending, match_label
 from langchain_dsplus.losses import Loss, parse_loss
-from langchain_dsplus.monitoring.betting import BettingProcess, alarm_times, binomial_lower, binomial_upper
+from langchain_dsplus.monitoring.betting import BettingProcess, binomial_lower, binomial_upper
 from langchain_dsplus.outcomes.cells import other_gold
 from langchain_dsplus.outcomes.gold import GoldRules, read_labels
 from langchain_dsplus.outcomes.traces import default_label
@@ -741,159 +739,4 @@ def dispatch(event: str, body: dict[str, Any]) -> bool:
     return True
 
 
-# --- planning -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Delay:
-    """What one change would cost until Alarm A notices it.
-
-    Attributes:
-        disagreement: Share of disagreements among accepted inputs after the change.
-        audits: Median audits until the alarm.
-        audits_90: In nine of ten cases not more than these.
-        accepted: Median accepted inputs until then.
-        accepted_90: In nine of ten cases not more than these.
-        lost: At most so many answers are lost by then (90 % of cases), if every further disagreement is a harm.
-    """
-
-    disagreement: float
-    audits: float
-    audits_90: float
-    accepted: float
-    accepted_90: float
-    lost: float
-
-
-@dataclass(frozen=True)
-class AuditPlan:
-    """What auditing at some rate gives.
-
-    Attributes:
-        rate: Share of accepted inputs that is audited.
-        allowed: Share of disagreements that raises no alarm.
-        expected: Share of disagreements as long as nothing changes.
-        calls: Calls of the large model per 1,000 accepted inputs.
-        delays: By size of the change.
-    """
-
-    rate: float
-    allowed: float
-    expected: float
-    calls: float
-    delays: tuple[Delay, ...]
-
-    @property
-    def worst(self) -> Delay:
-        """The change that loses most before it is noticed."""
-        return max(self.delays, key=lambda delay: delay.lost)
-
-    def __str__(self) -> str:
-        head = (
-            f"{self.rate:.2%} of accepted inputs are audited: {self.calls:.3g} calls per 1,000. Up to "
-            f"{self.allowed:.2%} disagreements fit the certificate."
-        )
-        lines = [
-            f"If they rise to {delay.disagreement:.2%}: an alarm after {delay.audits:,.0f} audits (90 %: "
-            f"{delay.audits_90:,.0f}), {delay.accepted:,.0f} accepted inputs (90 %: {delay.accepted_90:,.0f}); at most "
-            f"{delay.lost:,.0f} answers lost by then."
-            for delay in self.delays
-        ]
-        return "\n".join([head, *lines])
-
-
-def plan_audits(
-    certificate: Certificate | None = None,
-    *,
-    rate: float = 0.01,
-    allowed: float | None = None,
-    expected: float | None = None,
-    disagreements: Sequence[float] | None = None,
-    level: float = 0.95,
-    after: int = 0,
-    runs: int = 400,
-    seed: int = 0,
-) -> AuditPlan:
-    """Return how long a change goes unnoticed at an audit rate, and what it costs at worst until then.
-
-    Simulates Alarm A. A larger rate finds the same change after as many audits, but fewer inputs.
-
-    Args:
-        certificate: Says what is allowed and expected.
-        rate: Share of accepted inputs that is audited, in (0, 1].
-        allowed: Share of disagreements that raises no alarm; by default the certificate's bound.
-        expected: Share as long as nothing changes; by default what was seen at certification, else `allowed`.
-        disagreements: Shares after the change; by default 1.5, 2, 3 and 5 times what is allowed.
-        level: Of the alarm.
-        after: Audits before the change.
-        runs: Simulated runs for each change.
-        seed: Of the simulation.
-
-    Raises:
-        ValueError: If an argument is out of range or missing.
-
-    Example:
-        >>> plan = plan_audits(rate=0.01, allowed=0.02, disagreements=[0.06])
-        >>> 100 < plan.delays[0].audits < 250
-        True
-    """
-    if not 0.0 < rate <= 1.0 or not 0.5 <= level < 1.0:
-        msg = "`rate` must lie in (0, 1], `level` in [0.5, 1)"
-        raise ValueError(msg)
-    if allowed is None:
-        allowed = AuditMonitor(certificate, level=level).max_disagreement
-    if not 0.0 < allowed < 1.0:
-        msg = "`allowed` must lie in (0, 1)"
-        raise ValueError(msg)
-    if expected is None:
-        expected = allowed if certificate is None else _seen_disagreement(certificate, allowed)
-    shares = [allowed * factor for factor in (1.5, 2.0, 3.0, 5.0)] if disagreements is None else list(disagreements)
-    rng = np.random.default_rng(seed)
-    delays = []
-    for share in shares:
-        if not 0.0 <= share <= 1.0:
-            msg = "`disagreements` are shares in [0, 1]"
-            raise ValueError(msg)
-        if share > 0.999 or (disagreements is None and share > 0.95):
-            continue
-        times = _delays(rng, expected, share, after, allowed, (1.0 - level) / 2.0, runs)
-        median, high = np.quantile(times, [0.5, 0.9])
-        delays.append(
-            Delay(
-                disagreement=float(share),
-                audits=float(median),
-                audits_90=float(high),
-                accepted=float(median) / rate,
-                accepted_90=float(high) / rate,
-                lost=float(high) / rate * max(share - expected, 0.0),
-            )
-        )
-    if not delays:
-        msg = "`disagreements` names no change that could be noticed"
-        raise ValueError(msg)
-    return AuditPlan(float(rate), float(allowed), float(expected), 1000.0 * rate, tuple(delays))
-
-
-def _seen_disagreement(certificate: Certificate, otherwise: float) -> float:
-    for step in certificate.steps:
-        if step.thresholds == certificate.thresholds and step.disagreements is not None and step.accepted:
-            return step.disagreements / step.accepted
-    return otherwise
-
-
-def _delays(
-    rng: np.random.Generator, before: float, share: float, after: int, allowed: float, alpha: float, runs: int
-) -> Any:
-    """Audits from the change to the alarm, at most 50,000; runs that raised one before the change are left out."""
-    length = 1000
-    while True:
-        draws = rng.random((runs, after + length))
-        found = draws < np.where(np.arange(after + length) < after, before, share)
-        times = alarm_times(found, allowed, alpha)
-        later = times[(times == 0) | (times > after)]
-        if (later > 0).mean() >= 0.95 or length >= 50_000:
-            return np.where(later > 0, later - after, length)
-        length = min(length * 4, 50_000)
-
-
-__all__ = ["Alarm", "AuditMonitor", "AuditPlan", "AuditStateError", "Delay", "Limit", "plan_audits"]
+__all__ = ["Alarm", "AuditMonitor", "AuditStateError", "Limit"]

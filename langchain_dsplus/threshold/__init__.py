@@ -14,7 +14,7 @@ if TYPE_CHECKING:
         cost_quality_curve,
         risk_coverage_curve,
     )
-    from langchain_dsplus.threshold.deferral import DeferralCurve, apgr, cost_at_parity, cpt, deferral_curve
+    from langchain_dsplus.threshold.deferral import apgr, cost_at_parity, cpt
     from langchain_dsplus.threshold.gain import GainModel, LearnedGain
     from langchain_dsplus.threshold.path import coverage_path
     from langchain_dsplus.threshold.planning import SampleSizePlan, plan_sample_size
@@ -23,7 +23,6 @@ __all__ = [
     "Certificate",
     "CertificateError",
     "CostQualityCurve",
-    "DeferralCurve",
     "GainModel",
     "LearnedGain",
     "RiskCoverageCurve",
@@ -35,7 +34,6 @@ __all__ = [
     "cost_quality_curve",
     "coverage_path",
     "cpt",
-    "deferral_curve",
     "plan_sample_size",
     "risk_coverage_curve",
 ]
@@ -46,7 +44,7 @@ __getattr__, __dir__ = lazy(
         "certificate": "Certificate CertificateError",
         "choose": "ThresholdChoice choose_threshold",
         "curves": "CostQualityCurve RiskCoverageCurve cost_quality_curve risk_coverage_curve",
-        "deferral": "DeferralCurve apgr cost_at_parity cpt deferral_curve",
+        "deferral": "apgr cost_at_parity cpt",
         "gain": "GainModel LearnedGain",
         "path": "coverage_path",
         "planning": "SampleSizePlan plan_sample_size",

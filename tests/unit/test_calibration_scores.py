@@ -6,21 +6,16 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_dsplus.answer import NotFittedError
 from langchain_dsplus.calibration import (
-    IsotonicCalibration,
-    PlattScaling,
     TemperatureScaling,
     aurc,
     auroc,
-    brier_score,
     e_aurc,
     expected_calibration_error,
     log_softmax,
-    negative_log_likelihood,
     reliability_bins,
     softmax,
 )
@@ -33,7 +28,6 @@ pairs = st.lists(
     min_size=1,
     max_size=40,
 )
-CALIBRATIONS = [PlattScaling, IsotonicCalibration]
 
 
 def stream(n=3000, seed=0, scale=1.0, shift=0.0):
@@ -77,146 +71,6 @@ def test_a_temperature_survives_json():
 # --- P(correct | score) ---------------------------------------------------------------------------------------------
 
 
-def test_platt_finds_the_log_odds():
-    scores, correct = stream(20_000)
-    platt = PlattScaling().fit(scores, correct)
-    assert platt.slope == pytest.approx(4.0, rel=0.05)
-    assert platt.intercept == pytest.approx(-1.0, abs=0.1)
-
-
-@pytest.mark.parametrize(("scale", "shift"), [(1.0, 0.0), (1e-3, 0.5), (300.0, -5000.0)])
-def test_platt_is_scikit_learns_sigmoid(scale, shift):
-    """Its own `_SigmoidCalibration` has the same targets; with many rows the plain regression is close as well."""
-    calibration = pytest.importorskip("sklearn.calibration")
-    linear = pytest.importorskip("sklearn.linear_model")
-    scores, correct = stream(2000, scale=scale, shift=shift)
-    ours = PlattScaling().fit(scores, correct)
-    base = (scores - shift) / scale  # the oracles are fitted in a unit that suits them
-    if hasattr(calibration, "_SigmoidCalibration"):
-        theirs = calibration._SigmoidCalibration().fit(base, correct)
-        np.testing.assert_allclose(ours.predict(scores), theirs.predict(base), atol=1e-4)
-    plain = linear.LogisticRegression(C=1e10, tol=1e-8).fit(base[:, None], correct)
-    np.testing.assert_allclose(ours.predict(scores), plain.predict_proba(base[:, None])[:, 1], atol=5e-3)
-
-
-def test_platt_stays_finite_where_a_score_never_errs():
-    for correct in ([False] * 5 + [True] * 5, [True] * 10, [False] * 10):
-        platt = PlattScaling().fit(np.linspace(0, 1, 10), correct)
-        p = platt.predict([-1e300, 0.0, 1.0, 1e300])
-        assert np.isfinite(p).all()
-        assert math.isfinite(platt.slope)
-    assert PlattScaling().fit([0.5, 0.5], [True, True]).predict([0.5]) == pytest.approx(0.75)
-
-
-def test_a_score_that_is_wrong_way_round_has_a_negative_slope():
-    scores, correct = stream()
-    assert PlattScaling().fit(-scores, correct).slope < 0
-    flat = IsotonicCalibration().fit(-scores, correct).predict([-2.0, 0.0, 2.0])
-    assert np.ptp(flat) < 0.1
-
-
-@settings(deadline=None)
-@given(pairs, st.lists(st.floats(-0.5, 1.5), min_size=1, max_size=10))
-def test_isotonic_is_scikit_learns(table, new):
-    isotonic = pytest.importorskip("sklearn.isotonic")
-    scores, correct = zip(*table, strict=True)
-    theirs = isotonic.IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(scores, np.array(correct, float))
-    ours = IsotonicCalibration().fit(scores, correct)
-    np.testing.assert_allclose(ours.predict(new), theirs.predict(new), atol=1e-12)
-
-
-def test_isotonic_is_what_pooling_adjacent_violators_gives():
-    scores, correct = [0.1, 0.2, 0.2, 0.3, 0.4], [True, False, True, False, True]
-    # 0.1: 1; 0.2: 1/2 of two rows; 0.3: 0 -> all four pooled to 1/2; 0.4: 1.
-    assert IsotonicCalibration().fit(scores, correct).predict(scores) == pytest.approx([0.5, 0.5, 0.5, 0.5, 1.0])
-
-
-@settings(deadline=None, max_examples=50)
-@given(pairs)
-@pytest.mark.parametrize("kind", CALIBRATIONS)
-def test_a_calibration_never_turns_two_scores_around(kind, table):
-    scores, correct = zip(*table, strict=True)
-    calibration = kind().fit(scores, correct)
-    p = calibration.predict(sorted(scores))
-    steps = np.diff(p)
-    assert (steps >= -1e-12).all() or (kind is PlattScaling and calibration.slope < 0 and (steps <= 1e-12).all())
-    assert ((p >= 0) & (p <= 1)).all()
-
-
-@pytest.mark.parametrize("kind", CALIBRATIONS)
-def test_a_calibration_is_honest_on_new_rows_and_ranks_no_better(kind):
-    calibration = kind().fit(*stream(4000, seed=1))
-    scores, correct = stream(20_000, seed=2)
-    p = calibration.predict(scores)
-    assert expected_calibration_error(p, correct) < 0.03
-    assert auroc(p, correct) == pytest.approx(auroc(scores, correct), abs=0.003)
-
-
-@pytest.mark.parametrize("kind", CALIBRATIONS)
-def test_a_calibration_survives_json(kind):
-    scores, correct = stream(300)
-    calibration = kind().fit(scores, correct)
-    state = json.loads(json.dumps(calibration.to_dict(), allow_nan=False))
-    again = kind.from_dict(state)
-    np.testing.assert_array_equal(again.predict(scores), calibration.predict(scores))
-    assert again.to_dict() == calibration.to_dict()
-
-
-@pytest.mark.parametrize("kind", CALIBRATIONS)
-def test_a_score_that_is_not_finite_has_no_probability(kind):
-    p = kind().fit([0.1, 0.9, 0.5], [False, True, True]).predict([math.nan, math.inf, -math.inf, 0.5])
-    assert np.isnan(p[:3]).all()
-    assert 0 < p[3] <= 1
-
-
-@pytest.mark.parametrize("kind", CALIBRATIONS)
-def test_before_fit(kind):
-    with pytest.raises(NotFittedError, match="fit"):
-        kind().predict([0.5])
-
-
-@pytest.mark.parametrize("kind", CALIBRATIONS)
-@pytest.mark.parametrize(
-    ("scores", "correct", "match"),
-    [
-        ([], [], "n > 0"),
-        ([0.1], [True, False], "same shape"),
-        ([[0.1]], [[True]], "same shape"),
-        ([math.nan], [True], "not finite"),
-        ([math.inf], [True], "not finite"),
-        ([0.1], [0.5], "True or False"),
-        ([0.1], [math.nan], "True or False"),
-    ],
-)
-def test_rows_that_cannot_be_fitted_are_refused(kind, scores, correct, match):
-    with pytest.raises(ValueError, match=match):
-        kind().fit(scores, correct)
-
-
-@pytest.mark.parametrize(
-    ("kind", "state", "match"),
-    [
-        (PlattScaling, {"kind": "isotonic"}, "kind"),
-        (PlattScaling, None, "kind"),
-        (PlattScaling, {"kind": "platt", "slope": 1.0}, "intercept"),
-        (PlattScaling, {"kind": "platt", "slope": "1", "intercept": 0.0}, "slope"),
-        (PlattScaling, {"kind": "platt", "slope": math.inf, "intercept": 0.0}, "slope"),
-        (IsotonicCalibration, {"kind": "isotonic", "scores": [0.1]}, "probabilities"),
-        (IsotonicCalibration, {"kind": "isotonic", "scores": [0.1], "probabilities": [0.1, 0.2]}, "one for each"),
-        (IsotonicCalibration, {"kind": "isotonic", "scores": [0.2, 0.1], "probabilities": [0.1, 0.2]}, "ascend"),
-        (IsotonicCalibration, {"kind": "isotonic", "scores": [0.1, 0.2], "probabilities": [0.2, 0.1]}, "never fall"),
-        (IsotonicCalibration, {"kind": "isotonic", "scores": [0.1, 0.2], "probabilities": [0.2, 1.1]}, "0, 1"),
-        (IsotonicCalibration, {"kind": "isotonic", "scores": [True], "probabilities": [0.1]}, "scores"),
-        (TemperatureScaling, {"kind": "temperature", "bounds": [0.1]}, "bounds"),
-        (TemperatureScaling, {"kind": "temperature", "bounds": [0.1, 2.0], "temperature": 0.0}, "greater than 0"),
-        (TemperatureScaling, {"kind": "temperature", "bounds": [0.1, 2.0], "temperature": 1.0}, "from_probabilities"),
-    ],
-)
-def test_a_damaged_state_is_refused(kind, state, match):
-    with pytest.raises(ValueError, match=match):
-        kind.from_dict(state)
-
-
 # --- how honest -----------------------------------------------------------------------------------------------------
 
 
@@ -243,31 +97,6 @@ def test_equal_mass_bins_hold_equally_many_rows_and_part_no_tie(table, bins):
     assert centers == sorted(centers)
     if len(set(p)) == len(p):
         assert max(b.n for b in found) <= math.ceil(len(p) / bins)
-
-
-@given(st.integers(2, 5), st.integers(1, 30), st.integers(0, 2**20))
-def test_brier_and_likelihood_are_scikit_learns(classes, n, seed):
-    rng = np.random.default_rng(seed)
-    p = rng.dirichlet(np.ones(classes), n)
-    y = rng.integers(0, classes, n)
-    labels = list(range(classes))
-    assert negative_log_likelihood(p, y) == pytest.approx(metrics.log_loss(y, p, labels=labels))
-    truth = np.eye(classes)[y]
-    assert brier_score(p, y) == pytest.approx(((p - truth) ** 2).sum() / n)
-    right, sure = y == p.argmax(axis=1), p.max(axis=1)
-    assert brier_score(sure, right) == pytest.approx(metrics.brier_score_loss(right, sure, pos_label=True))
-    assert negative_log_likelihood(sure, right) == pytest.approx(metrics.log_loss(right, sure, labels=[False, True]))
-    two = np.stack([1 - sure, sure], axis=1)
-    assert brier_score(two, right) == pytest.approx(2 * brier_score(sure, right))
-    assert negative_log_likelihood(two, right) == pytest.approx(negative_log_likelihood(sure, right))
-
-
-def test_probabilities_that_are_none_are_refused():
-    for score in (brier_score, negative_log_likelihood):
-        with pytest.raises(ValueError, match=r"\[0, 1\]"):
-            score([1.5, 0.2], [1, 0])
-        with pytest.raises(ValueError, match="shape"):
-            score([], [])
 
 
 # --- how well it ranks ----------------------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
-import numpy as np
 import pytest
 
-from langchain_dsplus.learning.acquisition import StreamAcquisition, acquire
+from langchain_dsplus.learning.acquisition import acquire
 from langchain_dsplus.small_models.fake import FakeSmallModel
 
 
@@ -60,49 +59,3 @@ def test_what_the_model_cannot_answer_comes_last():
 def test_bad_arguments(budget, share):
     with pytest.raises(ValueError, match="`budget`"):
         acquire(model(ROWS), INPUTS, budget, random_share=share)
-    with pytest.raises(ValueError, match="`budget`"):
-        StreamAcquisition(budget=budget, horizon=9, random_share=share)
-
-
-def test_a_stream_keeps_to_its_budget_and_takes_the_uncertain_ones():
-    rng = np.random.default_rng(0)
-    stream = StreamAcquisition(budget=200, horizon=2000, random_share=0.1)
-    kept = {"uncertain": [], "random": [], None: []}
-    for p in rng.uniform(0.5, 1.0, 2000):
-        kept[stream.keep(answer(float(p)))].append(p)
-    assert stream.seen == 2000
-    assert 190 <= stream.kept <= 200
-    assert 5 <= len(kept["random"]) <= 40
-    assert np.median(kept["uncertain"]) < 0.54
-    assert np.mean(kept["random"]) == pytest.approx(0.75, abs=0.12)
-
-
-def test_a_stream_spends_evenly():
-    stream = StreamAcquisition(budget=100, horizon=1000)
-    rng = np.random.default_rng(1)
-    spent = []
-    for p in rng.uniform(0.5, 1.0, 1000):
-        stream.keep(answer(float(p)))
-        spent.append(stream.kept)
-    assert 35 <= spent[499] <= 65
-
-
-def test_equal_margins_do_not_stop_or_flood_a_stream():
-    stream = StreamAcquisition(budget=50, horizon=1000, random_share=0.0)
-    for _ in range(1000):
-        stream.keep(answer(1.0))
-    assert 40 <= stream.kept <= 50
-
-
-def test_failures_are_kept_by_chance_only():
-    stream = StreamAcquisition(budget=50, horizon=100, random_share=0.5)
-    assert {stream.keep(None) for _ in range(100)} == {None, "random"}
-    beyond = StreamAcquisition(budget=1, horizon=1)
-    assert [beyond.keep(answer(0.5)) for _ in range(50)].count(None) >= 49
-
-
-def test_an_old_window_is_forgotten():
-    stream = StreamAcquisition(budget=5000, horizon=10000, random_share=0.0)
-    for _ in range(1500):
-        stream.keep(answer(0.9))
-    assert len(stream._sorted) == len(stream._recent) == 1000

@@ -17,7 +17,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableLambda
 
 from langchain_dsplus import ConfidenceRouter, FakeSmallModel, Outcomes
-from langchain_dsplus.monitoring.audit import AuditMonitor, AuditStateError, plan_audits
+from langchain_dsplus.monitoring.audit import AuditMonitor, AuditStateError
 from langchain_dsplus.monitoring.betting import BettingProcess, _stake, alarm_times, binomial_lower, binomial_upper
 from langchain_dsplus.monitoring.drift import DriftMonitor
 from langchain_dsplus.routing.decision import Settings, limited
@@ -650,34 +650,6 @@ def test_drift_is_watched_along_and_changes_nothing():
 
 
 # --- planning -------------------------------------------------------------------------------------------------------
-
-
-def test_a_plan_says_how_long_and_how_much():
-    plan = plan_audits(rate=0.01, allowed=0.02, disagreements=[0.04, 0.06])
-    assert [delay.disagreement for delay in plan.delays] == [0.04, 0.06]
-    assert 350 < plan.delays[0].audits < 700
-    assert plan.delays[0].accepted == plan.delays[0].audits * 100
-    assert plan.delays[0].lost == pytest.approx(plan.delays[0].accepted_90 * 0.02)
-    assert plan.worst == plan.delays[0]
-    assert plan.calls == 10.0
-    assert "an alarm after" in str(plan)
-    faster = plan_audits(rate=0.1, allowed=0.02, disagreements=[0.04])
-    assert faster.delays[0].accepted == pytest.approx(plan.delays[0].accepted / 10, rel=0.25)
-
-
-def test_a_plan_for_a_certificate_and_for_a_late_change():
-    plan = plan_audits(CERTIFICATE, rate=0.05, runs=100)
-    assert plan.allowed == AuditMonitor(CERTIFICATE).max_disagreement
-    assert plan.expected < plan.allowed
-    assert len(plan.delays) == 4
-    late = plan_audits(CERTIFICATE, rate=0.05, runs=100, after=2000, disagreements=[plan.delays[2].disagreement])
-    assert late.delays[0].audits > plan.delays[2].audits
-
-
-@pytest.mark.parametrize("options", [{"rate": 0}, {"allowed": 1.0}, {"level": 0.1}, {"disagreements": [1.5]}, {}])
-def test_a_plan_checks_its_numbers(options):
-    with pytest.raises(ValueError, match="`"):
-        plan_audits(**({"allowed": 0.02} if options else {}) | options)
 
 
 @pytest.mark.parametrize("gold", ["B", " b", "b\n", "nan", "n/a", 1.0, True, "another"])

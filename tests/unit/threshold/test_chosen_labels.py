@@ -10,7 +10,7 @@ import pytest
 from langchain_dsplus.outcomes import Outcomes
 from langchain_dsplus.threshold.choose import choose_threshold
 from langchain_dsplus.threshold.curves import cost_quality_curve, risk_coverage_curve
-from langchain_dsplus.threshold.deferral import apgr, cost_at_parity, cpt, deferral_curve
+from langchain_dsplus.threshold.deferral import apgr, cost_at_parity, cpt
 
 NAMES = np.array(["a", "b", "c", "d"])
 
@@ -64,15 +64,8 @@ def test_what_compares_answers_needs_no_agreed_row(agreements):
     assert float(cpt(part, 0.5)) == pytest.approx(float(cpt(whole, 0.5)))
     want, found = cost_at_parity(whole), cost_at_parity(part)
     assert (found.threshold, found.escalation_rate, found.cost) == (want.threshold, want.escalation_rate, want.cost)
-    assert deferral_curve(part).n == 1500
-    if agreements:
-        drawn = deferral_curve(part, bootstrap=50)
-        truth_ = deferral_curve(whole).accuracy
-        assert (drawn.low <= truth_ + 1e-9).all()
-        assert (drawn.high >= truth_ - 1e-9).all()
-    else:
-        assert np.isnan(deferral_curve(part).accuracy).all()
-        assert np.isnan(found.accuracy)
+    assert found.n == 1500
+    assert np.isnan(found.accuracy) == (not agreements)
 
 
 @pytest.mark.parametrize("curve", [cost_quality_curve, risk_coverage_curve])

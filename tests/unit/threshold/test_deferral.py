@@ -12,7 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from langchain_dsplus.outcomes import Outcomes
-from langchain_dsplus.threshold.deferral import Estimate, apgr, cost_at_parity, cpt, deferral_curve
+from langchain_dsplus.threshold.deferral import Estimate, apgr, cost_at_parity, cpt
 
 scores = st.none() | st.sampled_from([0.2, 0.5, 0.5000000000000001, 0.9]) | st.floats(0, 1)
 money = st.sampled_from([0.25, 1.0, 3.0])
@@ -106,24 +106,6 @@ def test_parity_is_where_the_cascade_first_equals_the_large_model(prompt, table)
     assert found.cost_share == pytest.approx(found.cost / found.large_cost)
 
 
-@prompts
-@given(table=rows)
-def test_the_curve_goes_through_all_that_thresholds_reach(prompt, table):
-    curve = deferral_curve(Outcomes.from_records(table), prompt=prompt, points=len(table) + 1)
-    small, large = accuracies(table)
-    for calls, right, _ in everything(table, prompt):
-        place = round(calls * len(table))
-        assert curve.escalation_rate[place] == pytest.approx(calls)
-        assert curve.accuracy[place] == pytest.approx(right)
-    assert (curve.small_accuracy, curve.large_accuracy) == pytest.approx((small, large))
-    assert curve.accuracy[0] == pytest.approx(small)
-    assert (curve.accuracy <= curve.oracle + 1e-9).all()
-    assert curve.random[[0, -1]] == pytest.approx([small, curve.accuracy[-1]])
-    if large > small:
-        assert curve.pgr[0] == pytest.approx(0.0)
-        assert prompt == "pruned" or curve.pgr[-1] == pytest.approx(1.0)
-
-
 def stream(n=1500, seed=0, **more):
     """A small model that knows when it is right, and a better large one."""
     rng = np.random.default_rng(seed)
@@ -160,12 +142,11 @@ def test_a_large_model_that_is_no_better_leaves_no_gap():
     rng = np.random.default_rng(0)
     table = [{"confidence": c, "small_ok": True, "large_ok": False} for c in rng.random(20)]
     outcomes = Outcomes.from_records(table)
-    for undefined in (lambda: apgr(outcomes), lambda: cpt(outcomes, 0.5), lambda: deferral_curve(outcomes).pgr):
+    for undefined in (lambda: apgr(outcomes), lambda: cpt(outcomes, 0.5)):
         with pytest.raises(ValueError, match=r"0\.0000.+no better.+1\.0000.+not defined"):
             undefined()
     found = cost_at_parity(outcomes)
     assert (found.escalation_rate, found.accuracy, found.cost, found.cost_share) == (0.0, 1.0, None, None)
-    assert deferral_curve(outcomes).accuracy == pytest.approx(np.linspace(1, 0, 101))
     equal = Outcomes.from_records([{"confidence": 0.5, "small_ok": ok, "large_ok": ok} for ok in (True, False)])
     with pytest.raises(ValueError, match="not defined"):
         apgr(equal)
@@ -194,10 +175,8 @@ def test_no_gain_from_a_large_model_that_failed_or_said_something_else():
     ]
     odd = [{"confidence": 0.95, "small": "a", "large": large, "gold": "a"} for large in (None, "I cannot say.", "c")]
     outcomes = Outcomes.from_records(fine + odd, about={"labels": ["a", "b"]})
-    curve = deferral_curve(outcomes)
-    assert (curve.n, curve.left_out, curve.large_accuracy) == (2, 3, 1.0)
     found = cost_at_parity(outcomes)
-    assert (found.n, found.left_out, found.escalation_rate) == (2, 3, 0.5)
+    assert (found.n, found.left_out, found.escalation_rate, found.large_accuracy) == (2, 3, 0.5, 1.0)
     assert apgr(outcomes) == apgr(Outcomes.from_records(fine))
 
 
@@ -228,18 +207,12 @@ def test_the_interval_is_that_of_resampled_tables(function):
     assert value == function(outcomes)
 
 
-def test_intervals_of_parity_and_of_the_curve():
+def test_intervals_of_parity():
     outcomes = stream(400)
     found = cost_at_parity(outcomes, bootstrap=500)
     assert found.low <= found.escalation_rate <= found.high
     assert (found.cost_share_low, found.cost_share_high) == pytest.approx((found.low, found.high))
     assert cost_at_parity(outcomes, bootstrap=500) == found
-    curve = deferral_curve(outcomes, bootstrap=500, level=0.9, points=5)
-    assert (curve.low < curve.accuracy).all()
-    assert (curve.accuracy < curve.high).all()
-    error = math.sqrt(curve.large_accuracy * (1 - curve.large_accuracy) / curve.n)
-    assert curve.high[-1] - curve.low[-1] == pytest.approx(2 * 1.645 * error, rel=0.15)
-    assert curve.level == 0.9
 
 
 def test_the_interval_covers():
@@ -285,7 +258,7 @@ def test_x_is_a_share(x):
 
 def test_bad_arguments_are_refused():
     outcomes = stream(30)
-    for call in (apgr, cost_at_parity, deferral_curve):
+    for call in (apgr, cost_at_parity):
         with pytest.raises(ValueError, match="bootstrap"):
             call(outcomes, bootstrap=-1)
         with pytest.raises(ValueError, match="level"):
@@ -294,7 +267,5 @@ def test_bad_arguments_are_refused():
             call(outcomes, prompt="soft")
         with pytest.raises(ValueError, match="large_pruned"):
             call(outcomes, prompt="pruned")
-    with pytest.raises(ValueError, match="points"):
-        deferral_curve(outcomes, points=1)
     with pytest.raises(ValueError, match="nothing can be compared"):
         apgr(Outcomes.from_records([{"confidence": 0.5, "small": "a", "large": "a", "gold": None}]))
