@@ -42,6 +42,7 @@ def render_report(
     max_lost: int = 200,
     currency: str | None = None,
     date: str | None = None,
+    lead: str = "",
 ) -> str:
     """Show outcomes, and what a certificate promises, as one HTML page.
 
@@ -69,6 +70,7 @@ def render_report(
         max_lost: Rows that would be lost, the most confident first: at most so many are in the page.
         currency: What costs are counted in; default `about["currency"]`.
         date: Shown in the heading; default today (UTC).
+        lead: HTML that stands first in the page, as it is: whoever passes it has escaped it.
 
     Returns:
         The page.
@@ -96,6 +98,7 @@ def render_report(
         currency=currency or outcomes.about.get("currency"),
         inputs=inputs,
         max_lost=max_lost,
+        lead=lead,
     )
     return _document(title, inside, view)
 

@@ -54,9 +54,11 @@ def body(
     currency: Any,
     inputs: Mapping[str, Any] | None,
     max_lost: int,
+    lead: str = "",
 ) -> str:
     """Return everything inside the page's body, escaped."""
     sections = [
+        lead,
         _verdict(view),
         _controls(view),
         _tiles(view, currency),

@@ -102,14 +102,14 @@ def _read(
     seen: Counter[str] = Counter()
     bad: list[int] = []
     found = passed = 0
-    for number, item in _lines(path):
+    for number, item in json_rows(path):
         run = isinstance(item, Mapping) and "inputs" in item and ("run_type" in item or "outputs" in item)
         call: dict[str, Any] | None = None
         if isinstance(item, Mapping) and (form == "langsmith" or (form == "auto" and run)):
             if run_type not in (None, item.get("run_type", run_type)) or run_name not in (None, item.get("name")):
                 passed += 1
                 continue
-            call = _from_run(item) if run else None
+            call = run_to_call(item) if run else None
         elif isinstance(item, Mapping):
             call = _from_pair(item, keys)
         if call is None:
@@ -136,7 +136,8 @@ def _read(
         warnings.warn(text, UserWarning, stacklevel=3)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, Any]]:
+def json_rows(path: Path) -> Iterator[tuple[int, Any]]:
+    """Yield line numbers and what stands there, None where that is no JSON; a JSON list is a line per item."""
     with path.open("rb") as file:
         if file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"[":
             file.seek(0)
@@ -177,8 +178,8 @@ def _from_pair(item: Mapping[str, Any], keys: tuple[str, str, str, str, str, str
     call: dict[str, Any] = {
         "kind": "call",
         "route_id": texts[id_key],
-        "input": _plain_messages(item[input_key]),
-        "output": _plain_messages(item[output_key]),
+        "input": plain_messages(item[input_key]),
+        "output": plain_messages(item[output_key]),
         "gold": texts[gold_key],
         "group": texts[group_key],
         "time": _time(item.get(time_key)),
@@ -190,13 +191,14 @@ def _from_pair(item: Mapping[str, Any], keys: tuple[str, str, str, str, str, str
 # --- LangSmith ------------------------------------------------------------------------------------------------------
 
 
-def _from_run(run: Mapping[str, Any]) -> dict[str, Any] | None:
+def run_to_call(run: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return a LangSmith run as a row of kind `call`; None where it lacks input or output."""
     inputs, outputs = _unpack(run.get("inputs")), _unpack(run.get("outputs"))
     name = run.get("id") or run.get("run_id")
     if not isinstance(inputs, Mapping) or not inputs or not (name is None or isinstance(name, str)):
         return None
     error = run.get("error")
-    output, usage = _run_output(outputs) if isinstance(outputs, Mapping) else (None, None)
+    output, usage = run_output(outputs) if isinstance(outputs, Mapping) else (None, None)
     if output is None and not error:
         return None
     extra = _unpack(run.get("extra"))
@@ -241,13 +243,13 @@ def _run_input(inputs: Mapping[str, Any]) -> Any:
         if isinstance(value, list) and value:
             if len(value) == 1 and isinstance(value[0], (list, str)):
                 value = value[0]  # LangChain's batch of one
-            return _plain_messages(value)
+            return plain_messages(value)
     if inputs.keys() == {"input"}:  # what LangChain calls an input that is no dict
-        return _plain_messages(inputs["input"])
+        return plain_messages(inputs["input"])
     return plain(inputs)
 
 
-def _run_output(outputs: Mapping[str, Any]) -> tuple[Any, dict[str, Any] | None]:
+def run_output(outputs: Mapping[str, Any]) -> tuple[Any, dict[str, Any] | None]:
     """What came back, and its usage where the reply says so."""
     generations = outputs.get("generations")
     if isinstance(generations, list) and generations:
@@ -261,30 +263,30 @@ def _run_output(outputs: Mapping[str, Any]) -> tuple[Any, dict[str, Any] | None]
         output = _message(message) if isinstance(message, Mapping) else None
         told = outputs.get("llm_output")
         usage = body.get("usage_metadata") or (told.get("token_usage") if isinstance(told, Mapping) else None)
-        return first.get("text") if output is None else output, _usage(usage)
+        return first.get("text") if output is None else output, plain_usage(usage)
     choices = outputs.get("choices")
     if isinstance(choices, list) and choices and isinstance(choices[0], Mapping):
         output = _message(choices[0].get("message")) or choices[0].get("text")
-        return output, _usage(outputs.get("usage") or outputs.get("usage_metadata"))
-    usage = _usage(outputs.get("usage_metadata") or outputs.get("usage"))
+        return output, plain_usage(outputs.get("usage") or outputs.get("usage_metadata"))
+    usage = plain_usage(outputs.get("usage_metadata") or outputs.get("usage"))
     message = _message(outputs)
     if message is not None:
         return message, usage
     if outputs.keys() - {"usage_metadata"} in ({"output"}, {"message"}):
         value = next(value for key, value in outputs.items() if key != "usage_metadata")
         inner = value.get("usage_metadata") if isinstance(value, Mapping) else None
-        return _plain_messages(value), usage or _usage(inner)
+        return plain_messages(value), usage or plain_usage(inner)
     return (plain(outputs) or None), usage
 
 
-def _usage(value: Any) -> dict[str, Any] | None:
+def plain_usage(value: Any) -> dict[str, Any] | None:
     """LangChain's `usage_metadata`, whoever counted."""
     found = read_usage(value) if isinstance(value, Mapping) else None
     return None if found is None else found.to_metadata()
 
 
 def _run_usage(run: Mapping[str, Any]) -> dict[str, Any] | None:
-    return _usage(run) if run.get("prompt_tokens") or run.get("completion_tokens") else None
+    return plain_usage(run) if run.get("prompt_tokens") or run.get("completion_tokens") else None
 
 
 def _message(value: Any) -> dict[str, Any] | None:
@@ -308,7 +310,7 @@ def _message(value: Any) -> dict[str, Any] | None:
     return {"type": _ROLES.get(kind, kind), "content": "" if content is None else plain(content)}
 
 
-def _plain_messages(value: Any) -> Any:
+def plain_messages(value: Any) -> Any:
     """Messages, alone or in a list, in one form; anything else as it is."""
     message = _message(value)
     if message is not None:

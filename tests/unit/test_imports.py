@@ -43,6 +43,7 @@ LAYERS: list[set[str]] = [
     {"graphs", "middleware", "chat_dsplus"},
     {"evaluation"},
     {"report"},
+    {"estimate"},
     {"demo"},
     {"cli"},
 ]
