@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from langchain_dsplus.report import write_report
     from langchain_dsplus.routing.persistence import load_router, save_router
     from langchain_dsplus.routing.router import ConfidenceRouter
+    from langchain_dsplus.shunt.shunt import DataShunt
     from langchain_dsplus.small_models.base import SmallModel
     from langchain_dsplus.small_models.chat import ChatClassifier
     from langchain_dsplus.small_models.fake import FakeSmallModel
@@ -61,6 +62,7 @@ _HOME = {
     "ConfidenceRouter": "routing.router",
     "ConfidenceShuntMiddleware": "middleware",
     "CostLedger": "costs.ledger",
+    "DataShunt": "shunt.shunt",
     "DecisionSmallModel": "decisions.small",
     "Distiller": "learning.distiller",
     "FakeSmallModel": "small_models.fake",
@@ -105,6 +107,7 @@ __all__ = [
     "ChatLocal",
     "ConfidenceRouter",
     "CostLedger",
+    "DataShunt",
     "DecisionSmallModel",
     "Distiller",
     "FakeSmallModel",

@@ -58,6 +58,8 @@ class DistillerResult:
         contradicted: The old model's answers that were dropped, since the new one contradicts them.
         n_calibration: Rows on which the temperature was fitted, none of which its model had seen.
         temperature: What was found there, by which the model's logits are divided; None where nothing was fitted.
+        held_out: Those rows and what heads that had not seen them say: pairs (input, probabilities over the model's
+            labels). Empty for kinds that are not fitted in folds.
     """
 
     model: Any
@@ -72,6 +74,7 @@ class DistillerResult:
     contradicted: int
     n_calibration: int
     temperature: float | None
+    held_out: Sequence[tuple[Any, Floats]] = ()
 
 
 @dataclass
@@ -110,6 +113,8 @@ class _Trained:
     n_anchors: int = 0
     contradicted: int = 0
     doubted: int = 0
+    held_out: tuple[NDArray[np.intp], Floats] | None = None
+    """Places of the rows that calibrated, and what heads that had not seen them say."""
 
 
 @dataclass(frozen=True)
@@ -316,6 +321,9 @@ class Distiller:
             contradicted=trained.contradicted,
             n_calibration=trained.n_calibration,
             temperature=trained.temperature,
+            held_out=()
+            if trained.held_out is None
+            else [(rows.inputs[place], said) for place, said in zip(*trained.held_out, strict=True)],
         )
 
     def learn(
@@ -438,7 +446,8 @@ class Distiller:
         l2 = _FIRST_PENALTY if head.l2 is None else head.l2
         doubting = bool(self.large_error) and rows.large.any()
         if not anchors.inputs and not doubting:
-            return _Trained(*self._train_head(head, rows, truth))
+            model, temperature, held_out = self._train_head(head, rows, truth)
+            return _Trained(model, temperature, len(held_out[0]), held_out=held_out)
         weight, bias = first_fit = fit_softmax(head.features[:n], rows.targets, rows.weights, l2=l2)
         agreed = _agree(anchors, softmax(_logits(head, head.features[n:], weight, bias, self.keep)))
         doubted = 0
@@ -448,8 +457,12 @@ class Distiller:
         head = replace(head, features=head.features[used])
         rows, truth = rows.extend(agreed, self.anchor_weight), np.vstack([truth, agreed.targets])
         n_anchors = len(agreed.inputs)
+        model, temperature, held_out = self._train_head(head, rows, truth, first_fit)
         return _Trained(
-            *self._train_head(head, rows, truth, first_fit),
+            model,
+            temperature,
+            len(held_out[0]),
+            held_out=held_out,
             n_anchors=n_anchors,
             contradicted=len(anchors.inputs) - n_anchors,
             doubted=doubted,
@@ -488,8 +501,11 @@ class Distiller:
 
     def _train_head(
         self, head: HeadKind, rows: _Rows, truth: Floats, first: tuple[Any, Any] | None = None
-    ) -> tuple[Any, float, int]:
-        """Choose penalty and temperature on held-out rows, fit; `first` is a head to start from, to save time."""
+    ) -> tuple[Any, float, tuple[NDArray[np.intp], Floats]]:
+        """Choose penalty and temperature on held-out rows, fit; `first` is a head to start from, to save time.
+
+        The third that is returned: places of the held-out rows, and what heads that had not seen them say.
+        """
         choices = _PENALTIES if head.l2 is None else (head.l2,)
         folds = assign_folds(truth.argmax(axis=1), _groups(rows.inputs), seed=self.seed)
         held: list[list[Floats]] = [[] for _ in choices]
@@ -519,11 +535,12 @@ class Distiller:
                 found.append((float(loss), choice, scaling.temperature))
             _, l2, temperature = min(found)
         weight, bias = fit_softmax(head.features, rows.targets, rows.weights, l2=l2, start=first)
+        out = np.concatenate(used) if used else np.zeros(0, dtype=np.intp)
+        new = np.vstack(held[choices.index(l2)]) if used else np.zeros((0, truth.shape[1]))
+        told = out, softmax(new / temperature)
         if head.old is not None and self.keep:
-            out = np.concatenate(used) if used else np.zeros(0, dtype=np.intp)
-            new = np.vstack(held[choices.index(l2)]) if used else np.zeros((0, truth.shape[1]))
-            return *self._mix(head, (weight, bias, temperature), (out, new), rows, truth), count
-        return head.put(weight, bias, temperature), temperature, count
+            return *self._mix(head, (weight, bias, temperature), (out, new), rows, truth), told
+        return head.put(weight, bias, temperature), temperature, told
 
     def _mix(
         self,

@@ -122,14 +122,19 @@ def name_rows(model: SmallModel, inputs: Sequence[Any]) -> list[tuple[int, Any]]
         return []
     if not all(isinstance(model.read(value), (str, BaseMessage)) for value in inputs):
         return []
+    named = spoken_names(model)
+    _, _, answered = ask(model, [value for _, value in named])
+    return [row for row, fine in zip(named, answered, strict=True) if fine]
+
+
+def spoken_names(model: SmallModel) -> list[tuple[int, Any]]:
+    """The names of the labels as texts, with the labels' places; those without a word of three letters say nothing."""
     spaced = [re.sub(r"[\W_]+", " ", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", label)).strip() for label in model.labels]
-    named = [
+    return [
         (place, name if model.input_key is None else {model.input_key: name})
         for place, name in enumerate(spaced)
         if re.search(r"[^\W\d_]{3}", name)
     ]
-    _, _, answered = ask(model, [value for _, value in named])
-    return [row for row, fine in zip(named, answered, strict=True) if fine]
 
 
 def _logistic(model: SklearnClassifier) -> bool:

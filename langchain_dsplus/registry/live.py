@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 
-from langchain_dsplus.answer import MismatchError
+from langchain_dsplus.answer import MismatchError, failure
 from langchain_dsplus.outcomes import Outcomes
 from langchain_dsplus.routing.decision import read_mode, safer
 from langchain_dsplus.routing.router import ConfidenceRouter
@@ -57,12 +58,16 @@ class LiveRouter(Runnable[Any, Any]):
         first: Small models that are asked before the registry's one, such as the frozen one that it was distilled from.
             The certificate is then for all of them together.
         mode: What is wanted under a certificate: `live`, `shadow` or `off`.
+        strict: Whether a certificate about another large chain is an error at construction; else it counts as none, as
+            it does at `refresh`.
+        follow: Look every so many seconds, as calls come, whether something else is live, and follow in the background
+            (with `background=False` before the call is answered). None: only `refresh` looks.
         **settings: Of `ConfidenceRouter`: `recorder`, `monitor`, `audit_rate`, ... A `monitor` is reset when the
-            certificate changes.
+            certificate changes; it may also be a function that makes one for a certificate.
 
     Raises:
         RegistryError: If no version is live, or it cannot be loaded.
-        MismatchError: At construction, if the certificate is about another large chain or prompt.
+        MismatchError: At construction, if `strict` and the certificate is about another large chain or prompt.
         TypeError: If a setting is unknown, or comes from the registry.
 
     Example:
@@ -81,6 +86,8 @@ class LiveRouter(Runnable[Any, Any]):
         first: Sequence[Any] = (),
         mode: str = "live",
         name: str | None = None,
+        strict: bool = True,
+        follow: float | None = None,
         **settings: Any,
     ) -> None:
         wrong = sorted(set(settings).intersection(_OURS))
@@ -93,17 +100,32 @@ class LiveRouter(Runnable[Any, Any]):
         self._first = list(first)
         self._mode = read_mode(mode)
         self._settings = settings
+        self._follow = follow
+        self._look_at = 0.0 if follow is None else time.monotonic() + follow
         self._lock = threading.Lock()
         self._mark = registry.mark()
         self._known: tuple[str, str | None] | None = None
-        self._router = self._build()
+        self._router = self._build(strict=strict)
 
     # --- following ----------------------------------------------------------------------------------------------
 
     @property
     def router(self) -> ConfidenceRouter:
         """The router that answers now."""
+        if self._follow is not None and time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + self._follow
+            if self._settings.get("background", True):
+                threading.Thread(target=self._look, name="dsplus-follow", daemon=True).start()
+            else:
+                self._look()
         return self._router
+
+    def _look(self) -> None:
+        """Follow; what goes wrong is told, and everything goes to the large chain until it is right again."""
+        try:
+            self.refresh()
+        except Exception as error:  # noqa: BLE001 - a call that is under way must not pay for it
+            logger.warning("what is live could not be followed: %s", failure(error))
 
     @property
     def about(self) -> dict[str, Any]:
@@ -168,7 +190,7 @@ class LiveRouter(Runnable[Any, Any]):
 
         return await asyncio.to_thread(self.refresh)
 
-    def _build(self, *, strict: bool = True) -> ConfidenceRouter:
+    def _build(self, *, strict: bool) -> ConfidenceRouter:
         number, sha256, certificate = self.registry.in_force()  # one look, so that they fit together
         key = (sha256, None if certificate is None else certificate.id)
         if key == self._known:
@@ -191,6 +213,8 @@ class LiveRouter(Runnable[Any, Any]):
         monitor: Any = settings.get("monitor")
         if certificate is None:
             settings["monitor"] = None  # what it watches is another model's
+        elif callable(monitor):
+            settings["monitor"] = monitor(certificate)
         elif getattr(monitor, "certificate", None) is not None and monitor.certificate.id != certificate.id:
             # Looked at without the monitor first: nothing is forgotten for a certificate that does not fit.
             self._make_with(small, certificate, {**settings, "monitor": None})
@@ -211,29 +235,29 @@ class LiveRouter(Runnable[Any, Any]):
     @property
     def InputType(self) -> Any:
         """As the router's."""
-        return self._router.InputType
+        return self.router.InputType
 
     @property
     def OutputType(self) -> Any:
         """As the router's."""
-        return self._router.OutputType
+        return self.router.OutputType
 
     @property
     def config_specs(self) -> list[ConfigurableFieldSpec]:
         """As the router's."""
-        return self._router.config_specs
+        return self.router.config_specs
 
     def get_graph(self, config: RunnableConfig | None = None) -> Graph:
         """Draw the router that answers now."""
-        return self._router.get_graph(config)
+        return self.router.get_graph(config)
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Answer one input."""
-        return self._router.invoke(input, config, **kwargs)
+        return self.router.invoke(input, config, **kwargs)
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Async twin of `invoke`."""
-        return await self._router.ainvoke(input, config, **kwargs)
+        return await self.router.ainvoke(input, config, **kwargs)
 
     def batch(
         self,
@@ -244,7 +268,7 @@ class LiveRouter(Runnable[Any, Any]):
         **kwargs: Any,
     ) -> list[Any]:
         """Answer a list, as the router does."""
-        return self._router.batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
+        return self.router.batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
 
     async def abatch(
         self,
@@ -255,19 +279,19 @@ class LiveRouter(Runnable[Any, Any]):
         **kwargs: Any,
     ) -> list[Any]:
         """Async twin of `batch`."""
-        return await self._router.abatch(inputs, config, return_exceptions=return_exceptions, **kwargs)
+        return await self.router.abatch(inputs, config, return_exceptions=return_exceptions, **kwargs)
 
     def batch_as_completed(self, inputs: Any, config: Any = None, **kwargs: Any) -> Iterator[tuple[int, Any]]:
         """Yield `(index, output)` as they come."""
-        return self._router.batch_as_completed(inputs, config, **kwargs)
+        return self.router.batch_as_completed(inputs, config, **kwargs)
 
     def abatch_as_completed(self, inputs: Any, config: Any = None, **kwargs: Any) -> AsyncIterator[tuple[int, Any]]:
         """Async twin of `batch_as_completed`."""
-        return self._router.abatch_as_completed(inputs, config, **kwargs)
+        return self.router.abatch_as_completed(inputs, config, **kwargs)
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         """Stream one answer."""
-        return self._router.stream(input, config, **kwargs)
+        return self.router.stream(input, config, **kwargs)
 
     def astream(
         self,
@@ -276,7 +300,7 @@ class LiveRouter(Runnable[Any, Any]):
         **kwargs: Any,
     ) -> AsyncIterator[Any]:
         """Async twin of `stream`."""
-        return self._router.astream(input, config, **kwargs)
+        return self.router.astream(input, config, **kwargs)
 
     def transform(
         self,
@@ -285,7 +309,7 @@ class LiveRouter(Runnable[Any, Any]):
         **kwargs: Any,
     ) -> Iterator[Any]:
         """Stream the answer to an input that arrives in chunks."""
-        return self._router.transform(input, config, **kwargs)
+        return self.router.transform(input, config, **kwargs)
 
     def atransform(
         self,
@@ -294,32 +318,32 @@ class LiveRouter(Runnable[Any, Any]):
         **kwargs: Any,
     ) -> AsyncIterator[Any]:
         """Async twin of `transform`."""
-        return self._router.atransform(input, config, **kwargs)
+        return self.router.atransform(input, config, **kwargs)
 
     def as_node(self, *args: Any, **kwargs: Any) -> Runnable[Any, dict[str, Any]]:
         """Return the form for a LangGraph node, as `ConfidenceRouter.as_node`; it follows a `refresh` too."""
 
         def node(state: Any, config: RunnableConfig) -> Any:
-            bound: Any = self._router.as_node(*args, **kwargs)
+            bound: Any = self.router.as_node(*args, **kwargs)
             return bound.func(state, config)
 
         async def anode(state: Any, config: RunnableConfig) -> Any:
-            bound: Any = self._router.as_node(*args, **kwargs)
+            bound: Any = self.router.as_node(*args, **kwargs)
             return await bound.afunc(state, config)
 
-        return RunnableLambda(node, afunc=anode, name=self._router.get_name())
+        return RunnableLambda(node, afunc=anode, name=self.router.get_name())
 
     def warmup(self) -> None:
         """Load the small models now."""
-        self._router.warmup()
+        self.router.warmup()
 
     def drain(self, timeout: float | None = None) -> bool:
         """Wait for background work (shadow answers, audits) of the router that answers now."""
-        return self._router.drain(timeout)
+        return self.router.drain(timeout)
 
     async def adrain(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109
         """Async twin of `drain`."""
-        return await self._router.adrain(timeout)
+        return await self.router.adrain(timeout)
 
 
 class _Stamp:

@@ -423,12 +423,7 @@ class ModelRegistry:
                 raise NotPromotedError(msg, reasons)
             self._folders.read_gate(gate)
             self._record(state, number)
-            void(state, live, "promotion", f"version {number} took the place of version {live}")
-            before, after = state["versions"][str(live)], state["versions"][str(number)]
-            before["state"] = "earlier"
-            after["state"], after["since"], after["reasons"] = "live", now(), []
-            state["stack"].append(number)
-            tell(state, "promoted", number, f"in the place of version {live}; its certificate is void")
+            _take_place(state, live, number)
         return self._version(self._read(), number)
 
     def rollback(self, reason: str = "") -> ModelVersion:
@@ -486,16 +481,21 @@ class ModelRegistry:
         max_loss: Loss = 0.005,
         level: float = 0.95,
         *,
+        number: int | None = None,
         inputs: Mapping[str, Any] | None = None,
         since_promotion: bool = False,
         **options: Any,
     ) -> Certificate:
-        """Certify the live version on fresh rows, and put the certificate in force if it is one.
+        """Certify a version on fresh rows, and put the certificate in force if it is one.
+
+        A candidate takes the live version's place together with its certificate, in one step: no gate is asked, since
+        the certificate compares it with the large model itself. One that is NOT_CERTIFIED changes nothing.
 
         Args:
-            outcomes: Rows of the live version; their `about` names it under `small`.
+            outcomes: Rows of that version; their `about` names it under `small`.
             max_loss: As in `certify`.
             level: As in `certify`.
+            number: The version; by default the live one.
             inputs: The rows' inputs by id. With them, a row is used if its input is; without, if its id is.
             since_promotion: You say that all rows came after the live version went live (`registry.live.since`). Then
                 inputs may repeat earlier ones, as traffic does; ids may not.
@@ -511,19 +511,22 @@ class ModelRegistry:
         """
         state = self._read()
         live = live_in(state)
-        record = self._record(state, live)
+        judged = live if number is None else known_in(state, number)
+        record = self._record(state, judged)
         check_about(outcomes.about, record, "`outcomes`")
-        check_not_void(self._folders, state, live, outcomes.data_hash())
-        check_fresh(self._folders, state, live, outcomes, inputs, since_promotion=since_promotion)
+        check_not_void(self._folders, state, judged, outcomes.data_hash())
+        check_fresh(self._folders, state, judged, outcomes, inputs, since_promotion=since_promotion)
         found = certify(outcomes, max_loss, level, **options)
         with self._changing() as state:
             if live_in(state) != live:
-                msg = f"version {live} was replaced while it was certified"
+                msg = f"version {live} was replaced while version {judged} was certified"
                 raise RegistryError(msg)
             if found.certified:
-                self._put_in_force(state, live, found)
+                if judged != live:
+                    _take_place(state, live, judged)
+                self._put_in_force(state, judged, found)
             else:
-                tell(state, "not certified", live, found.id)
+                tell(state, "not certified", judged, found.id)
         return found
 
     def attach(
@@ -647,6 +650,16 @@ class ModelRegistry:
             return "its certificate no longer fits, and stays void"
         entry["certificates"][-1] = CertificateEntry(id=last["id"], state="in force", time=now())
         return "with its certificate"
+
+
+def _take_place(state: State, live: int, number: int) -> None:
+    """Make another version the live one; the certificate in force is void."""
+    void(state, live, "promotion", f"version {number} took the place of version {live}")
+    before, after = state["versions"][str(live)], state["versions"][str(number)]
+    before["state"] = "earlier"
+    after["state"], after["since"], after["reasons"] = "live", now(), []
+    state["stack"].append(number)
+    tell(state, "promoted", number, f"in the place of version {live}; its certificate is void")
 
 
 def _finite(value: float) -> float | None:

@@ -42,6 +42,7 @@ LAYERS: list[set[str]] = [
     {"registry"},
     {"graphs", "middleware", "chat_dsplus"},
     {"evaluation"},
+    {"shunt"},
     {"report"},
     {"estimate"},
     {"demo"},

@@ -1,0 +1,40 @@
+"""The whole loop around one chain as one object and one folder: what it learns, certifies, watches and says."""
+
+from typing import TYPE_CHECKING
+
+from langchain_dsplus._imports import lazy
+
+if TYPE_CHECKING:
+    from langchain_dsplus.shunt.check import Moved, check
+    from langchain_dsplus.shunt.folder import ShuntError, ShuntFolder, Terms
+    from langchain_dsplus.shunt.labels import add_gold, to_label
+    from langchain_dsplus.shunt.shunt import DataShunt
+    from langchain_dsplus.shunt.status import ShuntStatus, status
+    from langchain_dsplus.shunt.worker import Work, Worker
+
+__all__ = [
+    "DataShunt",
+    "Moved",
+    "ShuntError",
+    "ShuntFolder",
+    "ShuntStatus",
+    "Terms",
+    "Work",
+    "Worker",
+    "add_gold",
+    "check",
+    "status",
+    "to_label",
+]
+
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "check": "Moved check",
+        "folder": "ShuntError ShuntFolder Terms",
+        "labels": "add_gold to_label",
+        "shunt": "DataShunt",
+        "status": "ShuntStatus status",
+        "worker": "Work Worker",
+    },
+)

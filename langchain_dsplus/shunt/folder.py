@@ -1,0 +1,288 @@
+"""What a shunt keeps beside its parts: what it promises, and how much error probability its life has spent."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, NotRequired
+
+from typing_extensions import TypedDict
+
+from langchain_dsplus._json import load_json
+from langchain_dsplus.registry.state import RegistryError, RowHash, locked, now, put_text
+
+TERMS = "shunt.json"
+LIFE = "life.json"
+GOLD = "gold.jsonl"
+WANTED = "wanted.json"
+_LARGE = ("large", "prompt")
+
+UseState = Literal["open", "certified", "refused", "given up"]
+
+
+class ShuntError(ValueError):
+    """What was asked of a shunt cannot be done; the message says why, and what to do."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a shunt promises, and what it is bound to. The promise of a folder never changes.
+
+    Attributes:
+        labels: Of the task.
+        max_loss: The promise, a share of inputs.
+        level: Confidence over the whole life.
+        set_apart: Share of the inputs that only certify; which ones, a keyed hash of the input says.
+        audit_rate: Of local answers.
+        never_local: Labels that always escalate.
+        input_key: Under which key of a dict the text is.
+        large: What the large chain is: `large` and `prompt`, where they can be seen into.
+        price: Of the large model, as `Price` has it; None where none was told.
+        salt: Of the hash that sets apart.
+        made: When the folder was made, UTC.
+    """
+
+    labels: list[str]
+    max_loss: float
+    level: float = 0.95
+    set_apart: float = 0.5
+    audit_rate: float = 0.03
+    never_local: list[str] = field(default_factory=list)
+    input_key: str | None = None
+    large: dict[str, str] = field(default_factory=dict)
+    price: dict[str, Any] | None = None
+    salt: str = ""
+    made: str = ""
+
+    @property
+    def bound(self) -> str:
+        """The large chain in short: rows of another one say nothing about this one."""
+        return hashlib.sha256(json.dumps(self.large, sort_keys=True).encode()).hexdigest()[:16]
+
+    def share(self, value: Any) -> float:
+        """A number in [0, 1) that an input always gets here; below `set_apart` it only certifies."""
+        return RowHash(self.salt).share(value)
+
+
+class Use(TypedDict):
+    """One certification: written down before anything is looked at, so that a kill forgets none."""
+
+    version: int
+    threshold: float
+    coverage: float
+    """Share of inputs above the threshold."""
+    alpha: float
+    table: int
+    until: str
+    """Rows of the table that came later are not looked at."""
+    opened: str
+    state: UseState
+    closed: NotRequired[str]
+    why: NotRequired[str]
+
+
+class Life(TypedDict):
+    """Everything that changes; the registry beside it knows the versions."""
+
+    tables: list[str]
+    """When each table of certify rows began; the last one is in use, the others are retired."""
+    uses: list[Use]
+    learned: int
+    """Rows that the last training had."""
+    gold: int
+    """Labels that the last training had."""
+    forecast: dict[str, Any]
+    """What rows that only teach let expect; see `Forecast`."""
+
+
+class ShuntFolder:
+    """The folder of a shunt: `shunt.json`, `life.json`, `models/`, `traces.db`, `gold.jsonl`, `alarms/`.
+
+    Each file is replaced as a whole, so whoever reads needs no lock; one process at a time works (`working`).
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).expanduser().resolve()
+
+    def __repr__(self) -> str:
+        return f"ShuntFolder({str(self.path)!r})"
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a shunt."""
+        return (self.path / TERMS).exists()
+
+    @property
+    def models(self) -> Path:
+        """The folder of the model registry."""
+        return self.path / "models"
+
+    @property
+    def traces(self) -> str:
+        """The URL of the trace store."""
+        return f"sqlite:///{self.path / 'traces.db'}"
+
+    # --- terms --------------------------------------------------------------------------------------------------
+
+    def terms(self) -> Terms:
+        """Read what the shunt promises.
+
+        Raises:
+            ShuntError: If there is no shunt here, or the file is damaged.
+        """
+        if not self.exists:
+            msg = f"{self.path} is no shunt: it has no {TERMS} (`DataShunt(chain, labels=[...], folder=...)` makes one)"
+            raise ShuntError(msg)
+        try:
+            return Terms(**load_json((self.path / TERMS).read_bytes()))
+        except (ValueError, TypeError, RecursionError) as error:
+            msg = f"{self.path / TERMS} is damaged: restore it from a backup"
+            raise ShuntError(msg) from error
+
+    def begin(self, wanted: Terms) -> Terms:
+        """Make the folder, or take up the one that is there.
+
+        A large chain that is another one than before begins a new table of certify rows, and voids nothing yet: see
+        `Worker`.
+
+        Returns:
+            The terms that hold.
+
+        Raises:
+            ShuntError: If the folder promises something else.
+        """
+        with self.working(timeout=60.0):
+            if not self.exists:
+                made = replace(wanted, salt=secrets.token_hex(16), made=now())
+                self.save_life(Life(tables=[made.made], uses=[], learned=0, gold=0, forecast={}))
+                self._save_terms(made)
+                return made
+            before = self.terms()
+            for name in ("labels", "max_loss", "level", "set_apart", "never_local", "input_key"):
+                old, new = getattr(before, name), getattr(wanted, name)
+                if (sorted(old) if isinstance(old, list) else old) != (sorted(new) if isinstance(new, list) else new):
+                    msg = f"`{name}` is {new!r}, and {self.path} was made with {old!r}: take a folder of its own"
+                    raise ShuntError(msg)
+            after = replace(before, large=wanted.large, price=wanted.price, audit_rate=wanted.audit_rate)
+            if after != before:
+                if after.large != before.large:
+                    self.retire("the large chain is another one")
+                self._save_terms(after)
+            return after
+
+    def _save_terms(self, terms: Terms) -> None:
+        put_text(self.path / TERMS, json.dumps(asdict(terms), ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+
+    # --- life ---------------------------------------------------------------------------------------------------
+
+    def life(self) -> Life:
+        """Read what was spent and learned so far."""
+        try:
+            found: Life = load_json((self.path / LIFE).read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
+            msg = f"{self.path / LIFE} is missing or damaged: it counts what was spent, so restore it from a backup"
+            raise ShuntError(msg) from error
+        return found
+
+    def save_life(self, life: Life) -> None:
+        """Put it in its place, as a whole; durable when this returns."""
+        put_text(self.path / LIFE, json.dumps(life, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+
+    def retire(self, why: str) -> None:
+        """Begin a new table of certify rows: the world of the old one is gone. What was spent stays spent."""
+        life = self.life()
+        life["tables"].append(now())
+        close(life, "given up", why)
+        life["learned"] = 0
+        self.save_life(life)
+
+    @contextlib.contextmanager
+    def working(self, timeout: float = 0.0) -> Iterator[None]:
+        """Let one process at a time work; the lock ends with whoever holds it.
+
+        Raises:
+            ShuntError: If another process is at work.
+        """
+        try:
+            with locked(self.path, timeout):
+                yield
+        except RegistryError as error:
+            if str(self.path / "models") in str(error) or "has been changing" not in str(error):
+                raise
+            msg = f"another process is at work in {self.path}"
+            raise ShuntError(msg) from None
+
+    # --- gold, alarms, wishes -----------------------------------------------------------------------------------
+
+    def gold(self) -> list[tuple[Any, str]]:
+        """The labelled rows that the shunt was given at its start."""
+        file = self.path / GOLD
+        lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+        return [(row["input"], row["gold"]) for row in map(load_json, lines)]
+
+    def save_gold(self, rows: Sequence[tuple[Any, str]]) -> None:
+        """Keep labelled rows, in the place of those before."""
+        lines = [json.dumps({"input": value, "gold": label}, ensure_ascii=False) + "\n" for value, label in rows]
+        put_text(self.path / GOLD, "".join(lines))
+
+    def raise_alarm(self, certificate: str, message: str) -> None:
+        """Tell whoever works here that a certificate's evidence no longer fits; any process may."""
+        file = self.path / "alarms" / f"{certificate}.json"
+        if not file.exists():
+            put_text(file, json.dumps({"time": now(), "message": message}) + "\n")
+
+    def alarm(self, certificate: str) -> str | None:
+        """What alarm a certificate had, if any."""
+        file = self.path / "alarms" / f"{certificate}.json"
+        return str(load_json(file.read_bytes())["message"]) if file.exists() else None
+
+    def save_wanted(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write down which disagreements a person should label."""
+        put_text(self.path / WANTED, json.dumps(list(rows), ensure_ascii=False, allow_nan=False) + "\n")
+
+    def wanted(self) -> list[dict[str, Any]]:
+        """Read it."""
+        file = self.path / WANTED
+        found: list[dict[str, Any]] = load_json(file.read_bytes()) if file.exists() else []
+        return found
+
+
+# --- what is spent ---------------------------------------------------------------------------------------------------
+
+
+def next_alpha(life: Life, level: float) -> float:
+    """The error probability of the next certification.
+
+    The k-th of a life may err with (1 - level) / (k (k + 1)), which sums to 1 - level. On a table that j - 1 policies
+    were tested on before, each with two outcomes, the next policy is one of 2^(j - 1) that could have come: each may
+    err with that part of it only (`benchmarks stream`, methods 8.1).
+    """
+    k = len(life["uses"]) + 1
+    j = sum(use["table"] == len(life["tables"]) for use in life["uses"])
+    return float((1.0 - level) / (k * (k + 1)) / 2.0**j)
+
+
+def spent(life: Life, level: float) -> float:
+    """What all certifications of the life may have erred with, together; below 1 - level however long it lasts."""
+    k = len(life["uses"])
+    return (1.0 - level) * k / (k + 1)
+
+
+def open_use(life: Life) -> Use | None:
+    """The certification that is under way."""
+    return next((use for use in life["uses"] if use["state"] == "open"), None)
+
+
+def close(life: Life, state: UseState, why: str = "") -> None:
+    """End the certification that is under way, if there is one."""
+    use = open_use(life)
+    if use is not None:
+        use["state"], use["closed"], use["why"] = state, now(), why

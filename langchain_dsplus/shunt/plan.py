@@ -1,0 +1,176 @@
+"""What rows that only teach let expect of the rows that certify: how much would pass, and what labels would buy.
+
+Nothing here looks at a row that is set apart, so what it says may decide which policy is tested, and when.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from langchain_dsplus.threshold.exact import count_significant, least_rows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats: TypeAlias = NDArray[np.float64]
+
+_STEPS = 50
+_LABELS = 50
+_CAUTION = 0.5
+"""Standard deviations by which the loss is put higher than it was seen to be."""
+_HARM, _GAIN, _PRIOR = 0.5, 0.25, 8.0
+"""Of a disagreement whose truth nobody knows: how often the large model alone is right, the small one alone; and how
+many labels that guess is worth."""
+
+
+class Judged(NamedTuple):
+    """One row that teaches, and what a model that had not seen it says."""
+
+    route_id: str
+    confidence: float
+    small: str
+    large: str
+    gold: str | None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Rows that teach, judged by models that had not seen them.
+
+    Attributes:
+        rows: The rows.
+        confidence: Of the small model, shape (m,).
+        agree: Whether it says what the large model says.
+        harm: Whether only the large model is right; NaN where they disagree and nobody knows.
+        gain: Whether only the small one is right; NaN likewise.
+    """
+
+    rows: list[Judged]
+    confidence: Floats
+    agree: NDArray[np.bool_]
+    harm: Floats
+    gain: Floats
+
+    @classmethod
+    def of(cls, rows: Sequence[Judged]) -> Evidence:
+        """From what was said."""
+
+        def only(one: str, other: str, gold: str | None) -> float:
+            return 0.0 if one == other else math.nan if gold is None else float(one == gold)
+
+        return cls(
+            rows=list(rows),
+            confidence=np.array([row.confidence for row in rows], dtype=float),
+            agree=np.array([row.small == row.large for row in rows], dtype=bool),
+            harm=np.array([only(row.large, row.small, row.gold) for row in rows], dtype=float),
+            gain=np.array([only(row.small, row.large, row.gold) for row in rows], dtype=float),
+        )
+
+    def open(self, reach: float) -> list[Judged]:
+        """Disagreements without a label among that share of the rows that the model is surest of."""
+        if not self.rows or not reach:
+            return []
+        least = float(np.quantile(self.confidence, 1.0 - reach))
+        return [
+            row for row, harm in zip(self.rows, self.harm, strict=True) if math.isnan(harm) and row.confidence >= least
+        ]
+
+    def rates(self, labelled: float) -> tuple[Floats, Floats, Floats]:
+        """Harms, gains and disagreements per input at coverage 1/50, 2/50, ..., shape (50,) each.
+
+        Args:
+            labelled: Share of the disagreements that have gold; the others are harms.
+        """
+        order = np.argsort(-self.confidence, kind="stable")
+        differs, harm, gain = ~self.agree[order], self.harm[order], self.gain[order]
+        known = differs & ~np.isnan(harm)
+        seen = float(known.sum())
+        q_harm = (float(harm[known].sum()) + _HARM * _PRIOR) / (seen + _PRIOR)
+        q_gain = (float(gain[known].sum()) + _GAIN * _PRIOR) / (seen + _PRIOR)
+        harm = np.where(differs, np.where(known, harm, q_harm), 0.0)
+        gain = np.where(differs, np.where(known, gain, q_gain), 0.0)
+        harm = labelled * harm + (1.0 - labelled) * differs
+        gain = labelled * gain
+        m = len(order)
+        ends = np.maximum(1, np.round(np.arange(1, _STEPS + 1) * m / _STEPS).astype(int)) - 1
+        return np.cumsum(harm)[ends] / m, np.cumsum(gain)[ends] / m, np.cumsum(differs)[ends] / m
+
+    def coverage(self, n: int, max_loss: float, alpha: float, labelled: float) -> float:
+        """The largest share of inputs whose policy should pass a test on n rows; 0 where none should."""
+        m = len(self.confidence)
+        if not m or n < least_rows(max_loss, 1.0 - alpha):
+            return 0.0
+        harm, gain, _ = self.rates(labelled)
+        more = _CAUTION * np.sqrt((harm + gain + 1.0 / m) * (1.0 / m + 1.0 / n))
+        harms = np.ceil(n * (harm + more) - 1e-9).astype(int)
+        gains = np.floor(n * gain + 1e-9).astype(int)
+        passed = [bool(count_significant([h], [g], n, max_loss, alpha)) for h, g in zip(harms, gains, strict=True)]
+        return max((step / _STEPS for step, fine in enumerate(passed, 1) if fine), default=0.0)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What the next certification should give.
+
+    Attributes:
+        coverage: Share that should stay local, tested now.
+        with_twice: The same with twice as many certify rows.
+        labels: Share with 50 more labels of disagreements.
+        disagreements: Share of the inputs within reach on which the models disagree and nobody told who is right.
+        reach: Share of inputs above which labels would be worth having.
+        n: Certify rows there are.
+        needed: The least that could show anything.
+        alpha: What the next certification may err with.
+        rows: Rows that this rests on.
+    """
+
+    coverage: float
+    with_twice: float
+    labels: float
+    disagreements: float
+    reach: float
+    n: int
+    needed: int
+    alpha: float
+    rows: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def forecast(found: Evidence, n: int, max_loss: float, alpha: float, labelled: float) -> Forecast:
+    """Say what a certification on n rows should give.
+
+    Args:
+        found: Rows that teach.
+        n: Rows that certify.
+        max_loss: The promise.
+        alpha: What it may err with.
+        labelled: Share of the disagreements whose truth will be known.
+    """
+    m = len(found.confidence)
+    coverage = found.coverage(n, max_loss, alpha, labelled)
+    reach = found.coverage(2 * n, max_loss, alpha, 1.0)
+    open_ = float((~found.agree & np.isnan(found.harm)).mean()) if m else 0.0
+    wanted = 0.0
+    if m:
+        _, _, differs = found.rates(1.0)
+        wanted = float(differs[max(1, round(max(reach, 0.5) * _STEPS)) - 1]) * n
+    more = min(1.0, labelled + _LABELS / wanted) if wanted else 1.0
+    return Forecast(
+        coverage=coverage,
+        with_twice=found.coverage(2 * n, max_loss, alpha, labelled),
+        labels=max(coverage, found.coverage(n, max_loss, alpha, more)),
+        disagreements=open_,
+        reach=reach,
+        n=n,
+        needed=least_rows(max_loss, 1.0 - alpha),
+        alpha=alpha,
+        rows=m,
+    )

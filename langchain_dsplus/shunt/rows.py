@@ -1,0 +1,182 @@
+"""What the store knows: what was paid for, what stayed local, and which rows certify."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from langchain_core.messages import BaseMessage
+
+from langchain_dsplus.answer import failure
+from langchain_dsplus.labels import (
+    NoLabelMassError,
+    ending,
+    label_mass,
+    match_reply,
+    token_logprobs,
+)
+from langchain_dsplus.outcomes.traces import default_label
+from langchain_dsplus.registry.folders import reader
+from langchain_dsplus.shunt.folder import Terms
+
+SAID = "large_said"
+"""Under this key a recorded row holds what the large model said: label, and probabilities where it gave them."""
+BOUND = "large_bound"
+"""And under this, which large chain that was."""
+
+Way = Literal["fair", "escalated", "audit", "local"]
+
+
+@dataclass(slots=True)
+class PaidRow:
+    """One decision, with what is known of it.
+
+    Attributes:
+        route_id: Of the decision.
+        value: What the small model reads.
+        time: When, UTC.
+        way: `fair`: everything went to the large model then; `escalated`; `audit`: answered locally, and checked;
+            `local`: nobody asked.
+        certify: Whether the row only certifies.
+        label: What the large model said; None where that was no label, or nobody asked.
+        probabilities: Of the large model, where it gave them.
+        gold: What was true, where somebody said so.
+        bound: Which large chain answered.
+        mark: The input's hash, under which repeats are seen.
+        accepted: Whether the small model answered.
+        certificate: Under which certificate.
+        cost: Of the call, where it is known.
+    """
+
+    route_id: str
+    value: Any
+    time: str
+    way: Way
+    certify: bool
+    label: str | None = None
+    probabilities: dict[str, float] | None = None
+    gold: str | None = None
+    bound: str | None = None
+    mark: str | None = None
+    certificate: str | None = None
+    cost: float | None = None
+
+    @property
+    def answer(self) -> Any:
+        """What there is to learn: gold, else the large model's probabilities or label."""
+        return self.gold or self.probabilities or self.label
+
+
+@dataclass
+class Ledger:
+    """All rows of a shunt, by route id, in the order in which they came."""
+
+    rows: dict[str, PaidRow] = field(default_factory=dict)
+
+    def learn(self) -> list[PaidRow]:
+        """Rows that teach: paid for, or labelled."""
+        return [row for row in self.rows.values() if not row.certify and row.answer is not None]
+
+    def table(self, since: str, until: str | None, bound: str) -> list[PaidRow]:
+        """Rows that certify: a fair sample of what came in that time, answered by this large chain."""
+        return [
+            row
+            for row in self.rows.values()
+            if row.certify
+            and row.way == "fair"
+            and row.time >= since
+            and (until is None or row.time <= until)
+            and row.bound in (None, bound)
+        ]
+
+
+def read_rows(rows: Iterable[Mapping[str, Any]], terms: Terms) -> Ledger:
+    """Join what a recorder wrote down."""
+    found = Ledger()
+    gold: dict[str, str | None] = {}
+    read = reader(terms.input_key)
+    for row in rows:
+        kind, name = row.get("kind"), row.get("route_id")
+        if not isinstance(name, str):
+            continue
+        if kind == "gold":
+            gold[name] = row.get("gold") if row.get("gold") in terms.labels else None
+        elif kind == "route":
+            made = _paid(row, name, read, terms)
+            if made is not None:
+                found.rows[name] = made
+        elif kind == "audit" and name in found.rows and "error" not in row:
+            _say(found.rows[name], row, terms)
+            found.rows[name].way = "audit"
+    for name, label in gold.items():
+        if name in found.rows:
+            found.rows[name].gold = label
+    return found
+
+
+def _paid(row: Mapping[str, Any], name: str, read: Any, terms: Terms) -> PaidRow | None:
+    route, value = row.get("route") or {}, read(row.get("input"))
+    if value is None:  # recorded without texts, or redacted
+        return None
+    try:
+        certify = terms.share(value) < terms.set_apart
+    except ValueError as error:  # an input that cannot be hashed
+        failure(error)
+        return None
+    made = PaidRow(
+        name, value, str(row.get("time")), "escalated", certify,
+        mark=row.get("input_hash"), certificate=route.get("certificate"), cost=row.get("cost"),
+    )  # fmt: skip
+    if route.get("accepted"):
+        made.way = "local"
+        return made
+    if "error" in row or row.get("cut") or route.get("degraded"):
+        return None
+    if route.get("reason") in ("shadow", "off"):
+        made.way = "fair"
+    _say(made, row, terms)
+    return made
+
+
+def _say(made: PaidRow, row: Mapping[str, Any], terms: Terms) -> None:
+    said = row.get(SAID)
+    if not isinstance(said, Mapping):
+        said = what_was_said(row.get("output"), terms.labels)
+    made.label, made.probabilities, made.bound = said.get("label"), said.get("probabilities"), row.get(BOUND)
+
+
+def what_was_said(output: Any, labels: list[str], to_label: Any = None) -> dict[str, Any]:
+    """Return the label in the large model's output, and its probabilities where it gave log-probabilities or an Answer.
+
+    Args:
+        output: As the chain gave it, or as a recorder wrote it down.
+        labels: Of the task.
+        to_label: From an output to the label, where it cannot be read otherwise.
+    """
+    try:
+        text = output if to_label is None else to_label(output)
+        label = match_reply(text if isinstance(text, (str, BaseMessage)) else default_label(text), labels)
+    except Exception as error:  # noqa: BLE001 - the user's, or an output that cannot be read: it teaches nothing
+        failure(error)
+        return {"label": None}
+    if label is None:
+        return {"label": None}
+    probabilities = _seen(output, labels)
+    fits = probabilities is not None and max(probabilities, key=probabilities.__getitem__) == label
+    return {"label": label, **({"probabilities": probabilities} if fits else {})}
+
+
+def _seen(output: Any, labels: list[str]) -> dict[str, float] | None:
+    if isinstance(output, Mapping) and isinstance(output.get("probabilities"), Mapping):
+        given = {name: float(p) for name, p in output["probabilities"].items() if name in labels}
+    else:
+        tokens = token_logprobs(output)
+        if not tokens:
+            return None
+        try:
+            given = dict(label_mass(tokens, labels, finish_reason=ending(output)).labels)
+        except NoLabelMassError:
+            return None
+    total = sum(given.values())
+    return {name: p / total for name, p in given.items() if p > 0.0} if total >= 0.5 else None

@@ -1,0 +1,133 @@
+"""What a shunt says of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from langchain_dsplus.losses import points
+from langchain_dsplus.shunt.folder import ShuntFolder, open_use, spent
+from langchain_dsplus.shunt.rows import Ledger, read_rows
+from langchain_dsplus.shunt.worker import outcome_words, what_it_waits_for
+
+if TYPE_CHECKING:
+    from langchain_dsplus.registry.registry import ModelRegistry
+
+
+@dataclass(frozen=True)
+class ShuntStatus:
+    """What is live and why not more; `print` it.
+
+    Attributes:
+        live: Whether anything is answered locally.
+        version: Of the small model; None before the first.
+        since: When it went live, UTC.
+        coverage: Share that it was certified to keep local.
+        promise: In words.
+        inputs: Decisions so far.
+        local: Of these, answered locally.
+        calls: Of the large model, audits included.
+        saved: Money, where a price was told.
+        currency: Of it.
+        labels: Told so far.
+        worth: What the next 50 labels would add to the share that stays local; None where that is not known yet.
+        spent: Error probability that the certifications so far have used, of 1 - level.
+        certifications: How they ended, in words.
+        why_not_more: In words.
+        waits: What happens next.
+    """
+
+    live: bool
+    version: int | None
+    since: str | None
+    coverage: float
+    promise: str
+    inputs: int
+    local: int
+    calls: int
+    saved: float | None
+    currency: str
+    labels: int
+    worth: float | None
+    spent: float
+    certifications: str
+    why_not_more: str
+    waits: str
+
+    def __str__(self) -> str:
+        share = self.local / self.inputs if self.inputs else 0.0
+        if self.live:
+            first = f"LIVE since {self.since}: version {self.version}, about {self.coverage:.0%} local, {self.promise}."
+        else:
+            first = "Everything goes to the large model."
+        lines = [
+            first,
+            f"{self.inputs:,} inputs, {self.local:,} ({share:.0%}) answered locally, {self.calls:,} calls of the chain"
+            + (f", {self.saved:.2f} {self.currency} saved." if self.saved is not None else "."),
+            f"Why not more: {self.why_not_more}",
+            f"Labels: {self.labels:,} told."
+            + (f" The next 50 would keep about {self.worth:+.0%} more local." if self.worth is not None else ""),
+            f"Certifications: {self.certifications or 'none'}; error probability spent {self.spent:.4f}.",
+            f"Next: {self.waits}",
+        ]
+        return "\n".join(lines)
+
+
+def status(folder: ShuntFolder, store: Any, registry: ModelRegistry) -> ShuntStatus:
+    """Look at a shunt.
+
+    Args:
+        folder: The shunt's.
+        store: Its store.
+        registry: Its registry.
+    """
+    terms, life = folder.terms(), folder.life()
+    ledger = read_rows(store.rows(kind=("route", "audit", "gold")), terms)
+    held = registry.certificate if registry.exists else None
+    rows = list(ledger.rows.values())
+    local = [row for row in rows if row.way in ("local", "audit")]
+    paid = [row.cost for row in rows if row.cost is not None and row.way in ("fair", "escalated")]
+    audits = sum(row.way == "audit" for row in rows)
+    saved = None if not paid else sum(paid) / len(paid) * (len(local) - audits)
+    found = life["forecast"]
+    since = registry.live.certificates[-1]["time"][:19] if held is not None else None
+    coverage = next((use["coverage"] for use in reversed(life["uses"]) if use["state"] == "certified"), 0.0)
+    return ShuntStatus(
+        live=held is not None,
+        version=registry.live.number if registry.exists else None,
+        since=since,
+        coverage=coverage if held is not None else 0.0,
+        promise=f"less than {points(terms.max_loss)} below the large model ({terms.level:.0%} over the folder's life)",
+        inputs=len(rows),
+        local=len(local),
+        calls=len(rows) - len(local) + audits,
+        saved=saved,
+        currency=(terms.price or {}).get("currency", ""),
+        labels=sum(row.gold is not None for row in rows),
+        worth=max(0.0, found["labels"] - found["coverage"]) if found else None,
+        spent=spent(life, terms.level),
+        certifications=outcome_words(life["uses"]),
+        why_not_more=_why(life, ledger, live=held is not None),
+        waits=what_it_waits_for(terms, life, ledger, held, len(folder.gold())),
+    )
+
+
+def _why(life: Any, ledger: Ledger, *, live: bool) -> str:
+    found = life["forecast"]
+    if open_use(life) is not None:
+        return "a certification is under way."
+    if not found:
+        return "nothing was trained yet."
+    if found["n"] < found["needed"]:
+        return f"{found['n']:,} rows are set apart, and at least {found['needed']:,} are needed to show anything."
+    if live:
+        return (
+            f"a new candidate is expected to keep {found['coverage']:.0%} local, which is not enough more to be tested."
+        )
+    differ = found["disagreements"]
+    told = sum(row.gold is not None for row in ledger.rows.values())
+    more = " Labels would say who is right there." if differ and not told else ""
+    return (
+        f"about {found['coverage']:.0%} could be certified now, and {found['with_twice']:.0%} with twice the rows; the "
+        f"models disagree on {differ:.0%} of the inputs without a label.{more}"
+    )

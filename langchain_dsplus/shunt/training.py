@@ -1,0 +1,205 @@
+"""A candidate from what was paid for: cold start, distillation, rows that a language model writes for rare classes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from langchain_dsplus.answer import NotFittedError, failure
+from langchain_dsplus.learning.distiller import Distiller
+from langchain_dsplus.learning.heads import spoken_names
+from langchain_dsplus.shunt.folder import ShuntError
+from langchain_dsplus.shunt.plan import Evidence, Judged
+from langchain_dsplus.shunt.rows import PaidRow
+
+if TYPE_CHECKING:
+    from langchain_dsplus.small_models.base import SmallModel
+
+_FOLDS = 3
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A candidate, and what models that had not seen its rows say about them."""
+
+    model: Any
+    evidence: Evidence
+    inputs: list[Any]
+    """Everything that it learned from."""
+    rows: int
+
+
+class Trainer:
+    """Makes candidates.
+
+    Args:
+        small: What is trained where no version is there yet: a fitted model, or an empty one with `fit`. None: a
+            `SentenceClassifier` on the default encoder.
+        labels: Of the task.
+        gold: Labelled rows from the start.
+        written: Rows that a language model wrote, with their label; used where they do no harm.
+        input_key: As in the terms.
+        seed: Of folds and draws.
+    """
+
+    def __init__(
+        self,
+        small: SmallModel | None,
+        labels: Sequence[str],
+        gold: Sequence[tuple[Any, str]] = (),
+        *,
+        written: Sequence[tuple[Any, str]] = (),
+        input_key: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.small, self.labels, self.gold, self.written = small, list(labels), list(gold), list(written)
+        self.input_key, self.seed = input_key, seed
+
+    def train(self, live: SmallModel | None, rows: Sequence[PaidRow], local: Sequence[Any] = ()) -> Trained:
+        """Train a candidate.
+
+        Args:
+            live: The live version's model; None where there is none.
+            rows: That teach.
+            local: Inputs that nobody asked about: the live model's own answers there are anchors.
+
+        Raises:
+            ShuntError: If there is too little to begin with.
+        """
+        base = live if live is not None else self.begin(rows)
+        result, judged = self._distil(base, rows, local, self.gold)
+        if self.written:
+            more, better = self._distil(base, rows, local, [*self.gold, *self.written])
+            if _score(better) >= _score(judged):
+                result, judged = more, better
+        inputs = [*(value for value, _ in self.gold), *(row.value for row in rows), *local]
+        return Trained(result.model, judged, inputs, len(rows) + len(self.gold))
+
+    def begin(self, rows: Sequence[PaidRow]) -> SmallModel:
+        """A first model: the one that was given, fitted where it is not yet, on gold, answers and the labels' names."""
+        model: Any = self.small
+        if model is None:
+            from langchain_dsplus.small_models.sentence import SentenceClassifier
+
+            model = SentenceClassifier(labels=self.labels, input_key=self.input_key)
+        if set(model.labels) != set(self.labels):
+            msg = f"`small` has the labels {sorted(model.labels)}, and `labels` are {sorted(self.labels)}"
+            raise ShuntError(msg)
+        if _fitted(model):
+            return model  # type: ignore[no-any-return]
+        taught = [
+            *self.gold,
+            *((row.value, row.answer) for row in rows),
+            *((value, model.labels[place]) for place, value in spoken_names(model)),
+        ]
+        if len({str(answer) for _, answer in taught}) < 2:
+            msg = "there is nothing to learn from yet: the large model has named one label only"
+            raise ShuntError(msg)
+        return model.clone().fit([value for value, _ in taught], [answer for _, answer in taught])  # type: ignore[no-any-return]
+
+    def _distil(
+        self, base: Any, rows: Sequence[PaidRow], local: Sequence[Any], gold: Sequence[tuple[Any, str]]
+    ) -> tuple[Any, Evidence]:
+        """A new model, and the evidence from its folds; kinds without folds are trained on two thirds for that."""
+        made = self._once(base, rows, local, gold)
+        fair = {repr(row.value): row for row in rows if row.way == "fair" and row.label is not None}
+        held: list[tuple[Any, Any]] = list(made.held_out)
+        if not held and fair:
+            fold = np.random.default_rng(self.seed).integers(0, _FOLDS, len(rows))
+            first = self.small if self.small is not None and _fitted(self.small) else None
+            for number in range(_FOLDS):
+                inside = [row for row, place in zip(rows, fold, strict=True) if place != number]
+                out = [row.value for row, place in zip(rows, fold, strict=True) if place == number]
+                if not inside or not out:
+                    continue
+                model = self._once(first or base, inside, (), gold).model
+                held += zip(out, np.asarray(model.predict_proba([model.read(value) for value in out])), strict=True)
+        found = []
+        for value, said in held:
+            row = fair.get(repr(value))
+            if row is not None:
+                place = int(np.argmax(said))
+                found.append(
+                    Judged(row.route_id, float(said[place]), made.model.labels[place], str(row.label), row.gold)
+                )
+        return made, Evidence.of(found)
+
+    def _once(self, base: Any, rows: Sequence[PaidRow], local: Sequence[Any], gold: Sequence[tuple[Any, str]]) -> Any:
+        # Of fair rows and audits only disagreements have gold: there it takes the place of the answer, so that they
+        # stay one fair sample. Gold of escalated rows is gold.
+        drawn = [row for row in rows if row.way in ("fair", "audit")]
+        asked = [row for row in rows if row.way not in ("fair", "audit")]
+        return Distiller(base, seed=self.seed).distil(
+            [*gold, *((row.value, row.gold) for row in asked if row.gold is not None)],
+            [(row.value, row.answer) for row in asked if row.gold is None],
+            audits=[(row.value, row.answer) for row in drawn],
+            unlabeled=list(local),
+        )
+
+
+def _fitted(model: Any) -> bool:
+    """Whether a model was fitted: an empty one says so when it is asked."""
+    try:
+        answer = model.answers(["x"])[0]
+    except NotFittedError:
+        return False
+    except Exception as error:  # noqa: BLE001 - it reads something else than texts, and so was made for that
+        failure(error)
+        return True
+    return not isinstance(answer, NotFittedError)
+
+
+def _score(found: Evidence) -> float:
+    """Agreement with the large model on real rows, the sure ones counting most."""
+    order = np.argsort(-found.confidence, kind="stable")
+    agree = found.agree[order].astype(float)
+    return float((np.cumsum(agree) / np.arange(1, len(agree) + 1)).mean()) if len(agree) else 0.0
+
+
+# --- rows that a language model writes -------------------------------------------------------------------------------
+
+
+def rare_labels(
+    rows: Sequence[PaidRow], gold: Sequence[tuple[Any, str]], labels: Sequence[str], least: int
+) -> list[str]:
+    """Labels that fewer rows than `least` stand for."""
+    count = Counter([label for _, label in gold])
+    count.update(row.gold or row.label or "" for row in rows)
+    return [label for label in labels if count[label] < least]
+
+
+def write_rows(
+    writer: Any, labels: Sequence[str], examples: Sequence[str], count: int, input_key: str | None = None
+) -> list[tuple[Any, str]]:
+    """Ask a language model for examples of rare classes; equal ones, and those like a real one, are dropped.
+
+    Args:
+        writer: A chat model, or a chain from a text to a text or message.
+        labels: The rare classes.
+        examples: Real texts, so that it knows how people write.
+        count: How many for each.
+        input_key: The key that a text stands under.
+    """
+    seen = {_plain(text) for text in examples}
+    found: list[tuple[Any, str]] = []
+    shown = "\n".join(f"- {text[:200]}" for text in examples[:8])
+    for label in labels:
+        reply = writer.invoke(
+            f"Write {count} different short texts, one a line and nothing else, that belong into the class "
+            f"{label!r}.\nSo do people write here (other classes):\n{shown}"
+        )
+        text = reply if isinstance(reply, str) else str(getattr(reply, "text", ""))
+        for line in text.splitlines():
+            row = line.strip().lstrip("-*0123456789.) ").strip().strip('"')
+            if len(row) >= 3 and _plain(row) not in seen:
+                seen.add(_plain(row))
+                found.append((row if input_key is None else {input_key: row}, label))
+    return found
+
+
+def _plain(text: str) -> str:
+    return "".join(letter for letter in text.casefold() if letter.isalnum())

@@ -1,0 +1,373 @@
+"""`Worker`: does what is due in a shunt's folder, beside whatever serves from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from langchain_dsplus.learning.targets import ask
+from langchain_dsplus.losses import points
+from langchain_dsplus.outcomes import Outcomes
+from langchain_dsplus.registry.state import RegistryError, now
+from langchain_dsplus.routing.binding import facts
+from langchain_dsplus.shunt.audits import replay
+from langchain_dsplus.shunt.folder import Life, ShuntError, ShuntFolder, Terms, Use, close, next_alpha, open_use
+from langchain_dsplus.shunt.plan import Forecast, forecast
+from langchain_dsplus.shunt.rows import Ledger, PaidRow, read_rows
+from langchain_dsplus.shunt.training import Trained, Trainer, rare_labels, write_rows
+
+if TYPE_CHECKING:
+    from langchain_dsplus.registry.registry import ModelRegistry
+    from langchain_dsplus.small_models.base import SmallModel
+    from langchain_dsplus.threshold.certificate import Certificate
+
+_FEWEST = 40
+"""Rows that teach, before anything is trained."""
+_GROWTH = 1.25
+"""A new candidate is trained once there are this many times the rows of the last one."""
+_NEAR_LIMIT = 0.85
+"""The first certification is not waited for once twice the rows would not give much more than it."""
+_WORTH = 0.03
+"""Further coverage that a certification must promise to be worth its part of the error probability."""
+_REACH = 0.7
+"""Share of the inputs, the surest first, whose disagreements are worth a label from the beginning."""
+_LOCAL = 2000
+"""Inputs that stayed local and anchor a candidate, at most."""
+
+
+@dataclass
+class Work:
+    """What a call of `work` did, in words.
+
+    Attributes:
+        did: One sentence for each thing that was done, in order; empty where nothing was due.
+        waits: What happens next, and what it waits for.
+    """
+
+    did: list[str] = field(default_factory=list)
+    waits: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.did)
+
+    def __str__(self) -> str:
+        return " ".join([*self.did, self.waits] if self.did else ["Nothing was due.", self.waits]).strip()
+
+
+class Worker:
+    """Trains, certifies, promotes, and certifies again after an alarm; one process at a time, never in a request.
+
+    Every certification tests one policy, a version with one threshold, chosen on rows that only teach. It is written
+    down with its error probability before a row that certifies is looked at, and will be tested whatever comes: so what
+    it lets out is one bit, and the same rows may judge later policies. Killed at any point, the next call goes on.
+
+    Args:
+        folder: The shunt's.
+        store: Where the rows are: `rows(kind=...)` and `flush()`.
+        registry: Of the versions.
+        small: See `Trainer`.
+        writer: A language model that writes rows for rare classes (`write_rows`).
+        label_wait: Seconds that a certification waits for labels of its disagreements. None: a week where anybody ever
+            told a label, else not at all.
+        seed: Of the training.
+    """
+
+    def __init__(
+        self,
+        folder: ShuntFolder,
+        store: Any,
+        registry: ModelRegistry,
+        *,
+        small: SmallModel | None = None,
+        writer: Any = None,
+        label_wait: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.folder, self.store, self.registry = folder, store, registry
+        self.small, self.writer, self.label_wait, self.seed = small, writer, label_wait, seed
+
+    def work(self) -> Work:
+        """Do what is due, and say what was done.
+
+        Raises:
+            ShuntError: If another process is at work here, or the folder is damaged.
+        """
+        with self.folder.working():
+            return _Turn(self).work()
+
+
+class _Turn:
+    """One call of `work`: the state as it is now."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker, self.folder, self.registry = worker, worker.folder, worker.registry
+        self.terms: Terms = self.folder.terms()
+        self.life: Life = self.folder.life()
+        worker.store.flush()
+        self.ledger: Ledger = read_rows(worker.store.rows(kind=("route", "audit", "gold")), self.terms)
+        self.done = Work()
+
+    @property
+    def table(self) -> list[PaidRow]:
+        """Rows that certify, as far as they came."""
+        return self.ledger.table(self.life["tables"][-1], None, self.terms.bound)
+
+    @property
+    def certificate(self) -> Certificate | None:
+        return self.registry.certificate if self.registry.exists else None
+
+    @property
+    def labelling(self) -> bool:
+        """Whether people tell labels here."""
+        return bool(self.worker.label_wait) or any(row.gold is not None for row in self.ledger.rows.values())
+
+    def work(self) -> Work:
+        self._look_after()
+        if open_use(self.life) is not None:
+            self._test()
+        if open_use(self.life) is None and self._due():
+            self._learn()
+            if open_use(self.life) is not None:
+                self._test()
+        self.done.waits = self._waits()
+        return self.done
+
+    # --- alarms -------------------------------------------------------------------------------------------------
+
+    def _look_after(self) -> None:
+        """Void a certificate that an alarm or another large chain has overtaken; its rows are retired with it."""
+        held = self.certificate
+        if held is None:
+            return
+        about = {name: held.about.get(name) for name in ("large", "prompt") if held.about.get(name) is not None}
+        if about and about != {name: value for name, value in self.terms.large.items() if name in about}:
+            self._void("the large chain or its prompt is another one")
+            return
+        message = self.folder.alarm(held.id)
+        if message is None:
+            monitor = replay(held, self.worker.store, self.terms.level)
+            message = monitor.alarms[-1].message if monitor is not None and monitor.needs_certification else None
+        if message is not None:
+            self._void(f"alarm: {message}")
+
+    def _void(self, why: str) -> None:
+        if self.life["tables"][-1] <= self._in_force_since():  # else a kill came between the two
+            self.folder.retire(why)
+            self.life = self.folder.life()
+        self.registry.void(why)
+        self.done.did.append(
+            f"The certificate is void ({why}): everything goes to the large model until fresh rows certify."
+        )
+
+    def _in_force_since(self) -> str:
+        entries = self.registry.live.certificates
+        return entries[-1]["time"] if entries else ""
+
+    # --- learning -----------------------------------------------------------------------------------------------
+
+    def _due(self) -> bool:
+        """Whether enough is new since the last training."""
+        rows, gold = self.ledger.learn(), self._gold_count()
+        if len(rows) + len(self.folder.gold()) < _FEWEST or not self.table:
+            return False
+        if len(rows) >= max(1, _GROWTH * self.life["learned"]) or gold >= self.life["gold"] + 50:
+            return True
+        found, n = self.life["forecast"], len(self.table)
+        return self.certificate is None and bool(found) and n >= max(found["needed"], _GROWTH * found["n"])
+
+    def _gold_count(self) -> int:
+        return sum(row.gold is not None and not row.certify for row in self.ledger.rows.values())
+
+    def _learn(self) -> None:
+        """Train a candidate; where rows that only teach promise enough, choose its threshold and open a use."""
+        rows, gold = self.ledger.learn(), self.folder.gold()
+        live = self.registry.load() if self.registry.exists else None
+        local = [row.value for row in self.ledger.rows.values() if row.way == "local" and not row.certify][-_LOCAL:]
+        trainer = Trainer(
+            self.worker.small, self.terms.labels, gold, written=self._written(rows, gold),
+            input_key=self.terms.input_key, seed=self.worker.seed,
+        )  # fmt: skip
+        try:
+            made = trainer.train(live, rows, local)
+        except ShuntError as error:
+            self.done.did.append(f"No candidate: {error}.")
+            return
+        table = self._fresh(self.table)
+        labelled = 1.0 if self.labelling else 0.0
+        alpha = next_alpha(self.life, self.terms.level)
+        found = forecast(made.evidence, len(table), self.terms.max_loss, alpha, labelled)
+        self.life["learned"], self.life["gold"], self.life["forecast"] = len(rows), self._gold_count(), found.to_dict()
+        self._wish(made, found)
+        worth = self._worth(found)
+        if worth or not self.registry.exists:
+            version = self._keep(made)
+        self.folder.save_life(self.life)
+        self.done.did.append(
+            f"Trained a candidate on {made.rows:,} rows: about {found.coverage:.0%} should stay local "
+            f"({len(table):,} rows set apart, {found.rows:,} that it was judged on)."
+        )
+        if worth:
+            self._open(version, made, found, table)
+
+    def _worth(self, found: Forecast) -> bool:
+        """Whether a certification is worth its part of the error probability, now."""
+        held = self.certificate
+        if held is not None:
+            return found.coverage >= float(held.coverage) + _WORTH
+        return found.coverage > 0.0 and found.coverage >= _NEAR_LIMIT * found.with_twice
+
+    def _keep(self, made: Trained) -> int:
+        if not self.registry.exists:
+            note = "trained on the large model's answers"
+            return self.registry.start(made.model, trained_on=made.inputs, note=note).number
+        return self.registry.add(made.model, trained_on=made.inputs, teacher="the large chain").number
+
+    def _fresh(self, rows: list[PaidRow]) -> list[PaidRow]:
+        """Without inputs that stand among the labelled rows from the start."""
+        given = {repr(value) for value, _ in self.folder.gold()}
+        return [row for row in rows if repr(row.value) not in given]
+
+    def _written(self, rows: Sequence[PaidRow], gold: Sequence[tuple[Any, str]]) -> list[tuple[Any, str]]:
+        writer = self.worker.writer
+        rare = rare_labels(rows, gold, self.terms.labels, least=3) if writer is not None else []
+        if not rare:
+            return []
+        texts = [row.value for row in rows if isinstance(row.value, str)]
+        return write_rows(writer, rare, texts, 5)
+
+    # --- certifying ---------------------------------------------------------------------------------------------
+
+    def _open(self, version: int, made: Trained, found: Forecast, table: list[PaidRow]) -> None:
+        """Choose the threshold by the share above it, which needs no answer of anybody, and write the use down."""
+        _, confidence, answered = ask(made.model, [row.value for row in table])
+        scores = np.sort(confidence[answered])[::-1]
+        place = min(len(scores), max(1, round(found.coverage * len(table)))) - 1
+        below = scores[scores < scores[place]]
+        threshold = (
+            float((scores[place] + below[0]) / 2.0) if len(below) else math.nextafter(float(scores[place]), -math.inf)
+        )
+        self.life["uses"].append(
+            Use(
+                version=version, threshold=threshold, coverage=found.coverage, alpha=found.alpha,
+                table=len(self.life["tables"]), until=max(row.time for row in table), opened=now(), state="open",
+            )
+        )  # fmt: skip
+        self.folder.save_life(self.life)
+        self._wish(made, found, threshold)
+
+    def _test(self) -> None:
+        """Test the policy that is written down, once labels are there or were waited for long enough."""
+        use = open_use(self.life)
+        assert use is not None
+        if self._in_force(use):  # a kill came between the registry and the ledger
+            return self._closed(use, "certified")
+        model = self.registry.load(use["version"])
+        table = self._fresh(self.ledger.table(self.life["tables"][use["table"] - 1], use["until"], self.terms.bound))
+        rows, confidence, answered = ask(model, [row.value for row in table])
+        said = [
+            model.labels[place] if fine else None for place, fine in zip(rows.argmax(axis=1), answered, strict=True)
+        ]
+        open_ = [
+            row.route_id
+            for row, small, score in zip(table, said, confidence, strict=True)
+            if score > use["threshold"] and small != row.label and row.gold is None
+        ]
+        if open_ and self._waiting(use):
+            return None
+        outcomes = Outcomes.from_records(
+            [
+                {
+                    "id": row.route_id, "small": small, "confidence": float(score) if fine else None,
+                    "large": row.label, "gold": row.gold, "input_hash": row.mark,
+                }
+                for row, small, score, fine in zip(table, said, confidence, answered, strict=True)
+            ],
+            about={**facts([model], [str(model.name)], score=None, large=None, version=None), **self.terms.large},
+        )  # fmt: skip
+        try:
+            certificate = self.registry.certify(
+                outcomes, self.terms.max_loss, 1.0 - use["alpha"], number=use["version"],
+                inputs={row.route_id: row.value for row in table}, thresholds=[use["threshold"]],
+                never_local=self.terms.never_local,
+            )  # fmt: skip
+        except (RegistryError, ValueError) as error:
+            return self._closed(use, "given up", str(error))
+        return self._closed(use, "certified" if certificate.certified else "refused")
+
+    def _waiting(self, use: Use) -> bool:
+        """Whether labels may still come."""
+        seconds = self.worker.label_wait
+        if seconds is None:
+            seconds = 7 * 86_400.0 if self.labelling else 0.0
+        return datetime.now(UTC) < datetime.fromisoformat(use["opened"]) + timedelta(seconds=seconds)
+
+    def _in_force(self, use: Use) -> bool:
+        held = self.certificate
+        return (
+            held is not None and self.registry.live.number == use["version"] and self._in_force_since() >= use["opened"]
+        )
+
+    def _closed(self, use: Use, state: Any, why: str = "") -> None:
+        close(self.life, state, why)
+        self.folder.save_life(self.life)
+        promise = f"at most {points(self.terms.max_loss)} below the large model"
+        self.done.did.append(
+            f"Certified: version {use['version']} is live and keeps about {use['coverage']:.0%} local, {promise}."
+            if state == "certified"
+            else f"Version {use['version']} was not certified{f' ({why})' if why else ''}: nothing changes."
+        )
+
+    # --- labels -------------------------------------------------------------------------------------------------
+
+    def _wish(self, made: Trained, found: Forecast, threshold: float | None = None) -> None:
+        """Write down which disagreements are worth a label: of rows that teach, and of those that certify."""
+        reach = max(_REACH, found.reach, found.coverage)
+        wanted = [
+            {"id": row.route_id, "small": row.small, "large": row.large, "needed": False}
+            for row in made.evidence.open(reach)
+        ]
+        table = [row for row in self._fresh(self.table) if row.gold is None]
+        rows, confidence, answered = ask(made.model, [row.value for row in table])
+        if threshold is None:
+            threshold = float(np.quantile(confidence[answered], 1.0 - reach)) if answered.any() else math.inf
+        for row, said, score in zip(table, rows, confidence, strict=True):
+            small = made.model.labels[int(said.argmax())]
+            if score > threshold and small != row.label:
+                wanted.append(
+                    {"id": row.route_id, "small": small, "large": row.label, "needed": open_use(self.life) is not None}
+                )
+        self.folder.save_wanted(sorted(wanted, key=lambda row: not row["needed"]))
+
+    # --- words --------------------------------------------------------------------------------------------------
+
+    def _waits(self) -> str:
+        return what_it_waits_for(self.terms, self.life, self.ledger, self.certificate, len(self.folder.gold()))
+
+
+def what_it_waits_for(terms: Terms, life: Life, ledger: Ledger, certificate: Certificate | None, given: int) -> str:
+    """Say what happens next, and what it waits for."""
+    if open_use(life) is not None:
+        return "A certification waits for labels of its disagreements."
+    rows, table = ledger.learn(), ledger.table(life["tables"][-1], None, terms.bound)
+    if len(rows) + given < _FEWEST:
+        return f"The first candidate needs {_FEWEST - len(rows) - given:,} more rows."
+    more = max(0, math.ceil(_GROWTH * life["learned"]) - len(rows))
+    following = f"A new candidate is trained after {more:,} more rows that teach" if more else "A new candidate is due"
+    found = life["forecast"]
+    if certificate is None and found and found["n"] < found["needed"]:
+        needed = found["needed"] - len(table)
+        return f"{following}; {needed:,} more rows must be set apart before anything can be certified."
+    return f"{following}."
+
+
+def outcome_words(uses: Iterable[Use]) -> str:
+    """How the certifications so far ended."""
+    ends = [use["state"] for use in uses]
+    return ", ".join(
+        f"{ends.count(state)} {state}" for state in ("certified", "refused", "given up", "open") if state in ends
+    )
