@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 from langchain_dsplus._imports import lazy
 
 if TYPE_CHECKING:
-    from langchain_dsplus.shunt.check import Moved, check
+    from langchain_dsplus.shunt.check import Moved, check_shunt
     from langchain_dsplus.shunt.folder import ShuntError, ShuntFolder, Terms
     from langchain_dsplus.shunt.labels import add_gold, to_label
     from langchain_dsplus.shunt.shunt import DataShunt
-    from langchain_dsplus.shunt.status import ShuntStatus, status
+    from langchain_dsplus.shunt.status import ShuntStatus, shunt_status
     from langchain_dsplus.shunt.worker import Work, Worker
 
 __all__ = [
@@ -22,19 +22,19 @@ __all__ = [
     "Work",
     "Worker",
     "add_gold",
-    "check",
-    "status",
+    "check_shunt",
+    "shunt_status",
     "to_label",
 ]
 
 __getattr__, __dir__ = lazy(
     __name__,
     {
-        "check": "Moved check",
+        "check": "Moved check_shunt",
         "folder": "ShuntError ShuntFolder Terms",
         "labels": "add_gold to_label",
         "shunt": "DataShunt",
-        "status": "ShuntStatus status",
+        "status": "ShuntStatus shunt_status",
         "worker": "Work Worker",
     },
 )

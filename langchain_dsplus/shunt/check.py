@@ -1,4 +1,4 @@
-"""`check`: whether what a shunt is bound to is still what it was; for CI."""
+"""`check_shunt`: whether what a shunt is bound to is still what it was; for CI."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Moved:
     message: str
 
 
-def check(
+def check_shunt(
     folder: ShuntFolder,
     store: Any,
     registry: ModelRegistry,

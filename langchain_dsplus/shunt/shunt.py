@@ -19,7 +19,7 @@ from langchain_dsplus.shunt.audits import replay
 from langchain_dsplus.shunt.folder import ShuntError, ShuntFolder, Terms
 from langchain_dsplus.shunt.labels import add_gold, to_label
 from langchain_dsplus.shunt.rows import BOUND, SAID, what_was_said
-from langchain_dsplus.shunt.status import ShuntStatus, status
+from langchain_dsplus.shunt.status import ShuntStatus, shunt_status
 from langchain_dsplus.shunt.worker import Work, Worker
 from langchain_dsplus.small_models.base import SmallModel
 from langchain_dsplus.traces.store import TraceStore
@@ -47,8 +47,8 @@ class DataShunt(LiveRouter):
     is audited; an alarm sends everything to the chain again until fresh rows certify.
 
     The promise: with probability `level`, over the whole life of the folder and all certifications in it, no policy
-    that goes live has an accuracy `max_loss` or more below the chain's. Where a row has no gold, a disagreement counts as
-    lost, so without labels the promise is about agreement; `status` says what labels would buy.
+    that goes live has an accuracy `max_loss` or more below the chain's. Where a row has no gold, a disagreement counts
+    as lost, so without labels the promise is about agreement; `status` says what labels would buy.
 
     Half of the inputs (`set_apart`), chosen by a keyed hash, only ever certify. All else that is paid for teaches.
 
@@ -206,7 +206,7 @@ class DataShunt(LiveRouter):
     def status(self) -> ShuntStatus:
         """Say what is live, since when, why not more, what it saved, and what it waits for."""
         self.store.flush()
-        return status(self.folder, self.store, self.worker.registry)
+        return shunt_status(self.folder, self.store, self.worker.registry)
 
     # --- labels -------------------------------------------------------------------------------------------------
 
@@ -283,7 +283,9 @@ class _Versions:
     def load(self, version: int | None = None) -> SmallModel:
         """Read a version."""
         if not self.registry.exists or version == 0:
-            return _Unlearned(labels=self.labels, input_key=self.input_key, version=_NOTHING)
+            nothing = _Unlearned(labels=self.labels, input_key=self.input_key)
+            nothing.set_version(_NOTHING)
+            return nothing
         return self.registry.load(version)
 
 

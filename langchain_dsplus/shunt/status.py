@@ -73,7 +73,7 @@ class ShuntStatus:
         return "\n".join(lines)
 
 
-def status(folder: ShuntFolder, store: Any, registry: ModelRegistry) -> ShuntStatus:
+def shunt_status(folder: ShuntFolder, store: Any, registry: ModelRegistry) -> ShuntStatus:
     """Look at a shunt.
 
     Args:

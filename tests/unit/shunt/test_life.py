@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -40,9 +41,9 @@ def test_the_parts_of_a_life_sum_to_its_error_probability() -> None:
             life["tables"].append(f"t{turn}")
     assert sum(alphas) < spent(life, LEVEL) < 1.0 - LEVEL
     # On one table the policies that could have come count: each further one has at most half of what it had.
-    for table in set(each["table"] for each in life["uses"]):
+    for table in {each["table"] for each in life["uses"]}:
         mine = [each["alpha"] for each in life["uses"] if each["table"] == table]
-        assert all(later <= earlier / 2.0 for earlier, later in zip(mine, mine[1:], strict=False))
+        assert all(later <= earlier / 2.0 for earlier, later in pairwise(mine))
 
 
 def lives(alpha_of: Callable[[Life], float], seed: int, count: int = 3000, uses: int = 6) -> float:
@@ -86,7 +87,7 @@ def test_a_kill_at_any_point_forgets_no_certification_and_repeats_none(
     world: Callable[..., World], monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
     import langchain_dsplus.registry.state as files
-    import langchain_dsplus.shunt.folder as folder
+    from langchain_dsplus.shunt import folder
 
     here = world()
     with here.shunt() as shunt:
