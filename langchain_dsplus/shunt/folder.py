@@ -13,8 +13,9 @@ from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
+from langchain_dsplus._files import replace_file
 from langchain_dsplus._json import load_json
-from langchain_dsplus.registry.state import RegistryError, RowHash, locked, now, put_text
+from langchain_dsplus.registry.state import RegistryError, RowHash, locked, now
 
 TERMS = "shunt.json"
 LIFE = "life.json"
@@ -179,7 +180,7 @@ class ShuntFolder:
             return after
 
     def _save_terms(self, terms: Terms) -> None:
-        put_text(self.path / TERMS, json.dumps(asdict(terms), ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+        replace_file(self.path / TERMS, json.dumps(asdict(terms), ensure_ascii=False, indent=1, allow_nan=False) + "\n")
 
     # --- life ---------------------------------------------------------------------------------------------------
 
@@ -194,7 +195,7 @@ class ShuntFolder:
 
     def save_life(self, life: Life) -> None:
         """Put it in its place, as a whole; durable when this returns."""
-        put_text(self.path / LIFE, json.dumps(life, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+        replace_file(self.path / LIFE, json.dumps(life, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
 
     def retire(self, why: str) -> None:
         """Begin a new table of certify rows: the world of the old one is gone. What was spent stays spent."""
@@ -231,13 +232,14 @@ class ShuntFolder:
     def save_gold(self, rows: Sequence[tuple[Any, str]]) -> None:
         """Keep labelled rows, in the place of those before."""
         lines = [json.dumps({"input": value, "gold": label}, ensure_ascii=False) + "\n" for value, label in rows]
-        put_text(self.path / GOLD, "".join(lines))
+        replace_file(self.path / GOLD, "".join(lines))
 
     def raise_alarm(self, certificate: str, message: str) -> None:
         """Tell whoever works here that a certificate's evidence no longer fits; any process may."""
         file = self.path / "alarms" / f"{certificate}.json"
         if not file.exists():
-            put_text(file, json.dumps({"time": now(), "message": message}) + "\n")
+            file.parent.mkdir(exist_ok=True)
+            replace_file(file, json.dumps({"time": now(), "message": message}) + "\n")
 
     def alarm(self, certificate: str) -> str | None:
         """What alarm a certificate had, if any."""
@@ -246,7 +248,7 @@ class ShuntFolder:
 
     def save_wanted(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write down which disagreements a person should label."""
-        put_text(self.path / WANTED, json.dumps(list(rows), ensure_ascii=False, allow_nan=False) + "\n")
+        replace_file(self.path / WANTED, json.dumps(list(rows), ensure_ascii=False, allow_nan=False) + "\n")
 
     def wanted(self) -> list[dict[str, Any]]:
         """Read it."""

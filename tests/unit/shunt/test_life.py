@@ -92,18 +92,18 @@ def test_a_kill_at_any_point_forgets_no_certification_and_repeats_none(
     here = world()
     with here.shunt() as shunt:
         shunt.batch(here.texts(300))
-        real, count = files.put_text, [0]
+        real, count = files.replace_file, [0]
 
-        def cut(file: Any, text: str) -> None:
+        def cut(file: Any, text: Any, **how: Any) -> None:
             count[0] += 1
             if count[0] == at:
                 raise Killed
-            real(file, text)
+            real(file, text, **how)
 
         with monkeypatch.context() as patch:
             for module in (files, folder):
-                patch.setattr(module, "put_text", cut)
-            patch.setattr("langchain_dsplus.registry.folders.put_text", cut)
+                patch.setattr(module, "replace_file", cut)
+            patch.setattr("langchain_dsplus.registry.folders.replace_file", cut)
             try:
                 shunt.worker.work()
             except Killed:
