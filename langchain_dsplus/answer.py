@@ -7,9 +7,11 @@ and strict JSON unchanged.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, NotRequired, TypeVar
 
+from pydantic import ValidationError
 from typing_extensions import TypedDict
 
 T = TypeVar("T")
@@ -170,6 +172,25 @@ class MismatchError(CertificateError):
     def __init__(self, message: str, mismatches: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.mismatches = tuple(mismatches)
+
+
+@contextmanager
+def plain_mismatch() -> Iterator[None]:
+    """Let a `MismatchError` out of what pydantic wraps around it, so that it can be told from a typing error.
+
+    Example:
+        ```python
+        with plain_mismatch():
+            super().__init__(**values)
+        ```
+    """
+    try:
+        yield
+    except ValidationError as error:
+        causes = [(line.get("ctx") or {}).get("error") for line in error.errors()]
+        if len(causes) == 1 and isinstance(causes[0], MismatchError):
+            raise causes[0] from None
+        raise
 
 
 _SILENT = frozenset({"text", "output_text", "reasoning", "thinking", "redacted_thinking", "reasoning_content"})

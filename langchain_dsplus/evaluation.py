@@ -36,8 +36,8 @@ from typing_extensions import TypedDict
 from langchain_dsplus.costs.ledger import CostLedger
 from langchain_dsplus.outcomes.cells import to_text
 from langchain_dsplus.outcomes.gold import GoldRules, read_labels
-from langchain_dsplus.routing.outputs import ROUTE_KEY
 from langchain_dsplus.routing.router import ConfidenceRouter
+from langchain_dsplus.tags import ROUTE_KEY
 from langchain_dsplus.traces.recorder import plain
 from langchain_dsplus.transfer.verdicts import SWAPPED
 

@@ -15,12 +15,11 @@ from pydantic import PrivateAttr, PydanticUserError, TypeAdapter
 from langchain_dsplus._imports import require
 from langchain_dsplus.answer import Answer, EscalationContext, Route, describe_error, failure
 from langchain_dsplus.conversation import render_conversation, stands_alone, user_turn
-from langchain_dsplus.costs.usage import CHEAPER_TAG
 from langchain_dsplus.prompts.pruner import PromptPruner
-from langchain_dsplus.routing.outputs import ROUTE_KEY, label_field, with_route
+from langchain_dsplus.routing.outputs import label_field, with_route
 from langchain_dsplus.routing.router import ConfidenceRouter
-from langchain_dsplus.routing.state import LARGE_TAG
 from langchain_dsplus.small_models.runnable import as_small_model
+from langchain_dsplus.tags import CHEAPER_TAG, LARGE_TAG, NOSTREAM_TAG, ROUTE_EVENT, ROUTE_KEY
 
 require("langchain.agents.middleware", "middleware")
 
@@ -46,7 +45,7 @@ _NODE = "model"
 
 _READS = ("turn", "conversation")
 _AS_LARGE = RunnableConfig(tags=[LARGE_TAG])
-_CHEAPER = [CHEAPER_TAG, "nostream"]
+_CHEAPER = [CHEAPER_TAG, NOSTREAM_TAG]
 
 
 def _latest(_: Any, new: Any) -> Any:
@@ -238,7 +237,7 @@ class ConfidenceShuntMiddleware(AgentMiddleware[ShuntState, Any, Any]):
     def _decided(self, request: ModelRequest[Any], decided: Mapping[str, Any]) -> ExtendedModelResponse[Any]:
         writer = getattr(request.runtime, "stream_writer", None)
         if writer is not None:
-            writer({"type": "dsplus_route", "node": self.name, "route": decided["route"]})
+            writer({"type": ROUTE_EVENT, "node": self.name, "route": decided["route"]})
         return _extended(decided)
 
     # --- the turn -----------------------------------------------------------------------------------------------
@@ -343,7 +342,7 @@ class ConfidenceShuntMiddleware(AgentMiddleware[ShuntState, Any, Any]):
     def _request(self, passed: dict[str, Any]) -> tuple[_Turn, ModelRequest[Any], Any]:
         """What goes on: the request, with candidates where there are some, and the cheaper model, if one is chosen."""
         turn: _Turn = passed["turn"]
-        context: EscalationContext = passed["dsplus"]
+        context: EscalationContext = passed[ROUTE_KEY]
         request, answer = turn.request, context["answer"]
         cheaper = None
         if answer is not None and context.reason == "never_local":  # confident, and not to be answered here
@@ -373,7 +372,7 @@ async def _ahandle(passed: tuple[AsyncHandler, ModelRequest[Any]]) -> Any:
 
 def _for_large(turn: _Turn, answer: Answer | None) -> dict[str, Any]:
     probabilities = {} if answer is None else answer["probabilities"]
-    return {"turn": turn, "dsplus": EscalationContext(answer, probabilities)}
+    return {"turn": turn, ROUTE_KEY: EscalationContext(answer, probabilities)}
 
 
 def _labels(small: Any) -> set[str]:

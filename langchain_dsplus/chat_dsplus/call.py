@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
@@ -17,14 +16,13 @@ from langchain_core.runnables.config import (
     get_async_callback_manager_for_config,
     get_callback_manager_for_config,
     patch_config,
-    var_child_runnable_config,
 )
 from langchain_core.utils.uuid import uuid7
 
 from langchain_dsplus.chat_dsplus.callbacks import Meter, has_own, inner_handlers, total
 from langchain_dsplus.costs.usage import reported_by
-from langchain_dsplus.routing.outputs import ROUTE_KEY, to_chunk
-from langchain_dsplus.routing.state import LARGE_TAG
+from langchain_dsplus.routing.outputs import to_chunk
+from langchain_dsplus.tags import LARGE_TAG, ROUTE_KEY
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -60,21 +58,6 @@ class Call:
     listeners: list[Any]
     tells: bool = False
     route: dict[str, Any] = field(default_factory=dict)
-
-    @contextmanager
-    def place(self) -> Iterator[None]:
-        """Hold off what LangChain keeps in the context about the runs around this one.
-
-        A model with something bound to it (`bind`, `with_retry`) takes its handlers and its parent from there too, and
-        not from its config alone: then it would hang under another run, and tell handlers that shall not hear it.
-        """
-        own = ("callbacks", "run_name", "run_id")
-        bare = cast("RunnableConfig", {key: value for key, value in self.config.items() if key not in own})
-        token = var_child_runnable_config.set(bare)
-        try:
-            yield
-        finally:
-            var_child_runnable_config.reset(token)
 
     def record(self, reported: str | None) -> dict[str, Any]:
         """What is known only at the end: tokens by model, and the name of who answered."""

@@ -12,6 +12,7 @@ from langchain_core.tracers.base import BaseTracer
 from langchain_core.tracers.context import _configure_hooks
 
 from langchain_dsplus.costs.usage import Usage, add_up, paid_usage, read_result
+from langchain_dsplus.tags import BACKGROUND_TAG
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from langchain_core.messages.ai import UsageMetadata
     from langchain_core.outputs import LLMResult
 
-_BACKGROUND = "dsplus:background"
 _TOKENS = ("on_llm_new_token", "on_stream_event")
 
 
@@ -115,7 +115,7 @@ class Meter(BaseCallbackHandler):
             above, theirs = self._runs.get(parent_run_id, (None, frozenset())) if parent_run_id else (None, frozenset())
             new = own - theirs
             who = next((name for name in reversed(self.names) if name in new), above)
-            self._runs[run_id] = (None if _BACKGROUND in own else who, own)
+            self._runs[run_id] = (None if BACKGROUND_TAG in own else who, own)
 
     def on_chain_start(
         self,

@@ -34,12 +34,11 @@ from langchain_dsplus.identity import identify, score_name
 from langchain_dsplus.labels import token_logprobs
 from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel
 from langchain_dsplus.small_models.chat import ChatClassifier, copied_with, is_cached, quieted
+from langchain_dsplus.tags import NOSTREAM_TAG
 
 Accept: TypeAlias = Literal["sequence", "consistency", "verifier"] | Callable[[list[BaseMessage], AIMessage], Any]
 """How a small model's draft is judged."""
 ACCEPTS = ("sequence", "consistency", "verifier")
-NOSTREAM = "nostream"
-"""LangGraph shows nothing of a run with this tag in its message stream."""
 
 
 class Asked(list[BaseMessage]):
@@ -339,7 +338,7 @@ class DraftModel(SmallModel):
         return {**self.settings, **request.kwargs, **own}
 
     def _tagged(self, config: RunnableConfig) -> RunnableConfig:
-        own = [self.name, NOSTREAM] if self.name else [NOSTREAM]
+        own = [self.name, NOSTREAM_TAG] if self.name else [NOSTREAM_TAG]
         return {**config, "tags": [*(config.get("tags") or []), *own]}
 
     def _read(self, request: Asked, replies: Sequence[Any]) -> Answer | Exception | AIMessage:

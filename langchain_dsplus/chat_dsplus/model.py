@@ -13,9 +13,9 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, LLMResult
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.utils import ConfigurableFieldSpec
-from pydantic import ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import ConfigDict, Field, PrivateAttr
 
-from langchain_dsplus.answer import MismatchError
+from langchain_dsplus.answer import plain_mismatch
 from langchain_dsplus.chat_dsplus.build import ROUTED, build_router, model_name, settings_of
 from langchain_dsplus.chat_dsplus.call import Call, Stream, open_call, public, told
 from langchain_dsplus.chat_dsplus.draft import Accept, Asked
@@ -23,8 +23,8 @@ from langchain_dsplus.chat_dsplus.scores import Equal, Sequence_
 from langchain_dsplus.chat_dsplus.tools import Bound, bind, structure, take_apart
 from langchain_dsplus.routing.decision import Mode
 from langchain_dsplus.routing.router import ConfidenceRouter
-from langchain_dsplus.routing.runs import EVENT
-from langchain_dsplus.routing.state import LARGE_TAG
+from langchain_dsplus.routing.runs import Apart
+from langchain_dsplus.tags import LARGE_TAG, ROUTE_EVENT
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -138,13 +138,8 @@ class ChatDSPlus(BaseChatModel):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """See the class."""
-        try:
+        with plain_mismatch():
             super().__init__(*args, **kwargs)
-        except ValidationError as error:
-            causes = [(line.get("ctx") or {}).get("error") for line in error.errors()]
-            if len(causes) == 1 and isinstance(causes[0], MismatchError):
-                raise causes[0] from None
-            raise
 
     def model_post_init(self, context: Any, /) -> None:
         """Check everything that can be checked before the first call."""
@@ -409,7 +404,7 @@ class ChatDSPlus(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         call, asked = self._begin(messages, stop, run_manager, kwargs, asynchronous=False)
-        with call.place():
+        with Apart(call.config):
             found = call.finish(self.router.invoke(asked, call.config, **asked.kwargs))
         self._announce(call)
         return ChatResult(generations=[ChatGeneration(message=found)])
@@ -422,7 +417,7 @@ class ChatDSPlus(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         call, asked = self._begin(messages, stop, run_manager, kwargs, asynchronous=True)
-        with call.place():
+        with Apart(call.config):
             found = call.finish(await self.router.ainvoke(asked, call.config, **asked.kwargs))
         await self._aannounce(call)
         return ChatResult(generations=[ChatGeneration(message=found)])
@@ -468,12 +463,13 @@ class ChatDSPlus(BaseChatModel):
     def _announce(self, call: Call) -> None:
         """Tell the handlers that hear nothing of the models inside what was decided."""
         if call.listeners and call.route:
-            CallbackManager(handlers=call.listeners).on_custom_event(EVENT, public(call.route), run_id=call.run_id)
+            manager = CallbackManager(handlers=call.listeners)
+            manager.on_custom_event(ROUTE_EVENT, public(call.route), run_id=call.run_id)
 
     async def _aannounce(self, call: Call) -> None:
         if call.listeners and call.route:
             manager = AsyncCallbackManager(handlers=call.listeners)
-            await manager.on_custom_event(EVENT, public(call.route), run_id=call.run_id)
+            await manager.on_custom_event(ROUTE_EVENT, public(call.route), run_id=call.run_id)
 
 
 def _told_all(result: LLMResult) -> LLMResult:

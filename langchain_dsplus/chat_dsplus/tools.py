@@ -14,7 +14,7 @@ from langchain_core.utils.function_calling import convert_to_json_schema, conver
 
 from langchain_dsplus.chat_dsplus.checks import Checks, DraftError, Tools, fits
 from langchain_dsplus.chat_dsplus.draft import rebind
-from langchain_dsplus.routing.outputs import ROUTE_KEY
+from langchain_dsplus.tags import ROUTE_KEY
 
 _TOOLS = frozenset({"tools", "tool_choice", "functions", "function_call"})
 

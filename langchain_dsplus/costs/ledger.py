@@ -31,7 +31,6 @@ from langchain_dsplus.costs.savings import (
     is_plain,
 )
 from langchain_dsplus.costs.usage import (
-    CHEAPER_TAG,
     Usage,
     counts_itself,
     is_cache_hit,
@@ -41,6 +40,16 @@ from langchain_dsplus.costs.usage import (
     read_usage,
     reported_by,
     requested_model,
+)
+from langchain_dsplus.tags import (
+    BACKGROUND_TAG,
+    CHEAPER_TAG,
+    LARGE_TAG,
+    NOSTREAM_TAG,
+    ROUTE_EVENT,
+    ROUTE_ID_KEY,
+    TRANSFER_EVENT,
+    TRANSFER_TAG,
 )
 
 if TYPE_CHECKING:
@@ -54,11 +63,7 @@ logger = logging.getLogger(__name__)
 Side: TypeAlias = Literal["small", "transfer", "large", "audit", "other"]
 SIDES: tuple[Side, ...] = get_args(Side)
 
-ROUTE_EVENT = "dsplus_route"
-TRANSFER_EVENT = "dsplus_transfer"
-_BACKGROUND = "dsplus:background"
-_LARGE = "large"
-_TAGS: dict[str, Side] = {"transfer": "transfer", _LARGE: "large", CHEAPER_TAG: "large", "nostream": "small"}
+_TAGS: dict[str, Side] = {TRANSFER_TAG: "transfer", LARGE_TAG: "large", CHEAPER_TAG: "large", NOSTREAM_TAG: "small"}
 _OPEN = 200_000  # runs that have not ended; more can only be runs whose end was lost
 
 
@@ -274,11 +279,11 @@ class CostLedger(BaseCallbackHandler):
                 _side(own, parent),
                 name if isinstance(name, str) else "",
                 inputs,
-                (0 if parent is None else parent.depth) + (_LARGE in own),
+                (0 if parent is None else parent.depth) + (LARGE_TAG in own),
                 model,
             )
             if run.side == "audit" and (parent is None or parent.side != "audit"):
-                run.audit_of = (metadata or {}).get("dsplus_route_id")
+                run.audit_of = (metadata or {}).get(ROUTE_ID_KEY)
             if model is not None:
                 above = parent
                 while above is not None:
@@ -469,14 +474,14 @@ class CostLedger(BaseCallbackHandler):
             return
         count.usage = count.usage + usage
         self._say_unpriced(run.side, model)
-        if run.side == "large" or (run.side == "audit" and _TAGS.keys() & run.tags <= {_LARGE}):
+        if run.side == "large" or (run.side == "audit" and _TAGS.keys() & run.tags <= {LARGE_TAG}):
             call = PaidCall(model, usage)
             below: _Run = run
             if run.audit_of is not None:
                 run.calls.append(call)
             while below.parent is not None:
                 above = below.parent
-                if _LARGE in below.tags or above.audit_of is not None:
+                if LARGE_TAG in below.tags or above.audit_of is not None:
                     above.calls.append(call)
                 below = above
 
@@ -827,7 +832,7 @@ def _side(tags: frozenset[str], parent: _Run | None) -> Side:
     for tag, side in _TAGS.items():
         if tag in new:
             return side
-    if _BACKGROUND in new:
+    if BACKGROUND_TAG in new:
         return "audit"
     return "other" if parent is None else parent.side
 

@@ -13,19 +13,15 @@ from typing import TYPE_CHECKING, Any, Self
 from langchain_core.callbacks import BaseCallbackHandler
 
 from langchain_dsplus.answer import is_empty_reply
+from langchain_dsplus.tags import BACKGROUND_TAG, ROUTE_KEY
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from langchain_core.outputs import LLMResult
 
-BACKGROUND_TAG = "dsplus:background"
-CHEAPER_TAG = "dsplus:cheaper"
-"""Of calls in the place of the large model, to one that costs less."""
 OWN_PROVIDER = "langchain_dsplus"
 """As whose the decision models of this package are traced: they call nothing, or what they call is counted itself."""
-ROUTE_KEY = "dsplus"
-"""Where a message of a chat model that is a router carries its route, in `response_metadata`."""
 
 
 @dataclass(frozen=True, slots=True)

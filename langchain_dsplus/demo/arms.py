@@ -13,6 +13,7 @@ from langchain_dsplus._json import load_json
 from langchain_dsplus.costs.usage import Usage, read_usage
 from langchain_dsplus.demo.snippets import LABELS, Snippet
 from langchain_dsplus.labels import match_reply
+from langchain_dsplus.tags import LARGE_TAG, ROUTE_KEY
 
 if TYPE_CHECKING:
     from langchain_dsplus.costs.prices import Price
@@ -46,7 +47,7 @@ class Arm:
     @property
     def calls(self) -> int:
         """Rows about which the large model was asked."""
-        return sum(row["model"] == "large" for row in self.rows)
+        return sum(row["model"] == LARGE_TAG for row in self.rows)
 
     @property
     def input_tokens(self) -> int:
@@ -121,9 +122,9 @@ def run_arm(
 def _measured(row: Snippet, reply: Any, seconds: float) -> dict[str, Any]:
     measured: dict[str, Any] = {"id": row["id"], "gold": row["gold"], "seconds": seconds}
     if isinstance(reply, Exception):
-        failed = {"label": None, "model": "large", "input_tokens": 0, "output_tokens": 0, "confidence": None}
+        failed = {"label": None, "model": LARGE_TAG, "input_tokens": 0, "output_tokens": 0, "confidence": None}
         return {**measured, **failed, "error": type(reply).__name__}
-    route = reply.response_metadata["dsplus"]
+    route = reply.response_metadata[ROUTE_KEY]
     usage = read_usage(reply) or Usage()
     return {
         **measured,

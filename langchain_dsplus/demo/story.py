@@ -16,10 +16,12 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_dsplus._files import replace_file
 from langchain_dsplus._imports import require
 from langchain_dsplus._json import load_json
+from langchain_dsplus._progress import progress_bar
 from langchain_dsplus.demo.arms import Arm, run_arm
 from langchain_dsplus.demo.report import Choice, difference, dispute_panel, llm_of, outcomes_of, plot, table, words
 from langchain_dsplus.demo.snippets import LABELS, Snippet, Splits, read_snippets, split_snippets
 from langchain_dsplus.demo.weights import register_packages
+from langchain_dsplus.tags import TRANSFER_TAG
 
 if TYPE_CHECKING:
     from langchain_core.outputs import LLMResult
@@ -302,8 +304,6 @@ def compare(
     console: Console,
 ) -> list[Arm]:
     """Answer the test rows in every way: each arm is a router, so all are measured alike."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from langchain_dsplus.routing.router import ConfidenceRouter
 
     alone: list[_Setup] = [(f"small alone: {s.name}", s, "none", {"threshold": 0.0}) for s in smalls]
@@ -313,24 +313,13 @@ def compare(
         ("cascade, plain prompt", choice.small, "none", {"threshold": choice.threshold}),
         ("cascade, soft prompt", choice.small, "soft", {"threshold": choice.threshold}),
     ]
-    columns = (TextColumn("{task.description:<30}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     arms = []
-    with Progress(*columns, console=console) as progress:
-        for number, (name, small, pruning, settings) in enumerate(setups):
-            task = progress.add_task(name, total=len(test))
-            # A local server remembers prompts: each arm gets a fresh one, so that none is quicker for coming later.
-            with renew() as fresh:
-                router = ConfidenceRouter(small=small, large=large_chain(fresh, pruning), **settings).warmup()
-                arms.append(
-                    run_arm(
-                        name,
-                        router,
-                        test,
-                        path=folder / f"arm-{number}.jsonl",
-                        concurrency=fresh.concurrency,
-                        advance=lambda n, task=task: progress.advance(task, n),  # type: ignore[misc]
-                    )
-                )
+    for number, (name, small, pruning, settings) in enumerate(setups):
+        # A local server remembers prompts: each arm gets a fresh one, so that none is quicker for coming later.
+        with progress_bar(f"{name:<30}", len(test), show=True, console=console) as advance, renew() as fresh:
+            router = ConfidenceRouter(small=small, large=large_chain(fresh, pruning), **settings).warmup()
+            path = folder / f"arm-{number}.jsonl"
+            arms.append(run_arm(name, router, test, path=path, concurrency=fresh.concurrency, advance=advance))
     return arms
 
 
@@ -359,7 +348,7 @@ class Drafts(BaseCallbackHandler):
 
     def on_llm_end(self, response: LLMResult, *, tags: list[str] | None = None, **_: Any) -> None:
         """Read the reply of a call that is part of the transfer."""
-        if "transfer" in (tags or []):
+        if TRANSFER_TAG in (tags or []):
             self.texts.append(response.generations[0][0].text)
 
 

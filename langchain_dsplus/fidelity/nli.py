@@ -13,6 +13,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable
 
 from langchain_dsplus._imports import require
+from langchain_dsplus._progress import quiet_transformers
 from langchain_dsplus.fidelity.nearest import facts_of
 from langchain_dsplus.fidelity.sentences import HAN
 from langchain_dsplus.small_models.base import without_surrogates
@@ -113,7 +114,6 @@ class NLIModel:
             from langchain_dsplus.small_models.refuse import refuse_code
             from langchain_dsplus.small_models.transformers import (
                 has_tokenizer,
-                quiet,
             )
 
             folder = safetensors_folder(_at_revision(self.name, self.revision))
@@ -126,7 +126,7 @@ class NLIModel:
             names = {int(place): str(name) for place, name in config.id2label.items()}
             places = (find_entailment(names, self.entailment), _find_contradiction(names))
             tokenizer = library.AutoTokenizer.from_pretrained(str(folder), **options)
-            with quiet():
+            with quiet_transformers():
                 module = library.AutoModelForSequenceClassification.from_pretrained(
                     str(folder), config=config, use_safetensors=True, **options
                 )

@@ -19,6 +19,7 @@ from langchain_dsplus.costs.usage import read_usage
 from langchain_dsplus.graphs.grounding import grounded
 from langchain_dsplus.labels import NoLabelMassError, ending, is_cut, label_mass, match_reply, token_logprobs
 from langchain_dsplus.state import as_update, emit
+from langchain_dsplus.tags import LARGE_TAG, VERDICT_EVENT
 from langchain_dsplus.transfer import TransferUsage, estimate_tokens, quote_untrusted, usage_of
 from langchain_dsplus.transfer.verdicts import ADJUDICATE_PROMPT, VERDICTS
 
@@ -233,7 +234,7 @@ class Adjudicator(RunnableSerializable[dict[str, Any], dict[str, Any]]):
         messages = self._messages(value)
         if not messages:
             return self._update(_EMPTY, messages, value, config)
-        child = patch_config(config, callbacks=run_manager.get_child("large"))
+        child = patch_config(config, callbacks=run_manager.get_child(LARGE_TAG))
         model = self._structured or self.model
         try:
             output = yield _drive.Call(model.invoke, model.ainvoke, messages, child, **kwargs)
@@ -283,7 +284,7 @@ class Adjudicator(RunnableSerializable[dict[str, Any], dict[str, Any]]):
     ) -> dict[str, Any]:
         record = grounded(self._record(answer, messages), self._text(value))
         told = {key: record[key] for key in ("verdict", "confidence", "error")}
-        emit(config, {"type": "dsplus_verdict", "node": self.name, **told})
+        emit(config, {"type": VERDICT_EVENT, "node": self.name, **told})
         return as_update(value, {self.output_key: record})
 
     def _text(self, value: Any) -> str:

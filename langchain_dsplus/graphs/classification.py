@@ -30,6 +30,7 @@ from langchain_dsplus.routing.shadow import after, jobs
 from langchain_dsplus.routing.steps import finish, heard, large_config, large_input, localize, make_item, small_configs
 from langchain_dsplus.small_models.runnable import as_small_model
 from langchain_dsplus.state import emit
+from langchain_dsplus.tags import ROUTE_EVENT
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -229,7 +230,7 @@ class GraphRouter(ConfidenceRouter):
         shadows, audits = jobs([item])
         if audits or (shadows and not follows):
             yield from after(self._state, [item], {})
-        emit(config, {"type": "dsplus_route", "node": STEPS[model], "route": update["route"]})
+        emit(config, {"type": ROUTE_EVENT, "node": STEPS[model], "route": update["route"]})
         return update
 
     def _prune(self, state: Mapping[str, Any], config: RunnableConfig, run: Any) -> Plan[_Update]:
@@ -251,7 +252,7 @@ class GraphRouter(ConfidenceRouter):
                 raise reply
         # Here, and not once the label is known: a ledger looks for the paid calls below the run that is announced.
         yield from announce(self._state, run, state["route"])
-        emit(config, {"type": "dsplus_route", "node": "large", "route": state["route"]})
+        emit(config, {"type": ROUTE_EVENT, "node": "large", "route": state["route"]})
         return {"reply": reply}
 
     def _parse(self, state: Mapping[str, Any], config: RunnableConfig, run: Any) -> Plan[_Update]:

@@ -17,6 +17,7 @@ from langchain_dsplus import _drive
 from langchain_dsplus.graphs.adjudicator import Adjudicator, VerdictRecord
 from langchain_dsplus.graphs.settings import read_setting
 from langchain_dsplus.state import as_update, emit, latest
+from langchain_dsplus.tags import CHECK_EVENT, VERDICT_EVENT
 from langchain_dsplus.transfer.verdicts import VERDICTS
 
 if TYPE_CHECKING:
@@ -218,7 +219,7 @@ class SwapCheck(RunnableSerializable[dict[str, Any], dict[str, Any]]):
             "second": second,
             "consistency": self.consistency,
         }
-        emit(config, {"type": "dsplus_check", "node": self.name, "agree": reason is None, "reason": reason})
+        emit(config, {"type": CHECK_EVENT, "node": self.name, "agree": reason is None, "reason": reason})
         update: dict[str, Any] = {self.output_key: record}
         if reason is not None:
             update[self.verdict_key] = {**first, "verdict": "unclear", "needs_review": True}
@@ -332,7 +333,7 @@ class Review(RunnableSerializable[dict[str, Any], dict[str, Any]]):
             for name in ("quotes", "unsupported"):
                 record.pop(name, None)
         told = {"verdict": record["verdict"], "confidence": None, "error": None}
-        emit(config, {"type": "dsplus_verdict", "node": self.name, **told})
+        emit(config, {"type": VERDICT_EVENT, "node": self.name, **told})
         return as_update(value, {self.verdict_key: record})
 
 

@@ -11,6 +11,7 @@ from langchain_core.runnables.config import ensure_config
 from langchain_dsplus.answer import Route
 from langchain_dsplus.routing.router import ConfidenceRouter
 from langchain_dsplus.state import as_update, emit
+from langchain_dsplus.tags import ROUTE_EVENT
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -93,7 +94,7 @@ class Triage(Runnable[dict[str, Any], dict[str, Any]]):
         return state[self.input_key]
 
     def _update(self, state: Mapping[str, Any], route: Route, config: RunnableConfig) -> dict[str, Any]:
-        emit(config, {"type": "dsplus_route", "node": self.name, "route": route})
+        emit(config, {"type": ROUTE_EVENT, "node": self.name, "route": route})
         update: dict[str, Any] = {key: None for key in self.clear if state.get(key) is not None}
         update[self.route_key] = route
         if route["accepted"]:

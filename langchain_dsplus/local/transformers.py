@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from langchain_dsplus._imports import require
+from langchain_dsplus._progress import quiet_transformers
 from langchain_dsplus.local.jobs import (
     Emit,
     End,
@@ -26,7 +27,7 @@ from langchain_dsplus.local.jobs import (
 from langchain_dsplus.small_models.fork import mind_forks
 from langchain_dsplus.small_models.networks import import_torch, pick_device
 from langchain_dsplus.small_models.refuse import refuse_code
-from langchain_dsplus.small_models.transformers import has_tokenizer, quiet
+from langchain_dsplus.small_models.transformers import has_tokenizer
 
 _LEAST = -9999.0  # what OpenAI reports for next to nothing; records hold no infinity
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
@@ -54,7 +55,7 @@ class TorchEngine(Engine):
         library = require("transformers", "local")
         closed = {"trust_remote_code": False, "local_files_only": True}
         try:
-            with quiet():
+            with quiet_transformers():
                 config = library.AutoConfig.from_pretrained(str(folder), **closed)
                 tokenizer = library.AutoTokenizer.from_pretrained(str(folder), **closed)
                 module = library.AutoModelForCausalLM.from_pretrained(

@@ -23,6 +23,7 @@ from langchain_dsplus.monitoring.betting import BettingProcess, binomial_lower, 
 from langchain_dsplus.outcomes.cells import other_gold
 from langchain_dsplus.outcomes.gold import GoldRules, read_labels
 from langchain_dsplus.outcomes.traces import default_label
+from langchain_dsplus.tags import ALARM_EVENT
 
 if TYPE_CHECKING:
     from langchain_dsplus.monitoring.drift import DriftMonitor
@@ -34,7 +35,6 @@ _NEARLY_SINGLE = 0.9
 
 logger = logging.getLogger(__name__)
 
-EVENT = "dsplus_alarm"
 Rung: TypeAlias = Literal["warn", "tighter", "large"]
 Agree: TypeAlias = Callable[[Mapping[str, Any], Any], bool | None]
 
@@ -517,8 +517,8 @@ class AuditMonitor:
     def _tell(self, alarm: Alarm) -> None:
         logger.warning("%s", alarm.message)
         body = {**asdict(alarm), "certificate": None if self.certificate is None else self.certificate.id}
-        if not dispatch(EVENT, body):
-            self._pending.append((EVENT, body))
+        if not dispatch(ALARM_EVENT, body):
+            self._pending.append((ALARM_EVENT, body))
         if self.on_alarm is not None:
             try:
                 self.on_alarm(alarm)

@@ -17,10 +17,10 @@ from typing import Any, Literal, Self
 from langchain_dsplus._files import replace_file
 from langchain_dsplus._json import load_json
 from langchain_dsplus.answer import Answer, failure
+from langchain_dsplus.tags import BUDGET_EVENT
 
 logger = logging.getLogger(__name__)
 
-EVENT = "dsplus_budget"
 _WINDOW = 1000
 _DAY = 86_400.0
 _MINUTE = 60.0
@@ -418,7 +418,7 @@ class BudgetPacer:
     def _tell(self, told: list[dict[str, Any]]) -> None:
         for body in told:
             logger.warning("%s", body["message"])
-            self._pending.append((EVENT, body))
+            self._pending.append((BUDGET_EVENT, body))
 
     def __copy__(self) -> Self:
         return self

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
+from langchain_dsplus.tags import DRIFT_EVENT
+
 if TYPE_CHECKING:
     from langchain_dsplus.threshold.certificate import Certificate
 
 logger = logging.getLogger(__name__)
 
-EVENT = "dsplus_drift"
 _BINS = 10
 _OTHER = ""
 """Stands for classes that the reference has not seen."""
@@ -193,7 +194,7 @@ class DriftMonitor:
             self._start()
         for drift in found:
             logger.warning("%s", drift.message)
-            self._pending.append((EVENT, asdict(drift)))
+            self._pending.append((DRIFT_EVENT, asdict(drift)))
         return found
 
     def events(self) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -20,6 +20,7 @@ from langchain_dsplus.answer import EscalationContext, note, note_later, pass_on
 from langchain_dsplus.labels import list_labels, show_label
 from langchain_dsplus.prompts.conformal import ConformalCandidates, Offered, contradicts
 from langchain_dsplus.prompts.parser import LabelParser
+from langchain_dsplus.tags import ROUTE_KEY
 
 Pruning = Literal["soft", "hard", "keep", "none"]
 
@@ -124,7 +125,7 @@ class PromptPruner(BaseChatPromptTemplate):
     decimals: int = 2
     hide_below: float = 0.0
     descriptions: dict[str, str] | None = None
-    context_key: str = "dsplus"
+    context_key: str = ROUTE_KEY
     candidates_key: str = "candidates"
     probabilities_key: str = "probabilities"
 
@@ -175,7 +176,7 @@ class PromptPruner(BaseChatPromptTemplate):
     def _infer_variables(cls, values: Any) -> Any:
         if isinstance(values, dict) and isinstance(values.get("prompt"), ChatPromptTemplate):
             prompt = values["prompt"]
-            context = values.get("context_key", "dsplus")
+            context = values.get("context_key", ROUTE_KEY)
             probabilities = values.get("probabilities_key", "probabilities")
             own = {values.get("candidates_key", "candidates"), context, probabilities}
             given = set(values.get("partial_variables") or ())

@@ -26,6 +26,7 @@ from langchain_dsplus.answer import (
 )
 from langchain_dsplus.confidence import ScoreFunction
 from langchain_dsplus.costs.usage import UsageMeter
+from langchain_dsplus.tags import LARGE_TAG
 
 if TYPE_CHECKING:
     from langchain_dsplus.threshold.certificate import Certificate
@@ -320,7 +321,7 @@ class Item:
         who = self.accepted if self.degraded is None else self.degraded
         route = Route(
             route_id=self.route_id,
-            model="large" if who is None else names[who],
+            model=LARGE_TAG if who is None else names[who],
             accepted=self.accepted is not None,
             threshold=self.threshold if math.isfinite(self.threshold) else None,
             answers=list(self.answers),

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import Runnable
 
-from langchain_dsplus.routing.state import LARGE_TAG, State
+from langchain_dsplus.routing.state import State
+from langchain_dsplus.tags import LARGE_TAG
 
 if TYPE_CHECKING:
     from langchain_core.runnables.graph import Graph, Node

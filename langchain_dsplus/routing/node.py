@@ -14,6 +14,7 @@ from langchain_dsplus.answer import Route
 from langchain_dsplus.routing.answering import answer
 from langchain_dsplus.routing.state import State
 from langchain_dsplus.state import as_update, emit
+from langchain_dsplus.tags import ROUTE_EVENT
 
 
 def make_node(
@@ -38,7 +39,7 @@ def make_node(
         return answer(current(), value, merge_configs(bound, config), {})
 
     def update(values: Any, config: RunnableConfig, output: Any, route: Route) -> dict[str, Any]:
-        emit(config, {"type": "dsplus_route", "node": current().shown_name, "route": route})
+        emit(config, {"type": ROUTE_EVENT, "node": current().shown_name, "route": route})
         return as_update(values, {output_key: output} | ({} if route_key is None else {route_key: route}))
 
     def node(state: Any, config: RunnableConfig) -> dict[str, Any]:

@@ -16,11 +16,9 @@ from pydantic import AliasChoices, BaseModel, PydanticUserError, RootModel, Type
 from pydantic.fields import FieldInfo
 
 from langchain_dsplus.answer import Answer, Route
+from langchain_dsplus.tags import ROUTE_KEY
 
 ToOutput: TypeAlias = Callable[[Answer, Any], Any]
-
-ROUTE_KEY = "dsplus"
-"""Where an AIMessage carries its `Route`: `response_metadata["dsplus"]`."""
 
 
 def to_message(answer: Answer, _: Any) -> AIMessage:

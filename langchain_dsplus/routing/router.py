@@ -22,14 +22,14 @@ from langchain_core.runnables.utils import (
     ConfigurableFieldSpec,
     get_unique_config_specs,
 )
-from pydantic import ConfigDict, Field, ValidationError, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from langchain_dsplus import _drive
 from langchain_dsplus.answer import (
     Answer,
     Context,
-    MismatchError,
     Route,
+    plain_mismatch,
 )
 from langchain_dsplus.confidence import ScoreFunction
 from langchain_dsplus.routing.answering import answer, answer_all, triage
@@ -43,6 +43,7 @@ from langchain_dsplus.routing.outputs import (
 from langchain_dsplus.routing.state import State, output_type_of
 from langchain_dsplus.routing.steps import present, unpack
 from langchain_dsplus.routing.stream import as_completed, stream
+from langchain_dsplus.tags import ROUTE_KEY
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
@@ -139,7 +140,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
     include_route: bool = False
     to_output: ToOutput | None = None
     to_large: Callable[[Any, Answer | None], Any] | None = None
-    context_key: str = "dsplus"
+    context_key: str = ROUTE_KEY
     recorder: Any = None
     monitor: Any = None
     pacer: Any = None
@@ -177,13 +178,8 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """See the class."""
-        try:
+        with plain_mismatch():
             super().__init__(*args, **kwargs)
-        except ValidationError as error:
-            causes = [(line.get("ctx") or {}).get("error") for line in error.errors()]
-            if len(causes) == 1 and isinstance(causes[0], MismatchError):
-                raise causes[0] from None  # a type of its own, so that it can be told from a typing error
-            raise
 
     @cached_property
     def _state(self) -> State:

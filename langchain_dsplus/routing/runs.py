@@ -17,8 +17,8 @@ from langchain_dsplus._drive import Call, Plan, told
 from langchain_dsplus.answer import Route
 from langchain_dsplus.routing.decision import Item
 from langchain_dsplus.routing.state import State
+from langchain_dsplus.tags import ROUTE_EVENT
 
-EVENT = "dsplus_route"
 _OWN = frozenset({"callbacks", "run_name", "run_id"})
 
 
@@ -43,7 +43,7 @@ def announce(state: State, run: Any, route: Route) -> Plan[None]:
     """Tell the handlers that listen who answered, and what monitor and pacer have to say that no run was there for."""
     if not any(_listens(handler) for handler in run.handlers):
         return
-    yield told(_custom_event, run, EVENT, route)
+    yield told(_custom_event, run, ROUTE_EVENT, route)
     for part in (state.monitor, state.pacer):
         if part is not None:
             for name, body in part.events():

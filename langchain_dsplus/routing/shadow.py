@@ -18,8 +18,7 @@ from langchain_dsplus.routing.recording import record_audits, record_shadow
 from langchain_dsplus.routing.runs import Apart, tell_time
 from langchain_dsplus.routing.state import State
 from langchain_dsplus.routing.steps import for_large
-
-BACKGROUND_TAG = "dsplus:background"
+from langchain_dsplus.tags import BACKGROUND_TAG, NOSTREAM_TAG, ROUTE_ID_KEY
 
 
 class _Later(NamedTuple):
@@ -91,7 +90,7 @@ def _shadow_configs(
     state: State, model: int, configs: list[RunnableConfig]
 ) -> tuple[list[RunnableConfig] | None, RunnableConfig | None]:
     name = state.names[model]
-    named = [RunnableConfig(**{**c, "tags": [*(c.get("tags") or []), name, "nostream"]}) for c in configs]
+    named = [RunnableConfig(**{**c, "tags": [*(c.get("tags") or []), name, NOSTREAM_TAG]}) for c in configs]
     if state.models[model].traces_calls:
         return named, None
     return None, named[0] if named[0]["callbacks"] else None
@@ -114,7 +113,7 @@ def _background_config(item: Item) -> RunnableConfig:
     config = RunnableConfig(
         callbacks=[h for h in manager.inheritable_handlers if not isinstance(h, _StreamingCallbackHandler)],
         tags=[*manager.inheritable_tags, BACKGROUND_TAG],
-        metadata={**manager.inheritable_metadata, "dsplus_route_id": item.route_id},
+        metadata={**manager.inheritable_metadata, ROUTE_ID_KEY: item.route_id},
         configurable={
             # A check must not write into the user's own thread or history.
             key: f"dsplus-{item.route_id}" if key in {"thread_id", "session_id"} else value

@@ -36,14 +36,13 @@ from langchain_dsplus.routing.outputs import ToOutput, check_labels, default_to_
 from langchain_dsplus.routing.rows import Recorder
 from langchain_dsplus.small_models.base import SmallModel
 from langchain_dsplus.small_models.runnable import as_small_model, distinct_names
+from langchain_dsplus.tags import LARGE_TAG
 
 if TYPE_CHECKING:
     from langchain_dsplus.routing.binding import ReportedNames
     from langchain_dsplus.threshold.certificate import Certificate
 
 logger = logging.getLogger(__name__)
-
-LARGE_TAG = "large"
 
 
 class Fields(Protocol):

@@ -29,7 +29,8 @@ from langchain_dsplus.costs.usage import UsageMeter, reported_by
 from langchain_dsplus.routing.decision import Item, call_settings, limited, sampled
 from langchain_dsplus.routing.outputs import with_route
 from langchain_dsplus.routing.recording import record_route
-from langchain_dsplus.routing.state import LARGE_TAG, State
+from langchain_dsplus.routing.state import State
+from langchain_dsplus.tags import LARGE_TAG, NOSTREAM_TAG
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ def small_configs(
     def child(item: Item) -> RunnableConfig:
         callbacks = item.run.get_child(name)
         # Keeps a small chat model's draft out of LangGraph's message stream.
-        callbacks.add_tags(["nostream"], inherit=True)
+        callbacks.add_tags([NOSTREAM_TAG], inherit=True)
         return patch_config(item.config, callbacks=callbacks)
 
     if part.traces_calls:

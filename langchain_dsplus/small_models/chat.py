@@ -36,6 +36,7 @@ from langchain_dsplus.labels import (
 )
 from langchain_dsplus.labels.tokens import token_quantile
 from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel, read_text
+from langchain_dsplus.tags import NOSTREAM_TAG
 
 CONTENT_FREE = ("N/A", "", "[MASK]")
 """Inputs that say nothing; what a model answers to them is its bias (Zhao et al. 2021, 2102.09690)."""
@@ -486,7 +487,7 @@ class ChatClassifier(SmallModel):
         return {y: w / total for y, w in weights.items()}
 
     def _tagged(self, config: RunnableConfig) -> RunnableConfig:
-        own = [self.name, "nostream"] if self.name else ["nostream"]
+        own = [self.name, NOSTREAM_TAG] if self.name else [NOSTREAM_TAG]
         return {**config, "tags": [*(config.get("tags") or []), *own]}
 
     # --- SmallModel ---------------------------------------------------------------------------------------------

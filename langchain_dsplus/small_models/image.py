@@ -20,6 +20,7 @@ from pydantic import Field, PrivateAttr
 from langchain_dsplus._imports import require
 from langchain_dsplus._inputs import canonical
 from langchain_dsplus._json import load_json
+from langchain_dsplus._progress import quiet_transformers
 from langchain_dsplus.answer import InputError
 from langchain_dsplus.labels import list_labels
 from langchain_dsplus.small_models.files import (
@@ -51,7 +52,6 @@ from langchain_dsplus.small_models.transformers import (
     check_own_class,
     has_head,
     plain_config,
-    quiet,
     told,
 )
 
@@ -526,7 +526,7 @@ def _read_folder(folder: Path, labels: list[str], preprocess: Any) -> tuple[Any,
             msg = f"{folder} has no trained head: name the classes with `labels=`, then call `fit`"
             raise ValueError(msg)
         config.num_labels = len(labels)
-    with quiet(), torch.random.fork_rng():
+    with quiet_transformers(), torch.random.fork_rng():
         torch.manual_seed(0)
         module = library.AutoModelForImageClassification.from_pretrained(
             str(folder),

@@ -8,7 +8,6 @@ import os
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeAlias, runtime_checkable
 from weakref import WeakValueDictionary
@@ -17,7 +16,7 @@ import numpy as np
 from pydantic import Field, PrivateAttr
 
 from langchain_dsplus._imports import require
-from langchain_dsplus._progress import progress_bar
+from langchain_dsplus._progress import progress_bar, quiet_transformers
 from langchain_dsplus.answer import NotFittedError
 from langchain_dsplus.calibration import softmax
 from langchain_dsplus.confidence import energy
@@ -74,7 +73,7 @@ class _Loaded:
             # LLM server, say) that makes a text cost 500 ms instead of 20; sleeping costs next to nothing.
             os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         library = require("sentence_transformers", "local")
-        with _quiet():
+        with quiet_transformers():
             self.model: Any = library.SentenceTransformer(
                 str(path),
                 device=device,
@@ -554,16 +553,3 @@ def _hash_folder(path: Path) -> str:
         with (path / name).open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' own bar for loading weights off the terminal."""
-    logging = require("transformers.utils.logging", "local")
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()

@@ -8,7 +8,6 @@ import json
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -16,6 +15,7 @@ from pydantic import Field, PrivateAttr
 
 from langchain_dsplus._files import replace_file
 from langchain_dsplus._imports import require
+from langchain_dsplus._progress import quiet_transformers
 from langchain_dsplus.answer import InputError
 from langchain_dsplus.labels import list_labels
 from langchain_dsplus.small_models.base import read_text, without_surrogates
@@ -44,8 +44,6 @@ from langchain_dsplus.small_models.networks import (
 from langchain_dsplus.small_models.refuse import refuse_code, refuse_kernels_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from langchain_dsplus.confidence import ScoreFunction
 
 _TOKENIZER = "tokenizer"
@@ -169,7 +167,7 @@ class TransformersClassifier(TorchClassifier):
         config = copy.deepcopy(self._config)
         if seed is not None:
             config.num_labels = outputs
-        with quiet(), torch.random.fork_rng():
+        with quiet_transformers(), torch.random.fork_rng():
             torch.manual_seed(seed or 0)
             module = library.AutoModelForSequenceClassification.from_pretrained(
                 str(self._folder),
@@ -379,7 +377,7 @@ def build_module(config: Mapping[str, Any], auto: str, folder: Path) -> Any:
     refuse_kernels_in(config, folder / SETTINGS)
     try:
         known = kinds[kind].from_dict({key: value for key, value in config.items() if key != "auto_map"})
-        with quiet(), torch.random.fork_rng():
+        with quiet_transformers(), torch.random.fork_rng():
             module = getattr(library, auto).from_config(known, trust_remote_code=False)
     except Exception as error:
         msg = f"{folder / SETTINGS}: `config` names no model that this version of transformers can build"
@@ -390,21 +388,6 @@ def build_module(config: Mapping[str, Any], auto: str, folder: Path) -> Any:
 def has_tokenizer(folder: Path) -> bool:
     """Whether a folder has the words of a tokenizer."""
     return any(next(folder.glob(form), None) for form in ("tokenizer.json", "vocab.*", "*.model"))
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers' bar and its table of new weights off the terminal."""
-    logging: Any = require("transformers.utils.logging", "local")
-    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if shown:
-            logging.enable_progress_bar()
 
 
 def _read_tokenizer(folder: Path, hashes: Mapping[str, Any], config: Mapping[str, Any]) -> Any:

@@ -8,8 +8,8 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import merge_configs
 
 from langchain_dsplus import _drive
+from langchain_dsplus._progress import progress_bar
 from langchain_dsplus.answer import failure, must_pass
 from langchain_dsplus.costs.savings import count_characters
 from langchain_dsplus.identity import identify
@@ -29,6 +30,7 @@ from langchain_dsplus.outcomes.gold import GoldRules, read_labels
 from langchain_dsplus.outcomes.uses import table_key
 from langchain_dsplus.prompts.chain_labels import check_chain_labels
 from langchain_dsplus.small_models.runnable import mark_inputs
+from langchain_dsplus.tags import ROUTE_KEY
 from langchain_dsplus.traces.outcome_rows import EMPTY, Told, named_models, outcome_row, table_facts
 from langchain_dsplus.traces.replies import Meter, ReplyStore, hash_of
 
@@ -67,7 +69,7 @@ def collect_outcomes(
     max_cost: float | None = None,
     large_pruned: Runnable[Any, Any] | None = None,
     to_label: Callable[[Any], str] | None = None,
-    context_key: str = "dsplus",
+    context_key: str = ROUTE_KEY,
     progress: bool = True,
     config: RunnableConfig | None = None,
     about: Mapping[str, Any] | None = None,
@@ -328,7 +330,7 @@ def _plan(job: _Job) -> Generator[_Work, Any, Outcomes]:
     with ExitStack() as stack:
         if job.progress:
             estimate.tell()
-        advance = stack.enter_context(_bar(len(rows), show=job.progress))
+        advance = stack.enter_context(progress_bar("asking the large model", len(rows), show=job.progress))
         stack.enter_context(store)
         for start in range(0, len(rows), job.chunk_size):
             chunk = rows[start : start + job.chunk_size]
@@ -627,17 +629,3 @@ class _Asker:
         if must_pass(failed):
             raise failed
         return failed if isinstance(failed, Exception) else None
-
-
-@contextmanager
-def _bar(total: int, *, show: bool) -> Iterator[Callable[[int], None]]:
-    if not show:
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as shown:
-        task = shown.add_task("asking the large model", total=total)
-        yield lambda count: shown.advance(task, count)

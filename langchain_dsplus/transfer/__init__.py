@@ -3,13 +3,13 @@
 from langchain_dsplus.fidelity.untrusted import quote_untrusted
 from langchain_dsplus.prompts.instructions import REWRITE_PROMPT, REWRITE_PROMPT_ZH
 from langchain_dsplus.prompts.tokens import estimate_tokens
+from langchain_dsplus.tags import TRANSFER_EVENT
 from langchain_dsplus.transfer._guard import STATEMENT
 from langchain_dsplus.transfer.certificate import TransferCertificate
 from langchain_dsplus.transfer.certify import acertify_transfer, certify_transfer
 from langchain_dsplus.transfer.compare import Arm, Comparison, acompare_transfer, compare_transfer, judge_chain
 from langchain_dsplus.transfer.decompose import Decompose
 from langchain_dsplus.transfer.node import (
-    TRANSFER_EVENT,
     FidelityCheck,
     PromptTransfer,
     UnfaithfulRewriteError,

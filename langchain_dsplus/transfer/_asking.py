@@ -19,6 +19,7 @@ from langchain_dsplus.costs.savings import count_characters
 from langchain_dsplus.costs.usage import Usage, is_cache_hit, read_result, read_usage
 from langchain_dsplus.labels import ending, match_label
 from langchain_dsplus.outcomes import default_label
+from langchain_dsplus.tags import TRANSFER_TAG
 from langchain_dsplus.traces.collect import read_dataset
 from langchain_dsplus.traces.replies import Meter, ReplyStore
 
@@ -65,7 +66,7 @@ class Bill(Meter):
     def _begun(self, kwargs: Mapping[str, Any]) -> None:
         run = kwargs.get("run_id")
         self._parents[run] = kwargs.get("parent_run_id")
-        if "transfer" in (kwargs.get("tags") or ()):
+        if TRANSFER_TAG in (kwargs.get("tags") or ()):
             self._tagged.add(run)
 
     def on_chain_start(self, *args: Any, **kwargs: Any) -> None:

@@ -20,6 +20,7 @@ from langchain_dsplus.monitoring.audit import AuditMonitor
 from langchain_dsplus.outcomes import default_label
 from langchain_dsplus.routing.background import Background
 from langchain_dsplus.state import emit
+from langchain_dsplus.tags import BACKGROUND_TAG, TRANSFER_EVENT
 from langchain_dsplus.transfer.certificate import TransferCertificate
 from langchain_dsplus.transfer.records import TransferRecord, told
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-BACKGROUND_TAG = "dsplus:background"
 STATEMENT = "STATEMENT OF ONE PARTY"
 """What a text is called in the marked lines around it."""
 
@@ -126,7 +126,7 @@ class Transferring(RunnableSerializable[dict[str, Any], dict[str, Any]]):
     def _tell(self, record: TransferRecord, config: RunnableConfig) -> None:
         """Tell a graph's `stream_mode="custom"`; the steps of a whole are told with it."""
         if not self._guard.quiet:
-            emit(config, {"type": "dsplus_transfer", "node": self.name, **told(record)})
+            emit(config, {"type": TRANSFER_EVENT, "node": self.name, **told(record)})
 
     def _read(self, value: Any) -> str:
         kind = type(self).__name__

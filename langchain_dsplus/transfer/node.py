@@ -22,6 +22,7 @@ from langchain_dsplus.prompts.drafts import Draft, read_draft
 from langchain_dsplus.prompts.extractive import ExtractiveSummarizer
 from langchain_dsplus.prompts.tokens import estimate_tokens
 from langchain_dsplus.state import as_update
+from langchain_dsplus.tags import TRANSFER_EVENT, TRANSFER_TAG
 from langchain_dsplus.transfer._guard import Transferring
 from langchain_dsplus.transfer.records import TransferRecord, TransferUsage, money_of, told, usage_of
 from langchain_dsplus.transfer.subtasks import REWRITE, as_subtask, json_schema, merged, shown, values
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     from langchain_dsplus.costs.prices import Price
 
 FidelityCheck: TypeAlias = Callable[[str, str], FidelityResult | Mapping[str, Any] | bool]
-
-TRANSFER_EVENT = "dsplus_transfer"
-"""The custom event with which handlers hear of a transfer: its record, without the spans of the text."""
 
 
 class UnfaithfulRewriteError(ValueError):
@@ -256,7 +254,7 @@ class PromptTransfer(Transferring):
     def _transfer(
         self, value: dict[str, Any], run_manager: Any, config: RunnableConfig, **kwargs: Any
     ) -> Plan[dict[str, Any]]:
-        child = patch_config(config, callbacks=run_manager.get_child("transfer"))
+        child = patch_config(config, callbacks=run_manager.get_child(TRANSFER_TAG))
         done = yield from self._steps(value, child, kwargs)
         if run_manager.handlers:
             hears = run_manager.get_child().on_custom_event

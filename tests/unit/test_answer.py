@@ -1,13 +1,24 @@
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from pydantic import BaseModel, ValidationError, field_validator
 
-from langchain_dsplus.answer import EscalationContext, InvalidAnswerError, check_answer, is_context, note
+from langchain_dsplus.answer import (
+    CertificateError,
+    EscalationContext,
+    InvalidAnswerError,
+    MismatchError,
+    check_answer,
+    is_context,
+    note,
+    plain_mismatch,
+)
 
 LABELS = frozenset({"neg", "pos"})
 
@@ -101,3 +112,25 @@ def test_an_escalation_context_is_a_context_with_notes_beside_it():
 def test_other_values_are_no_context_and_take_no_notes(value):
     assert not is_context(value)
     note(value, pruning="soft")
+
+
+class _Given(BaseModel):
+    part: Any = None
+    number: int = 0
+
+    @field_validator("part")
+    @classmethod
+    def _check(cls, value):
+        if isinstance(value, Exception):
+            raise value
+        return value
+
+
+def test_a_mismatch_comes_out_of_pydantics_errors_as_itself():
+    mine = MismatchError("other parts", ["large"])
+    with pytest.raises(MismatchError) as caught, plain_mismatch():
+        _Given(part=mine)
+    assert caught.value is mine
+    for values in ({"part": CertificateError("unreadable")}, {"part": mine, "number": "x"}, {"number": "x"}):
+        with pytest.raises(ValidationError), plain_mismatch():
+            _Given(**values)
