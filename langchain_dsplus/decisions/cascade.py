@@ -23,8 +23,8 @@ from langchain_dsplus.questions import fingerprint, question_labels, read_value,
 from langchain_dsplus.routing.decision import Item
 from langchain_dsplus.routing.router import ConfidenceRouter
 from langchain_dsplus.routing.runs import Apart
-from langchain_dsplus.routing.state import LARGE_TAG
 from langchain_dsplus.small_models.base import SmallModel
+from langchain_dsplus.tags import LARGE_TAG
 from langchain_dsplus.threshold.certificate import Certificate
 
 if TYPE_CHECKING:
