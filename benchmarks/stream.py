@@ -202,17 +202,15 @@ class Stream:
             self._large,
             recorder=self.store,
             monitor=monitor,
-            audit_rate=AUDIT_RATE if self.learns else 0.0,
             background=False,
             include_route=True,
             version="recorded",
         )
-        self.router.router._state.salt = self.seed.to_bytes(16)  # noqa: SLF001 - a second run audits the same rows
         self.seen = 0
 
     def _step(self, places: range) -> None:
         ids = [str(uuid.UUID(int=(self.seed << 64) + place)) for place in places]
-        configs: Any = [{"run_id": uuid.UUID(route_id)} for route_id in ids]
+        configs: Any = [{"run_id": uuid.UUID(route_id), "configurable": self._audits(route_id)} for route_id in ids]
         results = self.router.batch([self.rows.texts[place] for place in places], configs)
         phase = "live" if self.certificate is not None else "shadow" if self.waiting else "closed"
         holding = self.learns and not self.waiting and self.pays()
@@ -233,6 +231,13 @@ class Stream:
         self._tell("gold_live", told)
         self.seen += len(places)
         self._consider()
+
+    def _audits(self, route_id: str) -> dict[str, float]:
+        """Whether this row is audited if it stays local: drawn here, so that a second run audits the same rows."""
+        from langchain_dsplus.routing.decision import sampled
+
+        drawn = self.learns and sampled(route_id, self.seed.to_bytes(16), AUDIT_RATE)
+        return {"dsplus_audit_rate": float(drawn)}
 
     def _tell(self, what: str, gold: dict[str, str | None]) -> None:
         """A person says what is true."""

@@ -80,6 +80,7 @@ class LedgerRow(TypedDict):
     unmetered: int
     """Calls that may have cost something, but reported no usage: then the cost is at least what it says."""
     input_tokens: int
+    """As reported: with `unmetered` calls at least that many, as the other columns of tokens."""
     cached_tokens: int
     """Those of `input_tokens` that the provider took from its cache."""
     cache_write_tokens: int
@@ -537,10 +538,10 @@ class CostLedger(BaseCallbackHandler):
                 self._leave(run)
             if run.route is not None and run.side != "audit":
                 inputs = kwargs.get("inputs")
-                self._decided(run, run.route, run.inputs if inputs is None else inputs)
+                self._decided(run, run.route, run.inputs if inputs is None else inputs, failed=failed)
             self._end_audit(run)
 
-    def _decided(self, run: _Run, route: Mapping[str, Any], inputs: Any) -> None:
+    def _decided(self, run: _Run, route: Mapping[str, Any], inputs: Any, *, failed: bool) -> None:
         # Unnamed routers inside each other have the same name: the depth tells them apart.
         key = (run.name, run.depth)
         router = self._routers.get(key)
@@ -552,7 +553,7 @@ class CostLedger(BaseCallbackHandler):
             router.accepted_characters += characters
             if route.get("audited"):
                 self._link(str(route.get("route_id")), key)
-        elif run.unmetered or route.get("degraded"):
+        elif failed or run.unmetered or route.get("degraded"):
             router.unknown += 1
         else:
             (router.plain if is_plain(route) else router.changed).add(characters, run.calls)
@@ -768,10 +769,10 @@ class CostLedger(BaseCallbackHandler):
         table.add_column(self.currency, justify="right")
 
         def cells(row: Mapping[str, Any]) -> list[str]:
-            made = row["calls"] + row["failed"]
+            made, least = row["calls"] + row["failed"], row["unmetered"] + row.get("open", 0) > 0
             return [
-                *(f"{row[name]:,}" for name in ("calls", "failed", "cache_hits", "input_tokens", "cached_tokens")),
-                f"{row['output_tokens']:,}",
+                *(f"{row[name]:,}" for name in ("calls", "failed", "cache_hits")),
+                *(_tokens(row[name], least=least) for name in ("input_tokens", "cached_tokens", "output_tokens")),
                 f"{row['seconds'] / made:.3g}" if made else "",
             ]
 
@@ -855,14 +856,19 @@ def _money(cost: float | None, *, least: bool = False) -> str:
     return f"{'≥ ' if least else ''}{cost:.4g}"
 
 
+def _tokens(count: int, *, least: bool) -> str:
+    """A number of tokens; where calls did not say theirs, as a cancelled one, it is at least that."""
+    return f"{count:,}" if not least else f"≥ {count:,}" if count else "unknown"
+
+
 def _sentences(total: Mapping[str, Any], saved: Mapping[str, Any]) -> str:
     lines: list[str] = []
     if total["unpriced"]:
         lines.append(f"Without {', '.join(total['unpriced'])}: no price is known.")
     if total["open"]:
-        lines.append(f"{total['open']} calls have not ended.")
+        lines.append(f"{total['open']} calls have not ended: their tokens are unknown.")
     if total["unmetered"]:
-        lines.append(f"{total['unmetered']} calls reported no tokens.")
+        lines.append(f"{total['unmetered']} calls reported no tokens: theirs are unknown.")
     net = saved["net"]
     decided = saved["accepted"] + saved["escalated"]
     if decided:

@@ -179,7 +179,7 @@ _DETAILS = (
 )
 _OTHERS = (
     *("tool_use_prompt_token_count", "cached_content_token_count", "prompt_cache_hit_tokens", "cache_creation"),
-    "thoughts_token_count",
+    *("thoughts_token_count", "total_tokens"),
 )
 _NAMES = (*_INPUT, *_OUTPUT, *_INPUT_DETAILS, *_OUTPUT_DETAILS, *_BESIDE, *_OTHERS)
 _HOLDERS = ("usage_metadata", "token_usage", "usage")
@@ -222,6 +222,11 @@ def _read(usage: Any) -> tuple[int, int, int, int, int, int]:
     if tokens_in is None or tokens_out is None:
         msg = "`usage` needs `input_tokens` and `output_tokens`"
         raise ValueError(msg)
+    reasons = _details(counts, _OUTPUT_DETAILS)
+    reasoning = sum(count for name, count in reasons.items() if name.endswith(("reasoning", "reasoning_tokens")))
+    # xAI counts reasoning beside the completion, others within it: the sum tells.
+    if reasoning > tokens_out or counts.get("total_tokens") == tokens_in + tokens_out + reasoning:
+        tokens_out += reasoning
     details = _details(counts, _INPUT_DETAILS)
     beside = {name: _count(counts[name]) for name in _BESIDE if counts.get(name) is not None}
     if "input_tokens" in counts:
@@ -236,8 +241,6 @@ def _read(usage: Any) -> tuple[int, int, int, int, int, int]:
     written = details.get("cache_creation", 0) + spans.get("ephemeral_5m_input_tokens", 0)
     if not written:  # Anthropic's sum is over both spans
         written = max(sum(count for name, count in beside.items() if name != "cache_read_input_tokens") - hour, 0)
-    reasons = _details(counts, _OUTPUT_DETAILS)
-    reasoning = sum(count for name, count in reasons.items() if name.endswith(("reasoning", "reasoning_tokens")))
     thoughts = _first(counts, ("thoughts_token_count",)) or 0  # Google counts them beside the candidates
     cached = min(cached, tokens_in)
     hour = min(hour, tokens_in - cached)

@@ -14,7 +14,7 @@ from langchain_core.runnables.config import (
 )
 
 from langchain_dsplus._drive import Call, Plan, told
-from langchain_dsplus.answer import Route
+from langchain_dsplus.answer import Route, must_pass
 from langchain_dsplus.routing.decision import Item
 from langchain_dsplus.routing.state import State
 from langchain_dsplus.tags import ROUTE_EVENT
@@ -48,6 +48,12 @@ def announce(state: State, run: Any, route: Route) -> Plan[None]:
         if part is not None:
             for name, body in part.events():
                 yield told(_custom_event, run, name, body)
+
+
+def announce_failure(state: State, run: Any, item: Item | Exception, error: BaseException) -> Plan[None]:
+    """Tell the handlers who was asked where nobody answered: such an input did not stay local."""
+    if isinstance(item, Item) and item.accepted is None and not must_pass(error):
+        yield from announce(state, run, item.route(state.names))
 
 
 def _custom_event(run: Any, name: str, body: Any) -> Any:

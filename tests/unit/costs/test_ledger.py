@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import copy
 import json
 import math
@@ -608,6 +609,62 @@ def test_failed_and_unmetered_escalations_are_no_evidence():
     saved = ledger.saved()
     assert saved["escalated"] == 8
     assert saved["sample"] == 6
+
+
+@pytest.mark.parametrize("async_", [False, True])
+@pytest.mark.parametrize("way", ["invoke", "stream", "batch", "batch, all back", "as completed"])
+@pytest.mark.parametrize("error", [RefusedError, ValueError])
+async def test_an_input_that_failed_did_not_stay_local(error, way, async_):
+    ledger = CostLedger(PRICE)
+    cascade, config = router(large=Model(fails=[error(), error()])), {"callbacks": [ledger]}
+
+    async def one_by_one(name):
+        for text in ("easy", "hard"):
+            with contextlib.suppress(error):
+                if async_:
+                    done = getattr(cascade, f"a{name}")(text, config)
+                    _ = [part async for part in done] if name == "stream" else await done
+                else:
+                    done = getattr(cascade, name)(text, config)
+                    _ = list(done) if name == "stream" else done
+
+    async def together():
+        given, all_back = ["easy", "hard"], {"return_exceptions": way != "batch"}
+        with contextlib.suppress(error):
+            if way == "as completed" and async_:
+                _ = [part async for part in cascade.abatch_as_completed(given, config, **all_back)]
+            elif way == "as completed":
+                _ = list(cascade.batch_as_completed(given, config, **all_back))
+            else:
+                _ = (
+                    await cascade.abatch(given, config, **all_back)
+                    if async_
+                    else cascade.batch(given, config, **all_back)
+                )
+
+    await (one_by_one(way) if way in {"invoke", "stream"} else together())
+    assert "1 of 2 inputs stayed local." in ledger.summary()
+    saved = ledger.saved()
+    assert (saved["accepted"], saved["escalated"], saved["sample"]) == (1, 1, 0)
+
+
+async def test_a_cancelled_calls_tokens_are_said_to_be_unknown():
+    class Slow(Model):
+        async def _agenerate(self, messages, stop=None, run_manager=None, **kwargs):
+            await asyncio.sleep(5)
+
+    for said in (False, True):
+        ledger = CostLedger(PRICE)
+        if said:
+            Model().invoke("x", {"callbacks": [ledger]})
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(router(large=Slow()).ainvoke("hard", {"callbacks": [ledger]}), 0.05)
+        row = next(row for row in ledger.table() if row["side"] == "large")
+        assert (row["failed"], row["unmetered"]) == (1, 1)
+        summary = ledger.summary()
+        assert "1 calls reported no tokens: theirs are unknown." in summary
+        assert "unknown" in next(line for line in summary.splitlines() if "large" in line)
+        assert ("≥ 11" if said else "unknown") in next(line for line in summary.splitlines() if "│ all" in line)
 
 
 def test_audits_are_evidence_of_the_plain_prompt():

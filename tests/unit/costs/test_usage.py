@@ -73,6 +73,21 @@ FORMS = {
         "prompt_tokens_details": {"cached_tokens": u.cached, "audio_tokens": None},
         "completion_tokens_details": {"reasoning_tokens": u.reasoning},
     },
+    "xai": lambda u: {
+        "prompt_tokens": u.input,
+        "completion_tokens": u.output - u.reasoning,
+        "total_tokens": u.input + u.output,
+        "prompt_tokens_details": {"cached_tokens": u.cached},
+        "completion_tokens_details": {"reasoning_tokens": u.reasoning},
+    },
+    "xai-object": lambda u: SimpleNamespace(
+        prompt_tokens=u.input,
+        completion_tokens=u.output - u.reasoning,
+        total_tokens=u.input + u.output,
+        prompt_tokens_details=SimpleNamespace(cached_tokens=u.cached),
+        completion_tokens_details=SimpleNamespace(reasoning_tokens=u.reasoning),
+    ),
+    "xai-langchain": lambda u: {**u.to_metadata(), "output_tokens": u.output - u.reasoning},
     "openai-responses": lambda u: {
         "input_tokens": u.input,
         "output_tokens": u.output,
@@ -116,6 +131,9 @@ CACHED = {
     "openai",
     "openai-responses",
     "openai-object",
+    "xai",
+    "xai-object",
+    "xai-langchain",
     "deepseek",
     "google",
     "google-rest",
@@ -294,3 +312,8 @@ def test_which_failures_cost_nothing():
         False,
         False,
     )
+
+
+def test_more_reasoning_than_completion_stands_beside_it():
+    told = {"prompt_tokens": 9, "completion_tokens": 1, "completion_tokens_details": {"reasoning_tokens": 3}}
+    assert read_usage(told) == Usage(9, 4, reasoning=3)
