@@ -36,7 +36,6 @@ from langchain_dsplus.routing.answering import answer, answer_all, triage
 from langchain_dsplus.routing.asking import SmallModelTimeoutError
 from langchain_dsplus.routing.decision import Mode, certificate_in
 from langchain_dsplus.routing.drawing import draw
-from langchain_dsplus.routing.node import make_node
 from langchain_dsplus.routing.outputs import (
     ToOutput,
 )
@@ -509,6 +508,8 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             graph.add_node("classify", router.as_node(output_key="label", route_key="route"))
             ```
         """
+        from langchain_dsplus.routing.node import make_node
+
         return make_node(lambda: self._state, input_key, output_key, route_key, config)
 
     # --- the decision alone -------------------------------------------------------------------------------------

@@ -69,8 +69,8 @@ def _stream_large(state: State, item: Item, run: Any, kwargs: Mapping[str, Any])
         item.large_seconds = time.perf_counter() - started
         try:
             output, route = finish(state, item, error)
-        except BaseException as failed:
-            yield from announce_failure(state, run, item, failed)
+        except BaseException as unanswered:
+            yield from announce_failure(state, run, item, unanswered)
             raise
         yield from announce(state, run, route)
         yield from _beginning(state, to_chunk(output), route)
