@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from langchain_dsplus._json import load_json
+from langchain_dsplus._journal import Journal
 from langchain_dsplus.costs.usage import Usage, read_usage
 from langchain_dsplus.demo.snippets import LABELS, Snippet
 from langchain_dsplus.labels import match_reply
@@ -88,34 +87,21 @@ def run_arm(
         concurrency: Requests to the large model at the same time.
         advance: Called with the number of rows that were finished.
     """
-    done: dict[str, dict[str, Any]] = {}
-    before = path.read_text(encoding="utf-8") if path.exists() else ""
-    for line in before.splitlines():
-        try:
-            row = load_json(line)
-        except ValueError:
-            continue  # cut off while it was written
-        if not row.get("error"):  # what failed is asked again
-            done[row["id"]] = row
+    journal = Journal(path)  # a line that was cut off, or an answer that failed, is asked again
+    done = {entry["id"]: entry for entry in journal.entries if entry is not None and not entry.get("error")}
     todo = [row for row in test if row["id"] not in done]
     advance(len(test) - len(todo))
-    with path.open("a", encoding="utf-8") as file:
-        if before and not before.endswith("\n"):
-            file.write("\n")
-        for start in range(0, len(todo), _CHUNK):
-            chunk = todo[start : start + _CHUNK]
-            began = time.perf_counter()
-            replies = router.batch(
-                [{"text": row["text"]} for row in chunk],
-                {"max_concurrency": concurrency},
-                return_exceptions=True,
-            )
-            seconds = (time.perf_counter() - began) / len(chunk)
-            for row, reply in zip(chunk, replies, strict=True):
-                done[row["id"]] = _measured(row, reply, seconds)
-                file.write(json.dumps(done[row["id"]]) + "\n")
-            file.flush()
-            advance(len(chunk))
+    for start in range(0, len(todo), _CHUNK):
+        chunk = todo[start : start + _CHUNK]
+        began = time.perf_counter()
+        replies = router.batch(
+            [{"text": row["text"]} for row in chunk], {"max_concurrency": concurrency}, return_exceptions=True
+        )
+        seconds = (time.perf_counter() - began) / len(chunk)
+        measured = [_measured(row, reply, seconds) for row, reply in zip(chunk, replies, strict=True)]
+        journal.append(*measured)
+        done.update((row["id"], row) for row in measured)
+        advance(len(chunk))
     return Arm(name, [done[row["id"]] for row in test])
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +12,7 @@ import numpy as np
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 
-from langchain_dsplus._json import load_json
+from langchain_dsplus._journal import Journal
 from langchain_dsplus.answer import pass_on
 from langchain_dsplus.labels import match_reply
 
@@ -168,10 +166,9 @@ class PaidAnswers:
         self.path, self.key, self.labels = path, key, list(labels)
         self._rows: dict[int, dict[str, float] | None] = {}
         self._lock = threading.Lock()
-        self._whole = 0
-        """Bytes of the file up to the end of its last whole line."""
-        if path.exists():
-            self._read()
+        self._journal = Journal(path)
+        if self._journal.entries:
+            self._read(self._journal.entries)
 
     def __contains__(self, place: int) -> bool:
         return place in self._rows
@@ -190,28 +187,14 @@ class PaidAnswers:
     def _keep(self, place: int, answer: Any) -> None:
         row = read_target(answer, self.labels)
         self._rows[place] = None if row is None else soften(row, self.labels)
-        lines = [] if self._whole else [{"key": self.key}]
-        body = "".join(
-            json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n"
-            for line in [*lines, {"place": place, "answer": self._rows[place]}]
-        ).encode()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("r+b" if self.path.exists() else "wb") as file:
-            file.seek(self._whole)
-            file.truncate()
-            file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
-        self._whole += len(body)
+        head = [] if self._journal.entries else [{"key": self.key}]
+        self._journal.append(*head, {"place": place, "answer": self._rows[place]})
 
-    def _read(self) -> None:
-        body = self.path.read_bytes()
-        self._whole = body.rfind(b"\n") + 1
+    def _read(self, lines: Sequence[Any]) -> None:
         try:
-            lines = [load_json(line) for line in body[: self._whole].splitlines()]
-            same = not lines or lines[0]["key"] == self.key
+            same = lines[0]["key"] == self.key
             self._rows = {line["place"]: line["answer"] for line in lines[1:]}
-        except (ValueError, KeyError, TypeError) as error:
+        except (KeyError, TypeError) as error:
             msg = f"{self.path} is damaged: delete it to ask anew"
             raise ValueError(msg) from error
         if not same:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from langchain_dsplus._inputs import FOLDER, folder_key, new_key, read_key
-from langchain_dsplus._json import load_json
+from langchain_dsplus._journal import append_lines, parse_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -129,11 +129,7 @@ def note_use(outcomes: Rows) -> bool:
     except OSError:
         return False
     try:
-        size = os.fstat(file).st_size
-        cut = bool(size) and os.pread(file, 1, size - 1) != b"\n"  # an earlier line was cut off
-        data = ("\n" * cut + line).encode()
-        while data:
-            data = data[os.write(file, data) :]
+        append_lines(file, line.encode())
     except OSError:
         return False
     finally:
@@ -153,15 +149,12 @@ def _read(folder: Path) -> list[list[str]]:
         lines = (folder / FOLDER / JOURNAL).read_bytes().split(b"\n")
     except OSError:
         return []
-    found = []
-    for line in lines:
-        try:
-            entry = load_json(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(entry, dict) and isinstance(entry.get("inputs"), list):
-            found.append([item for item in entry["inputs"] if isinstance(item, str)])
-    return found
+    entries = [entry for line in lines if (entry := parse_line(line)) is not None]
+    return [
+        [item for item in entry["inputs"] if isinstance(item, str)]
+        for entry in entries
+        if isinstance(entry.get("inputs"), list)
+    ]
 
 
 def _overlap(one: Sequence[str], other: Sequence[str]) -> float:

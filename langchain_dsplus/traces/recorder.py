@@ -18,7 +18,7 @@ from langchain_core.prompt_values import PromptValue
 from pydantic import BaseModel
 
 from langchain_dsplus._inputs import read_key
-from langchain_dsplus._json import load_json
+from langchain_dsplus._journal import append_lines, parse_line
 from langchain_dsplus.outcomes.uses import table_key
 from langchain_dsplus.routing.rows import Row
 
@@ -101,14 +101,8 @@ class JSONLRecorder:
                 self._append(self._file, data)
 
     def _append(self, file: int, data: bytes) -> None:
-        size = os.fstat(file).st_size
-        if size != self._end and size and os.pread(file, 1, size - 1) != b"\n":
-            data = b"\n" + data  # what stands there was cut off in the middle of a line
-        self._end = None
-        end = size + len(data)
-        while data:  # a full disk or a signal may cut a write short
-            data = data[os.write(file, data) :]
-        self._end = end
+        end, self._end = self._end, None
+        self._end = append_lines(file, data, end)
 
     def close(self) -> None:
         """Close the file; the next row opens it again."""
@@ -132,11 +126,8 @@ class JSONLRecorder:
         """Yield the rows of a file; lines that are cut off are skipped."""
         with Path(path).open("rb") as file:
             for line in file:
-                try:
-                    row = load_json(line)
-                except (ValueError, RecursionError):
-                    continue
-                if isinstance(row, dict):
+                row = parse_line(line)
+                if row is not None:
                     yield row
 
 

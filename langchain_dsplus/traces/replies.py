@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
 import time
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.callbacks import BaseCallbackHandler
 
-from langchain_dsplus._json import load_json
+from langchain_dsplus._journal import Journal, to_line
 from langchain_dsplus.costs.usage import Usage, is_cache_hit, read_usage, reported_by
 
 if TYPE_CHECKING:
@@ -124,22 +123,13 @@ class Meter(BaseCallbackHandler):
         return result
 
 
-def _bytes(entry: Mapping[str, Any]) -> bytes:
-    """One line."""
-    return (json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "replace")
-
-
 _NUMBERS = ("seconds", "cost", "input_tokens", "output_tokens", "cached_tokens")
 
 
-def _entry(line: bytes) -> dict[str, Any] | None:
-    """Read a line; None where `_bytes` did not write it."""
-    try:
-        entry = load_json(line)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(entry, dict):
-        return None
+def _is_ours(entry: dict[str, Any] | None) -> bool:
+    """Whether an entry is what a `ReplyStore` writes."""
+    if entry is None:
+        return False
     if "chains" in entry:
         chains = entry["chains"]
         fine = isinstance(chains, dict) and all(isinstance(value, str | None) for value in chains.values())
@@ -151,18 +141,17 @@ def _entry(line: bytes) -> dict[str, Any] | None:
             and all(isinstance(entry.get(key, 0), int | float) for key in _NUMBERS)
             and isinstance(entry.get("reported", []), list)
         )
-    return entry if fine else None
+    return fine
 
 
 def answered_ids(path: Path, side: str = "large") -> set[str]:
     """Ids of the rows that a file of replies holds an answer of one side for; none where there is no file."""
     if not path.exists():
         return set()
-    entries = (_entry(line) for line in path.read_bytes().split(b"\n"))
     return {
         entry["id"]
-        for entry in entries
-        if entry is not None and entry.get("side") == side and entry.get("label") is not None
+        for entry in Journal(path).entries
+        if entry is not None and _is_ours(entry) and entry.get("side") == side and entry.get("label") is not None
     }
 
 
@@ -184,33 +173,23 @@ class ReplyStore:
         *,
         writer: str = "collect_outcomes",
     ) -> None:
-        self._path = path = None if path is None else Path(path)
+        self._journal = None if path is None else Journal(Path(path))
         self._writer = writer
         self.retry_unparsed = False
         self._replies: dict[tuple[str, str], dict[str, Any]] = {}
-        self._file: Any = None
         self._chains = dict(chains)
-        self._keep: int | None = None  # bytes of the file that stay
-        self._mend = False  # whether its last line lacks its end
-        if path is not None and path.exists():
-            self._read(path, hashes)
+        self._open = False
+        if self._journal is not None:
+            self._read(self._journal, hashes)
 
-    def _read(self, path: Path, hashes: Mapping[str, str]) -> None:
-        """Check every line, and change nothing: a last line that was cut off goes when the file is opened to write."""
-        body = path.read_bytes()
-        end = body.rfind(b"\n") + 1
-        tail = body[end:]
-        if not end and not _bytes(self._head()).startswith(tail):
+    def _read(self, journal: Journal, hashes: Mapping[str, str]) -> None:
+        """Check every line, and change nothing."""
+        path = journal.path
+        if not journal.entries and not to_line(self._head()).startswith(journal.tail):
             msg = f"{path} is no file that `{self._writer}` wrote; it is left as it is. Choose another `path`"
             raise ValueError(msg)
-        lines = body[:end].split(b"\n")[:-1]
-        self._keep = end
-        if end and _entry(tail) is not None:  # only its line end was cut off: the answer is there
-            lines.append(tail)
-            self._keep, self._mend = len(body), True
-        for number, line in enumerate(lines, 1):
-            entry = _entry(line)
-            if entry is None or (number == 1 and "chains" not in entry):
+        for number, entry in enumerate(journal.entries, 1):
+            if entry is None or not _is_ours(entry) or (number == 1 and "chains" not in entry):
                 msg = (
                     f"{path}: line {number} is not what `{self._writer}` writes. The file is left as it is: choose "
                     "another `path`"
@@ -232,29 +211,17 @@ class ReplyStore:
             self._replies[entry["id"], entry["side"]] = entry
 
     def __enter__(self) -> Self:
-        if self._path is not None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._path.open("ab")
-            if self._keep is not None:
-                self._file.truncate(self._keep)
-            if self._mend:
-                self._file.write(b"\n")
-            self._line(self._head())
+        self._open = True
+        if self._journal is not None:
+            self._journal.append(self._head())
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        self._open = False
 
     def _head(self) -> dict[str, Any]:
         mine = self._writer == "collect_outcomes"  # its files were there first, and name no writer
         return {"chains": self._chains} if mine else {"chains": self._chains, "writer": self._writer}
-
-    def _line(self, entry: Mapping[str, Any]) -> None:
-        self._file.write(_bytes(entry))
-        self._file.flush()
-        os.fsync(self._file.fileno())
 
     def get(self, name: str, side: str) -> dict[str, Any]:
         """The reply, or an empty dict."""
@@ -278,5 +245,5 @@ class ReplyStore:
     def put(self, entry: dict[str, Any]) -> None:
         """Keep a reply."""
         self._replies[entry["id"], entry["side"]] = entry
-        if self._file is not None:
-            self._line(entry)
+        if self._open and self._journal is not None:
+            self._journal.append(entry)
