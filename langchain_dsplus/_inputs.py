@@ -94,6 +94,22 @@ def hash_input(value: Any, key: bytes) -> str | None:
     return None if form is None else f"{key_name(key)}-{hash_form(form, key)}"
 
 
+def hash_of(value: Any) -> str:
+    """Return a short name for an input, the same in every process: no key, so it is for files that hold the text too.
+
+    Exact, unlike `canonical`: a chain may reply otherwise to another blank.
+    """
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=repr)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def feed_inputs(digest: Any, values: Iterable[Any]) -> None:
+    """Add the canonical forms of inputs to a hash; of an input that cannot be seen into, only its type."""
+    for value in values:
+        digest.update(canonical(value) or type(value).__name__.encode())
+        digest.update(b"\0")
+
+
 def read_key(key: str | bytes) -> bytes:
     """Return a key as bytes.
 

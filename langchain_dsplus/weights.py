@@ -16,7 +16,6 @@ import os
 import re
 import shutil
 import ssl
-import sys
 import threading
 import urllib.error
 import urllib.request
@@ -493,33 +492,19 @@ def _unwritable(error: OSError) -> str:
 @contextlib.contextmanager
 def _lock(artifact: Artifact) -> Iterator[None]:
     """Let one process fetch an artefact while the others wait; the operating system lifts the lock of a dead one."""
+    from filelock import FileLock
+
     place = cache_dir() / "locks"
     try:
         place.mkdir(parents=True, exist_ok=True)
-        opened = (place / f"{artifact.name}.lock").open("a+b")
+        lock = FileLock(place / f"{artifact.name}.lock")
+        lock.acquire()
     except OSError as error:
         raise WeightsError(_unwritable(error)) from error
-    with opened as handle:
-        if sys.platform == "win32":
-            import msvcrt
-
-            while True:
-                try:
-                    handle.seek(0)
-                    msvcrt.locking(handle.fileno(), msvcrt.LK_LOCK, 1)
-                    break
-                except OSError:  # it gives up after ten seconds
-                    continue
-            try:
-                yield
-            finally:
-                handle.seek(0)
-                msvcrt.locking(handle.fileno(), msvcrt.LK_UNLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 # --- checking and moving into place -----------------------------------------------------------------------------

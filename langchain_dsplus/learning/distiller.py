@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from langchain_dsplus._inputs import feed_inputs
 from langchain_dsplus.calibration import TemperatureScaling, softmax
 from langchain_dsplus.learning.acquisition import Acquired, acquire
 from langchain_dsplus.learning.heads import HeadKind, find_head, name_rows
 from langchain_dsplus.learning.noise import correct
 from langchain_dsplus.learning.promotion import read_gold
 from langchain_dsplus.learning.students import DistillableModel, refit, remember
-from langchain_dsplus.learning.targets import PaidAnswers, ask, ask_large, feed_input, read_targets, soften
+from langchain_dsplus.learning.targets import PaidAnswers, ask, ask_large, read_targets, soften
 from langchain_dsplus.outcomes.gold import GoldRules
 from langchain_dsplus.small_models.sklearn import SklearnClassifier
 from langchain_dsplus.small_models.softmax import assign_folds, fit_softmax
@@ -395,8 +396,7 @@ class Distiller:
 
     def _paid(self, folder: Path, values: list[Any]) -> PaidAnswers:
         digest = hashlib.sha256()
-        for value in [*self.model.labels, len(values), *values]:
-            feed_input(digest, value)
+        feed_inputs(digest, [*self.model.labels, len(values), *values])
         return PaidAnswers(folder / "answers.jsonl", digest.hexdigest(), self.model.labels)
 
     # --- anchors ------------------------------------------------------------------------------------------------

@@ -202,30 +202,6 @@ class PaidAnswers:
             raise ValueError(msg)
 
 
-def feed_input(digest: Any, value: Any) -> None:
-    """Hash an input; of a kind that cannot be seen into, only the type."""
-    if isinstance(value, str):
-        digest.update(value.encode("utf-8", "surrogatepass"))
-    elif isinstance(value, bytes):
-        digest.update(value)
-    elif isinstance(value, Mapping):
-        for key, part in value.items():
-            digest.update(f"{key}:".encode("utf-8", "surrogatepass"))
-            feed_input(digest, part)
-    elif isinstance(value, (list, tuple)):
-        for part in value:
-            feed_input(digest, part)
-    elif isinstance(value, np.ndarray):
-        digest.update(np.ascontiguousarray(value).tobytes())
-    elif value is None or isinstance(value, (bool, int, float)):
-        digest.update(repr(value).encode())
-    else:
-        content = getattr(value, "content", None)  # a message
-        shown = str(content) if content is not None else type(value).__name__
-        digest.update(shown.encode("utf-8", "surrogatepass"))
-    digest.update(b"\0")
-
-
 def soften(row: Floats, labels: Sequence[str]) -> dict[str, float]:
     """Return a distribution as a dict of plain floats, without the labels that have none."""
     return {label: float(p) for label, p in zip(labels, row, strict=True) if p > 0.0}

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from langchain_dsplus._files import replace_file, replace_folder
+from langchain_dsplus._inputs import feed_inputs
 from langchain_dsplus._json import load_json
 from langchain_dsplus._progress import progress_bar
 from langchain_dsplus.learning.students import Student, make_student, remember
-from langchain_dsplus.learning.targets import PaidAnswers, ask, ask_large, feed_input, read_targets, soften
+from langchain_dsplus.learning.targets import PaidAnswers, ask, ask_large, read_targets, soften
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     Floats: TypeAlias = NDArray[np.float64]
     Places: TypeAlias = NDArray[np.intp]
 
-_FORMAT = 1
+_FORMAT = 2
 _STATE = "state.json"
 _ANSWERS = "answers.jsonl"
 
@@ -244,8 +245,7 @@ class TwoStageConfidenceDistillation:
         settings = [self.small_threshold, self.large_threshold, self.lr, self.max_calls, self.seed, len(values)]
         digest.update(json.dumps([_FORMAT, self.specific.version, self.specific.labels, settings]).encode())
         digest.update(x1.astype(np.int64).tobytes())
-        for value in values:
-            feed_input(digest, value)
+        feed_inputs(digest, values)
         return digest.hexdigest()
 
     def _read(self, key: str) -> dict[str, Any] | None:

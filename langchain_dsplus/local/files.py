@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from langchain_dsplus._files import hash_files
 from langchain_dsplus._imports import require
 from langchain_dsplus.weights import known_name, list_artifacts, resolve
 
@@ -95,12 +95,7 @@ def stamp(model: str) -> list[list[Any]] | None:
 
 def hash_weights(place: Place) -> str:
     """SHA-256 over what decides the answers: weights, tokenizer, chat template, configuration."""
-    digest = hashlib.sha256()
-    for name, file in _files(place.path):
-        digest.update(name.encode())
-        with file.open("rb") as handle:
-            digest.update(hashlib.file_digest(handle, "sha256").digest())
-    return digest.hexdigest()
+    return hash_files(_files(place.path))
 
 
 def _is_hub(model: str) -> bool:

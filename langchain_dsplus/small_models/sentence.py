@@ -15,6 +15,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 from pydantic import Field, PrivateAttr
 
+from langchain_dsplus._files import hash_files
 from langchain_dsplus._imports import require
 from langchain_dsplus._progress import progress_bar, quiet_transformers
 from langchain_dsplus.answer import NotFittedError
@@ -547,9 +548,4 @@ def _hash_folder(path: Path) -> str:
     if not any(name.endswith(".safetensors") for name in names):
         msg = f"{path} holds no .safetensors file: not an encoder's folder"
         raise ValueError(msg)
-    digest = hashlib.sha256()
-    for name in names:
-        digest.update(name.encode())
-        with (path / name).open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+    return hash_files((name, path / name) for name in names)

@@ -19,6 +19,7 @@ from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import merge_configs
 
 from langchain_dsplus import _drive
+from langchain_dsplus._inputs import hash_of
 from langchain_dsplus._progress import progress_bar
 from langchain_dsplus.answer import failure, must_pass
 from langchain_dsplus.costs.savings import count_characters
@@ -32,7 +33,7 @@ from langchain_dsplus.prompts.chain_labels import check_chain_labels
 from langchain_dsplus.small_models.runnable import mark_inputs
 from langchain_dsplus.tags import ROUTE_KEY
 from langchain_dsplus.traces.outcome_rows import EMPTY, Told, named_models, outcome_row, table_facts
-from langchain_dsplus.traces.replies import Meter, ReplyStore, hash_of
+from langchain_dsplus.traces.replies import Meter, ReplyStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable

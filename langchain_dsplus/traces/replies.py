@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import threading
 import time
 from collections.abc import Mapping
@@ -20,12 +18,6 @@ if TYPE_CHECKING:
     from langchain_core.outputs import LLMResult
 
     from langchain_dsplus.costs.prices import Price
-
-
-def hash_of(value: Any) -> str:
-    """A short name for an input, the same in every process."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=repr)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 class Meter(BaseCallbackHandler):

@@ -21,11 +21,12 @@ from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_dsplus import _drive
 from langchain_dsplus._files import replace_file
 from langchain_dsplus._imports import require
+from langchain_dsplus._inputs import hash_of
 from langchain_dsplus._progress import progress_bar
 from langchain_dsplus.fidelity.untrusted import quote_untrusted
 from langchain_dsplus.identity import identify
 from langchain_dsplus.outcomes.gold import GoldRules, read_labels
-from langchain_dsplus.traces.replies import ReplyStore, hash_of
+from langchain_dsplus.traces.replies import ReplyStore
 from langchain_dsplus.transfer._asking import (
     Ask,
     Asker,

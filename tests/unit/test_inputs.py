@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import stat
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,7 +13,17 @@ from hypothesis import strategies as st
 from langchain_core.messages import HumanMessage
 from langchain_core.prompt_values import ChatPromptValue
 
-from langchain_dsplus._inputs import FOLDER, Seen, canonical, folder_key, hash_input, new_key, read_key
+from langchain_dsplus._inputs import (
+    FOLDER,
+    Seen,
+    canonical,
+    feed_inputs,
+    folder_key,
+    hash_input,
+    hash_of,
+    new_key,
+    read_key,
+)
 
 KEY = b"a key that is long enough"
 VALUES = st.recursive(
@@ -100,3 +111,22 @@ def test_seen():
 def test_seen_that_is_damaged(body):
     with pytest.raises(ValueError, match=r"model\.json is damaged"):
         Seen.from_dict(body, "model.json")
+
+
+def test_a_name_for_an_input_is_exact_and_lasts():
+    """Files of replies that are there carry it."""
+    assert hash_of({"b": 1, "a": "é"}) == hash_of({"a": "é", "b": 1}) == "799d49d45db67c58d990c30f098c2001"
+    assert hash_of("a b") != hash_of("a  b")
+
+
+@given(st.lists(st.one_of(st.text(), st.integers(), st.none(), st.dictionaries(st.text(), st.text()))))
+def test_inputs_are_fed_one_by_one(values):
+    def digest(values):
+        made = hashlib.sha256()
+        feed_inputs(made, values)
+        return made.hexdigest()
+
+    assert digest(values) == digest([dict(reversed(v.items())) if isinstance(v, dict) else v for v in values])
+    assert digest([*values, "x"]) != digest([*values, "y"]) != digest(values)
+    assert digest([["a", "b"]]) != digest(["a", "b"]) != digest(["ab"])
+    assert digest([object()]) == digest([object()])
