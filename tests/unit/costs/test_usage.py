@@ -15,7 +15,7 @@ from langchain_dsplus import ConfidenceRouter, CostLedger, FakeSmallModel, Outco
 from langchain_dsplus.chat_dsplus.callbacks import Meter as ChatMeter
 from langchain_dsplus.costs.prices import Price
 from langchain_dsplus.costs.usage import Usage, UsageMeter, add_up, is_free, read_usage
-from langchain_dsplus.traces.calls import _reply, _run_output
+from langchain_dsplus.traces.calls import _reply, run_output
 from langchain_dsplus.traces.replies import Meter
 from langchain_dsplus.transfer.records import usage_of
 
@@ -235,7 +235,7 @@ def picked(row, *names):
 
 
 def imported(told):
-    return _run_output({"output": "a", "usage_metadata": told}) + _run_output(
+    return run_output({"output": "a", "usage_metadata": told}) + run_output(
         {"choices": [{"text": "a"}], "usage": told}
     )
 
