@@ -49,7 +49,7 @@ def plain_score(name: str, probabilities: np.ndarray) -> np.ndarray:
 
 def fit_gain(probabilities: np.ndarray, losses: np.ndarray, labels: Sequence[str], vectors: np.ndarray | None) -> Any:
     """A learned gain, or None where the rows hold nothing to learn."""
-    from langchain_dsplus.threshold.gain import LearnedGain
+    from langchain_dsplus.scores.gain import LearnedGain
 
     if not losses.any():
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from typing import Any, Literal, NotRequired, TypeVar
 
 from pydantic import ValidationError
@@ -39,6 +40,13 @@ class Answer(TypedDict):
     """The score that is compared with the threshold. Finite; higher means keep local."""
 
 
+def with_confidence(answer: Answer, value: float) -> Answer:
+    """A copy with another confidence, of the same kind: a draft stays one."""
+    found = copy(answer)
+    found["confidence"] = value
+    return found
+
+
 class Route(TypedDict):
     """One decision, explainable later."""
 
@@ -54,6 +62,8 @@ class Route(TypedDict):
     """Of every small model that was asked, in order."""
     reason: Reason
     """Why it was accepted or escalated."""
+    score: NotRequired[float]
+    """What a score said that is asked before the small models (`RouteScore`, `before`): they may not have been run."""
     error: NotRequired[str]
     """What failed, without the user's text."""
     degraded: NotRequired[bool]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from inspect import getattr_static
 from typing import TypeAlias
 
 Probabilities: TypeAlias = Mapping[str, float]
@@ -84,6 +85,14 @@ OWN_SCORES: dict[str, str] = {
 
 SCORES: dict[str, ScoreFunction] = {"max_probability": max_probability, "margin": margin, "entropy": entropy}
 """The scores that need nothing but the probabilities."""
+
+
+def is_route_score(score: object) -> bool:
+    """Whether something is a `scores.RouteScore`: a callable with a name, a version and `fit`."""
+    # Without running a property: the version of one that is not fitted yet is an error.
+    return callable(score) and all(
+        getattr_static(score, name, score) is not score for name in ("name", "version", "fit")
+    )
 
 
 def resolve_score(score: str | ScoreFunction) -> ScoreFunction:

@@ -83,7 +83,9 @@ def identify(runnable: Any, *, version: str | None = None) -> Identity:
 
 
 def score_name(score: Any) -> str:
-    """Return what a score is called in `about`: its name, a callable's `version`, or module and name of a function.
+    """Return what a score is called in `about`: its name, a `version`, or module and name of a function.
+
+    A `RouteScore` is called by its name and its version.
 
     Lambdas of one module share a name: a hash of the code tells them apart (another release of Python may give another
     one, which is the safe side). Of `functools.partial` the arguments count. An object without `version` is its class.
@@ -92,7 +94,8 @@ def score_name(score: Any) -> str:
         return score
     version = getattr(score, "version", None)
     if isinstance(version, str) and version:
-        return version
+        name = getattr(score, "name", None)
+        return f"{name} {version}" if isinstance(name, str) and name and hasattr(score, "fit") else version
     if isinstance(score, functools.partial):
         return f"{score_name(score.func)} {_sha256([repr(score.args), repr(sorted(score.keywords.items()))])[:12]}"
     name = f"{getattr(score, '__module__', '?')}.{getattr(score, '__qualname__', type(score).__qualname__)}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
@@ -22,12 +21,13 @@ from langchain_dsplus.graphs.caching import cached_by
 from langchain_dsplus.graphs.settings import GraphContext
 from langchain_dsplus.labels import list_labels
 from langchain_dsplus.prompts.pruner import PromptPruner, PrunedChain
-from langchain_dsplus.routing.decision import Item, decide
+from langchain_dsplus.routing.answering import follow
+from langchain_dsplus.routing.decision import Item
 from langchain_dsplus.routing.recording import record_route
 from langchain_dsplus.routing.router import ConfidenceRouter
-from langchain_dsplus.routing.runs import announce, announce_failure, start, tell_time
+from langchain_dsplus.routing.runs import announce, announce_failure, start
 from langchain_dsplus.routing.shadow import after, jobs
-from langchain_dsplus.routing.steps import finish, heard, large_config, large_input, localize, make_item, small_configs
+from langchain_dsplus.routing.steps import finish, heard, large_config, large_input, localize, make_item
 from langchain_dsplus.small_models.runnable import as_small_model
 from langchain_dsplus.state import emit
 from langchain_dsplus.tags import ROUTE_EVENT
@@ -192,6 +192,7 @@ class GraphRouter(ConfidenceRouter):
         item.threshold = math.inf if route["threshold"] is None else route["threshold"]
         item.error = route.get("error")
         item.failed = route["reason"] == "error"
+        item.rated = route.get("score")
         return item
 
     # --- the steps ----------------------------------------------------------------------------------------------
@@ -203,16 +204,7 @@ class GraphRouter(ConfidenceRouter):
         settings = item.settings
         # One model of the cascade: with its own threshold, and the label set that it knows.
         item.settings = replace(settings, thresholds=(settings.thresholds[model],))
-        steps = decide(
-            [item], [self.small_models[model].labels], score=self._state.score, never_local=self._state.never_local
-        )
-        with contextlib.suppress(StopIteration):
-            next(steps)
-            asker, configs = self._state.askers[model], small_configs(self._state, model, [item])
-            started = time.perf_counter()
-            results = yield Call(asker.ask, asker.aask, [item.input], *configs)
-            tell_time(self._state, [item], model, time.perf_counter() - started)
-            steps.send(results)
+        yield from follow(self._state, self._state.decide([item], only=model), model)
         item.settings = settings
         if item.accepted is not None:
             item.accepted = model

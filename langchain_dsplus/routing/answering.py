@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -12,7 +12,7 @@ from langchain_core.runnables.config import ensure_config
 
 from langchain_dsplus._drive import Attempt, Call, Every, Plan, told
 from langchain_dsplus.answer import Answer, Route, must_pass
-from langchain_dsplus.routing.decision import Item
+from langchain_dsplus.routing.decision import BEFORE, Asked, Item
 from langchain_dsplus.routing.runs import Apart, announce, announce_failure, start, tell_time
 from langchain_dsplus.routing.shadow import after
 from langchain_dsplus.routing.state import State
@@ -102,20 +102,25 @@ def triage(state: State, value: Any, config: RunnableConfig | None) -> Plan[tupl
 
 def ask_small(state: State, items: Sequence[Item]) -> Plan[None]:
     """Algorithm 2: ask the small models in their order, and write into the items what is accepted."""
-    steps = state.decide(items)
-    results: Sequence[Answer | Exception] | None = None
+    yield from follow(state, state.decide(items))
+    localize(state, items)
+
+
+def follow(state: State, steps: Generator[Asked, Sequence[Answer | Exception], None], first: int = 0) -> Plan[None]:
+    """Ask whoever a decision wants asked, until it is made; `first` is the model that it calls 0."""
     with contextlib.suppress(StopIteration):
+        model, pending = next(steps)
         while True:
-            model, pending = next(steps) if results is None else steps.send(results)
-            asker, configs = state.askers[model], small_configs(state, model, pending)
+            number = model if model == BEFORE else model + first
+            asker, configs = state.askers[number], small_configs(state, number, pending)
             started = time.perf_counter()
             with Apart(pending[0].config):
                 results = yield Call(asker.ask, asker.aask, [i.input for i in pending], *configs)
             seconds = time.perf_counter() - started
             for item in pending:
                 item.small_seconds += seconds
-            tell_time(state, pending, model, seconds)
-    localize(state, items)
+            tell_time(state, pending, number, seconds)
+            model, pending = steps.send(results)
 
 
 def _ask_large(state: State, item: Item, kwargs: dict[str, Any]) -> Plan[Any]:

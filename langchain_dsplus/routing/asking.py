@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
     from langchain_dsplus.answer import Answer
+    from langchain_dsplus.scores.protocol import Rated
     from langchain_dsplus.small_models.base import SmallModel
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ class Asker:
     """Asks one small model. What it raises comes back in place of the answers, so that those inputs escalate.
 
     Args:
-        model: The small model.
+        model: The small model, or one with a score around it.
         name: Its name in routes and logs.
         timeout: Seconds that one call may take.
         batch_wait: Seconds that concurrent single inputs in async code may wait for each other; None asks at once.
@@ -44,7 +45,7 @@ class Asker:
 
     def __init__(
         self,
-        model: SmallModel,
+        model: SmallModel | Rated,
         name: str,
         *,
         timeout: float | None = None,

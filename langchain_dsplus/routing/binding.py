@@ -13,6 +13,7 @@ from langchain_dsplus.costs.usage import reported_by
 from langchain_dsplus.identity import identify, score_name
 from langchain_dsplus.outcomes.cells import known_labels
 from langchain_dsplus.routing.decision import thresholds_of
+from langchain_dsplus.small_models.base import UNVERIFIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,6 +101,8 @@ def bind(
 
     for name, model in zip(called, models, strict=True):
         compare("small" if len(names) == 1 else f"small.{name}", _of(about.get("small"), name), model.version)
+    if any(found.endswith(f" {UNVERIFIABLE}") for found in scores.values()):
+        unverifiable.append("score")
     identity = identify(large, version=version)
     seen = version is not None or not hidden
     # Where the pruned prompt was asked of another chain than the plain one, that is the chain that will be asked.

@@ -23,6 +23,7 @@ from langchain_dsplus.answer import (
     Route,
     describe_error,
     failure,
+    with_confidence,
 )
 from langchain_dsplus.confidence import ScoreFunction
 from langchain_dsplus.costs.usage import UsageMeter
@@ -292,6 +293,8 @@ class Item:
     output: Any = None
     """The local answer as the large chain's type, where one was accepted."""
     context: EscalationContext | None = None
+    rated: float | None = None
+    """What a score says that is asked before the small model."""
     degraded: int | None = None
     meter: UsageMeter | None = None
     """Hears the large chain's calls, where somebody records them."""
@@ -301,6 +304,12 @@ class Item:
     """False where it goes through the nodes of a graph, which do not know of each other's times."""
     small_seconds: float = 0.0
     large_seconds: float = 0.0
+
+    def fail(self, error: Exception) -> None:
+        """Escalate with the plain prompt, since a small model or a score failed."""
+        self.reason = "error"
+        self.error = describe_error(error)
+        self.failed = True
 
     def escalation(self) -> EscalationContext:
         """What the large chain may know. Empty probabilities mean the plain prompt."""
@@ -329,6 +338,8 @@ class Item:
         )
         if self.settings.certificate is not None and self.reason != "budget":
             route["certificate"] = self.settings.certificate
+        if self.rated is not None:
+            route["score"] = self.rated
         if self.error is not None:
             route["error"] = self.error
         if self.degraded is not None:
@@ -354,6 +365,9 @@ class Item:
                     route[name] = value  # type: ignore[literal-required]
 
 
+BEFORE = -1
+"""In the place of a small model's number: the score that needs no answer of one is asked."""
+
 Asked: TypeAlias = tuple[int, list[Item]]
 """Which small model to ask, about which items."""
 
@@ -363,6 +377,7 @@ def decide(
     labels: Sequence[Sequence[str]],
     *,
     score: ScoreFunction | None = None,
+    before: bool = False,
     never_local: frozenset[str] = frozenset(),
 ) -> Generator[Asked, Sequence[Answer | Exception], None]:
     """Algorithm 2 of the paper over a batch: specific, then learnable, then large.
@@ -374,6 +389,8 @@ def decide(
         items: The inputs; those not in live mode are left alone.
         labels: For every small model its labels; none means any choice counts as known.
         score: Recomputes the confidence from the probabilities.
+        before: Whether a score is asked first, `BEFORE` in the place of a model. Then a small model is asked only about
+            what is above its threshold.
         never_local: Labels that always escalate.
     """
     pending: list[Item] = []
@@ -383,36 +400,42 @@ def decide(
             pending.append(item)
         else:
             item.reason = item.settings.mode
+    if before and (unrated := [item for item in pending if item.rated is None]):
+        for item, result in zip(unrated, (yield BEFORE, unrated), strict=True):
+            if isinstance(result, Exception):
+                item.fail(result)
+            else:
+                item.rated = result["confidence"]
+        pending = [item for item in pending if item.rated is not None]
     for model, known in enumerate(labels):
-        if not pending:
-            return
-        results = yield model, pending
-        undecided = []
-        for item, result in zip(pending, results, strict=True):
+        for item in pending:
             item.threshold = item.settings.thresholds[model]
-            checked = judge(result, known, score)
+        asked = [item for item in pending if item.rated is None or item.rated > item.threshold]
+        if not asked:
+            continue
+        results = yield model, asked
+        for item, result in zip(asked, results, strict=True):
+            checked = judge(result, known, score, item.rated)
             if isinstance(checked, Exception):
-                item.reason = "error"
-                item.error = describe_error(checked)
-                item.failed = True
+                item.fail(checked)
             else:
                 item.answers.append(checked)
-                if not checked["confidence"] > item.threshold:
-                    undecided.append(item)
-                elif checked["choice"] in never_local:
-                    item.reason = "never_local"
-                else:
-                    item.reason = "confident"
-                    item.accepted = model
-        pending = undecided
+                if checked["confidence"] > item.threshold:
+                    barred = checked["choice"] in never_local
+                    item.reason, item.accepted = ("never_local", None) if barred else ("confident", model)
+        pending = [item for item in pending if item.reason not in ("confident", "never_local", "error")]
 
 
-def judge(result: Answer | Exception, known: Sequence[str], score: ScoreFunction | None) -> Answer | Exception:
-    """Check an answer before it counts, and recompute its confidence where the router has its own score."""
+def judge(
+    result: Answer | Exception, known: Sequence[str], score: ScoreFunction | None, rated: float | None = None
+) -> Answer | Exception:
+    """Check an answer before it counts; its confidence is what a score said before, or says of the probabilities."""
     if isinstance(result, Exception):
         return result
     try:
-        if score is not None:
+        if rated is not None:
+            result = with_confidence(result, rated)
+        elif score is not None:
             confidence = float(score(dict(result["probabilities"])))
             result = {**result, "confidence": confidence}
         if not math.isfinite(result["confidence"]):

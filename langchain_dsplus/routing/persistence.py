@@ -25,12 +25,12 @@ from langchain_dsplus._json import load_json
 from langchain_dsplus.prompts.pruner import PromptPruner
 from langchain_dsplus.routing.decision import read_thresholds
 from langchain_dsplus.routing.router import ConfidenceRouter
+from langchain_dsplus.scores.kinds import load_score
+from langchain_dsplus.scores.ready import ReadyScore
 from langchain_dsplus.small_models.base import UNVERIFIABLE
 from langchain_dsplus.small_models.files import SETTINGS
-from langchain_dsplus.small_models.image import ImageClassifier
+from langchain_dsplus.small_models.kinds import KINDS
 from langchain_dsplus.small_models.sentence import Encoder, SentenceClassifier
-from langchain_dsplus.small_models.sklearn import SklearnClassifier
-from langchain_dsplus.small_models.transformers import TransformersClassifier
 from langchain_dsplus.threshold.certificate import Certificate
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ _ROUTER = "router.json"
 _CERTIFICATE = "certificate.json"
 _PRUNER = "pruner.json"
 _ENCODER = "encoder"
+_SCORE = "score"
 _LARGEST_MANIFEST = 16 * 1024 * 1024
 
 _SAVED = (
@@ -52,10 +53,6 @@ _SAVED = (
 )  # fmt: skip
 _FUNCTIONS = ("to_output", "to_large")
 _OURS = ("small", "large", "threshold")
-
-_KINDS: dict[str, Any] = {
-    kind.__name__: kind for kind in (SentenceClassifier, SklearnClassifier, TransformersClassifier, ImageClassifier)
-}
 
 
 class SavedRouterError(ValueError):
@@ -72,8 +69,8 @@ def save_router(
 
     What is saved: each small model (safetensors, JSON, skops), the thresholds or the certificate, the settings, and the
     prompt pruner with its conformal candidates. What is not: the large chain and the `version` that names it, the
-    recorder, and functions (`to_output`, `to_large`, a callable score), which are given when loading. So is a small
-    model that has no files of its own, such as a `ChatClassifier`.
+    recorder, functions (`to_output`, `to_large`, a callable score) and a `RouteScore` of your own, which are given when
+    loading. So is a small model that has no files of its own, such as a `ChatClassifier`.
 
     Args:
         router: The router.
@@ -113,6 +110,7 @@ def load_router(
     *,
     small: Mapping[str, SmallModel] | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
+    score_options: Mapping[str, Any] | None = None,
     sha256: str | None = None,
     **settings: Any,
 ) -> ConfidenceRouter:
@@ -129,6 +127,7 @@ def load_router(
         small: Small models by name, where they have no files of their own. Their labels and versions are compared.
         options: Arguments of a small model's `load`, by its name: `{"small": {"trusted": [...]}}` for scikit-learn,
             `encoder=`, `build=`, `device=`, `score=`.
+        score_options: Arguments of the `load` of a `RouteScore`, such as `encoder=`.
         sha256: What `save_router` returned.
         **settings: Of the router, in place of those saved: `recorder`, `mode`, `to_output`, ...
 
@@ -151,11 +150,14 @@ def load_router(
         chosen.setdefault("score", body["settings"]["score"])
         threshold = body["threshold"]
         has_pruner = body["pruner"] is True
+        scored = body.get("scored") is True and settings.get("score") is None
     except (KeyError, TypeError, AttributeError) as error:
         raise SavedRouterError(_DAMAGED.format(folder / _ROUTER)) from error
     if missing:
         msg = f"{folder} was saved with {missing} set: pass them, since functions and what names `large` are not saved"
         raise SavedRouterError(msg)
+    if scored:
+        chosen["score"] = load_score(folder / _SCORE, **(score_options or {}))
     _check_names(folder, records, small, options)
     if has_pruner:
         _check_pruner(large, _read_pruner(folder), folder)
@@ -234,9 +236,9 @@ def load_any_small_model(
             folder, f"it holds neither a saved router nor a saved small model: {_MANIFEST} or {SETTINGS} is missing"
         )
     kind = read_json(folder, SETTINGS).get("kind")
-    if kind not in _KINDS:
+    if kind not in KINDS:
         _refuse(folder, f"it names a kind of small model that this version does not know: {kind!r}")
-    model: SmallModel = _KINDS[kind].load(folder, **(options or {}))
+    model: SmallModel = KINDS[kind].load(folder, **(options or {}))
     return model, None
 
 
@@ -298,7 +300,12 @@ def _write_parts(router: ConfidenceRouter, folder: Path, pruner: PromptPruner | 
     records = []
     for number, (name, model) in enumerate(zip(router.small_names, router.small_models, strict=True)):
         records.append(write_small(model, name, _folder_of(folder, number), encoders=encoders)._asdict())
-    given = [name for name in (*_FUNCTIONS, "score") if callable(getattr(router, name))]
+    given = [name for name in _FUNCTIONS if callable(getattr(router, name))]
+    scored = isinstance(router.score, ReadyScore)
+    if scored:
+        router.score.save(folder / _SCORE)
+    elif callable(router.score):
+        given.append("score")
     if router.version is not None:  # says what the large chain is, so it comes with that
         given.append("version")
     settings = {name: getattr(router, name) for name in _SAVED}
@@ -320,6 +327,7 @@ def _write_parts(router: ConfidenceRouter, folder: Path, pruner: PromptPruner | 
         "format": _FORMAT,
         "settings": settings,
         "given": given,
+        "scored": scored,
         "threshold": threshold,
         "small": records,
         "pruner": pruner is not None,
@@ -329,7 +337,7 @@ def _write_parts(router: ConfidenceRouter, folder: Path, pruner: PromptPruner | 
 
 def write_small(model: SmallModel, name: str, where: Path, *, encoders: bool | None) -> SmallRecord:
     """Save a small model, where its kind has files, and return what is to be remembered about it."""
-    kind = type(model).__name__ if type(model) in _KINDS.values() else None
+    kind = type(model).__name__ if type(model) in KINDS.values() else None
     if kind is not None:
         (model if model.name == name else model.model_copy(update={"name": name})).save(where)
         if isinstance(model, SentenceClassifier):
@@ -539,12 +547,12 @@ def read_small(
             msg = f"small model {record.name!r} is in the folder: do not pass it, or pass no `options` for it"
             raise SavedRouterError(msg)
         return _checked(given, record)
-    if record.kind not in _KINDS:
+    if record.kind not in KINDS:
         _refuse(folder, f"it names a kind of small model that this version does not know: {record.kind!r}")
     chosen = dict(options)
     if (where / _ENCODER).is_dir():
         chosen.setdefault("encoder", Encoder(where / _ENCODER))
-    model: SmallModel = _KINDS[record.kind].load(where, **chosen)
+    model: SmallModel = KINDS[record.kind].load(where, **chosen)
     if model.labels != record.labels or model.name != record.name:
         _refuse(folder, f"the record and the files of small model {record.name!r} do not belong together")
     own = model.version

@@ -9,7 +9,7 @@ from typing import Any
 
 from langchain_dsplus.answer import Answer, Route, describe_error, failure, pass_on
 from langchain_dsplus.costs.usage import UsageMeter
-from langchain_dsplus.routing.decision import Item, Settings, judge
+from langchain_dsplus.routing.decision import BEFORE, Item, Settings, judge
 from langchain_dsplus.routing.outputs import total
 from langchain_dsplus.routing.rows import Row
 from langchain_dsplus.routing.state import State
@@ -117,12 +117,12 @@ def _without_context(state: State, value: Any) -> Any:
     return value
 
 
-def record_shadow(state: State, items: Sequence[Item], asked: Sequence[Sequence[Answer | Exception]]) -> None:
+def record_shadow(state: State, items: Sequence[Item], asked: Mapping[int, Sequence[Answer | Exception]]) -> None:
     """Record what every small model said, and what would have been decided."""
     if not state.recorders:
         return
     for place, item in enumerate(items):
-        results = [answers[place] for answers in asked]
+        results = {model: answers[place] for model, answers in asked.items()}
         live = Settings(item.settings.thresholds, "live", 0.0)
         would = Item(item.input, item.config, item.run, live, item.route_id)
         steps = state.decide([would])
@@ -131,8 +131,9 @@ def record_shadow(state: State, items: Sequence[Item], asked: Sequence[Sequence[
             while True:
                 model, _ = steps.send([results[model]])
         row = Row(kind="shadow", route_id=item.route_id, router=state.shown_name, answers=[])
-        for name, part, result in zip(state.names, state.models, results, strict=True):
-            checked = judge(result, part.labels, state.score)
+        for model, (name, part) in enumerate(zip(state.names, state.models, strict=True)):
+            failed = results.get(BEFORE) if would.rated is None else None
+            checked = judge(failed or results[model], part.labels, state.score, would.rated)
             if isinstance(checked, Exception):
                 row.setdefault("errors", {})[name] = describe_error(checked)
             else:

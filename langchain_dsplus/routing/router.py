@@ -31,11 +31,9 @@ from langchain_dsplus.answer import (
     Route,
     plain_mismatch,
 )
-from langchain_dsplus.confidence import ScoreFunction
 from langchain_dsplus.routing.answering import answer, answer_all, triage
 from langchain_dsplus.routing.asking import SmallModelTimeoutError
 from langchain_dsplus.routing.decision import Mode, certificate_in
-from langchain_dsplus.routing.drawing import draw
 from langchain_dsplus.routing.outputs import (
     ToOutput,
 )
@@ -70,7 +68,8 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             `Certificate`. None or infinity accept nothing, and so does a certificate that is NOT_CERTIFIED; then, and
             under a certificate made with `prompt="plain"`, the large chain gets the plain prompt.
         score: None uses the small model's own confidence; `max_probability`, `margin`, `entropy` or a callable
-            recomputes it from the probabilities.
+            recomputes it from the probabilities. A `RouteScore` sees inputs and answers; one that needs no answer
+            (`before`) is asked first, and the small models are not run for what escalates.
         mode: `live`; `shadow` (everything goes to the large chain, the small models run in the background and are
             recorded); `off` (plain prompt, small models not run). `DSPLUS_MODE` in the environment can only make it
             safer.
@@ -130,7 +129,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
     small: Any
     large: Runnable[Any, Any]
     threshold: Any = 0.97
-    score: str | ScoreFunction | None = None
+    score: Any = None
     mode: Mode = "live"
     audit_rate: float = 0.0
     never_local: tuple[str, ...] = ()
@@ -300,6 +299,8 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
 
     def get_graph(self, config: RunnableConfig | None = None) -> Graph:
         """Draw both branches: the small models, and the large chain for what they are unsure of."""
+        from langchain_dsplus.routing.drawing import draw
+
         return draw(self._state, self.get_input_schema(config), self.get_output_schema(config))
 
     # --- lifetime -----------------------------------------------------------------------------------------------

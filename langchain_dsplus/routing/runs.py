@@ -15,7 +15,7 @@ from langchain_core.runnables.config import (
 
 from langchain_dsplus._drive import Call, Plan, told
 from langchain_dsplus.answer import Route, must_pass
-from langchain_dsplus.routing.decision import Item
+from langchain_dsplus.routing.decision import BEFORE, Item
 from langchain_dsplus.routing.state import State
 from langchain_dsplus.tags import ROUTE_EVENT
 
@@ -71,7 +71,7 @@ def _listens(handler: Any) -> bool:
 
 def tell_time(state: State, items: Sequence[Item], model: int, seconds: float) -> None:
     """Tell the handlers that ask for it how long an embedded small model took: it has no run. Inputs share it."""
-    if state.models[model].traces_calls:
+    if model == BEFORE or state.models[model].traces_calls:
         return
     for item in items:
         for handler in dict.fromkeys(item.run.handlers):

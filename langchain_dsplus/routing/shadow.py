@@ -13,7 +13,7 @@ from langchain_dsplus import _drive
 from langchain_dsplus._drive import Call, Plan
 from langchain_dsplus.answer import EscalationContext
 from langchain_dsplus.costs.usage import UsageMeter
-from langchain_dsplus.routing.decision import Item
+from langchain_dsplus.routing.decision import BEFORE, Item
 from langchain_dsplus.routing.recording import record_audits, record_shadow
 from langchain_dsplus.routing.runs import Apart, tell_time
 from langchain_dsplus.routing.state import State
@@ -63,11 +63,11 @@ def _shadow(state: State, items: Sequence[Item]) -> Plan[None]:
     """Ask every small model, whatever the first says: a certificate wants all of them."""
     configs = [_background_config(item) for item in items]
     values = [item.input for item in items]
-    asked = []
-    for model, asker in enumerate(state.askers):
+    asked = {}
+    for model, asker in state.askers.items():
         started = time.perf_counter()
         with Apart(items[0].config):
-            asked.append((yield Call(asker.ask, asker.aask, values, *_shadow_configs(state, model, configs))))
+            asked[model] = yield Call(asker.ask, asker.aask, values, *_shadow_configs(state, model, configs))
         tell_time(state, items, model, time.perf_counter() - started)
     record_shadow(state, items, asked)
 
@@ -89,6 +89,8 @@ def _audit(state: State, items: Sequence[Item], kwargs: dict[str, Any]) -> Plan[
 def _shadow_configs(
     state: State, model: int, configs: list[RunnableConfig]
 ) -> tuple[list[RunnableConfig] | None, RunnableConfig | None]:
+    if model == BEFORE:
+        return None, None
     name = state.names[model]
     named = [RunnableConfig(**{**c, "tags": [*(c.get("tags") or []), name, NOSTREAM_TAG]}) for c in configs]
     if state.models[model].traces_calls:

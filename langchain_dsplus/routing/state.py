@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from langchain_core.runnables import Runnable
 
 from langchain_dsplus.answer import Answer, MismatchError
-from langchain_dsplus.confidence import ScoreFunction, resolve_score
+from langchain_dsplus.confidence import is_route_score, resolve_score
 from langchain_dsplus.prompts.chain_labels import check_chain_labels
 from langchain_dsplus.routing.asking import Asker
 from langchain_dsplus.routing.background import Background
 from langchain_dsplus.routing.decision import (
+    BEFORE,
     Asked,
     Item,
     Mode,
@@ -51,7 +52,7 @@ class Fields(Protocol):
     small: Any
     large: Runnable[Any, Any]
     threshold: Any
-    score: str | ScoreFunction | None
+    score: Any
     mode: Mode
     audit_rate: float
     never_local: tuple[str, ...]
@@ -110,7 +111,7 @@ class State:
             read_mode(router.mode),
             read_rate(router.audit_rate),
         )
-        self.score = None if router.score is None else resolve_score(router.score)
+        self.score = None if router.score is None or is_route_score(router.score) else resolve_score(router.score)
         self.never_local = frozenset(router.never_local)
         known = {label for model in self.models for label in model.labels}
         named = all(model.labels for model in self.models)
@@ -145,20 +146,26 @@ class State:
             check_labels(self.to_output, output_type, labels)
             check_chain_labels(self.models, router.large)
 
-    def _make_askers(self, router: Fields) -> list[Asker]:
+    def _make_askers(self, router: Fields) -> dict[int, Asker]:
+        """Who is asked by the number of the small model; a score that needs no answer of one is `BEFORE` them."""
         if router.small_timeout is not None and not router.small_timeout > 0:
             msg = "`small_timeout` must be a positive number of seconds, or None"
             raise ValueError(msg)
-        return [
-            Asker(
-                model,
-                name,
+        asked: dict[int, Any] = dict(enumerate(self.models))
+        if self.score is None and router.score is not None:
+            from langchain_dsplus.scores.protocol import around
+
+            asked = around(router.score, asked, BEFORE)
+        return {
+            number: Asker(
+                part,
+                "score" if number == BEFORE else self.names[number],
                 timeout=router.small_timeout,
                 batch_wait=router.batch_wait,
                 batch_size=router.batch_size,
             )
-            for model, name in zip(self.models, self.names, strict=True)
-        ]
+            for number, part in asked.items()
+        }
 
     def _take_listeners(self, router: Fields, certificate: Certificate | None, threshold: Any) -> None:
         """Recorder, monitor and pacer, checked."""
@@ -184,9 +191,13 @@ class State:
         parts = [router.recorder, *([] if router.monitor is router.recorder else [router.monitor])]
         self.recorders = [part for part in parts if part is not None]
 
-    def decide(self, items: Sequence[Item]) -> Generator[Asked, Sequence[Answer | Exception], None]:
-        """Algorithm 2 with these small models, see `decision.decide`."""
-        return decide(items, [m.labels for m in self.models], score=self.score, never_local=self.never_local)
+    def decide(
+        self, items: Sequence[Item], only: int | None = None
+    ) -> Generator[Asked, Sequence[Answer | Exception], None]:
+        """Algorithm 2 with these small models, or `only` one of them, see `decision.decide`."""
+        labels = [m.labels for m in (self.models if only is None else [self.models[only]])]
+        before = BEFORE in self.askers
+        return decide(items, labels, score=self.score, before=before, never_local=self.never_local)
 
     def working(self) -> Background:
         """What does background work, made when it is first needed."""

@@ -26,7 +26,7 @@ from langchain_dsplus.answer import (
     unhidden,
 )
 from langchain_dsplus.costs.usage import UsageMeter, reported_by
-from langchain_dsplus.routing.decision import Item, call_settings, limited, sampled
+from langchain_dsplus.routing.decision import BEFORE, Item, call_settings, limited, sampled
 from langchain_dsplus.routing.outputs import with_route
 from langchain_dsplus.routing.recording import record_route
 from langchain_dsplus.routing.state import State
@@ -80,6 +80,8 @@ def small_configs(
     state: State, model: int, items: Sequence[Item]
 ) -> tuple[list[RunnableConfig] | None, RunnableConfig | None]:
     """Child configs for a model whose calls are traced; else what Runnables inside an embedded one inherit."""
+    if model == BEFORE:
+        return None, None
     part, name = state.models[model], state.names[model]
 
     def child(item: Item) -> RunnableConfig:

@@ -205,6 +205,20 @@ class Encoder:
         return int(method())
 
 
+def as_encoder(encoder: Any) -> TextEncoder:
+    """Make an encoder of a folder or a name; an object with `encode` passes.
+
+    Raises:
+        TypeError: If it is none of these.
+    """
+    if isinstance(encoder, (str, Path)):
+        return Encoder(encoder)
+    if not isinstance(encoder, TextEncoder):
+        msg = f"`encoder` must be a path, a name, or have an `encode` method; {type(encoder).__name__} has none"
+        raise TypeError(msg)
+    return encoder
+
+
 def _encode_unique(loaded: _Loaded, texts: list[str], *, progress: bool) -> Array:
     """Encode distinct texts, sorted by tokens and batched by a token budget, so that little is padding."""
     torch = require("torch", "local")
@@ -292,12 +306,7 @@ class SentenceClassifier(SmallModel):
     _labels_given: bool = PrivateAttr(default=False)
 
     def __init__(self, encoder: Any = DEFAULT_ENCODER, labels: Sequence[str] | None = None, **kwargs: Any) -> None:
-        if isinstance(encoder, (str, Path)):
-            encoder = Encoder(encoder)
-        if not isinstance(encoder, TextEncoder):
-            msg = f"`encoder` must be a path, a name, or have an `encode` method; {type(encoder).__name__} has none"
-            raise TypeError(msg)
-        super().__init__(encoder=encoder, labels=list_labels(labels or ()), **kwargs)
+        super().__init__(encoder=as_encoder(encoder), labels=list_labels(labels or ()), **kwargs)
         self._labels_given = bool(self.labels)
 
     @classmethod

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
         risk_coverage_curve,
     )
     from langchain_dsplus.threshold.deferral import apgr, cost_at_parity, cpt
-    from langchain_dsplus.threshold.gain import GainModel, LearnedGain
     from langchain_dsplus.threshold.path import coverage_path
     from langchain_dsplus.threshold.planning import SampleSizePlan, plan_sample_size
 
@@ -23,8 +22,6 @@ __all__ = [
     "Certificate",
     "CertificateError",
     "CostQualityCurve",
-    "GainModel",
-    "LearnedGain",
     "RiskCoverageCurve",
     "SampleSizePlan",
     "ThresholdChoice",
@@ -45,7 +42,6 @@ __getattr__, __dir__ = lazy(
         "choose": "ThresholdChoice choose_threshold",
         "curves": "CostQualityCurve RiskCoverageCurve cost_quality_curve risk_coverage_curve",
         "deferral": "apgr cost_at_parity cpt",
-        "gain": "GainModel LearnedGain",
         "path": "coverage_path",
         "planning": "SampleSizePlan plan_sample_size",
     },

@@ -30,6 +30,7 @@ from langchain_dsplus.outcomes.columns import rows_of
 from langchain_dsplus.outcomes.gold import GoldRules, read_labels
 from langchain_dsplus.outcomes.uses import table_key
 from langchain_dsplus.prompts.chain_labels import check_chain_labels
+from langchain_dsplus.scores.protocol import Rated
 from langchain_dsplus.small_models.runnable import mark_inputs
 from langchain_dsplus.tags import ROUTE_KEY
 from langchain_dsplus.traces.outcome_rows import EMPTY, Told, named_models, outcome_row, table_facts
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
     from langchain_dsplus.answer import Answer
     from langchain_dsplus.costs.prices import Price
+    from langchain_dsplus.scores.protocol import RouteScore
     from langchain_dsplus.small_models.base import SmallModel
 
 _CHARACTERS_PER_TOKEN = 4
@@ -77,6 +79,7 @@ def collect_outcomes(
     version: str | None = None,
     verbose_errors: bool = False,
     pruned_for: Callable[[Answer], bool] | None = None,
+    score: RouteScore | None = None,
     retry_unparsed: bool = False,
     key: str | bytes | None = None,
     gold_map: Mapping[Any, Any] | None = None,
@@ -133,6 +136,8 @@ def collect_outcomes(
             one, made at first use (`.dsplus/key`, for its owner alone); without `path` a fresh one, which nobody keeps.
         pruned_for: On which answers of the small model to ask `large_pruned` at all, where some inputs are never
             escalated; by default on all.
+        score: A `RouteScore`, fitted on other rows: then its numbers are the confidence. For a table that is there
+            already: `scores.score_outcomes`.
         gold_map: From a value of gold to the label that it stands for, as in `Outcomes`.
         unknown_gold: Values of gold that mean that nobody knows.
         other_gold: True classes that no model offers.
@@ -185,6 +190,7 @@ def collect_outcomes(
             version=version,
             verbose_errors=verbose_errors,
             pruned_for=pruned_for,
+            score=score,
             retry_unparsed=retry_unparsed,
             key=key,
             rules=GoldRules.of(gold_map, unknown_gold, other_gold),
@@ -247,6 +253,7 @@ class _Job:
     version: str | None
     verbose_errors: bool
     pruned_for: Callable[[Answer], bool] | None
+    score: RouteScore | None
     retry_unparsed: bool
     key: str | bytes | None
     rules: GoldRules
@@ -274,7 +281,7 @@ class _Job:
 class _AskSmall:
     """Ask a small model; gives its answers."""
 
-    model: SmallModel
+    model: SmallModel | Rated
     inputs: list[Any]
 
     def run(self) -> Any:
@@ -338,7 +345,8 @@ def _plan(job: _Job) -> Generator[_Work, Any, Outcomes]:
             said: dict[str, Told] = {}
             for name, model in models.items():
                 began = time.perf_counter()
-                answers = yield _AskSmall(model, [row["input"] for row in chunk])
+                asked = model if job.score is None else Rated(job.score, model)
+                answers = yield _AskSmall(asked, [row["input"] for row in chunk])
                 said[name] = Told(answers, (time.perf_counter() - began) / len(chunk))
             plain = [(row, _with_context(row["input"], job.context_key, None)) for row in chunk]
             kept = yield from asker.ask(job.large, plain, "large", advance)
@@ -360,7 +368,7 @@ def _plan(job: _Job) -> Generator[_Work, Any, Outcomes]:
                 message = f"{asker.why}: {len(done)} of {len(rows)} rows were asked"
                 warnings.warn(message, UserWarning, stacklevel=4)
                 break
-    facts = {**table_facts(models, identities, store), **offered, **(job.about or {})}
+    facts = {**table_facts(models, identities, store, job.score), **offered, **(job.about or {})}
     told: dict[str, Any] = dataclasses.asdict(rules)
     outcomes = Outcomes.from_records(done, about=facts, **told) if done else Outcomes(EMPTY, about=facts, **told)
     outcomes.folder = folder

@@ -52,9 +52,11 @@ def named_models(small: Any) -> dict[str, SmallModel]:
     return dict(zip(distinct_names(models), models, strict=True))
 
 
-def table_facts(models: Mapping[str, SmallModel], identities: Mapping[str, Identity], store: Replies) -> dict[str, Any]:
+def table_facts(
+    models: Mapping[str, SmallModel], identities: Mapping[str, Identity], store: Replies, score: Any = None
+) -> dict[str, Any]:
     """What a table is about: the small models and the chains that were asked."""
-    scores = {name: score_name(model.score) for name, model in models.items()}
+    scores = {name: score_name(model.score if score is None else score) for name, model in models.items()}
     versions = {name: model.version for name, model in models.items()}
     one = "" in models
     facts: dict[str, Any] = {

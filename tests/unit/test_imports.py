@@ -31,6 +31,7 @@ LAYERS: list[set[str]] = [
     {"identity"},
     {"outcomes"},
     {"threshold"},
+    {"scores"},
     {"fidelity"},
     {"prompts"},
     {"state", "conversation"},

@@ -3,26 +3,23 @@
 The usual scores ask how sure the small model is. What decides whether an input may stay local is another thing: how
 often the large model would be right where the small one is wrong, and the other way round. Both are estimated here from
 rows where both have answered. Keeping what has the highest expected gain first is the Bayes rule for deferral
-(Jitkrittum et al. 2023, 2307.02764); it needs rows of its own, never those that certify.
+(Jitkrittum et al. 2023, 2307.02764); FORC's meta-model is one such estimate. It needs rows of its own, never those
+that certify.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
-from pydantic import Field
 
-from langchain_dsplus._files import replace_file
-from langchain_dsplus._json import load_json
+from langchain_dsplus.answer import Answer
 from langchain_dsplus.labels import list_labels
-from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel, read_text
-from langchain_dsplus.threshold.differences import differences
+from langchain_dsplus.scores.encoding import InputEncoder, unit_rows
+from langchain_dsplus.scores.ready import Arrays, ReadyScore, inputs_of, losses_of
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -33,16 +30,16 @@ if TYPE_CHECKING:
 
 SCORE = "learned_gain"
 
-_FORMAT = 1
 _LEAST_ROWS = 50
 _DIGITS = 5  # of the stored rows: rounded before the fit, so that what is loaded scores like what was fitted
 _TINY = 1e-6
 _FEATURES = 5
 _CHUNK = 1 << 22  # similarities held at once
 _KINDS = (-1, 0, 1)
+_ARRAYS = ("roots", "losses", "center", "scale", "weight", "bias")
 
 
-class LearnedGain:
+class LearnedGain(ReadyScore):
     """P(small right, large wrong) - P(large right, small wrong), from the probabilities of the small model.
 
     Two things are put together by a multinomial logistic regression: how sure the small model is (largest probability,
@@ -57,6 +54,8 @@ class LearnedGain:
     Args:
         bandwidth: Of the similarity, above 0; small looks at the nearest rows only.
         l2: Penalty of the regression on standardized features, above 0.
+        encoder: What makes embeddings of the inputs; None looks at the probabilities alone.
+        input_key: Where a dict input holds its text.
 
     Attributes:
         labels: The classes, in the order of the columns; empty before `fit`.
@@ -68,12 +67,19 @@ class LearnedGain:
         ```
     """
 
-    def __init__(self, *, bandwidth: float = 0.05, l2: float = 10.0) -> None:
+    name = SCORE
+    before = False
+
+    def __init__(
+        self, *, bandwidth: float = 0.05, l2: float = 10.0, encoder: Any = None, input_key: str | None = None
+    ) -> None:
+        super().__init__()
         if not (0.0 < bandwidth < math.inf and 0.0 < l2 < math.inf):
             msg = "`bandwidth` and `l2` must be finite and above 0"
             raise ValueError(msg)
         self.bandwidth = float(bandwidth)
         self.l2 = float(l2)
+        self.encoder = None if encoder is None else InputEncoder(encoder, input_key)
         self.labels: list[str] = []
         self._roots: Floats | None = None
         self._embeddings: Floats | None = None
@@ -88,7 +94,9 @@ class LearnedGain:
 
     # --- fitting ------------------------------------------------------------------------------------------------
 
-    def fit(self, outcomes: Outcomes, *, embeddings: ArrayLike | None = None) -> Self:
+    def fit(
+        self, outcomes: Outcomes, inputs: Sequence[Any] | None = None, *, embeddings: ArrayLike | None = None
+    ) -> Self:
         """Learn from a table. The one rule for gold holds: it is needed only where small and large disagree.
 
         Rows without probabilities, and rows whose large model failed, are left out. A disagreement without gold counts
@@ -96,7 +104,8 @@ class LearnedGain:
 
         Args:
             outcomes: The fit split, with `probabilities`.
-            embeddings: One vector per row of the table, shape (len(outcomes), d). What scores must give them too.
+            inputs: The inputs of its rows, where there is an encoder; by default the column `input`.
+            embeddings: Vectors in their place, shape (len(outcomes), d).
 
         Returns:
             Itself.
@@ -108,25 +117,20 @@ class LearnedGain:
         if "probabilities" not in outcomes:
             msg = "`outcomes` needs the column 'probabilities' of the small model"
             raise ValueError(msg)
-        found = differences(outcomes).models
-        if len(found) != 1:
-            msg = "`outcomes` must be about one small model"
-            raise ValueError(msg)
+        loss, usable = losses_of(outcomes)
         said = outcomes.values("probabilities")
-        usable = np.isfinite(found[0].confidence) & np.array([bool(row) for row in said])
-        if "large" in outcomes:
-            usable &= np.array([answer is not None for answer in outcomes.values("large")])
-        places = np.flatnonzero(usable).tolist()
+        places = np.flatnonzero(usable & np.array([bool(row) for row in said])).tolist()
         labels = list_labels(outcomes.about.get("labels") or sorted({key for place in places for key in said[place]}))
         rows = [_read(said[place], labels) for place in places]
         vectors = None
         if embeddings is not None:
-            vectors = np.asarray(embeddings, dtype=np.float64)
-            if vectors.ndim != 2 or len(vectors) != len(outcomes):
-                msg = f"`embeddings` must have shape ({len(outcomes)}, d), not {vectors.shape}"
-                raise ValueError(msg)
-            vectors = vectors[places]
-        return self.fit_rows(rows, found[0].loss[places], labels=labels, embeddings=vectors)
+            vectors = unit_rows(embeddings, len(outcomes))[places]
+        elif self.encoder is not None:
+            values = inputs_of(outcomes, inputs)
+            vectors = self.encoder([values[place] for place in places])
+        self.fit_rows(rows, loss[places], labels=labels, embeddings=vectors)
+        self._remember(outcomes)
+        return self
 
     def fit_rows(
         self,
@@ -164,7 +168,7 @@ class LearnedGain:
         if not loss.any():
             msg = "small and large model are equally right on every row: there is no gain to learn; use the margin"
             raise ValueError(msg)
-        vectors = None if embeddings is None else _unit(embeddings, len(p))
+        vectors = None if embeddings is None else unit_rows(embeddings, len(p))
         self.labels = names
         roots: Floats = np.sqrt(p).round(_DIGITS)
         self._roots = roots
@@ -183,17 +187,23 @@ class LearnedGain:
 
     @property
     def needs_embeddings(self) -> bool:
-        """Whether it was fitted with embeddings: then use it through `GainModel`."""
+        """Whether it was fitted with embeddings."""
         return self._embeddings is not None
 
-    def __call__(self, probabilities: Mapping[str, float]) -> float:
-        """Score one input: in [-1, 1], higher means keep local.
+    def __call__(self, inputs: Sequence[Any], answers: Sequence[Answer] | None = None) -> list[float]:
+        """Score inputs by what the small model said about them: in [-1, 1], higher keeps local.
 
         Raises:
-            ValueError: If the labels are not those of the fit, or it needs embeddings.
+            ValueError: If answers are missing, their labels are not those of the fit, or it was fitted with embeddings
+                and has no encoder.
         """
         self._fitted()
-        return float(self.scores([_read(probabilities, self.labels)])[0])
+        if answers is None:
+            msg = "a learned gain needs the answers of the small model"
+            raise ValueError(msg)
+        rows = [_read(answer["probabilities"], self.labels) for answer in answers]
+        vectors = None if self.encoder is None else self.encoder(inputs)
+        return [float(value) for value in self.scores(rows, vectors)]
 
     def scores(self, probabilities: ArrayLike, embeddings: ArrayLike | None = None) -> Floats:
         """Score many inputs, shape (n,).
@@ -208,10 +218,10 @@ class LearnedGain:
         self._fitted()
         p = _checked(probabilities, len(self.labels))
         if (embeddings is None) == self.needs_embeddings:
-            how = "was fitted with embeddings: pass `embeddings`, or use GainModel"
+            how = "was fitted with embeddings: give it an `encoder`, or pass `embeddings`"
             msg = f"this LearnedGain {how if self.needs_embeddings else 'was fitted without embeddings'}"
             raise ValueError(msg)
-        vectors = None if embeddings is None else _unit(embeddings, len(p))
+        vectors = None if embeddings is None else unit_rows(embeddings, len(p))
         result: list[Floats] = [np.zeros(0)]
         step = max(1, _CHUNK // len(self._losses))
         for start in range(0, len(p), step):
@@ -244,183 +254,34 @@ class LearnedGain:
 
     def _fitted(self) -> None:
         if self._roots is None:
-            msg = "this LearnedGain is not fitted: call `fit(outcomes)`, or `load` a saved one"
-            raise ValueError(msg)
+            raise self._unfitted()
 
-    # --- what it is ---------------------------------------------------------------------------------------------
-
-    @property
-    def version(self) -> str:
-        """SHA-256 of everything that scores depend on."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()
-
-    def to_json(self) -> str:
-        """Plain JSON: numbers and labels, no texts."""
+    def _settings(self) -> dict[str, Any]:
         self._fitted()
-        body = {
-            "format": _FORMAT,
-            "kind": "LearnedGain",
-            "labels": self.labels,
-            "bandwidth": self.bandwidth,
-            "l2": self.l2,
-            "center": self._center.tolist(),
-            "scale": self._scale.tolist(),
-            "weight": self._weight.tolist(),
-            "bias": self._bias.tolist(),
-            "losses": [int(value) for value in self._losses],
-            "roots": self._known().tolist(),
-            "embeddings": None if self._embeddings is None else self._embeddings.tolist(),
-        }
-        return json.dumps(body, ensure_ascii=False, allow_nan=False)
+        encoder = {} if self.encoder is None else self.encoder.settings()
+        return {**encoder, "labels": self.labels, "bandwidth": self.bandwidth, "l2": self.l2}
+
+    def _arrays(self) -> Arrays:
+        kept = {name: getattr(self, f"_{name}") for name in _ARRAYS}
+        return kept if self._embeddings is None else {**kept, "embeddings": self._embeddings}
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Read what `to_json` wrote.
-
-        Raises:
-            ValueError: If it is something else, or damaged.
-        """
-        try:
-            body = load_json(text)
-            if not isinstance(body, dict) or body.get("kind") != "LearnedGain" or body.get("format") != _FORMAT:
-                msg = "not a saved LearnedGain of this version"
-                raise ValueError(msg)
-            self = cls(bandwidth=body["bandwidth"], l2=body["l2"])
-            self.labels = list_labels(body["labels"])
-            k = len(self.labels)
-            self._losses = _numbers(body["losses"], (None,))
-            n = len(self._losses)
-            self._roots = _numbers(body["roots"], (n, k))
-            if body["embeddings"] is not None:
-                self._embeddings = _numbers(body["embeddings"], (n, None))
-            self._center = _numbers(body["center"], (_FEATURES,))
-            self._scale = _numbers(body["scale"], (_FEATURES,))
-            self._weight = _numbers(body["weight"], (_FEATURES, len(_KINDS)))
-            self._bias = _numbers(body["bias"], (len(_KINDS),))
-            if n < _LEAST_ROWS or not np.isin(self._losses, _KINDS).all() or not (self._scale > 0).all():
-                msg = "its numbers are out of range"
-                raise ValueError(msg)
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
-            reason = f"{error} is missing" if isinstance(error, KeyError) else "it is damaged, or something else"
-            msg = f"this is no saved LearnedGain: {reason}"
-            raise ValueError(msg) from None
-        return self
-
-    def save(self, path: str | Path) -> None:
-        """Write `to_json` into a file."""
-        replace_file(path, self.to_json() + "\n")
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read a file that `save` wrote; runs no code.
-
-        Raises:
-            ValueError: If it is something else, or damaged.
-        """
-        return cls.from_json(Path(path).read_text(encoding="utf-8"))
-
-
-class GainModel(SmallModel):
-    """A small model whose confidence is a `LearnedGain`: same answers, another order of what stays local.
-
-    Unlike a callable given as `score=`, it can use embeddings, and its score has a name and its `version` covers the
-    gain, so that certificates can be bound to it.
-
-    Args:
-        small: The fitted small model; it must run in this process.
-        gain: The fitted gain.
-        encoder: What makes the embeddings, where the gain needs them; by default the small model's own encoder. A
-            `SentenceClassifier` with that encoder encodes each batch once.
-        **kwargs: As in `SmallModel`; labels and name are those of `small`.
-
-    Example:
-        ```python
-        gain = LearnedGain().fit(fit_outcomes, embeddings=small.embeddings(fit_texts))
-        model = GainModel(small, gain)
-        model.invoke("where is my card?")["confidence"]  # expected gain of staying local
-        ```
-    """
-
-    small: Any = Field(exclude=True)
-    gain: Any = Field(exclude=True)
-    encoder: Any = Field(default=None, exclude=True)
-
-    own_scores: ClassVar[frozenset[str]] = frozenset({SCORE})
-
-    def __init__(self, small: SmallModel, gain: LearnedGain, **kwargs: Any) -> None:
-        if small.traces_calls:
-            msg = f"`small` must run in this process; {type(small).__name__} calls a chat model"
-            raise TypeError(msg)
-        if set(small.labels) != set(gain.labels):
-            msg = "`small` and `gain` must have the same labels: fit the gain on outcomes of this small model"
+    def _made(cls, settings: Mapping[str, Any], arrays: Arrays, folder: Path, options: Mapping[str, Any]) -> Self:
+        self = cls(bandwidth=settings["bandwidth"], l2=settings["l2"])
+        if "encoder" in settings:
+            self.encoder = InputEncoder.made(settings, folder, options)
+        self.labels = list_labels(settings["labels"])
+        n, k, kinds = len(arrays["losses"]), len(self.labels), len(_KINDS)
+        shapes = {"losses": (n,), "roots": (n, k), "center": (_FEATURES,), "scale": (_FEATURES,)}
+        shapes |= {"weight": (_FEATURES, kinds), "bias": (kinds,)}
+        for name in _ARRAYS:
+            setattr(self, f"_{name}", _numbers(arrays[name], shapes[name]))
+        if "embeddings" in arrays:
+            self._embeddings = _numbers(arrays["embeddings"], (n, None))
+        if n < _LEAST_ROWS or not np.isin(self._losses, _KINDS).all() or not (self._scale > 0).all():
+            msg = f"{folder} is damaged: its numbers are out of range. Save the score again"
             raise ValueError(msg)
-        if gain.needs_embeddings and kwargs.get("encoder") is None:
-            kwargs["encoder"] = getattr(small, "encoder", None)
-            if kwargs["encoder"] is None:
-                msg = "`gain` needs embeddings: pass `encoder=`"
-                raise ValueError(msg)
-        kwargs = {"name": small.name, "score": SCORE, "labels": list(small.labels), **kwargs}
-        super().__init__(small=small, gain=gain, **kwargs)
-
-    @classmethod
-    def is_lc_serializable(cls) -> bool:
-        """It is built again from its parts."""
-        return False
-
-    def read(self, value: Any) -> Any:
-        """Read an input as the small model does."""
-        return self.small.read(super().read(value))
-
-    def predict_proba(self, inputs: list[Any]) -> Any:
-        """Ask the small model."""
-        return self.small.predict_proba(inputs)
-
-    def _predict(self, values: list[Any]) -> tuple[Any, Floats | None]:
-        if not self.gain.needs_embeddings:
-            probabilities = np.asarray(self.predict_proba(values), dtype=np.float64)
-            return probabilities, self._gains(probabilities, None)
-        rows = self.encoder.encode([read_text(value) for value in values])
-        small = self.small
-        if getattr(small, "encoder", None) is self.encoder:
-            small = small.model_copy(update={"encoder": _Given(rows)})  # so that nothing is encoded twice
-        probabilities = np.asarray(small.predict_proba(values), dtype=np.float64)
-        return probabilities, self._gains(probabilities, rows)
-
-    def _gains(self, probabilities: Floats, rows: Any) -> Floats | None:
-        if self.score != SCORE:
-            return None
-        order = [self.labels.index(label) for label in self.gain.labels]
-        scores = np.full(len(probabilities), np.nan)
-        good = np.isfinite(probabilities).all(axis=1) & (np.abs(probabilities.sum(axis=1) - 1.0) <= 1e-3)
-        if good.any():
-            vectors = None if rows is None else np.asarray(rows)[good]
-            scores[good] = self.gain.scores(probabilities[good][:, order], vectors)
-        return scores
-
-    def warmup(self) -> None:
-        """Warm the small model up."""
-        self.small.warmup()
-
-    def fingerprint(self) -> str:
-        """The versions of the small model, the gain and the encoder."""
-        parts = [self.small.version, self.gain.version]
-        if self.gain.needs_embeddings:
-            parts.append(getattr(self.encoder, "version", None))
-        if not all(isinstance(part, str) and part != UNVERIFIABLE for part in parts):
-            return UNVERIFIABLE
-        return " ".join(parts)
-
-
-class _Given:
-    """An encoder that hands out rows that are already there."""
-
-    def __init__(self, rows: Any) -> None:
-        self.rows = rows
-
-    def encode(self, texts: list[str]) -> Any:
-        """Return the rows; `texts` are those that they were made from."""
-        del texts
-        return self.rows
+        return self
 
 
 def _features(p: Floats, local: Floats) -> Floats:
@@ -449,15 +310,6 @@ def _read(probabilities: Mapping[str, float], labels: Sequence[str]) -> list[flo
         msg = "`probabilities` must name exactly the labels that the gain was fitted with"
         raise ValueError(msg)
     return [float(probabilities[label]) for label in labels]
-
-
-def _unit(embeddings: ArrayLike, n: int) -> Floats:
-    rows = np.asarray(embeddings, dtype=np.float64)
-    if rows.ndim != 2 or len(rows) != n or not np.isfinite(rows).all():
-        msg = f"`embeddings` must be finite and have shape ({n}, d); the shape is {rows.shape}"
-        raise ValueError(msg)
-    result: Floats = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), _TINY)
-    return result
 
 
 def _numbers(values: Any, shape: tuple[int | None, ...]) -> Floats:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from langchain_core.runnables import RunnableLambda
 
-from langchain_dsplus import ConfidenceRouter, FakeSmallModel, Outcomes, SmallModel
-from langchain_dsplus.confidence import margin
-from langchain_dsplus.small_models.base import UNVERIFIABLE
-from langchain_dsplus.threshold.gain import GainModel, LearnedGain
+from langchain_dsplus import ConfidenceRouter, FakeSmallModel, Outcomes
+from langchain_dsplus.answer import NotFittedError
+from langchain_dsplus.scores import LearnedGain, load_score
 
 LABELS = ["a", "b", "c"]
 
@@ -50,6 +49,11 @@ def table(n=300, seed=1):
 def fitted(n=300, seed=1, **kwargs):
     p, gold, large = stream(n, seed)
     return LearnedGain(**kwargs).fit_rows(p, losses(p, gold, large), labels=LABELS)
+
+
+def one(gain, probabilities):
+    """The score of one input."""
+    return gain([None], [{"choice": "", "probabilities": probabilities, "confidence": 0.0}])[0]
 
 
 def area(score, loss):
@@ -139,13 +143,12 @@ def test_rows_that_say_nothing_are_left_out():
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 40))
-def test_alone_in_a_batch_and_after_json_the_score_is_the_same(seed, n):
+def test_alone_and_in_a_batch_the_score_is_the_same(seed, n):
     gain = _GAIN
     p = np.random.default_rng(seed).dirichlet([0.3, 0.3, 0.3], size=n)
     together = gain.scores(p)
-    alone = [gain(dict(zip(LABELS, row.tolist(), strict=True))) for row in p]
+    alone = [one(gain, dict(zip(LABELS, row.tolist(), strict=True))) for row in p]
     assert np.abs(together - alone).max() <= 1e-9
-    assert np.array_equal(LearnedGain.from_json(gain.to_json()).scores(p), together)
     assert np.isfinite(together).all()
 
 
@@ -155,14 +158,14 @@ _GAIN = fitted()
 def test_far_away_and_certain_rows_score_finite():
     gain = fitted(bandwidth=1e-3)
     for row in ([1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [1 / 3, 1 / 3, 1 / 3]):
-        assert math.isfinite(gain(dict(zip(LABELS, row, strict=True))))
+        assert math.isfinite(one(gain, dict(zip(LABELS, row, strict=True))))
     assert gain.scores(np.zeros((0, 3))).shape == (0,)
 
 
 def test_many_rows_are_scored_in_parts(monkeypatch):
     p, _, _ = stream(500, 9)
     whole = _GAIN.scores(p)
-    monkeypatch.setattr("langchain_dsplus.threshold.gain._CHUNK", 1)
+    monkeypatch.setattr("langchain_dsplus.scores.gain._CHUNK", 1)
     assert np.abs(_GAIN.scores(p) - whole).max() <= 1e-9
 
 
@@ -171,7 +174,7 @@ def test_two_labels():
     first = rng.random(200)
     p = np.stack([first, 1 - first], axis=1)
     gain = LearnedGain().fit_rows(p, np.where(first > 0.9, -1, 1), labels=["x", "y"])
-    assert gain({"x": 0.99, "y": 0.01}) > gain({"x": 0.5, "y": 0.5})
+    assert one(gain, {"x": 0.99, "y": 0.01}) > one(gain, {"x": 0.5, "y": 0.5})
 
 
 @pytest.mark.parametrize(
@@ -196,13 +199,15 @@ def test_arguments():
     for bad in ({"bandwidth": 0.0}, {"bandwidth": math.inf}, {"l2": -1.0}, {"l2": math.nan}):
         with pytest.raises(ValueError, match="above 0"):
             LearnedGain(**bad)
-    with pytest.raises(ValueError, match="not fitted"):
-        LearnedGain()({"a": 1.0})
-    with pytest.raises(ValueError, match="not fitted"):
+    with pytest.raises(NotFittedError, match="not fitted"):
+        one(LearnedGain(), {"a": 1.0})
+    with pytest.raises(ValueError, match="needs the answers"):
+        _GAIN(["text"])
+    with pytest.raises(NotFittedError, match="not fitted"):
         _ = LearnedGain().version
     for probabilities in ({"a": 0.5, "b": 0.5}, {"a": 0.5, "b": 0.25, "z": 0.25}):
         with pytest.raises(ValueError, match="exactly the labels"):
-            _GAIN(probabilities)
+            one(_GAIN, probabilities)
     with pytest.raises(ValueError, match="probabilities"):
         LearnedGain().fit(Outcomes({"small": ["a"], "confidence": [0.5], "large": ["a"]}))
     with pytest.raises(ValueError, match=r"shape \(300, d\)"):
@@ -211,40 +216,40 @@ def test_arguments():
 
 
 def test_saved_and_loaded(tmp_path):
-    path = tmp_path / "gain.json"
-    _GAIN.save(path)
-    assert LearnedGain.load(path).version == _GAIN.version
-    body = json.loads(path.read_text(encoding="utf-8"))
-    assert set(body) >= {"kind", "format", "labels", "losses", "roots"}
+    _GAIN.save(tmp_path)
+    loaded = load_score(tmp_path)
+    assert isinstance(loaded, LearnedGain)
+    assert loaded.version == _GAIN.version
+    p, _, _ = stream(50, 3)
+    assert np.array_equal(loaded.scores(p), _GAIN.scores(p))
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        lambda body: body.pop("weight"),
-        lambda body: body.update(kind="Other"),
-        lambda body: body.update(format=99),
-        lambda body: body.update(bias=[0.0]),
-        lambda body: body.update(scale=[0.0, 1.0, 1.0, 1.0, 1.0]),
-        lambda body: body["losses"].__setitem__(0, 7),
-        lambda body: body["losses"].pop(),
-        lambda body: body["roots"].__setitem__(0, ["x", 0, 0]),
-        lambda body: body["roots"].__setitem__(0, [float("nan"), 0, 0]),
-        lambda body: body.update(bandwidth="wide"),
-        lambda body: body.update(labels=5),
+        lambda settings, arrays: arrays.pop("weight"),
+        lambda settings, arrays: arrays.update(bias=np.zeros(1)),
+        lambda settings, arrays: arrays.update(scale=np.array([0.0, 1.0, 1.0, 1.0, 1.0])),
+        lambda settings, arrays: arrays["losses"].__setitem__(0, 7),
+        lambda settings, arrays: arrays.update(losses=arrays["losses"][1:]),
+        lambda settings, arrays: arrays["roots"].__setitem__(0, np.nan),
+        lambda settings, arrays: settings.update(bandwidth="wide"),
+        lambda settings, arrays: settings.update(labels=5),
     ],
 )
-def test_what_is_damaged_is_refused(change):
-    body = json.loads(_GAIN.to_json())
-    change(body)
-    with pytest.raises(ValueError, match="no saved LearnedGain"):
-        LearnedGain.from_json(json.dumps(body))
-    for text in ("", "[]", "{", "null"):
-        with pytest.raises(ValueError, match="no saved LearnedGain"):
-            LearnedGain.from_json(text)
+def test_what_is_damaged_is_refused(change, tmp_path, monkeypatch):
+    settings = dict(_GAIN._settings())
+    arrays = {name: array.copy() for name, array in _GAIN._arrays().items()}
+    change(settings, arrays)
+    broken = fitted()
+    monkeypatch.setattr(broken, "_settings", lambda: settings)
+    monkeypatch.setattr(broken, "_arrays", lambda: arrays)
+    broken.save(tmp_path)
+    with pytest.raises(ValueError, match=r"damaged|wrong shape|finite|above 0"):
+        LearnedGain.load(tmp_path)
 
 
-# --- as a small model ---------------------------------------------------------------------------------------------------
+# --- as a score ---------------------------------------------------------------------------------------------------------
 
 RESPONSES = {
     "sure": {"a": 0.98, "b": 0.01, "c": 0.01},
@@ -253,96 +258,39 @@ RESPONSES = {
 }
 
 
-class Counting:
-    """Two columns per text; counts the texts."""
+class Lengths:
+    """Two columns per text."""
 
-    version = "counting"
-
-    def __init__(self):
-        self.seen = 0
+    version = "lengths"
 
     def encode(self, texts):
-        self.seen += len(texts)
         return np.array([[len(text), 1.0] for text in texts], dtype=np.float32)
 
 
 def test_the_router_takes_it_as_a_score():
-    small = FakeSmallModel(RESPONSES)
-    with ConfidenceRouter(small=small, large=answer_large(), score=_GAIN, threshold=-2.0, include_route=True) as router:
+    small = FakeSmallModel(RESPONSES, labels=["b", "a", "c"])
+    large = RunnableLambda(lambda _: "large").with_types(output_type=str)
+    with ConfidenceRouter(small=small, large=large, score=_GAIN, threshold=-2.0, include_route=True) as router:
         out = router.batch(list(RESPONSES))
     for text, result in zip(RESPONSES, out, strict=True):
-        assert result["route"]["answers"][0]["confidence"] == pytest.approx(_GAIN(RESPONSES[text]), abs=1e-9)
+        assert result["route"]["answers"][0]["confidence"] == pytest.approx(one(_GAIN, RESPONSES[text]), abs=1e-9)
 
 
-def test_the_wrapped_model_answers_alike_with_another_confidence():
-    small = FakeSmallModel(RESPONSES, labels=["b", "a", "c"], version="v1")
-    model = GainModel(small, _GAIN)
-    for text, probabilities in RESPONSES.items():
-        answer, plain = model.invoke(text), small.invoke(text)
-        assert (answer["choice"], answer["probabilities"]) == (plain["choice"], plain["probabilities"])
-        assert answer["confidence"] == pytest.approx(_GAIN(probabilities), abs=1e-9)
-    assert model.score == "learned_gain"
-    assert model.name == small.name
-    assert model.labels == small.labels
-    assert model.version not in (UNVERIFIABLE, small.version)
-    assert GainModel(small, fitted(seed=2)).version != model.version
-    plain = GainModel(small, _GAIN, score="margin")
-    assert plain.invoke("torn")["confidence"] == pytest.approx(margin(RESPONSES["torn"]))
-
-
-class Broken(SmallModel):
-    labels: list[str] = LABELS
-
-    def predict_proba(self, inputs):
-        return [[math.nan] * 3 if text == "bad" else [0.8, 0.1, 0.1] for text in inputs]
-
-
-def test_a_row_without_an_answer_harms_nobody_else():
-    model = GainModel(Broken(), _GAIN)
-    good, bad = model.batch(["good", "bad"], return_exceptions=True)
-    assert good["choice"] == "a"
-    assert isinstance(bad, Exception)
-    assert model.version == UNVERIFIABLE
-
-
-def gain_with_embeddings(encoder):
-    p, gold, large = stream(300, 1)
-    rows = encoder.encode(["x" * (1 + i % 5) for i in range(300)])
-    return LearnedGain().fit_rows(p, losses(p, gold, large), labels=LABELS, embeddings=rows)
-
-
-def test_embeddings_come_from_the_encoder():
-    encoder = Counting()
-    gain = gain_with_embeddings(encoder)
-    small = FakeSmallModel(RESPONSES)
-    with pytest.raises(ValueError, match="pass `encoder=`"):
-        GainModel(small, gain)
-    model = GainModel(small, gain, encoder=encoder)
-    expected = gain.scores([list(RESPONSES["torn"].values())], encoder.encode(["torn"]))[0]
-    assert model.invoke("torn")["confidence"] == pytest.approx(expected, abs=1e-9)
-    with pytest.raises(ValueError, match="same labels"):
-        GainModel(FakeSmallModel({"x": {"y": 0.5, "z": 0.5}}), gain)
-
-
-def test_a_sentence_classifier_encodes_each_text_once():
-    from langchain_dsplus import SentenceClassifier
-
-    encoder = Counting()
-    texts = ["x" * (1 + i % 9) for i in range(60)]
-    small = SentenceClassifier(encoder, l2=0.1).fit(texts, [LABELS[len(text) // 4] for text in texts])
-    gain = gain_with_embeddings(encoder)
-    model = GainModel(small, gain)
-    encoder.seen = 0
-    answers = model.batch(["xx", "xxxxx"])
-    assert encoder.seen == 2
-    plain = small.batch(["xx", "xxxxx"])
-    assert [answer["probabilities"] for answer in answers] == [answer["probabilities"] for answer in plain]
-    scores = gain.scores(small.predict_proba(["xx", "xxxxx"]), small.embeddings(["xx", "xxxxx"]))
-    assert [answer["confidence"] for answer in answers] == pytest.approx(scores.tolist(), abs=1e-9)
-    assert small.encoder is encoder
-
-
-def answer_large():
-    from langchain_core.runnables import RunnableLambda
-
-    return RunnableLambda(lambda _: "large").with_types(output_type=str)
+def test_embeddings_come_from_the_encoder(tmp_path):
+    texts = ["x" * (1 + i % 5) for i in range(300)]
+    encoder = Lengths()
+    gain = LearnedGain(encoder=encoder).fit(table(), texts)
+    given = LearnedGain().fit(table(), embeddings=encoder.encode(texts))
+    answer = {"choice": "a", "probabilities": RESPONSES["torn"], "confidence": 0.4}
+    expected = given.scores([list(RESPONSES["torn"].values())], encoder.encode(["torn"]))[0]
+    assert gain(["torn"], [answer])[0] == pytest.approx(expected, abs=1e-5)
+    with pytest.raises(ValueError, match="give it an `encoder`"):
+        given(["torn"], [answer])
+    with pytest.raises(ValueError, match="pass `inputs=`"):
+        LearnedGain(encoder=encoder).fit(table())
+    gain.save(tmp_path)
+    with pytest.raises(ValueError, match="encoder of your own"):
+        LearnedGain.load(tmp_path)
+    loaded = LearnedGain.load(tmp_path, encoder=Lengths())
+    assert loaded.version == gain.version
+    assert loaded(["torn"], [answer]) == gain(["torn"], [answer])

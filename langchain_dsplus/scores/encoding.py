@@ -1,0 +1,84 @@
+"""The encoder behind a score: texts of inputs in, unit vectors out, and its name on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from langchain_dsplus.small_models.base import UNVERIFIABLE, read_text
+from langchain_dsplus.small_models.sentence import DEFAULT_ENCODER, Encoder, as_encoder
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats: TypeAlias = NDArray[np.float64]
+
+_DIGITS = 6  # the last digits of a vector depend on the texts beside it
+
+
+class InputEncoder:
+    """Turns inputs into unit vectors.
+
+    Args:
+        encoder: A folder, a name, an `Encoder`, or any object with `encode(list of str) -> (n, d) array`.
+        input_key: Where a dict input holds its text; without it, its one text.
+    """
+
+    def __init__(self, encoder: Any = DEFAULT_ENCODER, input_key: str | None = None) -> None:
+        self.encoder = as_encoder(encoder)
+        self.input_key = input_key
+
+    def __call__(self, inputs: Sequence[Any]) -> Floats:
+        """Return one unit vector for each input, shape (n, d).
+
+        Raises:
+            InputError: If an input holds no text.
+        """
+        keyed = [
+            value[self.input_key] if self.input_key is not None and isinstance(value, Mapping) else value
+            for value in inputs
+        ]
+        return unit_rows(self.encoder.encode([read_text(value) for value in keyed]), len(keyed)).round(_DIGITS)
+
+    def settings(self) -> dict[str, Any]:
+        """What is written down of it."""
+        version = getattr(self.encoder, "version", None)
+        return {
+            "encoder": self.encoder.name if isinstance(self.encoder, Encoder) else None,
+            "encoder_version": version if isinstance(version, str) else UNVERIFIABLE,
+            "input_key": self.input_key,
+        }
+
+    @classmethod
+    def made(cls, settings: Mapping[str, Any], folder: Path, options: Mapping[str, Any]) -> InputEncoder:
+        """Find the encoder that was written down; one of the user's own is given again.
+
+        Raises:
+            ValueError: If there is none, or it is another one.
+        """
+        given = options.get("encoder", settings["encoder"])
+        if given is None:
+            msg = f"{folder} was fitted with an encoder of your own: pass it as `encoder=`"
+            raise ValueError(msg)
+        made = cls(given, settings["input_key"])
+        if made.settings()["encoder_version"] != settings["encoder_version"]:
+            msg = f"the encoder is not the one that {folder} was fitted with: pass that one as `encoder=`, or fit again"
+            raise ValueError(msg)
+        return made
+
+
+def unit_rows(vectors: Any, n: int) -> Floats:
+    """Check vectors, shape (n, d), and give each the length 1.
+
+    Raises:
+        ValueError: If one is not finite, or the shape is another.
+    """
+    rows = np.asarray(vectors, dtype=np.float64)
+    if rows.ndim != 2 or len(rows) != n or not np.isfinite(rows).all():
+        msg = f"`embeddings` must be finite and have shape ({n}, d); the shape is {rows.shape}"
+        raise ValueError(msg)
+    result: Floats = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6)
+    return result
