@@ -437,6 +437,13 @@ class CostLedger(BaseCallbackHandler):
             elif name == TRANSFER_EVENT:
                 self._transferred(run, data)
 
+    def on_unanswered(self, route: Mapping[str, Any], *, run_id: UUID) -> None:
+        """Count a decision whose large model failed. A router calls this: nobody else has an answer to hear of."""
+        with self._lock:
+            run = self._runs.get(run_id)
+            if run is not None:
+                run.route = route
+
     def _transferred(self, run: _Run | None, record: Mapping[str, Any]) -> None:
         """Count a rewritten text. A rewriter that is no chat model has no run of its own: its seconds are here."""
         done = self._transfers

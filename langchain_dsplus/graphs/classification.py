@@ -25,7 +25,7 @@ from langchain_dsplus.routing.answering import follow
 from langchain_dsplus.routing.decision import Item
 from langchain_dsplus.routing.recording import record_route
 from langchain_dsplus.routing.router import ConfidenceRouter
-from langchain_dsplus.routing.runs import announce, announce_failure, start
+from langchain_dsplus.routing.runs import announce, start, tell_failure
 from langchain_dsplus.routing.shadow import after, jobs
 from langchain_dsplus.routing.steps import finish, heard, large_config, large_input, localize, make_item
 from langchain_dsplus.small_models.runnable import as_small_model
@@ -241,7 +241,7 @@ class GraphRouter(ConfidenceRouter):
             said = yield Attempt(model.invoke, model.ainvoke, prompt, child)
             reply = heard(self._state, item, unhidden(said))
             if isinstance(reply, BaseException):
-                yield from announce_failure(self._state, run, item, reply)
+                tell_failure(self._state, run, item, reply)
                 raise reply
         # Here, and not once the label is known: a ledger looks for the paid calls below the run that is announced.
         yield from announce(self._state, run, state["route"])

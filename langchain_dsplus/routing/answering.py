@@ -13,7 +13,7 @@ from langchain_core.runnables.config import ensure_config
 from langchain_dsplus._drive import Attempt, Call, Every, Plan, told
 from langchain_dsplus.answer import Answer, Route, must_pass
 from langchain_dsplus.routing.decision import BEFORE, Asked, Item
-from langchain_dsplus.routing.runs import Apart, announce, announce_failure, start, tell_time
+from langchain_dsplus.routing.runs import Apart, announce, start, tell_failure, tell_time
 from langchain_dsplus.routing.shadow import after
 from langchain_dsplus.routing.state import State
 from langchain_dsplus.routing.steps import (
@@ -43,7 +43,7 @@ def answer(state: State, value: Any, config: RunnableConfig | None, kwargs: dict
         if not must_pass(finished):
             yield from after(state, [item], kwargs)
         if isinstance(finished, BaseException):
-            yield from announce_failure(state, run, item, finished)
+            tell_failure(state, run, item, finished)
             raise finished
         output, route = finished
         yield from announce(state, run, route)
@@ -70,7 +70,7 @@ def answer_all(
         raise
     for run, item, result in zip(runs, items, results, strict=True):
         if isinstance(result, Exception):
-            yield from announce_failure(state, run, item, result)
+            tell_failure(state, run, item, result)
             yield told(run.on_chain_error, result)
         else:
             yield from announce(state, run, result[1])

@@ -50,12 +50,6 @@ def announce(state: State, run: Any, route: Route) -> Plan[None]:
                 yield told(_custom_event, run, name, body)
 
 
-def announce_failure(state: State, run: Any, item: Item | Exception, error: BaseException) -> Plan[None]:
-    """Tell the handlers who was asked where nobody answered: such an input did not stay local."""
-    if isinstance(item, Item) and item.accepted is None and not must_pass(error):
-        yield from announce(state, run, item.route(state.names))
-
-
 def _custom_event(run: Any, name: str, body: Any) -> Any:
     return run.get_child().on_custom_event(name, body, run_id=run.run_id)
 
@@ -78,6 +72,15 @@ def tell_time(state: State, items: Sequence[Item], model: int, seconds: float) -
             tell = getattr(handler, "on_small_model", None)  # as `CostLedger` has it
             if tell is not None:
                 tell(state.names[model], seconds / len(items))
+
+
+def tell_failure(state: State, run: Any, item: Item | Exception, error: BaseException) -> None:
+    """Tell the handlers that ask for it who was asked where nobody answered: such an input did not stay local."""
+    if isinstance(item, Item) and item.accepted is None and not must_pass(error):
+        for handler in dict.fromkeys(run.handlers):
+            tell = getattr(handler, "on_unanswered", None)  # as `CostLedger` has it
+            if tell is not None:
+                tell(item.route(state.names), run_id=run.run_id)
 
 
 class Apart:

@@ -15,7 +15,7 @@ from langchain_dsplus.routing.answering import ask_small
 from langchain_dsplus.routing.decision import Item
 from langchain_dsplus.routing.outputs import NOTHING, add, is_blank, to_chunk, total, with_route
 from langchain_dsplus.routing.recording import record_stream
-from langchain_dsplus.routing.runs import Apart, announce, announce_failure, start
+from langchain_dsplus.routing.runs import Apart, announce, start, tell_failure
 from langchain_dsplus.routing.shadow import after
 from langchain_dsplus.routing.state import State
 from langchain_dsplus.routing.steps import (
@@ -70,7 +70,7 @@ def _stream_large(state: State, item: Item, run: Any, kwargs: Mapping[str, Any])
         try:
             output, route = finish(state, item, error)
         except BaseException as unanswered:
-            yield from announce_failure(state, run, item, unanswered)
+            tell_failure(state, run, item, unanswered)
             raise
         yield from announce(state, run, route)
         yield from _beginning(state, to_chunk(output), route)
@@ -123,7 +123,7 @@ def as_completed(
     def close(place: int, result: tuple[Any, Route] | BaseException) -> Plan[Any]:
         still_open.discard(place)
         if isinstance(result, BaseException):
-            yield from announce_failure(state, runs[place], items[place], result)
+            tell_failure(state, runs[place], items[place], result)
             yield told(runs[place].on_chain_error, result)
             if return_exceptions and not must_pass(result):
                 return result
