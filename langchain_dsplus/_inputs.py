@@ -10,7 +10,6 @@ import hashlib
 import hmac
 import json
 import math
-import os
 import secrets
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,9 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-FOLDER = ".dsplus"
-"""Where a folder of tables keeps its key and its journal."""
-_KEY = "key"
 _LEAST = 16
 _DIGITS = 16
 
@@ -135,34 +131,6 @@ def new_key() -> bytes:
 def key_name(key: bytes) -> str:
     """Return what a key is called: it tells keys apart, and says nothing about them."""
     return hmac.new(key, b"name of the key", hashlib.sha256).hexdigest()[:8]
-
-
-def folder_key(folder: str | Path) -> bytes:
-    """Return the key of a folder of tables; made at first use, readable by its owner alone.
-
-    Raises:
-        OSError: If it can be neither read nor written.
-        ValueError: If the file is damaged.
-    """
-    path = Path(folder) / FOLDER / _KEY
-    if not path.exists():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        part = path.with_name(f".{_KEY}.{secrets.token_hex(4)}")
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(new_key().hex() + "\n")
-        try:
-            path.hardlink_to(part)  # the first of several processes wins
-        except FileExistsError:
-            pass
-        except OSError:  # a file system without links
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-    try:
-        return read_key(bytes.fromhex(path.read_text(encoding="ascii").strip()))
-    except ValueError:
-        msg = f"{path} is damaged: it holds no key. Remove it, and earlier uses of tables here are forgotten"
-        raise ValueError(msg) from None
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,9 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Unpack
 
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable
@@ -35,7 +35,7 @@ from typing_extensions import TypedDict
 
 from langchain_dsplus.costs.ledger import CostLedger
 from langchain_dsplus.outcomes.cells import to_text
-from langchain_dsplus.outcomes.gold import GoldRules, read_labels
+from langchain_dsplus.outcomes.gold import GoldOptions, GoldRules, read_labels
 from langchain_dsplus.routing.router import ConfidenceRouter
 from langchain_dsplus.tags import ROUTE_KEY
 from langchain_dsplus.traces.recorder import plain
@@ -157,9 +157,7 @@ class Accuracy:
 
     Args:
         labels: All labels.
-        gold_map: From a value of the reference to the label that it stands for, as in `Outcomes`.
-        unknown_gold: Values that mean that nobody knows: then there is no score.
-        other_gold: True classes that no model offers: every answer is wrong there.
+        **gold_rules: `gold_map`, `unknown_gold`, `other_gold`, as in `Outcomes`.
 
     Raises:
         ValueError: When it is called, if the reference is none of the labels; the message says what to pass.
@@ -173,13 +171,10 @@ class Accuracy:
     def __init__(
         self,
         labels: Sequence[str],
-        *,
-        gold_map: Mapping[Any, Any] | None = None,
-        unknown_gold: str | Iterable[Any] = (),
-        other_gold: str | Iterable[Any] = (),
+        **gold_rules: Unpack[GoldOptions],
     ) -> None:
         self.labels = list(labels)
-        self.rules = GoldRules.of(gold_map, unknown_gold, other_gold)
+        self.rules = GoldRules.of(**gold_rules)
         self.rules.fit(self.labels)
         self.__name__ = "accuracy"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from langchain_dsplus.learning.noise import correct
 from langchain_dsplus.learning.promotion import read_gold
 from langchain_dsplus.learning.students import DistillableModel, refit, remember
 from langchain_dsplus.learning.targets import PaidAnswers, ask, ask_large, read_targets, soften
-from langchain_dsplus.outcomes.gold import GoldRules
+from langchain_dsplus.outcomes.gold import GoldOptions, GoldRules
 from langchain_dsplus.small_models.sklearn import SklearnClassifier
 from langchain_dsplus.small_models.softmax import assign_folds, fit_softmax
 
@@ -240,9 +240,7 @@ class Distiller:
         *,
         audits: Sequence[tuple[Any, Any]] = (),
         unlabeled: Sequence[Any] = (),
-        gold_map: Mapping[Any, Any] | None = None,
-        unknown_gold: str | Iterable[Any] = (),
-        other_gold: str | Iterable[Any] = (),
+        **gold_rules: Unpack[GoldOptions],
     ) -> DistillerResult:
         """Train a new model.
 
@@ -254,9 +252,7 @@ class Distiller:
             audits: The same for inputs that were chosen at random: audits of local answers, the random share of
                 `acquire`. They teach as `large` does, and calibrate.
             unlabeled: Further inputs, for the old model's own answers.
-            gold_map: From a value of gold to the label that it stands for, as in `Outcomes`.
-            unknown_gold: Values of gold that mean that nobody knows; such rows teach nothing.
-            other_gold: True classes that the model does not have; such rows teach nothing.
+            **gold_rules: `gold_map`, `unknown_gold`, `other_gold`, as in `Outcomes`.
 
         Returns:
             The new model, and what it was made from.
@@ -266,7 +262,7 @@ class Distiller:
             TypeError: If the kind of small model cannot be trained.
         """
         labels = list(self.model.labels)
-        pairs = self._gold(gold, GoldRules.of(gold_map, unknown_gold, other_gold))
+        pairs = self._gold(gold, GoldRules.of(**gold_rules))
         gold_inputs, gold_labels = [value for value, _ in pairs], [label for _, label in pairs]
         wanted, _ = read_targets(gold_labels, labels)
         known = {_identity(value): place for place, value in enumerate(gold_inputs)}
@@ -337,9 +333,7 @@ class Distiller:
         rounds: int = 1,
         random_share: float = 0.1,
         checkpoint: str | Path | None = None,
-        gold_map: Mapping[Any, Any] | None = None,
-        unknown_gold: str | Iterable[Any] = (),
-        other_gold: str | Iterable[Any] = (),
+        **gold_rules: Unpack[GoldOptions],
     ) -> DistillerResult:
         """Choose inputs, ask the large model, train; in several rounds, each choosing with the model of the last.
 
@@ -353,9 +347,7 @@ class Distiller:
             random_share: Part of the budget that goes to inputs drawn at random; their answers serve as audits.
             checkpoint: A folder that holds each of the large model's answers as it comes: after an interruption, the
                 next call with the same inputs pays for no answer twice. It may be deleted afterwards.
-            gold_map: As in `distil`.
-            unknown_gold: As in `distil`.
-            other_gold: As in `distil`.
+            **gold_rules: `gold_map`, `unknown_gold`, `other_gold`, as in `Outcomes`.
 
         Raises:
             ValueError: If an argument is out of range, gold is none of the labels (nothing was asked then), or the
@@ -364,7 +356,7 @@ class Distiller:
         if rounds < 1:
             msg = "`rounds` must be at least 1"
             raise ValueError(msg)
-        gold = self._gold(gold, GoldRules.of(gold_map, unknown_gold, other_gold))
+        gold = self._gold(gold, GoldRules.of(**gold_rules))
         values = list(inputs)
         current: Any = self.model
         paid = None if checkpoint is None else self._paid(Path(checkpoint), values)

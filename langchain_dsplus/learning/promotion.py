@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from langchain_dsplus.calibration import expected_calibration_error
 from langchain_dsplus.learning.targets import ask
 from langchain_dsplus.losses import Loss, parse_loss, points
 from langchain_dsplus.outcomes.columns import rows_of
-from langchain_dsplus.outcomes.gold import GoldRules, read_labels
+from langchain_dsplus.outcomes.gold import GoldOptions, GoldRules, read_labels
 from langchain_dsplus.threshold.exact import least_rows, loss_upper_bound, paired_p_value
 
 if TYPE_CHECKING:
@@ -94,9 +94,7 @@ def promotion(
     level: float = 0.95,
     max_calibration_error: float = 0.02,
     min_coverage_gain: float = 0.0,
-    gold_map: Mapping[Any, Any] | None = None,
-    unknown_gold: str | Iterable[Any] = (),
-    other_gold: str | Iterable[Any] = (),
+    **gold_rules: Unpack[GoldOptions],
 ) -> PromotionReport:
     """Decide whether a new small model may take an old one's place. A pure function: it asks both, and changes nothing.
 
@@ -120,9 +118,7 @@ def promotion(
         max_calibration_error: Rise of the calibration error that is allowed.
         min_coverage_gain: Rise of the coverage at equal risk that is wanted. At 0 any rise will do; where the old
             model answers everything, as much as that.
-        gold_map: From a value of gold to the label that it stands for, as in `Outcomes`.
-        unknown_gold: Values of gold that mean that nobody knows.
-        other_gold: True classes that the models do not offer: both are wrong there.
+        **gold_rules: `gold_map`, `unknown_gold`, `other_gold`, as in `Outcomes`.
 
     Returns:
         The report; `reasons` names the gates that failed.
@@ -145,7 +141,7 @@ def promotion(
     if not 0.5 <= level < 1.0:
         msg = "`level` must lie in [0.5, 1)"
         raise ValueError(msg)
-    inputs, gold = read_gold(gold_rows, old.labels, GoldRules.of(gold_map, unknown_gold, other_gold))
+    inputs, gold = read_gold(gold_rows, old.labels, GoldRules.of(**gold_rules))
     known = np.array([label is not None for label in gold])
     if not known.any():
         msg = "`gold_rows` holds no row with gold: nothing can be shown"

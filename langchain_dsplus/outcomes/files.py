@@ -18,8 +18,8 @@ import numpy as np
 from langchain_dsplus._files import replacing
 from langchain_dsplus._imports import require
 from langchain_dsplus._json import load_json as load
-from langchain_dsplus.outcomes.cells import bare
 from langchain_dsplus.outcomes.columns import CHUNK, WANTED, Builder, Column, Kind, Labels, Numbers, kind_of
+from langchain_dsplus.outcomes.likeness import bare
 
 ABOUT = "__about__"
 COLUMNS = "__columns__"

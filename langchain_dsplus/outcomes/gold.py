@@ -6,13 +6,14 @@ import json
 import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypedDict
 
 import numpy as np
 
 from langchain_dsplus._json import load_json
-from langchain_dsplus.outcomes.cells import Likeness, bare, other_gold, quoted, to_text, written_number
+from langchain_dsplus.outcomes.cells import other_gold, to_text
 from langchain_dsplus.outcomes.columns import Labels, build
+from langchain_dsplus.outcomes.likeness import Likeness, bare, quoted, written_number
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,6 +25,14 @@ NEVER_SAID = 0.01
 _EXAMPLES = 3
 _LONGEST = 40  # a longer text may be an input that stands in the wrong column
 _MOST_LABELS = 6
+
+
+class GoldOptions(TypedDict, total=False):
+    """What every door takes that reads gold, see `GoldRules`: any of the three, as a user gives it."""
+
+    gold_map: Mapping[Any, Any] | None
+    unknown_gold: str | Iterable[Any]
+    other_gold: str | Iterable[Any]
 
 
 @dataclass(frozen=True)
@@ -281,4 +290,4 @@ def _unpacked(word: str) -> str | None:
     return "" if found is None else found
 
 
-__all__ = ["NEVER_SAID", "GoldRules", "read_labels", "refusal", "with_other"]
+__all__ = ["NEVER_SAID", "GoldOptions", "GoldRules", "read_labels", "refusal", "with_other"]

@@ -14,7 +14,18 @@ if TYPE_CHECKING:
     Bools: TypeAlias = NDArray[np.bool_]
 
 
-class Rows(Protocol):
+class Cells(Protocol):
+    """Columns that can be looked at."""
+
+    def __len__(self) -> int: ...
+
+    def __contains__(self, name: object) -> bool: ...
+
+    def values(self, name: str) -> list[Any]:
+        """A column as plain Python values, None where nothing is known."""
+
+
+class Rows(Cells, Protocol):
     """Rows of outcomes; `Outcomes` is one, and its docstrings say the whole of each method."""
 
     @property
@@ -29,14 +40,7 @@ class Rows(Protocol):
     def folder(self) -> Path | None:
         """Where the table was read from or first written to."""
 
-    def __len__(self) -> int: ...
-
-    def __contains__(self, name: object) -> bool: ...
-
     def __getitem__(self, name: str) -> NDArray[Any]: ...
-
-    def values(self, name: str) -> list[Any]:
-        """A column as plain Python values, None where nothing is known."""
 
     def known_gold(self) -> Bools:
         """Where gold is known and is evidence, shape (n,)."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, Unpack
 
 import numpy as np
 
+from langchain_dsplus.outcomes.base import Table
 from langchain_dsplus.outcomes.cells import known_labels, missing, other_gold
 from langchain_dsplus.outcomes.columns import (
     CHUNK,
@@ -20,7 +20,6 @@ from langchain_dsplus.outcomes.columns import (
     Spread,
     build,
     frame_columns,
-    kind_of,
     rows_of,
 )
 from langchain_dsplus.outcomes.files import (
@@ -32,11 +31,10 @@ from langchain_dsplus.outcomes.files import (
     write_jsonl,
     write_parquet,
 )
-from langchain_dsplus.outcomes.gold import NEVER_SAID, GoldRules, refusal, with_other
+from langchain_dsplus.outcomes.gold import NEVER_SAID, GoldOptions, GoldRules, refusal, with_other
 from langchain_dsplus.outcomes.labelling import read_gold, rows_to_label, sampled
 from langchain_dsplus.outcomes.sampling import LabelSample
 from langchain_dsplus.outcomes.traces import read_traces
-from langchain_dsplus.outcomes.uses import blocks
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -50,7 +48,7 @@ Figure: TypeAlias = Literal["accuracy", "errors", "calibration_error", "auroc", 
 _OF_CONFIDENCE = ("calibration_error", "auroc", "aurc", "e_aurc")
 
 
-class Outcomes:
+class Outcomes(Table):
     """A table with one row per input, kept by columns.
 
     Columns:
@@ -73,11 +71,10 @@ class Outcomes:
         about: What the rows are about: score, labels, small (version), large, prompt, ... Plain JSON. It goes with the
             table through files, `select`, `split` and `with_gold`; so does `certifications`, the number of times that
             this table has been certified.
-        gold_map: From a value of gold to the label that it stands for: `{"1.0": "1"}`. Every way to make a table takes
-            these three.
-        unknown_gold: Values that mean that nobody knows: `("nan", "n/a")`. They become None.
-        other_gold: True classes that no model offers: `("other",)`. There, every answer is wrong. They stay in
-            `about["other_gold"]`.
+        **gold_rules: `gold_map`, from a value of gold to the label that it stands for: `{"1.0": "1"}`. `unknown_gold`,
+            values that mean that nobody knows: `("nan", "n/a")`; they become None. `other_gold`, true classes that no
+            model offers: `("other",)`; there, every answer is wrong, and they stay in `about["other_gold"]`. Every way
+            to make a table takes these three.
 
     Attributes:
         folder: Where the table was read from or first written to; None for one in memory alone. There, `certify` keeps
@@ -99,11 +96,9 @@ class Outcomes:
         columns: Mapping[str, Sequence[Any]],
         *,
         about: Mapping[str, Any] | None = None,
-        gold_map: Mapping[Any, Any] | None = None,
-        unknown_gold: str | Iterable[Any] = (),
-        other_gold: str | Iterable[Any] = (),
+        **gold_rules: Unpack[GoldOptions],
     ) -> None:
-        rules = GoldRules.of(gold_map, unknown_gold, other_gold)
+        rules = GoldRules.of(**gold_rules)
         given: Mapping[str, Sequence[Any]] = frame_columns(columns) or columns
         lengths = {len(values) for values in given.values()}
         if len(lengths) > 1:
@@ -111,20 +106,6 @@ class Outcomes:
             raise ValueError(msg)
         self._set(*_complete({name: build(name, values) for name, values in given.items()}), about or {})
         self._settle(rules, _row)
-
-    def _set(self, columns: dict[str, Column], length: int, about: Mapping[str, Any]) -> None:
-        self.about: dict[str, Any] = {str(key): _json(value, str(key)) for key, value in about.items()}
-        self._columns = columns
-        self._length = length
-        self.folder: Path | None = None
-
-    @classmethod
-    def _of(cls, columns: dict[str, Column], length: int, about: Mapping[str, Any], folder: Path | None = None) -> Self:
-        """A table of columns that were checked before."""
-        result = cls.__new__(cls)
-        result._set(columns, length, about)  # noqa: SLF001 - its own
-        result.folder = folder
-        return result
 
     @classmethod
     def _new(
@@ -156,30 +137,8 @@ class Outcomes:
 
     # --- columns ------------------------------------------------------------------------------------------------
 
-    def __len__(self) -> int:
-        return self._length
-
     def __repr__(self) -> str:
         return f"Outcomes({self._length} rows, columns {self.columns})"
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Outcomes):
-            return NotImplemented
-        return (
-            self.about == other.about
-            and self.columns == other.columns
-            and all(self.values(name) == other.values(name) for name in self.columns)
-        )
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._columns
-
-    @property
-    def columns(self) -> list[str]:
-        """The names of the columns."""
-        return list(self._columns)
 
     @property
     def small_names(self) -> list[str]:
@@ -188,20 +147,6 @@ class Outcomes:
             name for name in self._columns if name.startswith(("confidence.", "small.")) and not name.endswith("_ok")
         )
         return list(dict.fromkeys(name.partition(".")[2] for name in names))
-
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        """Return a column, shape (n,), read-only: numbers and bools as float64, NaN for None; the rest as objects.
-
-        Raises:
-            KeyError: If there is no such column.
-        """
-        column = self._columns[name].array()
-        column.setflags(write=False)
-        return column
-
-    def values(self, name: str) -> list[Any]:
-        """Return a column as a list of plain Python values, None where nothing is known."""
-        return self._columns[name].values()
 
     def correct(self, who: str = "small") -> Floats:
         """Return who was right, shape (n,): 1 right, 0 wrong, NaN unknown.
@@ -355,66 +300,7 @@ class Outcomes:
             raise KeyError(msg)
         return answers, judged.data if isinstance(judged, Numbers) else None
 
-    def data_hash(self) -> str:
-        """Return a SHA-256 of the rows, in hex.
-
-        It is the same for the same rows in another order (of rows or columns), in another process, and after CSV, JSONL
-        and Parquet, since it goes by `id`. A column in which nothing is known does not count, nor does `about`. Any
-        other change gives another hash, one in an id included.
-
-        Example:
-            >>> rows = [{"id": str(i), "small": "a", "confidence": i / 10, "large": "b"} for i in range(3)]
-            >>> table = Outcomes.from_records(rows)
-            >>> (
-            ...     table.data_hash() == table.select([2, 0, 1]).data_hash(),
-            ...     table.data_hash() == table.select([0]).data_hash(),
-            ... )
-            (True, False)
-        """
-        ids = self._columns["id"].values()
-        order = np.array(sorted(range(self._length), key=ids.__getitem__), dtype=np.intp)
-        digest = hashlib.sha256(f"outcomes 1\n{self._length}\n".encode())
-        for name in sorted(self._columns):
-            column = self._columns[name]
-            if not column.empty():
-                digest.update(f"{kind_of(name)} {name!r}\n".encode("utf-8", "backslashreplace"))
-                column.feed(digest.update, order)
-        return digest.hexdigest()
-
     # --- parts --------------------------------------------------------------------------------------------------
-
-    def select(self, rows: ArrayLike) -> Outcomes:
-        """Return some rows: by a bool mask of length n, or by distinct row numbers."""
-        places = np.asarray(rows)
-        if places.dtype == bool:
-            if places.shape != (self._length,):
-                msg = f"`rows` as a mask must have shape ({self._length},), not {places.shape}"
-                raise ValueError(msg)
-            places = np.flatnonzero(places)
-        places = places.astype(np.intp).reshape(-1)
-        if len(np.unique(places % self._length if self._length else places)) != len(places):
-            msg = "`rows` names a row twice: ids must be distinct"
-            raise ValueError(msg)
-        columns = {name: column.take(places) for name, column in self._columns.items()}
-        return self._of(columns, len(places), self.about, self.folder)
-
-    def split(self, share: float = 0.5, *, seed: int = 0) -> tuple[Outcomes, Outcomes]:
-        """Return two random parts, the first with about `share` of the rows; rows of one `group` stay together.
-
-        So do rows with one `input_hash`: an input that stands twice must not be on both sides.
-        """
-        if not 0.0 < share < 1.0:
-            msg = "`share` must lie between 0 and 1"
-            raise ValueError(msg)
-        found = blocks(self)  # numbered as they first appear
-        block = np.arange(self._length) if found is None else found
-        sizes = np.bincount(block) if self._length else np.zeros(0, dtype=np.intp)
-        order = np.random.default_rng(seed).permutation(len(sizes))
-        before = np.cumsum(sizes[order]) - sizes[order]
-        chosen = np.zeros(len(sizes), dtype=bool)
-        chosen[order[before < round(share * self._length)]] = True
-        mask = chosen[block]
-        return self.select(mask), self.select(~mask)
 
     # --- people -------------------------------------------------------------------------------------------------
 
@@ -473,10 +359,7 @@ class Outcomes:
     def with_gold(
         self,
         labels: Any,
-        *,
-        gold_map: Mapping[Any, Any] | None = None,
-        unknown_gold: str | Iterable[Any] = (),
-        other_gold: str | Iterable[Any] = (),
+        **gold_rules: Unpack[GoldOptions],
     ) -> Outcomes:
         """Return the table with further gold labels; `about` stays, its count of certifications included.
 
@@ -487,9 +370,7 @@ class Outcomes:
                 were drawn; empty ones before the last filled one of their stratum were skipped, and may be right or
                 wrong. Without them gold counts as a random sample of the rows on which the models agree, and of those
                 on which they do not.
-            gold_map: From a value to the label that it stands for.
-            unknown_gold: Values that mean that nobody knows.
-            other_gold: True classes that no model offers.
+            **gold_rules: `gold_map`, `unknown_gold`, `other_gold`, as in `Outcomes`.
 
         Raises:
             ValueError: If an id is unknown or stands there twice, a value is not one of `about["labels"]` (where none
@@ -497,7 +378,7 @@ class Outcomes:
                 else about `small` or `large` than the table (columns that were sorted apart). The message names file,
                 row and column.
         """
-        rules = GoldRules.of(gold_map, unknown_gold, other_gold)
+        rules = GoldRules.of(**gold_rules)
         known = known_labels(self.about)
         if known is not None:
             rules.fit(known)
@@ -586,9 +467,7 @@ class Outcomes:
         rows: Any,
         *,
         about: Mapping[str, Any] | None = None,
-        gold_map: Mapping[Any, Any] | None = None,
-        unknown_gold: str | Iterable[Any] = (),
-        other_gold: str | Iterable[Any] = (),
+        **gold_rules: Unpack[GoldOptions],
     ) -> Outcomes:
         """Build a table from dicts, or from a DataFrame; a key that a row lacks is None there.
 
@@ -603,7 +482,7 @@ class Outcomes:
             >>> table.values("gold")
             ['1', None]
         """
-        rules = GoldRules.of(gold_map, unknown_gold, other_gold)
+        rules = GoldRules.of(**gold_rules)
         return cls._new(_columns_of(rows_of(rows)), about, rules)
 
     @classmethod
@@ -612,9 +491,7 @@ class Outcomes:
         path: str | Path,
         *,
         about: Mapping[str, Any] | None = None,
-        gold_map: Mapping[Any, Any] | None = None,
-        unknown_gold: str | Iterable[Any] = (),
-        other_gold: str | Iterable[Any] = (),
+        **gold_rules: Unpack[GoldOptions],
     ) -> Outcomes:
         """Read a CSV file with a header. An empty cell is None; dicts are JSON; numbers come back exactly.
 
@@ -625,7 +502,7 @@ class Outcomes:
             ValueError: If a cell cannot be read; the message names file, row (the first under the header is 1) and
                 column, never the cell's text. If bytes are not UTF-8, it names file and line.
         """
-        rules = GoldRules.of(gold_map, unknown_gold, other_gold)
+        rules = GoldRules.of(**gold_rules)
         columns, found = read_csv(Path(path))
         return cls._new(columns, {**found, **(about or {})}, rules, f"{path}: ")
 
@@ -635,16 +512,14 @@ class Outcomes:
         path: str | Path,
         *,
         about: Mapping[str, Any] | None = None,
-        gold_map: Mapping[Any, Any] | None = None,
-        unknown_gold: str | Iterable[Any] = (),
-        other_gold: str | Iterable[Any] = (),
+        **gold_rules: Unpack[GoldOptions],
     ) -> Outcomes:
         """Read a file with one JSON object per line; a line with `about` and columns, as `to_jsonl` writes it, is used.
 
         Raises:
             ValueError: If a line cannot be read; the message names file, row and column, never the text.
         """
-        rules = GoldRules.of(gold_map, unknown_gold, other_gold)
+        rules = GoldRules.of(**gold_rules)
         where = f"{path}: "
         found = Header()
         columns = _columns_of(read_jsonl(Path(path), found), where)
@@ -659,9 +534,7 @@ class Outcomes:
         path: str | Path,
         *,
         about: Mapping[str, Any] | None = None,
-        gold_map: Mapping[Any, Any] | None = None,
-        unknown_gold: str | Iterable[Any] = (),
-        other_gold: str | Iterable[Any] = (),
+        **gold_rules: Unpack[GoldOptions],
     ) -> Outcomes:
         """Read a Parquet file (extra `parquet`), one that `to_parquet` wrote or another with such columns.
 
@@ -671,7 +544,7 @@ class Outcomes:
             ValueError: If a value is not what its column holds; the message names file, row and column.
             ImportError: If pyarrow is not installed.
         """
-        rules = GoldRules.of(gold_map, unknown_gold, other_gold)
+        rules = GoldRules.of(**gold_rules)
         columns, found = read_parquet(Path(path))
         return cls._new(columns, {**found, **(about or {})}, rules, f"{path}: ")
 
@@ -686,9 +559,7 @@ class Outcomes:
         router: str | None = None,
         group_key: str | None = None,
         live: bool = False,
-        gold_map: Mapping[Any, Any] | None = None,
-        unknown_gold: str | Iterable[Any] = (),
-        other_gold: str | Iterable[Any] = (),
+        **gold_rules: Unpack[GoldOptions],
     ) -> Outcomes:
         """Build a table from what a router's recorder wrote down.
 
@@ -711,9 +582,7 @@ class Outcomes:
                 large model said to an escalated input is `large` where it had the plain prompt, and `large_pruned`
                 where it may have been pruned. **These rows are no fair sample**: which model was asked depends on the
                 confidence. Look at them, but do not certify on them.
-            gold_map: From a value of gold to the label that it stands for.
-            unknown_gold: Values of gold that mean that nobody knows.
-            other_gold: True classes that no model offers.
+            **gold_rules: `gold_map`, `unknown_gold`, `other_gold`, as in `Outcomes`.
 
         Raises:
             ValueError: If there are rows, but none that can be used; if rows are of several routers or of several small
@@ -727,16 +596,10 @@ class Outcomes:
             outcomes = Outcomes.from_traces(JSONLRecorder.read("routes.jsonl"), about=facts)
             ```
         """
-        rules = GoldRules.of(gold_map, unknown_gold, other_gold)
+        rules = GoldRules.of(**gold_rules)
         records = read_traces(rows, names=small, to_label=to_label, router=router, group_key=group_key, live=live)
         columns = _columns_of(records) or {name: build(name, []) for name in _LEAST}
         return cls._new(columns, about, rules)
-
-    def to_records(self) -> list[dict[str, Any]]:
-        """Return the rows as dicts of plain Python values; None where nothing is known."""
-        names = self.columns
-        lists = [self.values(name) for name in names]
-        return [dict(zip(names, row, strict=True)) for row in zip(*lists, strict=True)]
 
     def to_csv(self, path: str | Path) -> None:
         """Write a CSV file with a header; `from_csv` reads the same numbers back, to the last bit.
@@ -770,20 +633,6 @@ class Outcomes:
         self.folder = self.folder or Path(path).absolute().parent
 
 
-def _json(value: Any, key: str) -> Any:
-    """A fact in `about` as plain JSON of its own: arrays, tuples and NumPy's scalars become what they stand for."""
-    if isinstance(value, (np.ndarray, np.generic)):
-        value = value.tolist()
-    if isinstance(value, Mapping):
-        return {str(name): _json(item, key) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_json(item, key) for item in value]
-    if not (value is None or isinstance(value, (str, bool, int, float))) or value in _INFINITE or value != value:  # noqa: PLR0124
-        msg = f"`about[{key!r}]` must be plain JSON (texts, finite numbers, lists, dicts), not {type(value).__name__}"
-        raise ValueError(msg)
-    return value
-
-
 def _used(column: Labels) -> Iterator[str]:
     """The words that stand in some row."""
     used = np.bincount(column.codes + 1, minlength=len(column.words) + 1)[1:]
@@ -791,7 +640,6 @@ def _used(column: Labels) -> Iterator[str]:
 
 
 _MOST_SAID = 1000
-_INFINITE = (float("inf"), float("-inf"))
 _LEAST = ("id", "small", "confidence", "large", "gold")
 
 

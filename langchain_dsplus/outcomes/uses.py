@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from langchain_dsplus._inputs import FOLDER, folder_key, new_key, read_key
+from langchain_dsplus._inputs import new_key, read_key
 from langchain_dsplus._journal import append_lines, parse_line
 
 if TYPE_CHECKING:
@@ -18,10 +19,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from langchain_dsplus.outcomes.rows import Rows
+    from langchain_dsplus.outcomes.rows import Cells, Rows
 
     Numbers: TypeAlias = NDArray[np.int64]
 
+FOLDER = ".dsplus"
+"""Where a folder of tables keeps its key and its journal."""
+_KEY = "key"
 INPUT_HASH = "input_hash"
 IN_TRAINING = "in_training"
 JOURNAL = "certified.jsonl"
@@ -50,7 +54,35 @@ def table_key(key: str | bytes | None, folder: str | Path | None) -> bytes:
         return new_key()
 
 
-def blocks(outcomes: Rows) -> Numbers | None:
+def folder_key(folder: str | Path) -> bytes:
+    """Return the key of a folder of tables; made at first use, readable by its owner alone.
+
+    Raises:
+        OSError: If it can be neither read nor written.
+        ValueError: If the file is damaged.
+    """
+    path = Path(folder) / FOLDER / _KEY
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        part = path.with_name(f".{_KEY}.{secrets.token_hex(4)}")
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(new_key().hex() + "\n")
+        try:
+            path.hardlink_to(part)  # the first of several processes wins
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without links
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    try:
+        return read_key(bytes.fromhex(path.read_text(encoding="ascii").strip()))
+    except ValueError:
+        msg = f"{path} is damaged: it holds no key. Remove it, and earlier uses of tables here are forgotten"
+        raise ValueError(msg) from None
+
+
+def blocks(outcomes: Cells) -> Numbers | None:
     """Return a number for each row's block, shape (n,), in order of appearance; None where every row is its own.
 
     Rows of one `group` belong together, and so do rows with one `input_hash`: both relations, joined.
@@ -168,10 +200,12 @@ def _overlap(one: Sequence[str], other: Sequence[str]) -> float:
 
 
 __all__ = [
+    "FOLDER",
     "INPUT_HASH",
     "IN_TRAINING",
     "blocks",
     "earlier_uses",
+    "folder_key",
     "hashes",
     "note_use",
     "repeats",

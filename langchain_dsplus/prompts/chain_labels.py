@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import Runnable, RunnableLambda
 
-from langchain_dsplus.outcomes.cells import Likeness, quoted
+from langchain_dsplus.outcomes.likeness import Likeness, quoted
 
 if TYPE_CHECKING:
     from langchain_dsplus.small_models.base import SmallModel

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from langchain_dsplus.learning.promotion import ClassChange, PromotionReport, promotion, read_rows
 from langchain_dsplus.losses import Loss
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from langchain_dsplus.outcomes import Outcomes
+    from langchain_dsplus.outcomes.gold import GoldOptions
     from langchain_dsplus.registry.live import LiveRouter
     from langchain_dsplus.small_models.base import SmallModel
 
@@ -312,9 +313,7 @@ class ModelRegistry:
         level: float = 0.95,
         max_calibration_error: float = 0.02,
         min_coverage_gain: float = 0.0,
-        gold_map: Mapping[Any, Any] | None = None,
-        unknown_gold: str | Iterable[Any] = (),
-        other_gold: str | Iterable[Any] = (),
+        **gold_rules: Unpack[GoldOptions],
     ) -> Gate:
         """Ask the live model and a candidate about gold rows, and write down whether the candidate may go live.
 
@@ -326,9 +325,7 @@ class ModelRegistry:
             level: As in `promotion`, for the first gate on these rows; see `Gate.earlier`.
             max_calibration_error: As in `promotion`.
             min_coverage_gain: As in `promotion`.
-            gold_map: As in `promotion`.
-            unknown_gold: As in `promotion`.
-            other_gold: As in `promotion`.
+            **gold_rules: `gold_map`, `unknown_gold`, `other_gold`, as in `Outcomes`.
 
         Raises:
             RegistryError: If a row was used for training, or there is no such version.
@@ -366,9 +363,7 @@ class ModelRegistry:
             level=1.0 - alpha,
             max_calibration_error=max_calibration_error,
             min_coverage_gain=min_coverage_gain,
-            gold_map=gold_map,
-            unknown_gold=unknown_gold,
-            other_gold=other_gold,
+            **gold_rules,
         )
         with self._changing() as state:
             if gates_before(self._folders, state, pair, rows) != earlier:

@@ -15,7 +15,8 @@ from langchain_dsplus._files import replace_file
 from langchain_dsplus._json import load_json
 from langchain_dsplus.answer import CertificateError
 from langchain_dsplus.losses import points, threshold_words
-from langchain_dsplus.outcomes.cells import known_labels, other_gold, quoted
+from langchain_dsplus.outcomes.cells import known_labels, other_gold
+from langchain_dsplus.outcomes.likeness import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 from langchain_core.runnables import Runnable
 
@@ -20,6 +20,7 @@ from langchain_dsplus.costs.usage import read_usage
 from langchain_dsplus.identity import identify
 from langchain_dsplus.outcomes import Outcomes, default_label
 from langchain_dsplus.outcomes.cells import to_text
+from langchain_dsplus.outcomes.gold import GoldOptions
 from langchain_dsplus.outcomes.uses import table_key
 from langchain_dsplus.small_models.runnable import mark_inputs
 from langchain_dsplus.traces.outcome_rows import EMPTY, Told, named_models, outcome_row, table_facts
@@ -388,9 +389,7 @@ def outcomes_from_calls(
     chunk_size: int = 256,
     about: Mapping[str, Any] | None = None,
     key: str | bytes | None = None,
-    gold_map: Mapping[Any, Any] | None = None,
-    unknown_gold: str | Iterable[Any] = (),
-    other_gold: str | Iterable[Any] = (),
+    **gold_rules: Unpack[GoldOptions],
 ) -> Outcomes:
     """Ask only the small models about past LLM calls, and return the outcomes. The LLM is not asked.
 
@@ -411,9 +410,7 @@ def outcomes_from_calls(
         about: Said about the rows, next to score, labels, and versions.
         key: Under which inputs are hashed for `input_hash`, at least 16 characters; by default a fresh one, which
             nobody keeps: then repeats inside the table are seen, and no earlier table is recognized.
-        gold_map: From a value of gold to the label that it stands for, as in `Outcomes`.
-        unknown_gold: Values of gold that mean that nobody knows.
-        other_gold: True classes that no model offers.
+        **gold_rules: `gold_map`, `unknown_gold`, `other_gold`, as in `Outcomes`.
 
     Returns:
         The columns of `collect_outcomes`, as far as they are known.
@@ -481,8 +478,8 @@ def outcomes_from_calls(
         raise ValueError(msg)
     identities = {} if large is None else {"large": identify(large, version=version)}
     facts = {**table_facts(models, identities, replies), **(about or {})}
-    rules: dict[str, Any] = {"gold_map": gold_map, "unknown_gold": unknown_gold, "other_gold": other_gold}
-    return Outcomes.from_records(done, about=facts, **rules) if done else Outcomes(EMPTY, about=facts, **rules)
+    make: Any = Outcomes.from_records if done else Outcomes
+    return make(done or EMPTY, about=facts, **gold_rules)  # type: ignore[no-any-return]
 
 
 def _name_of(call: Any, number: int) -> str | None:

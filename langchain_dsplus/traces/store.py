@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from langchain_dsplus._imports import require
 from langchain_dsplus._inputs import read_key
@@ -27,7 +27,7 @@ from langchain_dsplus.costs.prices import Price
 from langchain_dsplus.costs.usage import paid_usage
 from langchain_dsplus.outcomes import Outcomes
 from langchain_dsplus.outcomes.cells import to_text
-from langchain_dsplus.outcomes.gold import GoldRules, read_labels
+from langchain_dsplus.outcomes.gold import GoldOptions, GoldRules, read_labels
 from langchain_dsplus.outcomes.uses import table_key
 from langchain_dsplus.routing.background import drain_all
 from langchain_dsplus.routing.rows import Row
@@ -438,9 +438,7 @@ class TraceStore:
         gold: str | None = None,
         *,
         labels: Sequence[str] | None = None,
-        gold_map: Mapping[Any, Any] | None = None,
-        unknown_gold: str | Iterable[Any] = (),
-        other_gold: str | Iterable[Any] = (),
+        **gold_rules: Unpack[GoldOptions],
     ) -> int:
         """Write down what was true, now or much later; the last word counts.
 
@@ -451,9 +449,7 @@ class TraceStore:
             gold: The truth; None takes an earlier one back. Not with a mapping.
             labels: All labels: then gold outside them is an error, and nothing is written. Without them gold is kept as
                 it is; whoever makes a table of it (`outcomes_from_traces`) looks at it there.
-            gold_map: With `labels`: from a value to the label that it stands for, as in `Outcomes`.
-            unknown_gold: Values that mean that nobody knows.
-            other_gold: True classes that no model offers.
+            **gold_rules: `gold_map`, `unknown_gold`, `other_gold`, as in `Outcomes`.
 
         Returns:
             Rows that were written.
@@ -485,7 +481,7 @@ class TraceStore:
                 raise ValueError(msg) from None
             rows.append({"kind": "gold", "route_id": name, "gold": text})
         if labels is not None:
-            rules = GoldRules.of(gold_map, unknown_gold, other_gold)
+            rules = GoldRules.of(**gold_rules)
             truths = read_labels(
                 [row["gold"] for row in rows], labels, rules, row=lambda place: f"entry {place + 1} of the gold"
             )

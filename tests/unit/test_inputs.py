@@ -13,17 +13,8 @@ from hypothesis import strategies as st
 from langchain_core.messages import HumanMessage
 from langchain_core.prompt_values import ChatPromptValue
 
-from langchain_dsplus._inputs import (
-    FOLDER,
-    Seen,
-    canonical,
-    feed_inputs,
-    folder_key,
-    hash_input,
-    hash_of,
-    new_key,
-    read_key,
-)
+from langchain_dsplus._inputs import Seen, canonical, feed_inputs, hash_input, hash_of, new_key, read_key
+from langchain_dsplus.outcomes.uses import FOLDER, folder_key
 
 KEY = b"a key that is long enough"
 VALUES = st.recursive(

@@ -22,8 +22,8 @@ from langchain_dsplus.cli import app
 from langchain_dsplus.learning.distiller import Distiller
 from langchain_dsplus.learning.promotion import promotion
 from langchain_dsplus.outcomes import Outcomes
-from langchain_dsplus.outcomes.cells import Likeness
 from langchain_dsplus.outcomes.gold import GoldRules, read_labels
+from langchain_dsplus.outcomes.likeness import Likeness
 from langchain_dsplus.prompts.conformal import ConformalCandidates
 from langchain_dsplus.prompts.parser import LabelParser
 from langchain_dsplus.prompts.proficient import proficient_classes

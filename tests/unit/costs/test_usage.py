@@ -235,9 +235,7 @@ def picked(row, *names):
 
 
 def imported(told):
-    return run_output({"output": "a", "usage_metadata": told}) + run_output(
-        {"choices": [{"text": "a"}], "usage": told}
-    )
+    return run_output({"output": "a", "usage_metadata": told}) + run_output({"choices": [{"text": "a"}], "usage": told})
 
 
 TOKENS = ("input_tokens", "output_tokens", "cached_tokens")

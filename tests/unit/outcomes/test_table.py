@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_dsplus.outcomes import Outcomes
-from langchain_dsplus.outcomes.cells import bare
+from langchain_dsplus.outcomes.likeness import bare
 
 
 def row(place, **changes):

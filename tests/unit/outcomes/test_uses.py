@@ -9,8 +9,7 @@ import pytest
 from langchain_core.runnables import RunnableLambda
 
 from langchain_dsplus import FakeSmallModel, Outcomes, certify, collect_outcomes
-from langchain_dsplus._inputs import FOLDER
-from langchain_dsplus.outcomes.uses import JOURNAL, SAMPLE, blocks, earlier_uses, note_use
+from langchain_dsplus.outcomes.uses import FOLDER, JOURNAL, SAMPLE, blocks, earlier_uses, note_use
 
 
 def table(n=700, *, prefix="k-", **columns):

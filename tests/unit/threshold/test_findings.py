@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from langchain_dsplus import Certificate, Outcomes, certify
-from langchain_dsplus._inputs import FOLDER
+from langchain_dsplus.outcomes.uses import FOLDER
 from langchain_dsplus.report import render_report
 from langchain_dsplus.threshold.clusters import clustered_p_value
 from langchain_dsplus.threshold.findings import MOST_TRAINED, agrees, change_point, find_mistakes
