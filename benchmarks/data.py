@@ -196,6 +196,13 @@ DATA_SETS: dict[str, DataSet] = {
             (Remote("reviews.csv.gz", "bf85b29a8dc7f8750ed200c2467e2cb0e6e1600d84ce472e2f539e4bee6f4e6b"),),
         ),
         DataSet(
+            "bfcl_2024_08",
+            "720 questions of the Berkeley Function Calling Leaderboard with the calls of 16 models, 2024-08-11",
+            "github HuanzhiMao/BFCL-Result (b4adfc9, folder 2024-08-11), one line per question",
+            "none stated for the results; measure only",
+            (Remote("calls.jsonl.gz", "478f7cb57f85cd42ad4a8eab113e8b6b656fee9d92293e8e1a3b791e13d9ef6b"),),
+        ),
+        DataSet(
             "amazon_snippets",
             "3,708 sentences of Amazon reviews with mean human ratings (Hutto and Gilbert, ICWSM 2014)",
             "a source archive on PyPI (dsplus models pull amazon-snippets)",
@@ -392,6 +399,16 @@ class NLIRow:
     o4mini: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class CallsRow:
+    """A question with the recorded tool calls of several models, by name: the text, and whether it is right."""
+
+    id: str
+    question: str | None
+    calls: dict[str, str]
+    right: dict[str, bool]
+
+
 NLI_LABELS = {"e": "entailment", "n": "neutral", "c": "contradiction"}
 TREC_COARSE = {
     "ABBR": "abbreviation",
@@ -537,6 +554,24 @@ def amazon_snippets(*, near_neutral: float = 0.5, neutral: bool = False) -> list
     return rows
 
 
+def bfcl_2024_08() -> list[CallsRow]:
+    """Questions with 16 models' calls, cut at 160 characters, blanks removed; `right` as the leaderboard says."""
+    rows = []
+    with gzip.open(find("bfcl_2024_08") / "calls.jsonl.gz", "rt", encoding="utf-8") as file:
+        for line in file:
+            row = json.loads(line)
+            models: dict[str, Any] = row["models"]
+            rows.append(
+                CallsRow(
+                    f"bfcl-{row['category']}-{row['index']}",
+                    row["question"],
+                    {name: str(item["call"] or "") for name, item in models.items()},
+                    {name: bool(item["correct"]) for name, item in models.items()},
+                )
+            )
+    return rows
+
+
 LOADERS: dict[str, Callable[..., Sequence[Any]]] = {
     "banking77_gpt": banking77_gpt,
     "imdb_gpt35": imdb_gpt35,
@@ -546,6 +581,7 @@ LOADERS: dict[str, Callable[..., Sequence[Any]]] = {
     "uci_sentences": uci_sentences,
     "amazon_multidomain": amazon_multidomain,
     "amazon_snippets": amazon_snippets,
+    "bfcl_2024_08": bfcl_2024_08,
 }
 
 
