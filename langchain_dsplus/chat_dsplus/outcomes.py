@@ -11,15 +11,17 @@ from langchain_core.runnables.base import RunnableBindingBase
 
 from langchain_dsplus.chat_dsplus.checks import answer_text
 from langchain_dsplus.chat_dsplus.draft import read_messages
+from langchain_dsplus.chat_dsplus.judges import ReadyJudge
 from langchain_dsplus.chat_dsplus.model import ChatDSPlus
 from langchain_dsplus.outcomes import Outcomes
+from langchain_dsplus.threshold.judged import JUDGE
 from langchain_dsplus.traces.collect import acollect_outcomes, collect_outcomes
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
-Judge: TypeAlias = Callable[[Any, str, Any], bool | Awaitable[bool]]
-"""From input, output and gold to whether the output is right."""
+Judge: TypeAlias = Callable[[Any, str, Any], bool | Awaitable[bool | None] | None]
+"""From input, output and gold to whether the output is right; None where nobody can say. See `judges`."""
 
 
 def collect_chat_outcomes(
@@ -44,7 +46,9 @@ def collect_chat_outcomes(
         cascade: A `ChatDSPlus`, or what its `bind_tools` returned.
         dataset: Mappings, or (input, gold) pairs.
         ok: Gets the input as it stands in the dataset, the output's text (tool calls as JSON, see `answer_text`) and
-            gold, and says whether the output is right.
+            gold, and says whether the output is right; or a ready judge (`chat_dsplus.judges`): `CallJudge(tools)` for
+            tool calls, `ExactJudge`, `NumericJudge`, `SimilarityJudge`, `NLIJudge`, `LLMJudge`. What a ready judge was
+            found wrong about (`calibrate`) is counted by `certify`.
         prompt: Makes the messages of an input, where it is none itself.
         input_key: Where a mapping holds the input; None takes the whole mapping without id, gold and group.
         gold_key: Where it holds the truth, if there is one.
@@ -80,16 +84,19 @@ def collect_chat_outcomes(
         to_label=options.pop("to_label", answer_text),
         **_defaults(model, options),
     )
-    marks: dict[str, list[bool | None]] = {}
-    for column, output, place in _outputs(outcomes):
-        verdict = None if output is None else ok(inputs[place][0], output, inputs[place][1])
+    items = _items(outcomes, inputs)
+    if isinstance(ok, ReadyJudge):
+        return _with(outcomes, ok.judge(items), ok)
+    verdicts = []
+    for item in items:
+        verdict = ok(*item)
         if inspect.isawaitable(verdict):
             if inspect.iscoroutine(verdict):
                 verdict.close()
             msg = "`ok` is async: use `acollect_chat_outcomes`"
             raise TypeError(msg)
-        marks.setdefault(column, []).append(None if verdict is None else bool(verdict))
-    return _with(outcomes, marks)
+        verdicts.append(verdict)
+    return _with(outcomes, verdicts)
 
 
 async def acollect_chat_outcomes(
@@ -114,13 +121,14 @@ async def acollect_chat_outcomes(
         to_label=options.pop("to_label", answer_text),
         **_defaults(model, options),
     )
-    marks: dict[str, list[bool | None]] = {}
-    for column, output, place in _outputs(outcomes):
-        verdict = None if output is None else ok(inputs[place][0], output, inputs[place][1])
-        if inspect.isawaitable(verdict):
-            verdict = await verdict
-        marks.setdefault(column, []).append(None if verdict is None else bool(verdict))
-    return _with(outcomes, marks)
+    items = _items(outcomes, inputs)
+    if isinstance(ok, ReadyJudge):
+        return _with(outcomes, await ok.ajudge(items), ok)
+    verdicts = []
+    for item in items:
+        verdict = ok(*item)
+        verdicts.append(await verdict if inspect.isawaitable(verdict) else verdict)
+    return _with(outcomes, verdicts)
 
 
 def _defaults(model: ChatDSPlus, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,7 +169,7 @@ def _prepared(
 
 
 def _outputs(outcomes: Outcomes) -> list[tuple[str, str | None, str]]:
-    """What is to be judged: column, output and id."""
+    """All outputs, the same order each time: column of the verdict, text, id."""
     names = outcomes.small_names
     columns = [*([f"small.{name}" for name in names] or ["small"]), "large"]
     ids = outcomes.values("id")
@@ -172,6 +180,18 @@ def _outputs(outcomes: Outcomes) -> list[tuple[str, str | None, str]]:
     ]
 
 
-def _with(outcomes: Outcomes, marks: Mapping[str, list[bool | None]]) -> Outcomes:
+def _items(outcomes: Outcomes, inputs: Mapping[str, tuple[Any, Any]]) -> list[tuple[Any, str, Any]]:
+    """What is to be judged: input, output and gold of every output that there is."""
+    return [(inputs[place][0], text, inputs[place][1]) for _, text, place in _outputs(outcomes) if text is not None]
+
+
+def _with(outcomes: Outcomes, verdicts: Sequence[Any], judge: ReadyJudge | None = None) -> Outcomes:
+    """The table with the verdicts in their columns, and the judge in `about`."""
+    said = iter(verdicts)
+    marks: dict[str, list[bool | None]] = {}
+    for column, output, _ in _outputs(outcomes):
+        verdict = None if output is None else next(said)
+        marks.setdefault(column, []).append(None if verdict is None else bool(verdict))
     columns = {name: outcomes.values(name) for name in outcomes.columns}
-    return Outcomes({**columns, **marks}, about=outcomes.about)
+    about = outcomes.about if judge is None else {**outcomes.about, JUDGE: judge.about()}
+    return Outcomes({**columns, **marks}, about=about)

@@ -18,9 +18,16 @@ from langchain_dsplus.outcomes.uses import blocks, earlier_uses, note_use
 from langchain_dsplus.threshold.certificate import Certificate, ClassFloor, Step
 from langchain_dsplus.threshold.choose import ThresholdChoice
 from langchain_dsplus.threshold.classes import halves, keep_from_answering, losing_classes
-from langchain_dsplus.threshold.differences import Differences, UnusableLarge, coverage_grid, differences
-from langchain_dsplus.threshold.findings import find_mistakes, refuse, without_training
+from langchain_dsplus.threshold.differences import (
+    Differences,
+    UnusableLarge,
+    coverage_grid,
+    differences,
+    model_names,
+)
+from langchain_dsplus.threshold.findings import find_mistakes, refuse, said_of_judge, without_training
 from langchain_dsplus.threshold.hypotheses import Hypotheses, Hypothesis, draw_rows, walk
+from langchain_dsplus.threshold.judged import hidden_by_judge
 from langchain_dsplus.threshold.verdict import (
     baselines,
     by_class,
@@ -77,6 +84,9 @@ def certify(
     its inputs (`input_hash`) and a folder, a journal there counts too: the file read again, a part of it and a larger
     table that holds it are the same table.
 
+    Where a ready judge said who was right (`chat_dsplus.judges`), an upper bound of what its errors hide is counted
+    against `max_loss`, with half of the error probability; `p_value` is then of what is left.
+
     Honest mistakes that the table shows (`find_mistakes`) refuse, or are named in the verdict, and so are those that it
     cannot show. Inputs that stand twice count as one group; rows in a model's training set are left out.
 
@@ -131,7 +141,10 @@ def certify(
     mistakes = find_mistakes(outcomes, seed=seed)
     refuse(mistakes)
     earlier = _earlier(outcomes)
-    alpha = (1.0 - level) / 2.0**earlier
+    spent = (1.0 - level) / 2.0**earlier
+    parts = bool(slices or floor or unit == "group" or prompt == "pruned")
+    judge = hidden_by_judge(outcomes.about, spent, len(model_names(outcomes)), parts=parts)
+    alpha, mistakes = judge.alpha, (*said_of_judge(judge), *mistakes)
     table, outcomes = outcomes, without_training(outcomes)
     barred = tuple([never_local] if isinstance(never_local, str) else never_local)
     read: dict[str, Any] = {"prompt": prompt, "unusable_large": unusable_large}
@@ -146,7 +159,7 @@ def certify(
     sequence = _sequence(found, thresholds, path, steps, start, prompt)
     groups = _groups(outcomes, unit)
     draw = draw_rows(groups, seed) if groups is not None and unit == "group" else None
-    tests = Hypotheses(outcomes, max_loss, slices=slices, groups=groups, draw=draw)
+    tests = Hypotheses(outcomes, max_loss, slices=slices, groups=groups, draw=draw, hidden=judge.hidden)
     if floor is not None:
         tests.add_classes(outcomes, floor, alpha)
     records = walk(outcomes, found, sequence, tests)
@@ -166,7 +179,7 @@ def certify(
         tests.whole,
         records,
         (idle, passed),
-        alpha=alpha,
+        alphas=(spent, alpha),
         error_cost=float(error_cost),
         level=float(level),
         unit=unit,
@@ -193,7 +206,7 @@ def _write(
     records: list[Step],
     leading: tuple[int, int],
     *,
-    alpha: float,
+    alphas: tuple[float, float],
     error_cost: float,
     **said: Any,
 ) -> Certificate:
@@ -205,7 +218,7 @@ def _write(
         whole: The test of all rows.
         records: The steps.
         leading: How many of the first steps accept nothing, and how many pass.
-        alpha: Error probability.
+        alphas: Error probability that is spent, and what of it is left for the tests.
         error_cost: As in `certify`.
         **said: Fields that hang on no step.
     """
@@ -224,7 +237,7 @@ def _write(
         threshold=None if certified and len(final) > 1 else next(iter(final.values())),
         thresholds=dict(final),
         max_loss=float(whole.max_loss),
-        alpha=alpha,
+        alpha=alphas[0],
         p_value=1.0 if shown is None or shown.p_value is None else min(shown.p_value, 1.0),
         harms=harms,
         gains=gains,
@@ -232,7 +245,7 @@ def _write(
         n=whole.n,
         prompt=found.prompt,
         loss=(harms - gains) / whole.n,
-        loss_upper=None if shown is None else whole.upper(chosen, alpha),
+        loss_upper=None if shown is None else whole.upper(chosen, alphas[1]),
         steps=tuple(records),
         unlabeled=0 if shown is None else int(found.at(shown.thresholds)[2][whole.rows].sum()),
         unusable=int(found.unusable[whole.rows].sum()),

@@ -13,6 +13,7 @@ from langchain_dsplus.outcomes.cells import known_labels
 from langchain_dsplus.outcomes.gold import NEVER_SAID
 from langchain_dsplus.outcomes.uses import IN_TRAINING, INPUT_HASH, blocks, earlier_uses, repeats
 from langchain_dsplus.threshold.differences import model_names
+from langchain_dsplus.threshold.judged import JUDGE, HiddenHarms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,6 +109,17 @@ def refuse(findings: Sequence[Finding]) -> None:
     for finding in findings:
         if finding.severity == "refuse":
             raise ValueError(finding.sentence)
+
+
+def said_of_judge(judge: HiddenHarms) -> tuple[Finding, ...]:
+    """What a certificate says of a judge that errs."""
+    if judge.error is None:
+        return ()
+    words = (
+        f"The judge was wrong on {judge.error.wrong:,} of {judge.error.n:,} labelled outputs, so it may hide up to "
+        f"{points(judge.hidden)} of loss. That is counted against `max_loss`, with half of the error probability."
+    )
+    return (Finding("judge", "name", words, judge.error.n),)
 
 
 def say(findings: Sequence[Finding | Mapping[str, Any]]) -> str:
@@ -401,6 +413,13 @@ def _hidden(outcomes: Outcomes) -> Iterator[Finding]:
             "unseen",
             "Whether several rows come from one customer or thread: there is no column `group`, so each counts as a "
             "draw of its own.",
+        )
+    judge = outcomes.about.get(JUDGE)
+    if isinstance(judge, Mapping) and judge.get("error") is None and not judge.get("exact"):
+        yield Finding(
+            "judge_unseen",
+            "unseen",
+            "How often the judge is wrong: a harm that it calls right is hidden. `calibrate` it on labelled outputs.",
         )
     yield Finding(
         "selection_unseen",

@@ -30,11 +30,15 @@ _CLASS = "class="
 
 
 class Hypothesis:
-    """The null hypothesis about some rows, and their groups where they do not count singly."""
+    """The null hypothesis about some rows, and their groups where they do not count singly.
 
-    def __init__(self, rows: Bools, groups: Numbers | None, max_loss: float) -> None:
+    Of `max_loss`, `hidden` is taken up by harms that these rows may not show; the test is about the rest.
+    """
+
+    def __init__(self, rows: Bools, groups: Numbers | None, max_loss: float, hidden: float = 0.0) -> None:
         self.rows = rows
         self.max_loss = max_loss
+        self.hidden = hidden
         self.n = int(rows.sum())
         self.harms: list[int] = []
         self.gains: list[int] = []
@@ -45,6 +49,11 @@ class Hypothesis:
         if not self.n:
             msg = "a named slice has no row left to test"
             raise ValueError(msg)
+        if hidden >= max_loss:
+            self.refused = (
+                f"the judge may hide {points(hidden)} of loss: label more outputs for its `calibrate`, or take a judge "
+                "that is wrong more seldom"
+            )
         if groups is None:
             return
         _, codes = np.unique(groups[rows], return_inverse=True)
@@ -72,8 +81,10 @@ class Hypothesis:
 
     def leading(self, alpha: float) -> int:
         """How many steps pass before the first that fails."""
+        if self.refused:
+            return 0
         if self.codes is None:
-            return count_significant(self.harms, self.gains, self.n, self.max_loss, alpha)
+            return count_significant(self.harms, self.gains, self.n, self.max_loss - self.hidden, alpha)
         for place in range(len(self.harms)):
             if (self.result(place).p_value or 0.0) > alpha:
                 return place
@@ -86,18 +97,20 @@ class Hypothesis:
         if self.refused:
             p = 1.0
         elif self.codes is None:  # an exact p-value takes long, and most are never looked at
-            p = partial(paired_p_value, harms, gains, self.n, self.max_loss)
+            p = partial(paired_p_value, harms, gains, self.n, self.max_loss - self.hidden)
         else:
-            p = clustered_p_value(self.sums[place], self.sizes, self.max_loss)
+            p = clustered_p_value(self.sums[place], self.sizes, self.max_loss - self.hidden)
         return TestResult(harms, gains, self.n, p)
 
     def upper(self, place: int, alpha: float) -> float | None:
-        """An upper confidence bound of the loss at one step."""
+        """An upper confidence bound of the loss at one step, hidden harms included."""
         if self.refused:
             return None
         if self.codes is not None:
-            return clustered_upper_bound(self.sums[place], self.sizes, 1.0 - alpha)
-        return loss_upper_bound(self.harms[place], self.gains[place], self.n, 1.0 - alpha)
+            seen = clustered_upper_bound(self.sums[place], self.sizes, 1.0 - alpha)
+        else:
+            seen = loss_upper_bound(self.harms[place], self.gains[place], self.n, 1.0 - alpha)
+        return min(seen + self.hidden, 1.0)
 
 
 class Hypotheses:
@@ -109,6 +122,7 @@ class Hypotheses:
         slices: As in `certify`.
         groups: A number for each row's group; None where rows count singly.
         draw: The rows drawn from the groups, where one stands for each; None where all count.
+        hidden: Share of all rows whose harm a judge may hide.
 
     Attributes:
         whole: About all rows.
@@ -125,8 +139,9 @@ class Hypotheses:
         slices: Sequence[str] = (),
         groups: Numbers | None = None,
         draw: Bools | None = None,
+        hidden: float = 0.0,
     ) -> None:
-        self._groups, self._draw = groups, draw
+        self._groups, self._draw, self._hidden = groups, draw, hidden
         self.whole = self._about(np.ones(len(outcomes), dtype=bool), max_loss)
         self.named = {name: self._about(mask, max_loss) for name, mask in _masks(outcomes, slices).items()}
         self.classes: dict[str, Hypothesis] = {}
@@ -134,9 +149,9 @@ class Hypotheses:
         self.floor: float | None = None
 
     def _about(self, mask: Bools, limit: float) -> Hypothesis:
-        return (
-            Hypothesis(mask, self._groups, limit) if self._draw is None else Hypothesis(mask & self._draw, None, limit)
-        )
+        if self._draw is None:
+            return Hypothesis(mask, self._groups, limit, self._hidden)
+        return Hypothesis(mask & self._draw, None, limit, self._hidden)
 
     def add_classes(self, outcomes: Outcomes, floor: float, alpha: float) -> None:
         """Test every class that has rows enough to show that it loses less than `floor`."""
