@@ -29,6 +29,7 @@ class Cascade(Protocol):
     samples: int
     sample_temperature: float
     equal: Equal | None
+    peers: Sequence[Any]
     verifier: Any
     verifier_prompt: str | None
     mode: Mode
@@ -70,10 +71,14 @@ def build_router(model: Cascade, bound: Bound | None) -> ConfidenceRouter:
     if not callable(model.accept) and model.accept not in ACCEPTS:
         msg = f"`accept` must be one of {list(ACCEPTS)} or a function of messages and draft, not {model.accept!r}"
         raise ValueError(msg)
-    inner = [inner_model(one) for one in models]
-    bound = bound or Bound.plain(models)
+    inner = [inner_model(one) for one in (*models, *model.peers)]
+    if bool(model.peers) != (model.accept == "agreement"):
+        msg = "`accept='agreement'` needs `peers`, at least one other cheap chat model, and nothing else takes them"
+        raise ValueError(msg)
+    bound = bound or Bound.plain([*models, *model.peers])
+    large = len(models) - 1
     drafts = []
-    for place, one in enumerate(bound.models[:-1]):
+    for place, one in enumerate(bound.models[:large]):
         name = inner[place].name or "small"
         drafts.append(
             DraftModel(
@@ -84,6 +89,8 @@ def build_router(model: Cascade, bound: Bound | None) -> ConfidenceRouter:
                 samples=model.samples,
                 temperature=model.sample_temperature,
                 equal=model.equal,
+                peers=bound.models[large + 1 :],
+                peer_checks=bound.checks[large + 1 :],
                 verifier=make_verifier(model.verifier or models[place], model.verifier_prompt, name)
                 if model.accept == "verifier"
                 else None,
@@ -98,7 +105,7 @@ def build_router(model: Cascade, bound: Bound | None) -> ConfidenceRouter:
     settings = settings_of(model)
     return _Router(
         small=drafts,
-        large=bound.models[-1].bind(**settings) if settings else bound.models[-1],
+        large=bound.models[large].bind(**settings) if settings else bound.models[large],
         threshold=model.threshold,
         mode=model.mode,
         audit_rate=model.audit_rate,

@@ -28,6 +28,7 @@ from langchain_dsplus.chat_dsplus.scores import (
     Sequence_,
     agreement,
     conversation_text,
+    same,
     sequence_confidence,
 )
 from langchain_dsplus.identity import identify, score_name
@@ -36,9 +37,11 @@ from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel
 from langchain_dsplus.small_models.chat import ChatClassifier, copied_with, is_cached, quieted
 from langchain_dsplus.tags import NOSTREAM_TAG
 
-Accept: TypeAlias = Literal["sequence", "consistency", "verifier"] | Callable[[list[BaseMessage], AIMessage], Any]
+Accept: TypeAlias = (
+    Literal["sequence", "consistency", "agreement", "verifier"] | Callable[[list[BaseMessage], AIMessage], Any]
+)
 """How a small model's draft is judged."""
-ACCEPTS = ("sequence", "consistency", "verifier")
+ACCEPTS = ("sequence", "consistency", "agreement", "verifier")
 
 
 class Asked(list[BaseMessage]):
@@ -212,7 +215,9 @@ class DraftModel(SmallModel):
         sequence: What `accept="sequence"` makes of the tokens' probabilities.
         samples: Drafts for each input with `accept="consistency"`.
         temperature: Of those.
-        equal: Whether two of them say the same.
+        equal: Whether two of them, or a draft and a peer's, say the same.
+        peers: With `accept="agreement"`: other cheap chat models, tools bound, whose drafts are compared.
+        peer_checks: What must hold of a draft of each.
         verifier: With `accept="verifier"`: who says yes or no.
         settings: Sent with every call: `temperature` and so on.
         checks: What must hold of a draft.
@@ -224,12 +229,14 @@ class DraftModel(SmallModel):
     samples: int = 5
     temperature: float = 0.7
     equal: Equal | None = None
+    peers: Sequence[Any] = Field(default=(), repr=False)
+    peer_checks: Sequence[Any] = ()
     verifier: ChatClassifier | None = None
     settings: Mapping[str, Any] = Field(default_factory=dict)
     checks: Any = Field(default_factory=Checks)
 
     own_scores: ClassVar[frozenset[str]] = frozenset(
-        {"sequence_mean", "sequence_min", "sequence_product", "consistency", "verifier"}
+        {"sequence_mean", "sequence_min", "sequence_product", "consistency", "agreement", "verifier"}
     )
     traces_calls: ClassVar[bool] = True
 
@@ -250,7 +257,7 @@ class DraftModel(SmallModel):
 
     def fingerprint(self) -> str:
         """SHA-256 of the chat model without its secrets, and of all that shapes drafts and scores."""
-        models = [identify(self.model)]
+        models = [identify(self.model), *(identify(peer) for peer in self.peers)]
         if self.verifier is not None:
             if self.verifier.version == UNVERIFIABLE:
                 return UNVERIFIABLE
@@ -259,8 +266,9 @@ class DraftModel(SmallModel):
         if None in parts:
             return UNVERIFIABLE
         details: list[Any] = [self.sequence] if self.accept == "sequence" else []
-        if self.accept == "consistency":
-            details = [self.samples, self.temperature, None if self.equal is None else score_name(self.equal)]
+        if self.accept in ("consistency", "agreement"):
+            details = [None if self.equal is None else score_name(self.equal)]
+            details = [self.samples, self.temperature, *details] if self.accept == "consistency" else details
         text = json.dumps([parts, score_name(self.accept), details, dict(self.settings)], sort_keys=True, default=repr)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -308,10 +316,32 @@ class DraftModel(SmallModel):
                     results[place] = found
             if drafts:  # still without a number
                 chosen = {place: asked[place] for place in drafts}
-                scores = yield self._ask(chosen, drafts, [tagged[place] for place in drafts])
+                its = [tagged[place] for place in drafts]
+                if self.accept == "agreement":
+                    scores = yield from self._agreement(chosen, drafts, its)
+                else:
+                    scores = yield self._ask(chosen, drafts, its)
                 for (place, draft), score in zip(drafts.items(), scores, strict=True):
                     results[place] = self._scored(draft, score)
         return [DraftError("not asked") if result is None else result for result in results]
+
+    def _agreement(
+        self, asked: Mapping[int, Asked], drafts: Mapping[int, AIMessage], configs: list[RunnableConfig]
+    ) -> Generator[_Work, list[Any], list[Any]]:
+        """The share of the peers that say what each draft says; a peer that fails agrees with nothing."""
+        votes = dict.fromkeys(drafts, 0)
+        prompts, arguments = ([list(asked[k]) for k in drafts], [self._arguments(asked[k]) for k in drafts])
+        for peer, checks in zip(self.peers, self.peer_checks, strict=True):
+            replies = yield _Send(quieted(peer), prompts, configs, arguments)
+            for (place, draft), reply in zip(drafts.items(), replies, strict=True):
+                theirs = _checked(checks, asked[place], reply)
+                if isinstance(theirs, AIMessage):
+                    votes[place] += self._same(answer_text(draft), answer_text(theirs))
+        return [vote / len(self.peers) for vote in votes.values()]
+
+    def _same(self, one: str, other: str) -> bool:
+        """Whether two drafts say the same."""
+        return bool(same(one, other, self.checks.tools) if self.equal is None else self.equal(one, other))
 
     def _ask(self, asked: Mapping[int, Asked], drafts: Mapping[int, AIMessage], configs: list[RunnableConfig]) -> _Work:
         """Who says how sure a draft is."""
@@ -345,13 +375,13 @@ class DraftModel(SmallModel):
         """An answer, what is wrong, or a draft whose number somebody else must say."""
         try:
             if self.accept == "consistency":
-                checked = [self._checked(request, reply) for reply in replies]
+                checked = [_checked(self.checks, request, reply) for reply in replies]
                 texts = [answer_text(reply) if isinstance(reply, AIMessage) else None for reply in checked]
                 if not any(text is not None for text in texts):
                     return next(error for error in checked if isinstance(error, Exception))
-                place, share = agreement(texts, self.equal)
+                place, share = agreement(texts, self._same)
                 return self._scored(cast("AIMessage", checked[place]), share)
-            draft = self._checked(request, replies[0])
+            draft = _checked(self.checks, request, replies[0])
             if isinstance(draft, Exception) or self.accept != "sequence":
                 return draft
             tokens = token_logprobs(draft)
@@ -361,15 +391,6 @@ class DraftModel(SmallModel):
             return self._scored(draft, sequence_confidence(tokens, self.sequence))
         except Exception as error:  # noqa: BLE001 - whatever it is, accepting needs proof
             return failure(error)
-
-    def _checked(self, request: Asked, reply: Any) -> AIMessage | Exception:
-        if isinstance(reply, Exception):
-            return reply
-        try:
-            checked: AIMessage = self.checks.check(reply, request.kwargs)
-        except DraftError as error:
-            return error
-        return checked
 
     def _scored(self, draft: AIMessage, score: Any) -> Answer | Exception:
         if isinstance(score, Exception):
@@ -383,6 +404,15 @@ class DraftModel(SmallModel):
         if not math.isfinite(confidence):
             return DraftError("the confidence is not finite")
         return cast("Answer", DraftAnswer(draft, confidence))
+
+
+def _checked(checks: Checks, request: Asked, reply: Any) -> AIMessage | Exception:
+    if isinstance(reply, Exception):
+        return reply
+    try:
+        return checks.check(reply, request.kwargs)
+    except DraftError as error:
+        return error
 
 
 def make_verifier(model: Any, prompt: str | None, name: str) -> ChatClassifier:

@@ -61,13 +61,16 @@ class ChatDSPlus(BaseChatModel):
             `Certificate` (see `collect_chat_outcomes`). None accepts nothing.
         accept: `sequence`: the probability of the draft's tokens; the small models must return log-probabilities, which
             most providers do not do for tool calls: there, take one of the others. `consistency`: the share of several
-            samples that say the same. `verifier`: the probability of "yes" to the question whether the draft is right.
-            Or a function of the messages and the draft that returns a number.
+            samples that say the same. `agreement`: the share of other cheap models (`peers`) that say the same; for
+            tool calls without log-probabilities. `verifier`: the probability of "yes" to the question whether the
+            draft is right. Or a function of the messages and the draft that returns a number.
         sequence: With `accept="sequence"`: `mean` (geometric mean of the token probabilities), `min` or `product`.
         samples: With `accept="consistency"`: how many.
         sample_temperature: At what temperature.
-        equal: Whether two samples say the same, by their texts (tool calls as JSON); by default without regard to case,
-            spaces and punctuation at the edges.
+        equal: Whether two replies say the same, by their texts (tool calls as JSON); by default the same tool calls
+            (`same_calls`), or the same text without regard to case, spaces and punctuation at the edges.
+        peers: With `accept="agreement"`: the other cheap chat models. Tools are bound to them too, and what they cost
+            is counted as the small model's.
         verifier: With `accept="verifier"`: the chat model that is asked, or a `ChatClassifier` with the labels yes and
             no; by default each small model judges its own drafts.
         verifier_prompt: What it is asked, with `{conversation}` and `{answer}`.
@@ -113,6 +116,7 @@ class ChatDSPlus(BaseChatModel):
     samples: int = Field(default=5, ge=2)
     sample_temperature: float = Field(default=0.7, gt=0)
     equal: Equal | None = None
+    peers: Sequence[Any] = Field(default=(), repr=False)
     verifier: Any = Field(default=None, repr=False)
     verifier_prompt: str | None = None
     mode: Mode = "live"
@@ -249,7 +253,7 @@ class ChatDSPlus(BaseChatModel):
                 the tools bound, and pass the models bound.
         """
         shown_format = kwargs.pop("ls_structured_output_format", None)
-        bound = bind(list(self.models), tools, tool_choice, kwargs)
+        bound = bind([*self.models, *self.peers], tools, tool_choice, kwargs)
         shown = bound.shown if shown_format is None else {**bound.shown, "ls_structured_output_format": shown_format}
         return self._with(bound).bind(**shown)
 
@@ -273,12 +277,12 @@ class ChatDSPlus(BaseChatModel):
             NotImplementedError: If a model builds its output in a way that cannot be taken apart.
             MismatchError: As in `bind_tools`.
         """
-        bound, parsers = structure(list(self.models), schema, kwargs)
+        bound, parsers = structure([*self.models, *self.peers], schema, kwargs)
         shown = {"kwargs": {"method": kwargs.get("method") or "function_calling"}, "schema": schema}
         model = self._with(bound)
         names = [*model.router.small_names, LARGE_TAG]
         asked = model.bind(ls_structured_output_format=shown)
-        return take_apart(asked, dict(zip(names, parsers, strict=True)), include_raw=include_raw)
+        return take_apart(asked, dict(zip(names, parsers[: len(names)], strict=True)), include_raw=include_raw)
 
     def _with(self, bound: Bound) -> Self:
         """A copy with other things bound to its models."""

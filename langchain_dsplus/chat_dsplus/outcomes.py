@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
+from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.base import RunnableBindingBase
 
@@ -16,9 +18,6 @@ from langchain_dsplus.chat_dsplus.model import ChatDSPlus
 from langchain_dsplus.outcomes import Outcomes
 from langchain_dsplus.threshold.judged import JUDGE
 from langchain_dsplus.traces.collect import acollect_outcomes, collect_outcomes
-
-if TYPE_CHECKING:
-    from langchain_core.messages import BaseMessage
 
 Judge: TypeAlias = Callable[[Any, str, Any], bool | Awaitable[bool | None] | None]
 """From input, output and gold to whether the output is right; None where nobody can say. See `judges`."""
@@ -51,7 +50,7 @@ def collect_chat_outcomes(
             found wrong about (`calibrate`) is counted by `certify`.
         prompt: Makes the messages of an input, where it is none itself.
         input_key: Where a mapping holds the input; None takes the whole mapping without id, gold and group.
-        gold_key: Where it holds the truth, if there is one.
+        gold_key: Where it holds the truth, if there is one: whatever `ok` takes; in the table it is a text.
         id_key: Where it holds an id; by default its place.
         group_key: Where it holds a group.
         **options: As in `collect_outcomes`: `path` to resume from, `price`, `max_cost`, `progress`, `version`, ...
@@ -163,9 +162,19 @@ def _prepared(
             raise ValueError(msg)
         asked = value if prompt is None else prompt.invoke(value, {"callbacks": []})
         messages: list[BaseMessage] = read_messages(asked)
-        rows.append({**row, "input": [message.model_copy(update={"id": None}) for message in messages]})
+        known = _gold_text(row["gold"])
+        rows.append({**row, "gold": known, "input": [message.model_copy(update={"id": None}) for message in messages]})
         inputs[str(row["id"])] = (value, row["gold"])
     return model, rows, inputs
+
+
+def _gold_text(gold: Any) -> Any:
+    """What stands in the table for a gold that is no text: calls, structures and fractions as JSON."""
+    if gold is None or isinstance(gold, (str, int)):
+        return gold
+    if isinstance(gold, BaseMessage):
+        return answer_text(gold)
+    return json.dumps(gold, sort_keys=True, ensure_ascii=False, default=str)
 
 
 def _outputs(outcomes: Outcomes) -> list[tuple[str, str | None, str]]:

@@ -12,7 +12,8 @@ from langchain_core.messages import BaseMessage
 from langchain_core.messages.utils import get_buffer_string
 
 from langchain_dsplus._json import load_json
-from langchain_dsplus.chat_dsplus.checks import DraftError
+from langchain_dsplus.chat_dsplus.calls import call_keys, same_calls
+from langchain_dsplus.chat_dsplus.checks import DraftError, Tools
 from langchain_dsplus.labels import NoLabelMassError, mean_token_probability
 
 Sequence_: TypeAlias = Literal["mean", "min", "product"]
@@ -85,7 +86,7 @@ def _is_number(value: Any) -> bool:
 def normalized(text: str) -> str:
     """The form in which two answers are compared: case, spaces and punctuation at the edges do not count.
 
-    Of JSON (tool calls, structured output) the order of keys does not count, and all else does.
+    Of JSON (structured output) the order of keys does not count, and all else does. For tool calls see `same`.
 
     Example:
         >>> normalized(" Paris. ") == normalized("paris"), normalized('{"a": 1, "b": 2}') == normalized('{"b":2,"a":1}')
@@ -101,8 +102,10 @@ def normalized(text: str) -> str:
     return folded.strip(_EDGES) or folded
 
 
-def same(one: str, other: str) -> bool:
-    """Whether two answers say the same, in normalized form."""
+def same(one: str, other: str, tools: Tools | None = None) -> bool:
+    """Whether two answers say the same: the same tool calls (`same_calls`), or the same text in normalized form."""
+    if call_keys(one) or call_keys(other):
+        return same_calls(one, other, tools)
     return normalized(one) == normalized(other)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
+from langchain_dsplus.losses import points
 from langchain_dsplus.outcomes.cells import known_labels
 from langchain_dsplus.outcomes.gold import NEVER_SAID
 from langchain_dsplus.outcomes.uses import IN_TRAINING, INPUT_HASH, blocks, earlier_uses, repeats
