@@ -367,6 +367,7 @@ def certified(world: World, gate: Gate, large: str, split: Split, max_loss: floa
     local = new > certificate.thresholds["small"] if certificate.certified else np.zeros(len(new), dtype=bool)
     small, theirs = world.right[gate.small][split.reporting], world.right[large][split.reporting]
     calls = 1.0 - float(local.mean())
+    lost = np.where(local, theirs.astype(int) - small, 0)
     return {
         "calls": 100 * calls,
         "refused": 100.0 * (not certificate.certified),
@@ -374,7 +375,9 @@ def certified(world: World, gate: Gate, large: str, split: Split, max_loss: floa
         "large": 100 * float(theirs.mean()),
         "small": 100 * float(small.mean()),
         "random": 100 * float(calls * theirs.mean() + (1.0 - calls) * small.mean()),
-        "loss": 100 * float(theirs.mean() - np.where(local, small, theirs).mean()),
+        "loss": 100 * float(lost.mean()),
+        "noise": 100 * float(lost.std() / np.sqrt(len(lost))),
+        "above": 100.0 * bool(lost.mean() > max_loss),
         "cheap_calls": float(1 + (len(gate.peers) or (0 if gate.family == "question" else len(CHEAP) - 1))),
     }
 
@@ -442,6 +445,8 @@ def tables(figures: Figures) -> list[Table]:
                         number(figures, f"{key}.refused", 0),
                         *(number(figures, f"{key}.{name}", 1) for name in ("accuracy", "large", "small", "random")),
                         number(figures, f"{key}.loss", 2),
+                        number(figures, f"{key}.noise", 2),
+                        number(figures, f"{key}.above", 0),
                         number(figures, f"{key}.cheap_calls", 1),
                     ]
                 )
@@ -458,12 +463,15 @@ def tables(figures: Figures) -> list[Table]:
                 "right, always small",
                 "right, random at equal calls",
                 "loss seen, points",
+                "noise of one split, points",
+                "loss seen above the promise, % of splits",
                 "cheap calls per input",
             ],
             rows,
             f"{number(figures, 'splits', 0)} splits of {number(figures, 'n', 0)} questions: pair and gate chosen on a "
             "quarter, certified on half (95 %), all figures from the last quarter. Where nothing could be certified "
             "all calls go to the large model, and count so. Gates see agreement of calls that are whole; a cut call "
-            "agrees with nothing. Only the row that says so also compares the words of cut calls that were recorded.",
+            "agrees with nothing. Only the row that says so also compares the words of cut calls that were recorded. "
+            "Noise: the standard error of the loss that one split sees on its last quarter.",
         )
     ]

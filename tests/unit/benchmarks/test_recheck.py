@@ -32,6 +32,7 @@ LIMITS = {
     "throughput": {"vs_encoder": ">= 0.88", "vs_branch": "> 1"},
     "certify_power": {"1000.coverage": ">= 0.48", "2000.coverage": ">= 0.69", "5000.coverage": ">= 0.78"},
     "certify_validity": {"worst.low": "<= 0.05"},
+    "tool_calls": {"claude.chosen.2.calls": "<= 45", "claude.agreement.2.calls": "<= 45"},
     "drift": {f"false.{key}.low": "<= 5" for key in ("a", "b", "synthetic", "knee")},
 }
 """What published figures must keep. Here, not in the tables: whoever reads those judges by himself."""
