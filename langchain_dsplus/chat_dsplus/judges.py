@@ -293,7 +293,7 @@ class NumericJudge(ReadyJudge):
     name = "numeric"
     exact = True
 
-    def __init__(self, *, relative: float = 1e-9, absolute: float = 0.0) -> None:
+    def __init__(self, *, relative: float = 1e-12, absolute: float = 0.0) -> None:
         super().__init__()
         if not (0.0 <= relative < 1.0 and 0.0 <= absolute < math.inf):
             msg = "`relative` must lie in [0, 1), and `absolute` must be at least 0"
