@@ -155,6 +155,8 @@ def registry() -> dict[str, str]:
     files = {path.stem: path for path in ROOT.glob("*.py")} | {
         path.parent.name: path for path in ROOT.glob("*/__init__.py")
     }
+    # The paper's experiments: `paper_NAME` is `paper/NAME.py`.
+    files |= {f"paper_{path.stem}": path for path in (ROOT / "paper").glob("*.py")}
     for name, path in sorted(files.items()):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         if any(isinstance(node, ast.FunctionDef) and node.name == "run" for node in tree.body):
@@ -172,7 +174,9 @@ def load(name: str) -> Any:
     """
     if name not in registry():
         raise KeyError(name)
-    return importlib.import_module(f"benchmarks.{name}")
+    family, _, inner = name.partition("_")
+    dotted = f"{family}.{inner}" if (ROOT / family / f"{inner}.py").is_file() else name
+    return importlib.import_module(f"benchmarks.{dotted}")
 
 
 def run(
@@ -193,8 +197,16 @@ def run(
         "hashes": context.hashes,
         "versions": versions(),
         **({"facts": context.facts} if context.facts else {}),
+        **said_of(module, figures),
     }
     return body, module.tables(figures)
+
+
+def said_of(module: Any, figures: Figures) -> dict[str, Any]:
+    """For an experiment of the paper: what it reports, what differs here, and the verdict on our figures."""
+    if not hasattr(module, "PAPER"):
+        return {}
+    return {"paper": module.PAPER, "differs": module.DIFFERS, "verdict": module.verdict(figures)}
 
 
 def clean(figures: Mapping[str, Any]) -> Figures:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from langchain_dsplus.small_models.runnable import as_small_model
     from langchain_dsplus.small_models.sentence import SentenceClassifier
     from langchain_dsplus.small_models.sklearn import SklearnClassifier
+    from langchain_dsplus.small_models.text import TorchTextClassifier
     from langchain_dsplus.small_models.transformers import TransformersClassifier
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "SentenceClassifier",
     "SklearnClassifier",
     "SmallModel",
+    "TorchTextClassifier",
     "TransformersClassifier",
     "as_small_model",
 ]
@@ -36,6 +38,7 @@ __getattr__, __dir__ = lazy(
         "runnable": "as_small_model",
         "sentence": "SentenceClassifier",
         "sklearn": "SklearnClassifier",
+        "text": "TorchTextClassifier",
         "transformers": "TransformersClassifier",
     },
 )

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import io
 import json
 import math
 import stat
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,7 +36,9 @@ from langchain_dsplus.small_models.networks import (
     Network,
     TorchClassifier,
     checked_temperature,
+    describe_module,
     import_torch,
+    outline_of,
     pack_weights,
     pick_device,
     take,
@@ -417,7 +416,7 @@ class ImageClassifier(TorchClassifier):
     def _describe(self) -> dict[str, Any] | None:
         module = self._fitted().module
         preprocess = _describe_preprocess(self._preprocess)
-        net = {"config": told(module.config)} if self._from_transformers else _describe_module(module)
+        net = {"config": told(module.config)} if self._from_transformers else describe_module(module)
         if preprocess is None or net is None:
             return None
         return {"class": type(module).__name__, "preprocess": preprocess, **net}
@@ -438,7 +437,7 @@ class ImageClassifier(TorchClassifier):
             "max_bytes": self.max_bytes,
             "preprocess": asdict(self._preprocess) if own else None,
             "config": plain_config(network.module.config) if self._from_transformers else None,
-            "module": None if self._from_transformers else _outline(network.module),
+            "module": None if self._from_transformers else outline_of(network.module),
         }
         with network.lock:
             weights = pack_weights(network.module)
@@ -487,7 +486,7 @@ class ImageClassifier(TorchClassifier):
             raise ValueError(msg)
         else:
             module = build()
-            if _outline(module) != outline:
+            if outline_of(module) != outline:
                 msg = f"`build` makes another module than the one saved in {folder}: its layers differ"
                 raise ValueError(msg)
         unpack_weights(module, body, folder)
@@ -649,32 +648,3 @@ def _describe_preprocess(preprocess: Any) -> Any:
     if _is_processor(preprocess) and type(preprocess).__module__.startswith("transformers."):
         return json.loads(preprocess.to_json_string())
     return None
-
-
-def _describe_module(module: Any) -> dict[str, Any] | None:
-    """A torch module by its layers, and the source and plain attributes of its own classes.
-
-    None where a source cannot be read.
-    """
-    sources = {}
-    attributes = {}
-    for name, part in module.named_modules():
-        kind = type(part)
-        if kind.__module__.startswith("torch."):
-            continue
-        try:
-            source = textwrap.dedent(inspect.getsource(kind))
-        except (OSError, TypeError):
-            return None
-        sources[kind.__qualname__] = hashlib.sha256(source.encode()).hexdigest()
-        attributes[name] = {
-            key: repr(value)
-            for key, value in vars(part).items()
-            if isinstance(value, (bool, int, float, str)) and key != "training" and not key.startswith("_")
-        }
-    return {"layers": _outline(module), "sources": sources, "attributes": attributes}
-
-
-def _outline(module: Any) -> str:
-    """The layers with their settings, as torch writes them."""
-    return repr(module)

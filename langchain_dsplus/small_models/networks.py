@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import inspect
 import json
 import math
 import os
 import sys
+import textwrap
 import threading
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -504,6 +506,35 @@ def unpack_weights(module: Any, body: bytes, path: Path) -> None:
     except RuntimeError as error:
         msg = f"{path / WEIGHTS} does not fit the model: names or shapes of its weights differ"
         raise ValueError(msg) from error
+
+
+def describe_module(module: Any) -> dict[str, Any] | None:
+    """A torch module by its layers, and the source and plain attributes of its own classes.
+
+    None where a source cannot be read.
+    """
+    sources = {}
+    attributes = {}
+    for name, part in module.named_modules():
+        kind = type(part)
+        if kind.__module__.startswith("torch."):
+            continue
+        try:
+            source = textwrap.dedent(inspect.getsource(kind))
+        except (OSError, TypeError):
+            return None
+        sources[kind.__qualname__] = hashlib.sha256(source.encode()).hexdigest()
+        attributes[name] = {
+            key: repr(value)
+            for key, value in vars(part).items()
+            if isinstance(value, (bool, int, float, str)) and key != "training" and not key.startswith("_")
+        }
+    return {"layers": outline_of(module), "sources": sources, "attributes": attributes}
+
+
+def outline_of(module: Any) -> str:
+    """The layers with their settings, as torch writes them."""
+    return repr(module)
 
 
 def take(settings: Mapping[str, Any], path: str | Path, name: str, *kinds: type) -> Any:
