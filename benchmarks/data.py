@@ -34,6 +34,7 @@ _GITHUB = "https://raw.githubusercontent.com"
 _OCATS = f"{_GITHUB}/stogiannidis/OCaTS/5b3284df9650588b587517895eba4c5e09929fb8/data"
 _CLINC = f"{_GITHUB}/clinc/oos-eval/48a0e1cff8f43dd4d0836ecb4ed5df08733e3d2e/data"
 _UCI = "https://archive.ics.uci.edu/static/public/331/sentiment+labelled+sentences.zip"
+_FASHION = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion"
 _UCI_SHA = "afc26626d710899948693e1a61405dce197f57ffa719fa1130d346b4cc095343"
 
 Row = TypeVar("Row")
@@ -60,13 +61,14 @@ class Remote:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set: its files, and what a user must know of its source."""
+    """A data set: its files, what a user must know of its source, and where a system package puts it."""
 
     name: str
     about: str
     source: str
     license: str
     files: tuple[Remote, ...]
+    installed: Path | None = None
 
 
 DATA_SETS: dict[str, DataSet] = {
@@ -214,6 +216,35 @@ DATA_SETS: dict[str, DataSet] = {
                 ),
             ),
         ),
+        DataSet(
+            "fashion_mnist",
+            "70,000 gray pictures of clothes, 28x28, ten classes",
+            "https://github.com/zalandoresearch/fashion-mnist, or the Debian package dataset-fashion-mnist",
+            "MIT",
+            (
+                Remote(
+                    "train-images-idx3-ubyte.gz",
+                    "b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7",
+                    f"{_FASHION}/train-images-idx3-ubyte.gz",
+                ),
+                Remote(
+                    "train-labels-idx1-ubyte.gz",
+                    "0ae29f65d86684f32d1b9c85147786c547b9c6aebcaf235f0400a0cce308b056",
+                    f"{_FASHION}/train-labels-idx1-ubyte.gz",
+                ),
+                Remote(
+                    "t10k-images-idx3-ubyte.gz",
+                    "cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa",
+                    f"{_FASHION}/t10k-images-idx3-ubyte.gz",
+                ),
+                Remote(
+                    "t10k-labels-idx1-ubyte.gz",
+                    "8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05",
+                    f"{_FASHION}/t10k-labels-idx1-ubyte.gz",
+                ),
+            ),
+            Path("/usr/share/datasets/fashion-mnist"),
+        ),
     )
 }
 
@@ -236,9 +267,8 @@ def find(name: str) -> Path:
         FileNotFoundError: If it is not here; the message says where it comes from and where to put it.
     """
     data_set = _data_set(name)
-    for place in places():
-        folder = place / name
-        if all((folder / file.path).is_file() for file in data_set.files if file.required):
+    for folder in (*(place / name for place in places()), data_set.installed):
+        if folder is not None and all((folder / file.path).is_file() for file in data_set.files if file.required):
             return folder
     why = ""
     if name == "amazon_snippets":
