@@ -46,7 +46,19 @@ def entropy(probabilities: Probabilities) -> float:
         >>> entropy({"a": 1.0, "b": 0.0})
         0.0
     """
-    return math.fsum(p * math.log(p) for p in probabilities.values() if p > 0.0) + 0.0
+    return 0.0 - prediction_entropy(probabilities)
+
+
+def prediction_entropy(probabilities: Probabilities) -> float:
+    """The Shannon entropy of a prediction in nats (paper, 3.1); in [0, log K] for K labels.
+
+    Hard pruning to M of N candidates lowers its bound from log N to log M (paper, Eq. 4).
+
+    Example:
+        >>> round(prediction_entropy({"a": 0.5, "b": 0.5}), 4)
+        0.6931
+    """
+    return 0.0 - math.fsum(p * math.log(p) for p in probabilities.values() if p > 0.0)
 
 
 def energy(logits: Sequence[float], *, temperature: float = 1.0) -> float:

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from langchain_dsplus.labels.forms import OPEN_SEPARATOR, LabelSet, is_unspaced, prepare
 from langchain_dsplus.labels.text import LONGEST_TEXT, SPECIAL, Found, is_cut, locate
@@ -340,13 +340,17 @@ def token_logprobs(reply: object) -> list[Any]:
     return content if isinstance(content, list) else []
 
 
-def mean_token_probability(tokens: Sequence[Mapping[str, Any]]) -> float:
+def mean_token_probability(
+    tokens: Sequence[Mapping[str, Any]], *, kind: Literal["arithmetic", "geometric"] = "arithmetic"
+) -> float:
     """The mean probability of the tokens of a reply (paper, Section 4.3 and Eq. 9); in [0, 1].
 
-    The arithmetic mean of the probabilities with which the words were predicted, the end token left out.
+    The mean of the probabilities with which the words were predicted, the end token left out.
 
     Args:
         tokens: `logprobs.content` in OpenAI's form.
+        kind: The arithmetic mean is the paper's. The geometric one is that of the text's probability: one unlikely
+            token lowers it more.
 
     Raises:
         NoLabelMassError: If there is no token with a probability.
@@ -360,6 +364,8 @@ def mean_token_probability(tokens: Sequence[Mapping[str, Any]]) -> float:
     if not values:
         msg = "the reply carries no token log-probabilities; ask the model for `logprobs`"
         raise NoLabelMassError(msg)
+    if kind == "geometric":
+        return math.exp(math.fsum(map(math.log, values)) / len(values)) if min(values) > 0.0 else 0.0
     return math.fsum(values) / len(values)
 
 
