@@ -113,6 +113,10 @@ bench: $(VENV)/.stamp-dev  ## Run benchmarks: all, or NAME=replay; ARGS=--quick
 	@for name in $(or $(NAME),$$($(BIN)/python -m benchmarks --names)); do \
 	  $(BIN)/python -m benchmarks $$name --seed $(SEED) $(ARGS) || exit 1; done
 
+paper: $(VENV)/.stamp-dev weights  ## The paper's experiments, nine of ten (LoRA: NAME=paper_lora); about 90 minutes
+	$(BIN)/python -m pip install -q --group bench
+	$(MAKE) bench NAME="$(addprefix paper_,chaosnli longtail ablation shunts captions entropy sentiment threshold transfer)"
+
 figures: $(VENV)/.stamp-dev  ## Write the tables of the READMEs from benchmarks/results
 	$(BIN)/python -m benchmarks.figures
 

@@ -9,6 +9,7 @@ choose the threshold and rows that are reported are never the same.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -157,3 +158,13 @@ def ask_each(
             replies.append(chat.invoke(prompt(text)))
             advance(1)
     return replies
+
+
+def need(module: str) -> Any:
+    """A package that only these experiments use (`pip install --group bench`)."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        root = module.partition(".")[0]
+        msg = f"`{root}` is not installed: pip install {root}, or `pip install --group bench` in the repository"
+        raise ImportError(msg) from error

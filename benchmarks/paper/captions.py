@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from benchmarks.harness import Context, Figures, Table, number
-from benchmarks.paper import Routed, against, gain, mean, over_seeds, table
+from benchmarks.paper import Routed, against, gain, mean, need, over_seeds, table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -170,9 +170,7 @@ def write(net: Any, pictures: np.ndarray) -> list[tuple[str, list[float]]]:
 
 def bleu(texts: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
     """BLEU-1 to 4 of all captions together, by sacrebleu."""
-    from langchain_dsplus._imports import require
-
-    metric = require("sacrebleu.metrics", "all").BLEU
+    metric = need("sacrebleu.metrics").BLEU
     columns = [list(column) for column in zip(*references, strict=True)]
     return [
         metric(max_ngram_order=n, tokenize="none", effective_order=False).corpus_score(list(texts), columns).score

@@ -2,8 +2,8 @@
 
 600 labels of Amazon reviews. LoRA trains the language model on them; DS+ leaves it as it is and trains a small model
 (TF-IDF) on the same 400, choosing its threshold on the other 200. Both are reported on the same reviews, three seeds.
-A step takes seconds on two cores: this is not part of `make paper`. Needs `peft` and a folder of SmolLM2-135M-Instruct
-for transformers (`DSPLUS_SMOLLM2_HF`, else the hub).
+A step takes seconds on two cores: this is not part of `make paper`. Needs `peft` and `gguf`; `DSPLUS_SMOLLM2_HF` names
+a transformers folder of SmolLM2-135M-Instruct, where the GGUF file in the cache should not be unpacked.
 """
 
 from __future__ import annotations
@@ -40,12 +40,18 @@ def prompt(text: str) -> str:
 
 
 def load() -> tuple[Any, Any]:
-    """Tokenizer and model, for transformers."""
+    """Tokenizer and model, for transformers: a folder, or the GGUF file that the package's cache holds, unpacked."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    place = os.environ.get("DSPLUS_SMOLLM2_HF", "HuggingFaceTB/SmolLM2-135M-Instruct")
-    return AutoTokenizer.from_pretrained(place), AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32)
+    from langchain_dsplus import weights
+
+    own = os.environ.get("DSPLUS_SMOLLM2_HF")
+    if own:
+        return AutoTokenizer.from_pretrained(own), AutoModelForCausalLM.from_pretrained(own, dtype=torch.float32)
+    path = weights.resolve("smollm2-135m")
+    read = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
+    return AutoTokenizer.from_pretrained(**read), AutoModelForCausalLM.from_pretrained(**read, dtype=torch.float32)
 
 
 def says(tokenizer: Any, model: Any, texts: Sequence[str]) -> list[str]:
@@ -107,7 +113,7 @@ def run(context: Context) -> Figures:
             texts = [row.text for row in reported]
             for arm, at in (("small", -1.0), ("large", 1.0), ("ds_plus", threshold)):
                 found[arm].append(route(small, lambda text, by=by_text: by[text], texts, gold, at))
-            tuned = tune(tokenizer, model, labelled, context.pick(75, 2), seed)
+            tuned = tune(tokenizer, model, labelled, context.pick(40, 2), seed)
             right = np.mean([a == b for a, b in zip(says(tokenizer, tuned, texts), gold, strict=True)])
             found["lora"].append(Routed(100 * float(right), 100.0))
             advance(1)

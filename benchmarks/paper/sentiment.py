@@ -14,7 +14,19 @@ import numpy as np
 
 from benchmarks import data
 from benchmarks.harness import Context, Figures, Table, number
-from benchmarks.paper import Routed, against, ask_each, average, cached_array, choose, gain, mean, over_seeds, table
+from benchmarks.paper import (
+    Routed,
+    against,
+    ask_each,
+    average,
+    cached_array,
+    choose,
+    gain,
+    mean,
+    need,
+    over_seeds,
+    table,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,13 +74,9 @@ def vectors() -> tuple[Any, np.ndarray]:
     """WordLlama's tokenizer and its static vectors, (tokens, 256)."""
     from pathlib import Path
 
-    from langchain_dsplus._imports import require
-
-    folder = Path(str(require("wordllama", "all").__file__)).parent
-    tokenizer = require("tokenizers", "local").Tokenizer.from_file(
-        str(folder / "tokenizers" / "l2_supercat_tokenizer_config.json")
-    )
-    weights = require("safetensors.numpy", "local").load_file(str(folder / "weights" / "l2_supercat_256.safetensors"))
+    folder = Path(str(need("wordllama").__file__)).parent
+    tokenizer = need("tokenizers").Tokenizer.from_file(str(folder / "tokenizers" / "l2_supercat_tokenizer_config.json"))
+    weights = need("safetensors.numpy").load_file(str(folder / "weights" / "l2_supercat_256.safetensors"))
     return tokenizer, next(iter(weights.values())).astype(np.float32)
 
 

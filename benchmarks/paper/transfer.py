@@ -24,7 +24,7 @@ PAPER = {
 }
 DIFFERS = [
     "local judges and a local writer of half a billion parameters; ChatGLM3-6B and the paid judges are not to be had",
-    "several disputes, told by both parties, instead of one case; the order of the options is reversed in half the calls",
+    "several disputes, told by both parties, instead of one case; in half of the calls the options are reversed",
     "rewrites pass a check; what is unfaithful goes on as the original",
     "intervals over cases, not over seeds",
 ]
@@ -109,9 +109,10 @@ def verdict(figures: Figures) -> str:
         low, high = figures[f"{key}.accuracy.low"], figures[f"{key}.accuracy.high"]
         return f"{figures[f'{key}.accuracy']:.0f} % ({low:.0f} to {high:.0f})"
 
+    plain, rewritten = (figures.get(f"disputes.{arm}.swap", 0.0) for arm in ("none", "llm"))
     return (
-        f"Disputes: as told {says('disputes.none')}, rewritten {says('disputes.llm')}; the same party named whoever tells "
-        f"it in {figures.get('disputes.none.swap', 0):.0f} and {figures.get('disputes.llm.swap', 0):.0f} % of the cases."
+        f"Disputes: as told {says('disputes.none')}, rewritten {says('disputes.llm')} right; the same party is named "
+        f"whoever tells it in {plain:.0f} and {rewritten:.0f} % of the cases."
     )
 
 

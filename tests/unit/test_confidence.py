@@ -4,7 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_dsplus.confidence import OWN_SCORES, SCORES, energy, entropy, margin, max_probability, resolve_score
+from langchain_dsplus.confidence import (
+    OWN_SCORES,
+    SCORES,
+    energy,
+    entropy,
+    margin,
+    max_probability,
+    prediction_entropy,
+    resolve_score,
+)
 from langchain_dsplus.labels import NoLabelMassError, mean_token_probability
 from langchain_dsplus.labels.tokens import token_quantile
 
@@ -111,3 +120,11 @@ def test_a_score_of_the_model_s_own_is_no_score_of_a_router():
     for name, kinds in OWN_SCORES.items():
         with pytest.raises(ValueError, match=f"needs more than probabilities.+{kinds}"):
             resolve_score(name)
+
+
+def test_prediction_entropy_is_bounded_by_the_log_of_the_candidates() -> None:
+    """Eq. 4: with M candidates at most log M, reached where all are equally likely."""
+    for m in (2, 5, 77):
+        assert prediction_entropy(dict.fromkeys(map(str, range(m)), 1 / m)) == pytest.approx(math.log(m))
+    assert prediction_entropy({"a": 1.0, "b": 0.0}) == 0.0
+    assert prediction_entropy({"a": 0.9, "b": 0.1}) == -entropy({"a": 0.9, "b": 0.1})

@@ -710,3 +710,11 @@ def test_labels_are_a_list_and_not_one_word():
     ):
         with pytest.raises(TypeError, match="list of labels"):
             make()
+
+
+def test_the_geometric_mean_is_that_of_the_texts_probability():
+    tokens = [{"token": "a", "logprob": math.log(0.9)}, {"token": "b", "logprob": math.log(0.1)}]
+    assert mean_token_probability(tokens, kind="geometric") == pytest.approx(0.3)
+    assert mean_token_probability(tokens) == pytest.approx(0.5)
+    tokens[1]["logprob"] = float("-inf")
+    assert mean_token_probability(tokens, kind="geometric") == 0.0
