@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 LARGE = {"qwen_0_5b": "qwen2.5-coder-0.5b", "qwen_1_5b": "qwen2.5-coder-1.5b"}
-ASKED = {"qwen_0_5b": 500, "qwen_1_5b": 200}
+ASKED = {"qwen_0_5b": 300, "qwen_1_5b": 120}
 SIZES = {"quick": 24, "default": ASKED, "full": 1000}
 SMALL = {"textcnn": "TextCNN", "lstm": "LSTM", "tfidf": "TF-IDF", "minilm": "MiniLM head"}
 LABELS = ["negative", "positive"]
