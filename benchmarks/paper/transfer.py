@@ -1,4 +1,4 @@
-"""Figure 5 and Table 6 of the paper: does a judge of disputes decide better on a text that a small model cleaned?
+"""Figure 5 and Table 6 of the paper: judges of disputes, and what a small model's cleaning of the text does for them.
 
 Disputes written for this project, each told by both parties, put to local judges as they are, with their own sentences
 picked (`extractive`) and rewritten by a small model behind the check (`llm`), by `compare_transfer`; and the tasks at
