@@ -17,7 +17,7 @@ from typing import Any
 
 from langchain_dsplus._imports import require
 from langchain_dsplus._json import load_json
-from langchain_dsplus.outcomes.columns import to_text
+from langchain_dsplus.outcomes.cells import to_text
 from langchain_dsplus.outcomes.files import csv_rows
 from langchain_dsplus.traces.calls import json_rows, plain_messages, plain_usage, run_output, run_to_call
 
