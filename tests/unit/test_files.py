@@ -167,7 +167,12 @@ def test_a_folder_that_fails_leaves_the_old_one(tmp_path, monkeypatch, where, be
 def test_nothing_else_in_the_package_puts_files_in_their_place():
     """One home: whoever needs it imports it. A key that the first of several processes makes is another matter."""
     root = Path(_files.__file__).parent
-    told = {"_files.py": "all", "outcomes/uses.py": "first one wins", "weights.py": "moves", "demo/packages.py": "moves"}
+    told = {
+        "_files.py": "all",
+        "outcomes/uses.py": "first one wins",
+        "weights.py": "moves",
+        "demo/packages.py": "moves",
+    }
     for path in root.rglob("*.py"):
         if path.relative_to(root).as_posix() not in told:
             text = path.read_text(encoding="utf-8")
