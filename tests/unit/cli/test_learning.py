@@ -6,7 +6,6 @@ import json
 import re
 import threading
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -29,80 +28,7 @@ from langchain_dsplus.threshold.certificate import Certificate
 from langchain_dsplus.threshold.certify import certify
 from langchain_dsplus.traces.collect import collect_outcomes
 from langchain_dsplus.traces.recorder import JSONLRecorder
-
-TOPICS = {
-    "parcel": [
-        "parcel",
-        "courier",
-        "tracking",
-        "delivery",
-        "doorstep",
-        "warehouse",
-        "postage",
-        "driver",
-        "dispatch",
-        "shipment",
-    ],
-    "refund": [
-        "refund",
-        "money",
-        "chargeback",
-        "reimbursed",
-        "cashback",
-        "credited",
-        "overcharged",
-        "reversal",
-        "payback",
-        "voucher",
-    ],
-    "password": [
-        "password",
-        "login",
-        "locked",
-        "reset",
-        "authenticator",
-        "username",
-        "signin",
-        "verification",
-        "passcode",
-        "account",
-    ],
-}
-FILLER = [
-    "please",
-    "hello",
-    "my",
-    "the",
-    "is",
-    "was",
-    "about",
-    "today",
-    "again",
-    "need",
-    "help",
-    "with",
-    "for",
-    "a",
-    "question",
-    "regarding",
-    "since",
-    "still",
-]
-
-
-def texts(n, seed):
-    rng = np.random.default_rng(seed)
-    rows = []
-    for place in range(n):
-        topic = list(TOPICS)[rng.integers(3)]
-        words = [*rng.choice(TOPICS[topic], 2), *rng.choice(FILLER, 5)]
-        rng.shuffle(words)
-        rows.append((" ".join([*words, f"n{seed}x{place}"]), topic))
-    return rows
-
-
-def large(text: str) -> str:
-    return next((topic for topic, words in TOPICS.items() if any(w in words for w in str(text).split())), "parcel")
+from tests.unit.topics import large, texts
 
 
 def write(path, rows, **columns):

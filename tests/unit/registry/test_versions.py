@@ -36,88 +36,17 @@ from langchain_dsplus.small_models.sklearn import SklearnClassifier
 from langchain_dsplus.threshold.certify import certify
 from langchain_dsplus.traces.collect import collect_outcomes
 from langchain_dsplus.traces.recorder import JSONLRecorder
-
-TOPICS = {
-    "parcel": [
-        "parcel",
-        "courier",
-        "tracking",
-        "delivery",
-        "doorstep",
-        "warehouse",
-        "postage",
-        "driver",
-        "dispatch",
-        "shipment",
-    ],
-    "refund": [
-        "refund",
-        "money",
-        "chargeback",
-        "reimbursed",
-        "cashback",
-        "credited",
-        "overcharged",
-        "reversal",
-        "payback",
-        "voucher",
-    ],
-    "password": [
-        "password",
-        "login",
-        "locked",
-        "reset",
-        "authenticator",
-        "username",
-        "signin",
-        "verification",
-        "passcode",
-        "account",
-    ],
-}
-FILLER = [
-    "please",
-    "hello",
-    "my",
-    "the",
-    "is",
-    "was",
-    "about",
-    "today",
-    "again",
-    "need",
-    "help",
-    "with",
-    "for",
-    "a",
-    "question",
-    "regarding",
-    "since",
-    "still",
-]
+from tests.unit.topics import TOPICS, large
+from tests.unit.topics import texts as topic_texts
 
 
 def texts(n, seed):
-    """Rows (text, topic): two words of the topic among filler, sometimes one of another topic."""
-    rng = np.random.default_rng(seed)
-    rows = []
-    for place in range(n):
-        topic = list(TOPICS)[rng.integers(3)]
-        words = [*rng.choice(TOPICS[topic], 2), *rng.choice(FILLER, 5)]
-        if rng.random() < 0.15:
-            words.append(rng.choice(TOPICS[list(TOPICS)[rng.integers(3)]]))
-        rng.shuffle(words)
-        rows.append((" ".join([*words, f"n{seed}x{place}"]), topic))
-    return rows
+    return topic_texts(n, seed, mixed=True)
 
 
 def tfidf(rows, **options):
     pipeline = make_pipeline(TfidfVectorizer(min_df=1), LogisticRegression(C=30, max_iter=500))
     return SklearnClassifier(pipeline.fit(*zip(*rows, strict=True)), **options)
-
-
-def large(text: str) -> str:
-    return next((topic for topic, words in TOPICS.items() if any(w in words for w in str(text).split())), "parcel")
 
 
 @pytest.fixture(scope="session")
@@ -511,8 +440,8 @@ def test_a_dict_input_counts_by_what_the_model_reads(tmp_path, models):
 _KILL = """
 import os, shutil, signal, sys, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # a fork with the threads of a library at rest
-sys.path.insert(0, sys.argv[1])
 from pathlib import Path
+sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).parents[2])]
 import test_versions as t
 from langchain_dsplus.registry.registry import ModelRegistry
 
