@@ -59,9 +59,9 @@ def fits(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any] | None =
     reference = schema.get("$ref")
     if isinstance(reference, str):
         return fits(value, _resolve(reference, root), root)
-    if "enum" in schema and value not in schema["enum"]:
+    if "enum" in schema and not any(_equals(value, one) for one in schema["enum"]):
         return False
-    if "const" in schema and value != schema["const"]:
+    if "const" in schema and not _equals(value, schema["const"]):
         return False
     for key in ("anyOf", "oneOf"):
         if key in schema and not any(fits(value, one, root) for one in schema[key]):
@@ -83,6 +83,11 @@ def fits(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any] | None =
     if isinstance(value, list) and isinstance(items, Mapping):
         return all(fits(item, items, root) for item in value)
     return True
+
+
+def _equals(one: Any, other: Any) -> bool:
+    """As JSON: true is not 1."""
+    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
 
 
 def _is(value: Any, name: str) -> bool:

@@ -117,8 +117,9 @@ class ReadyJudge(ABC):
 
         Args:
             rows: Mappings with `input`, `output`, `gold` and `right` (whether the output really is right), and all or
-                none of them with `who`: `small` or `large`. Without it they count as half the small and half the large
-                model's, which costs about twice as much of the promise.
+                none of them with `who`: `small` or `large`. With it, both models' outputs to one input may be among
+                them. Without it, each output must be of another input, and from a model drawn evenly among all of them:
+                that needs less than half as many labels.
             seed: For rows that are split.
 
         Returns:

@@ -63,8 +63,9 @@ class JudgeError:
     def hidden(self, alpha: float, small_models: int = 1) -> float:
         """Upper bound, wrong with probability `alpha`, of the harms per input that the judge hides.
 
-        Where the rows say whose outputs they are, both kinds of error get half of `alpha`. Where they do not, they
-        count as half the small and half the large model's: then twice the rate of all errors bounds the sum.
+        Where the rows say whose outputs they are, both kinds of error get half of `alpha`: that holds even if both
+        models' outputs to one input were labelled. Where they do not, they are independent draws, each from a model
+        drawn evenly: then the rate of all errors, times the number of models, bounds the sum.
 
         Args:
             alpha: Error probability.

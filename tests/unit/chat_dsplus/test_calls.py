@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.tools import tool
 
 from langchain_dsplus.chat_dsplus.calls import call_keys, same_calls
-from langchain_dsplus.chat_dsplus.checks import answer_text
+from langchain_dsplus.chat_dsplus.checks import answer_text, fits
 
 SCALAR = st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.floats(-1e6, 1e6) | st.text(max_size=8)
 VALUE = st.recursive(
@@ -137,3 +137,11 @@ def test_arguments_are_what_the_tool_gets(form):
         [{"name": "hotel", "args": {}}],
     ):
         assert not same_calls(wrong, wrong, tools), wrong
+
+
+@pytest.mark.parametrize("value", [True, False, "1", None, 2, [1]])
+@pytest.mark.parametrize("schema", [{"enum": [1, 0]}, {"const": 1}, {"type": "integer", "enum": [1]}])
+def test_an_enumeration_holds_values_of_their_own_type(schema, value):
+    assert fits(1, schema)
+    assert fits(1.0, schema)
+    assert not fits(value, schema)
