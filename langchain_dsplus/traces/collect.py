@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from langchain_core.exceptions import OutputParserException
 from langchain_core.runnables import Runnable
@@ -27,7 +27,7 @@ from langchain_dsplus.identity import identify
 from langchain_dsplus.outcomes import Outcomes, default_label
 from langchain_dsplus.outcomes.cells import known_labels, missing, to_text
 from langchain_dsplus.outcomes.columns import rows_of
-from langchain_dsplus.outcomes.gold import GoldRules, read_labels
+from langchain_dsplus.outcomes.gold import GoldOptions, GoldRules, read_labels
 from langchain_dsplus.outcomes.uses import table_key
 from langchain_dsplus.prompts.chain_labels import check_chain_labels
 from langchain_dsplus.scores.protocol import Rated
@@ -82,9 +82,7 @@ def collect_outcomes(
     score: RouteScore | None = None,
     retry_unparsed: bool = False,
     key: str | bytes | None = None,
-    gold_map: Mapping[Any, Any] | None = None,
-    unknown_gold: str | Iterable[Any] = (),
-    other_gold: str | Iterable[Any] = (),
+    **gold_rules: Unpack[GoldOptions],
 ) -> Outcomes:
     """Ask the small models and the large one about every row, and return the outcomes.
 
@@ -138,9 +136,7 @@ def collect_outcomes(
             escalated; by default on all.
         score: A `RouteScore`, fitted on other rows: then its numbers are the confidence. For a table that is there
             already: `scores.score_outcomes`.
-        gold_map: From a value of gold to the label that it stands for, as in `Outcomes`.
-        unknown_gold: Values of gold that mean that nobody knows.
-        other_gold: True classes that no model offers.
+        **gold_rules: `gold_map`, `unknown_gold`, `other_gold`, as in `Outcomes`.
 
     Returns:
         Columns: id, small, confidence, probabilities, large, gold, and where known group, large_pruned, error,
@@ -193,7 +189,7 @@ def collect_outcomes(
             score=score,
             retry_unparsed=retry_unparsed,
             key=key,
-            rules=GoldRules.of(gold_map, unknown_gold, other_gold),
+            rules=GoldRules.of(**gold_rules),
         )
     )
     return _drive.run(plan)
@@ -220,7 +216,7 @@ async def acollect_outcomes(small: Any, large: Runnable[Any, Any], dataset: Iter
     given = inspect.signature(collect_outcomes).bind(small, large, dataset, **options)
     given.apply_defaults()
     arguments = dict(given.arguments)
-    rules = GoldRules.of(*(arguments.pop(name) for name in ("gold_map", "unknown_gold", "other_gold")))
+    rules = GoldRules.of(**arguments.pop("gold_rules"))
     plan = _plan(_Job(**arguments, rules=rules))
     return await _drive.arun(plan)
 

@@ -7,10 +7,10 @@ import hashlib
 import inspect
 import json
 import operator
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 from langchain_core.runnables import Runnable, RunnableSequence
@@ -21,7 +21,7 @@ from langchain_dsplus._progress import progress_bar
 from langchain_dsplus.identity import identify
 from langchain_dsplus.losses import Loss, parse_loss
 from langchain_dsplus.monitoring.betting import binomial_lower, binomial_upper
-from langchain_dsplus.outcomes.gold import GoldRules, read_labels
+from langchain_dsplus.outcomes.gold import GoldOptions, GoldRules, read_labels
 from langchain_dsplus.traces.replies import ReplyStore
 from langchain_dsplus.transfer._asking import (
     Ask,
@@ -71,9 +71,7 @@ def certify_transfer(
     seed: int = 0,
     version: str | None = None,
     config: RunnableConfig | None = None,
-    gold_map: Mapping[Any, Any] | None = None,
-    unknown_gold: str | Iterable[Any] = (),
-    other_gold: str | Iterable[Any] = (),
+    **gold_rules: Unpack[GoldOptions],
 ) -> TransferCertificate:
     """Ask both chains about every case and test that the transferred prompt's decisions are hardly worse.
 
@@ -105,9 +103,7 @@ def certify_transfer(
         seed: Of the order and of the bootstrap.
         version: Your own text for what the chains are, where `identify` cannot see into them.
         config: Passed on to the chains.
-        gold_map: With `labels`: from a value of gold to the decision that it stands for, as in `Outcomes`.
-        unknown_gold: Values of gold that mean that nobody knows.
-        other_gold: Right decisions that are none of `labels`.
+        **gold_rules: `gold_map`, `unknown_gold`, `other_gold`, as in `Outcomes`.
 
     Returns:
         A `TransferCertificate`; NOT_CERTIFIED says how many cases would do.
@@ -172,9 +168,7 @@ class _Job:
     seed: int
     version: str | None
     config: RunnableConfig | None
-    gold_map: Mapping[Any, Any] | None
-    unknown_gold: str | Iterable[Any]
-    other_gold: str | Iterable[Any]
+    gold_rules: GoldOptions
 
     def check(self) -> None:
         transfer, _ = find_transfer(self.transferred)
@@ -205,7 +199,7 @@ def _plan(job: _Job) -> Generator[Ask, None, TransferCertificate]:
     """Yield what is to be asked, and return the certificate; sync or async alike."""
     job.check()
     rows = read_cases(job.cases, job.input_key, job.gold_key, job.id_key)
-    rules = GoldRules.of(job.gold_map, job.unknown_gold, job.other_gold)
+    rules = GoldRules.of(**job.gold_rules)
     if job.labels is not None:
         gold = read_labels([row["gold"] for row in rows], job.labels, rules, where="`cases`: ", name=job.gold_key)
         rows = [{**row, "gold": label} for row, label in zip(rows, gold, strict=True)]

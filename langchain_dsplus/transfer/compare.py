@@ -7,11 +7,11 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from langchain_core.language_models import BaseChatModel
@@ -25,7 +25,7 @@ from langchain_dsplus._inputs import hash_of
 from langchain_dsplus._progress import progress_bar
 from langchain_dsplus.fidelity.untrusted import quote_untrusted
 from langchain_dsplus.identity import identify
-from langchain_dsplus.outcomes.gold import GoldRules, read_labels
+from langchain_dsplus.outcomes.gold import GoldOptions, GoldRules, read_labels
 from langchain_dsplus.traces.replies import ReplyStore
 from langchain_dsplus.transfer._asking import (
     Ask,
@@ -296,9 +296,7 @@ def compare_transfer(
     version: str | None = None,
     config: RunnableConfig | None = None,
     confirm: Callable[[], bool] | None = None,
-    gold_map: Mapping[Any, Any] | None = None,
-    unknown_gold: str | Iterable[Any] = (),
-    other_gold: str | Iterable[Any] = (),
+    **gold_rules: Unpack[GoldOptions],
 ) -> Comparison:
     """Ask every judge `n` times about every case, as it is and as each transfer sends it on.
 
@@ -330,9 +328,7 @@ def compare_transfer(
         version: Your own text for what judges and transfers are, where `identify` cannot see into them.
         config: Passed on to judges and transfers.
         confirm: Asked after the estimate, before anything else; False stops.
-        gold_map: From a value of gold to the verdict that it stands for, as in `Outcomes`.
-        unknown_gold: Values of gold that mean that nobody knows.
-        other_gold: Right verdicts that are none of `labels`: every reply is wrong there.
+        **gold_rules: `gold_map`, `unknown_gold`, `other_gold`, as in `Outcomes`.
 
     Returns:
         A `Comparison`: `print` it, `plot` it, `to_json`.
@@ -395,9 +391,7 @@ class _Job:
     version: str | None
     config: RunnableConfig | None
     confirm: Callable[[], bool] | None
-    gold_map: Mapping[Any, Any] | None
-    unknown_gold: str | Iterable[Any]
-    other_gold: str | Iterable[Any]
+    gold_rules: GoldOptions
 
     def check(self) -> None:
         if not isinstance(self.judges, Mapping) or not self.judges:
@@ -537,7 +531,7 @@ def _rows(job: _Job) -> list[dict[str, Any]]:
     """Each text a row: a case, and after it its twin."""
     rows = []
     cases = read_cases(job.cases, None, job.gold_key, job.id_key)
-    rules = GoldRules.of(job.gold_map, job.unknown_gold, job.other_gold)
+    rules = GoldRules.of(**job.gold_rules)
     golds = read_labels([row["gold"] for row in cases], job.labels, rules, where="`cases`: ", name=job.gold_key)
     for row, gold in zip(cases, golds, strict=True):
         text, twin = row["input"].get(job.input_key), row["input"].get(job.twin_key)
