@@ -88,7 +88,10 @@ class Money:
 
     def cost(self, share: float) -> str:
         """Price of 1,000 inputs of which a share stays local."""
-        return "unknown" if self.large is None else f"{self.large * (1.0 - share):,.2f} {self.currency}"
+        if self.large is None:
+            return "unknown"
+        price = self.large * (1.0 - share)
+        return f"{price:,.2f} {self.currency}" if price >= 1.0 or price == 0.0 else f"{price:.2g} {self.currency}"
 
     def time(self, share: float) -> str:
         """Seconds of 1,000 inputs of which a share stays local; each is shown to the small model first."""

@@ -83,7 +83,7 @@ def _dig(value: Any, path: Sequence[str]) -> Any:
             value = load_json(value)
         except ValueError:
             return None
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         for size in range(len(path), 0, -1):
             key = ".".join(path[:size])
             if key in value:
@@ -227,7 +227,7 @@ class Log:
 
     def _call(self, row: Any) -> dict[str, Any] | None:
         """A row as a call; {} for one that belongs to another (a batch's request)."""
-        if not isinstance(row, Mapping):
+        if not isinstance(row, dict):
             return None
         if self.columns is not None and self.columns.input is not None:
             return self._mapped(row, self.columns)
@@ -268,13 +268,13 @@ class Log:
 
     def _batch(self, row: Mapping[str, Any]) -> dict[str, Any] | None:
         """A line of a batch's output, with its request; wherever that stands."""
-        if not isinstance(row.get("response"), Mapping):
-            return {"error": "batch"} if row.get("error") else {} if isinstance(row.get("body"), Mapping) else None
+        if not isinstance(row.get("response"), dict):
+            return {"error": "batch"} if row.get("error") else {} if isinstance(row.get("body"), dict) else None
         self.kinds.add("an OpenAI batch")
         response = row["response"]
         if response.get("status_code", 200) != 200 or row.get("error"):
             return {"error": "batch"}
-        request = row if isinstance(row.get("body"), Mapping) else self._request(row["custom_id"])
+        request = row if isinstance(row.get("body"), dict) else self._request(row["custom_id"])
         if request is None:
             return None
         call = _openai({"request": request["body"], "response": response["body"]})
@@ -305,7 +305,7 @@ class Log:
         return row if isinstance(row, dict) else None
 
     def _remember_keys(self, row: Any) -> None:
-        if isinstance(row, Mapping) and len(self._keys) < 12:
+        if isinstance(row, dict) and len(self._keys) < 12:
             self._keys.update({key: None for key in row if isinstance(key, str) and _NAME.fullmatch(key)})
 
     def nothing(self) -> str:
@@ -342,21 +342,21 @@ def _openai(row: Mapping[str, Any]) -> dict[str, Any] | None:
     reply: Any = next((row[key] for key in ("response", "response_body", "completion") if key in row), row)
     request, reply = _unpacked(request), _unpacked(reply)
     for part in ("body", "json"):
-        request = request[part] if isinstance(request, Mapping) and isinstance(request.get(part), Mapping) else request
-        reply = reply[part] if isinstance(reply, Mapping) and isinstance(reply.get(part), Mapping) else reply
-    if not isinstance(request, Mapping):
+        request = request[part] if isinstance(request, dict) and isinstance(request.get(part), dict) else request
+        reply = reply[part] if isinstance(reply, dict) and isinstance(reply.get(part), dict) else reply
+    if not isinstance(request, dict):
         return None
     asked = request.get("messages") or (
-        request.get("input") if isinstance(reply, Mapping) and reply is not row else None
+        request.get("input") if isinstance(reply, dict) and reply is not row else None
     )
     output: Any = None
     usage = None
-    if isinstance(reply, Mapping) and isinstance(reply.get("choices"), list):
+    if isinstance(reply, dict) and isinstance(reply.get("choices"), list):
         output, usage = run_output(reply)
         output = output if output is None or _said(output) else _arguments(reply) or output
-    elif isinstance(reply, Mapping) and isinstance(reply.get("output"), list) and reply is not row:
-        parts = [part for item in reply["output"] if isinstance(item, Mapping) for part in item.get("content") or ()]
-        output = "".join(str(part.get("text", "")) for part in parts if isinstance(part, Mapping)) or None
+    elif isinstance(reply, dict) and isinstance(reply.get("output"), list) and reply is not row:
+        parts = [part for item in reply["output"] if isinstance(item, dict) for part in item.get("content") or ()]
+        output = "".join(str(part.get("text", "")) for part in parts if isinstance(part, dict)) or None
         usage = plain_usage(reply.get("usage"))
     elif isinstance(reply, str) and reply is not row:
         output = reply
@@ -367,8 +367,8 @@ def _openai(row: Mapping[str, Any]) -> dict[str, Any] | None:
     seconds = next(
         (row[key] for key in ("seconds", "duration", "latency") if isinstance(row.get(key), (int, float))), None
     )
-    model = (reply.get("model") if isinstance(reply, Mapping) else None) or request.get("model")
-    name = row.get("id") or (reply.get("id") if isinstance(reply, Mapping) else None)
+    model = (reply.get("model") if isinstance(reply, dict) else None) or request.get("model")
+    name = row.get("id") or (reply.get("id") if isinstance(reply, dict) else None)
     return {
         "id": name if isinstance(name, str) else None,
         "input": plain_messages(asked),
@@ -380,11 +380,11 @@ def _openai(row: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _role(message: Any) -> Any:
-    return message.get("role") if isinstance(message, Mapping) else None
+    return message.get("role") if isinstance(message, dict) else None
 
 
 def _said(output: Any) -> bool:
-    return bool(output.get("content") if isinstance(output, Mapping) else output)
+    return bool(output.get("content") if isinstance(output, dict) else output)
 
 
 def _arguments(reply: Mapping[str, Any]) -> str | None:

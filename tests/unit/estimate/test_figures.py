@@ -228,7 +228,7 @@ def test_money_and_time(log):
     assert found.large == pytest.approx(0.156)
     assert found.large_seconds == pytest.approx(500)
     assert found.tokens_guessed == 0.0
-    assert found.cost(0.5) == "0.08 USD"
+    assert found.cost(0.5) == "0.078 USD"
     own = estimate(log(rows), small="tfidf", price=Price(10, 10, currency="EUR")).money
     assert own.large == pytest.approx(10.1)
     assert own.cost(0.0) == "10.10 EUR"

@@ -7,6 +7,7 @@ import json
 import math
 import sqlite3
 import types
+import warnings
 
 import pytest
 from hypothesis import given, settings
@@ -145,7 +146,9 @@ def as_cache(folder):
         message = AIMessage(label, usage_metadata={"input_tokens": 12, "output_tokens": 2, "total_tokens": 14})
         rows.append((dumps([SystemMessage(SYSTEM), HumanMessage(text)]), ChatGeneration(message=message)))
     try:
-        from langchain_community.cache import SQLiteCache
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it says that it is being sunset
+            from langchain_community.cache import SQLiteCache
     except ImportError:
         with sqlite3.connect(path) as base:
             base.execute(
