@@ -38,7 +38,8 @@ Small: TypeAlias = Literal["auto", "sentence", "tfidf"] | SmallModel
 
 LOSSES = (0.005, 0.01, 0.02)
 """Losses that the table shows, as shares."""
-FOLDS = 3
+FOLDS = 2
+"""Halves, as a `DataShunt` sets half of the inputs apart."""
 SAMPLE = 20_000
 """Calls in which tasks are looked for."""
 OTHER = "(no label)"
@@ -68,11 +69,12 @@ def estimate(
 ) -> LogEstimate:
     """Tell from a log of past calls what a shunt would save. No model is asked but a small one on this machine.
 
-    The tasks of the log are found (`find_tasks`); for one of them a small model is fitted three times on two thirds of
-    the calls, on the large model's own answers, and judged on the last third; equal inputs and groups stay together.
-    All thirds together say what share could stay local. The first third is certified by itself: neither the model that
-    answers there nor its threshold has seen its rows. Without gold every disagreement counts as lost, so the promise
-    is about agreement.
+    The tasks of the log are found (`find_tasks`); for one of them a small model is fitted on each half of the calls, on
+    the large model's own answers, and judged on the other half; equal inputs and groups stay together. Both halves say
+    what share could stay local. The first half is certified by itself: the model that answers there has not seen its
+    rows, and no threshold was chosen on them but by the test. Without gold every disagreement counts as lost, so the
+    promise is about agreement. Halves, and half of the error probability for the first certificate: so does a
+    `DataShunt`, whose first certificate should look like this one.
 
     The log is read a row at a time, once or (where it holds more than 20,000 calls) twice; counts are of the whole log,
     everything else is from a random sample of `rows` calls of the task.
@@ -86,8 +88,8 @@ def estimate(
         small: `sentence` (a head on a sentence encoder), `tfidf` (word counts), or a small model with `fit` and
             `clone`. `auto` takes `sentence` where its weights are on this machine.
         max_loss: What is certified first and decides the verdict; the other losses of the table come after it, each
-            with less error probability left (see `certify`).
-        level: Of certificates and intervals.
+            with half of the error probability of the one before, so that all of them hold together.
+        level: Of all certificates together, and of each interval.
         rows: Calls that are looked at, at least 60.
         price: Of the large model; by default its list price, by the name in the log.
         seed: Of the sample and the folds.
@@ -192,8 +194,15 @@ def _read(
 # --- the small model --------------------------------------------------------------------------------------------------
 
 
-class _Vectors:
-    """An encoder that encodes each text once, however often a head is fitted."""
+class KnownVectors:
+    """An encoder that encodes each text once, however often a head is fitted.
+
+    Args:
+        encoder: What encodes.
+
+    Attributes:
+        seconds: Spent on it.
+    """
 
     def __init__(self, encoder: Encoder) -> None:
         self.encoder = encoder
@@ -202,6 +211,7 @@ class _Vectors:
         self.seconds = 0.0
 
     def learn(self, texts: Sequence[str], *, progress: bool = False) -> None:
+        """Encode what is not known yet."""
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         if new:
             began = time.perf_counter()
@@ -209,6 +219,7 @@ class _Vectors:
             self.seconds += time.perf_counter() - began
 
     def encode(self, texts: list[str]) -> Any:
+        """Return one row per text."""
         self.learn(texts)
         return np.array([self._known[text] for text in texts], dtype=np.float32)
 
@@ -243,7 +254,7 @@ def _maker(small: Small, task: Task, texts: list[str], seed: int, *, progress: b
     if small == "tfidf":
         return _Maker("word counts (TF-IDF) and a linear head", _fit_words)
     encoder = Encoder(_ENCODER)
-    vectors = _Vectors(encoder)
+    vectors = KnownVectors(encoder)
     encoder.load()
     vectors.learn(texts, progress=progress)
     return _Maker(
@@ -294,7 +305,7 @@ def _figures(
     maker = _maker(small, task, texts, seed, progress=progress)
     seen = [[p for p in np.flatnonzero(places != fold).tolist() if labels[p] is not None] for fold in range(FOLDS)]
     if any(len({labels[p] for p in rows}) < 2 for rows in seen) or len(set(places.tolist())) < FOLDS:
-        why = "too few rows: too few different inputs, or one answer only in two thirds of the calls"
+        why = "too few rows: too few different inputs, or one answer only in half of the calls"
         return replace(found, task=replace(task, why_not=why))
     with progress_bar("fitting", FOLDS, show=progress) as advance, ThreadPoolExecutor(maker.workers) as pool:
         fits = [pool.submit(maker.fit, [texts[p] for p in rows], [str(labels[p]) for p in rows]) for rows in seen]
@@ -307,7 +318,7 @@ def _figures(
         rows = [_row(calls[p], p, texts[p], labels[p], task) for p in np.flatnonzero(places == fold).tolist()]
         tables.append(outcomes_from_calls(model, rows, about={"labels": list(task.labels)}))
     order = [found.max_loss, *sorted({*LOSSES} - {found.max_loss}, reverse=True)]
-    certificates = {loss: certify(tables[0], loss, found.level, seed=seed) for loss in order}
+    certificates = {loss: certify(tables[0], loss, (1.0 + found.level) / 2.0, seed=seed) for loss in order}
     losses, deff = _pooled(tables)
     shares = tuple(
         Share(loss, *kept_share(losses, loss, deff, found.level), certificate=certificates[loss])
@@ -492,4 +503,4 @@ def _money(
     )
 
 
-__all__ = ["FOLDS", "LOSSES", "OTHER", "estimate", "kept_share", "labels_worth"]
+__all__ = ["FOLDS", "LOSSES", "OTHER", "KnownVectors", "estimate", "kept_share", "labels_worth"]

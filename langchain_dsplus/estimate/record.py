@@ -52,7 +52,7 @@ class LabelsWorth:
     Attributes:
         labels: Held-out rows to label: the models disagree, and the small one is surer than `above`.
         needed: How many of them would have to show that the large model is wrong and the small one right.
-        above: The threshold.
+        above: The threshold; it is chosen before any label is seen, so that `certify(table, start=above)` tests it.
         coverage: What would be certified then.
     """
 
@@ -219,7 +219,7 @@ class LogEstimate:
         found = []
         if self.shares:
             found.append(
-                f"Shares from {FOLDS_WORD} small models, each judged on rows that it was not fitted on "
+                "Shares from two small models, each fitted on one half of the calls and judged on the other "
                 f"({self.n:,} calls, {self.distinct:,} different inputs); a disagreement without gold counts as lost."
             )
             found.append(
@@ -363,7 +363,6 @@ class LogEstimate:
         return write_report(path, self.table, main.certificate, title="Estimate from a log", lead=lead)
 
 
-FOLDS_WORD = "three"
 TASK_COLUMNS = ("task", "calls", "prompt", "answers")
 SHARE_COLUMNS = ("may lose", "could stay local", "certified now", "price of 1,000", "time of 1,000")
 

@@ -238,7 +238,11 @@ class Log:
                     self.passed += 1
                     return {}
             call = run_to_call(row)
-            return None if call is None else call | {"id": call["route_id"], "name": row.get("name")}
+            if call is None:
+                return None
+            if not call.get("error") and not _said(call["output"]):
+                call["output"] = _arguments(row.get("outputs")) or call["output"]
+            return call | {"id": call["route_id"], "name": row.get("name")}
         if "custom_id" in row:
             return self._batch(row)
         found = _openai(row)
@@ -257,9 +261,12 @@ class Log:
             return None
         texts = {key: None if found[key] in (None, "") else to_text(found[key]) for key in ("id", "gold", "group")}
         seconds = found["seconds"]
+        asked = _unpacked(found["input"])
+        if isinstance(asked, dict) and isinstance(asked.get("messages"), list):  # a whole request
+            asked = asked["messages"]
         return {
             **texts,
-            "input": plain_messages(_unpacked(found["input"])),
+            "input": plain_messages(asked),
             "output": plain_messages(_unpacked(found["output"])),
             "model": found["model"] if isinstance(found["model"], str) else None,
             "large_seconds": float(seconds) if isinstance(seconds, (int, float, str)) and seconds != "" else None,
@@ -346,9 +353,7 @@ def _openai(row: Mapping[str, Any]) -> dict[str, Any] | None:
         reply = reply[part] if isinstance(reply, dict) and isinstance(reply.get(part), dict) else reply
     if not isinstance(request, dict):
         return None
-    asked = request.get("messages") or (
-        request.get("input") if isinstance(reply, dict) and reply is not row else None
-    )
+    asked = request.get("messages") or (request.get("input") if isinstance(reply, dict) and reply is not row else None)
     output: Any = None
     usage = None
     if isinstance(reply, dict) and isinstance(reply.get("choices"), list):
@@ -387,11 +392,24 @@ def _said(output: Any) -> bool:
     return bool(output.get("content") if isinstance(output, dict) else output)
 
 
-def _arguments(reply: Mapping[str, Any]) -> str | None:
-    """What the only tool call of a reply says: a structured output of a model without JSON mode."""
-    calls = dig(reply, "choices.0.message.tool_calls")
-    found = dig(calls, "0.function.arguments") if isinstance(calls, list) and len(calls) == 1 else None
-    return found if isinstance(found, str) else None
+_REPLIES = (
+    "choices.0.message",
+    "generations.0.0.message.kwargs",
+    "generations.0.0.message",
+    "output",
+    "message.kwargs",
+)
+
+
+def _arguments(reply: Any) -> Any:
+    """What the only tool call of a reply says, a structured output: a dict or a text; None where there is none."""
+    for place in _REPLIES:
+        calls = dig(reply, f"{place}.tool_calls")
+        if isinstance(calls, list) and len(calls) == 1 and isinstance(calls[0], dict):
+            found = calls[0].get("args") or dig(calls[0], "function.arguments")
+            if isinstance(found, (str, dict)):
+                return found
+    return None
 
 
 # --- LangChain's cache ------------------------------------------------------------------------------------------------
@@ -421,6 +439,8 @@ def _cached(row: Mapping[str, Any]) -> dict[str, Any] | None:
     generation = load_json(row["response"])
     body = generation.get("kwargs", generation)
     output, usage = run_output({"generations": [body]})
+    if output is not None and not _said(output):
+        output = _arguments(body) or output
     model = _MODEL.search(row["llm"]) if isinstance(row["llm"], str) else None
     if output is None:
         return None

@@ -309,6 +309,69 @@ def test_dig(path, found):
     assert dig(row, path) == found
 
 
+@pytest.mark.parametrize("where", ["langsmith", "langsmith output", "cache"])
+def test_a_structured_output_is_the_only_tool_call(where, tmp_path):
+    from langchain_core.load import dumpd, dumps
+
+    message = AIMessage("", tool_calls=[{"name": "sort", "args": {"label": "refund"}, "id": "c1"}])
+    if where == "cache":
+        path = tmp_path / "cache.db"
+        with sqlite3.connect(path) as base:
+            base.execute("CREATE TABLE full_llm_cache (prompt VARCHAR, llm VARCHAR, idx INTEGER, response VARCHAR)")
+            said = dumps(ChatGeneration(message=message))
+            base.execute("INSERT INTO full_llm_cache VALUES ('hi', '[]', 0, ?)", (said,))
+        base.close()
+    else:
+        body = {"generations": [[{"text": "", "message": dumpd(message)}]]}
+        if where == "langsmith output":
+            body = {"output": message.model_dump(mode="json")}
+        path = lines(tmp_path / "runs.jsonl", [{"run_type": "llm", "inputs": {"input": "hi"}, "outputs": body}])
+    (call,) = Log(path)
+    assert answers_of(call["output"]) == {"label": "refund"}
+
+
+@pytest.mark.parametrize(
+    ("row", "columns"),
+    [
+        (  # Langfuse
+            {
+                "type": "GENERATION",
+                "input": {"messages": request("hi")["messages"]},
+                "output": reply("a")["choices"][0]["message"],
+            },
+            {"input": "input", "output": "output"},
+        ),
+        (  # Phoenix, flat and nested
+            {
+                "attributes.llm.input_messages": [
+                    {"message.role": "system", "message.content": "x"},
+                    {"message.content": "hi"},
+                ],
+                "attributes.llm.output_messages": [{"message.content": "a"}],
+            },
+            {
+                "input": "attributes.llm.input_messages.-1.message.content",
+                "output": "attributes.llm.output_messages.0.message.content",
+            },
+        ),
+        (
+            {
+                "attributes": {
+                    "input": {"value": json.dumps(request("hi"))},
+                    "output": {"value": json.dumps(reply("a"))},
+                }
+            },
+            {"input": "attributes.input.value", "output": "attributes.output.value.choices.0.message"},
+        ),
+    ],
+    ids=["langfuse", "phoenix", "phoenix request"],
+)
+def test_exports_that_the_docs_name(row, columns, tmp_path):
+    (call,) = Log(lines(tmp_path / "log.jsonl", [row]), Columns(**columns))
+    assert prompt_of(call)[1].endswith("hi")
+    assert answers_of(call["output"]) == {"": "a"}
+
+
 def test_half_a_column_map_is_refused():
     with pytest.raises(ValueError, match="both"):
         Columns(input="a")
