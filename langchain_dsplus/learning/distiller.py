@@ -277,8 +277,7 @@ class Distiller:
         said = taught[kept]
         own, _, answered = ask(self.model, large_inputs)
         mixed = np.where(answered[:, None], (1.0 - self.caution) * said + self.caution * own, said)
-        read = name_rows(self.model, [*gold_inputs, *large_inputs]) if self.name_weight else []
-        named = np.eye(len(labels))[[place for place, _ in read]].reshape(-1, len(labels))
+        read, named = self._names([*gold_inputs, *large_inputs])
 
         sizes = [len(gold_inputs), len(read), len(kept)]
         audit = kept >= len(large)
@@ -379,6 +378,12 @@ class Distiller:
             current = result.model
         assert result is not None
         return result
+
+    def _names(self, inputs: Sequence[Any]) -> tuple[Any, Floats]:
+        """The labels' names as rows, each with the distribution that it teaches."""
+        read = name_rows(self.model, inputs) if self.name_weight else []
+        k = len(self.model.labels)
+        return read, np.eye(k)[[place for place, _ in read]].reshape(-1, k)
 
     def _gold(self, rows: Any, rules: GoldRules) -> list[tuple[Any, str]]:
         """The rows whose gold is one of the model's labels."""

@@ -151,10 +151,9 @@ def certify(
     kept: tuple[str, ...] = ()
     fit_rows = 0
     if floor is not None:
-        chosen_on, tested_on = halves(_groups(outcomes, "input"), len(outcomes), _FIT, seed)
-        fit_rows = int(chosen_on.sum())
-        kept = keep_from_answering(outcomes.select(chosen_on), floor, max_loss, never_local=barred, path=path, **read)
-        outcomes = outcomes.select(tested_on)
+        chosen, outcomes = _halves(outcomes, seed)
+        kept = keep_from_answering(chosen, floor, max_loss, never_local=barred, path=path, **read)
+        fit_rows = len(chosen)
     found = differences(outcomes, never_local=(*barred, *kept), **read)
     sequence = _sequence(found, thresholds, path, steps, start, prompt)
     groups = _groups(outcomes, unit)
@@ -167,12 +166,10 @@ def certify(
     tests.mark(records, passed)
     promised = None
     if floor is not None:
-        covered = {name: one.n for name, one in tests.classes.items()}
         without = _coverage_without(outcomes, tests, sequence, alpha, never_local=barred, **read)
-        promised = ClassFloor(floor, covered, tests.few, kept, without, fit_rows)
+        promised = ClassFloor(floor, tests.covered, tests.few, kept, without, fit_rows)
     _note(table, earlier)
-    # A first step at infinity (pruned prompt) accepts nothing: that it passes shows no threshold.
-    idle = sum(not _accepts(record.thresholds) for record in records)
+    idle = _idle(records)
     certificate = _write(
         outcomes,
         found,
@@ -193,8 +190,8 @@ def certify(
         class_floor=promised,
     )
     if not certificate.certified:
-        named = {"": tests.whole, **tests.named}
-        helping = what_would_help(found, certificate, named, tests.refused(alpha, passed, idle))
+        refused = tests.refused(alpha, passed, idle)
+        helping = what_would_help(found, certificate, {"": tests.whole, **tests.named}, refused)
         certificate = replace(certificate, help=helping)
     return replace(certificate, verdict=with_findings(give_verdict(certificate), certificate))
 
@@ -258,6 +255,17 @@ def _write(
         **said,
     )
     return replace(certificate, baselines=baselines(outcomes, found, certificate, whole.rows))
+
+
+def _idle(records: Sequence[Step]) -> int:
+    """Steps that accept nothing, a first one at infinity (pruned prompt): that they pass shows no threshold."""
+    return sum(not _accepts(record.thresholds) for record in records)
+
+
+def _halves(outcomes: Outcomes, seed: int) -> tuple[Outcomes, Outcomes]:
+    """Rows that choose labels, and rows that certify."""
+    chosen_on, tested_on = halves(_groups(outcomes, "input"), len(outcomes), _FIT, seed)
+    return outcomes.select(chosen_on), outcomes.select(tested_on)
 
 
 def _note(table: Outcomes, earlier: int) -> None:

@@ -166,6 +166,11 @@ class Hypotheses:
             else:
                 self.classes[name] = one
 
+    @property
+    def covered(self) -> dict[str, int]:
+        """How many rows each tested class has."""
+        return {name: one.n for name, one in self.classes.items()}
+
     def without_classes(self) -> Hypotheses:
         """The same without a floor and without any step."""
         fresh = copy.copy(self)
