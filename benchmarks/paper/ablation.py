@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING
 from benchmarks.harness import Context, Figures, Table, number
 from benchmarks.paper import Routed, against, average, table
 from benchmarks.paper.images import DIFFERS as IMAGES
-from benchmarks.paper.images import REGIONS, SEEDS, Drawn, best, collect, draw, of, proficient, pruned, routed
+from benchmarks.paper.images import (
+    REGIONS,
+    SEEDS,
+    Drawn,
+    best,
+    collect,
+    draw,
+    of,
+    proficient,
+    pruned,
+    routed,
+    soft_weight,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,7 +80,7 @@ def _large(drawn: Drawn, arm: str) -> Callable[[str, float], NDArray[np.intp]]:
         large, small = drawn.large[part], drawn.small[part]
         if arm.startswith("hard"):
             return pruned(large, small, "hard", _removed(drawn, arm, threshold))
-        return pruned(large, small, "none" if "no_pp" in arm else "soft")
+        return pruned(large, small, "none" if "no_pp" in arm else "soft", weight=soft_weight(drawn))
 
     return say
 

@@ -15,7 +15,7 @@ from benchmarks import data
 from benchmarks.harness import Context, Figures, Table, number
 from benchmarks.paper import Routed, against, choose, gain, over_seeds, route, table
 from benchmarks.paper.images import DIFFERS as IMAGES
-from benchmarks.paper.images import REGIONS, SEEDS, best, collect, draw, of, pruned, routed
+from benchmarks.paper.images import REGIONS, SEEDS, best, collect, draw, of, pruned, routed, soft_weight
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,7 +55,7 @@ def run(context: Context) -> Figures:
                 return pruned(drawn.large[part], drawn.small[part], "none")  # type: ignore[attr-defined]
 
             def soft(part: str, _: float = 0.0, drawn: object = drawn) -> NDArray[np.intp]:
-                return pruned(drawn.large[part], drawn.small[part], "soft")  # type: ignore[attr-defined]
+                return pruned(drawn.large[part], drawn.small[part], "soft", weight=soft_weight(drawn))  # type: ignore[attr-defined,arg-type]
 
             found["small"].append(routed(drawn, one("report"), plain("report"), -1e-6))
             found["large"].append(routed(drawn, one("report"), plain("report"), 1.0))
