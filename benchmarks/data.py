@@ -23,7 +23,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from langchain_dsplus import weights
 from langchain_dsplus.demo.snippets import snippets_file
@@ -34,8 +34,11 @@ _GITHUB = "https://raw.githubusercontent.com"
 _OCATS = f"{_GITHUB}/stogiannidis/OCaTS/5b3284df9650588b587517895eba4c5e09929fb8/data"
 _CLINC = f"{_GITHUB}/clinc/oos-eval/48a0e1cff8f43dd4d0836ecb4ed5df08733e3d2e/data"
 _UCI = "https://archive.ics.uci.edu/static/public/331/sentiment+labelled+sentences.zip"
-_FASHION = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion"
 _UCI_SHA = "afc26626d710899948693e1a61405dce197f57ffa719fa1130d346b4cc095343"
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Row = TypeVar("Row")
 
@@ -200,7 +203,7 @@ DATA_SETS: dict[str, DataSet] = {
         DataSet(
             "bfcl_2024_08",
             "720 questions of the Berkeley Function Calling Leaderboard with the calls of 16 models, 2024-08-11",
-            "github HuanzhiMao/BFCL-Result (b4adfc9, folder 2024-08-11), one line per question",
+            "github https://github.com/HuanzhiMao/BFCL-Result (b4adfc9, folder 2024-08-11), one line per question",
             "none stated for the results; measure only",
             (Remote("calls.jsonl.gz", "478f7cb57f85cd42ad4a8eab113e8b6b656fee9d92293e8e1a3b791e13d9ef6b"),),
         ),
@@ -219,28 +222,24 @@ DATA_SETS: dict[str, DataSet] = {
         DataSet(
             "fashion_mnist",
             "70,000 gray pictures of clothes, 28x28, ten classes",
-            "https://github.com/zalandoresearch/fashion-mnist, or the Debian package dataset-fashion-mnist",
+            "the Debian package dataset-fashion-mnist, or https://github.com/zalandoresearch/fashion-mnist",
             "MIT",
             (
                 Remote(
                     "train-images-idx3-ubyte.gz",
                     "b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7",
-                    f"{_FASHION}/train-images-idx3-ubyte.gz",
                 ),
                 Remote(
                     "train-labels-idx1-ubyte.gz",
                     "0ae29f65d86684f32d1b9c85147786c547b9c6aebcaf235f0400a0cce308b056",
-                    f"{_FASHION}/train-labels-idx1-ubyte.gz",
                 ),
                 Remote(
                     "t10k-images-idx3-ubyte.gz",
                     "cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa",
-                    f"{_FASHION}/t10k-images-idx3-ubyte.gz",
                 ),
                 Remote(
                     "t10k-labels-idx1-ubyte.gz",
                     "8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05",
-                    f"{_FASHION}/t10k-labels-idx1-ubyte.gz",
                 ),
             ),
             Path("/usr/share/datasets/fashion-mnist"),
@@ -584,6 +583,23 @@ def amazon_snippets(*, near_neutral: float = 0.5, neutral: bool = False) -> list
     return rows
 
 
+def fashion_mnist() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """70,000 pictures, (n, 28, 28), and their classes from 0 to 9, the training rows first."""
+    import numpy as np
+
+    folder, parts = find("fashion_mnist"), []
+    for kind in ("images-idx3-ubyte", "labels-idx1-ubyte"):
+        read = []
+        for part in ("train", "t10k"):
+            with gzip.open(folder / f"{part}-{kind}.gz") as file:
+                body = file.read()
+            dimensions = body[3]  # MNIST's format: the number of dimensions, then each, then bytes
+            shape = np.frombuffer(body, ">i4", dimensions, 4)
+            read.append(np.frombuffer(body, np.uint8, offset=4 + 4 * dimensions).reshape(shape))
+        parts.append(np.concatenate(read))
+    return parts[0], parts[1]
+
+
 def bfcl_2024_08() -> list[CallsRow]:
     """Questions with 16 models' calls, cut at 160 characters, blanks removed; `right` as the leaderboard says."""
     rows = []
@@ -602,7 +618,7 @@ def bfcl_2024_08() -> list[CallsRow]:
     return rows
 
 
-LOADERS: dict[str, Callable[..., Sequence[Any]]] = {
+LOADERS: dict[str, Callable[..., Any]] = {
     "banking77_gpt": banking77_gpt,
     "imdb_gpt35": imdb_gpt35,
     "chaosnli": chaosnli,
@@ -612,6 +628,7 @@ LOADERS: dict[str, Callable[..., Sequence[Any]]] = {
     "amazon_multidomain": amazon_multidomain,
     "amazon_snippets": amazon_snippets,
     "bfcl_2024_08": bfcl_2024_08,
+    "fashion_mnist": fashion_mnist,
 }
 
 

@@ -9,7 +9,6 @@ these sets, the rows that choose the threshold and those that are reported share
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -40,23 +39,7 @@ DIFFERS = [
 ]
 
 
-def read_idx(path: Any) -> NDArray[np.uint8]:
-    """A file of pictures or labels in the format of MNIST."""
-    with gzip.open(path) as file:
-        body = file.read()
-    shape = np.frombuffer(body, ">i4", body[3], 4)
-    return np.frombuffer(body, np.uint8, offset=4 + 4 * body[3]).reshape(shape)
-
-
-@cache
-def pictures() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """All 70,000 pictures with their classes."""
-    folder = data.find("fashion_mnist")
-    parts = [
-        [read_idx(folder / f"{part}-{kind}.gz") for part in ("train", "t10k")]
-        for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
-    ]
-    return np.concatenate(parts[0]), np.concatenate(parts[1])
+pictures = cache(data.fashion_mnist)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import re
 import urllib.parse
 import zipfile
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -78,7 +79,9 @@ def test_a_folder_that_lacks_a_file_does_not_count(here):
 
 
 @pytest.mark.parametrize("name", data.DATA_SETS)
-def test_a_missing_set_says_where_it_comes_from_and_where_to_put_it(name, here):
+def test_a_missing_set_says_where_it_comes_from_and_where_to_put_it(name, here, monkeypatch):
+    if data.DATA_SETS[name].installed is not None:  # a system package may have put it on this machine
+        monkeypatch.setitem(data.DATA_SETS, name, replace(data.DATA_SETS[name], installed=None))
     with pytest.raises(FileNotFoundError) as caught:
         data.find(name)
     text = str(caught.value)
@@ -86,12 +89,28 @@ def test_a_missing_set_says_where_it_comes_from_and_where_to_put_it(name, here):
     assert data.DATA_SETS[name].files[0].path in text
     assert str(here / "cache" / "data") in text
     assert "DSPLUS_DATA" in text
-    assert ("python -m benchmarks.data" in text) == (name not in {"chaosnli", "amazon_multidomain", "amazon_snippets"})
+    assert ("python -m benchmarks.data" in text) == (
+        name not in {"chaosnli", "amazon_multidomain", "amazon_snippets", "fashion_mnist", "bfcl_2024_08"}
+    )
 
 
 def test_an_unknown_set_names_the_known_ones(here):
     with pytest.raises(KeyError, match="banking77_gpt"):
         data.find("mnist")
+
+
+def test_pictures_are_read_as_mnist_writes_them(here):
+    images = b"\0\0\x08\x03" + b"".join(n.to_bytes(4, "big") for n in (2, 2, 3)) + bytes(range(12))
+    labels = b"\0\0\x08\x01" + (2).to_bytes(4, "big") + bytes([7, 9])
+    folder = here / "mine" / "fashion_mnist"
+    folder.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        (folder / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(images))
+        (folder / f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(labels))
+    pictures, classes = data.fashion_mnist()
+    assert pictures.shape == (4, 2, 3)
+    assert pictures[1, 1].tolist() == [9, 10, 11]
+    assert classes.tolist() == [7, 9, 7, 9]
 
 
 def test_snippets_come_from_the_weights_cache(here, monkeypatch):
