@@ -387,9 +387,8 @@ class CostLedger(BaseCallbackHandler):
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Count a decision, where this was a router's, and a call, where it was a decision model's."""
         if self._is_call(run_id):
-            name = getattr(outputs, "model", None)
             with self._lock:
-                self._called(run_id, name if isinstance(name, str) else None, read_usage(outputs), hit=False)
+                self._called(run_id, reported_by(outputs)[0], read_usage(outputs), hit=False)
             return
         self._end(run_id, kwargs)
 

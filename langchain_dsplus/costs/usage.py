@@ -101,6 +101,8 @@ def reported_by(message: Any) -> tuple[str | None, str | None]:
         ('big-1', None)
     """
     metadata = getattr(message, "response_metadata", None)
+    if hasattr(message, "answers"):  # a decision model's response
+        metadata = {"model": getattr(message, "model", None)}
     if not isinstance(metadata, Mapping):
         return None, None
     name = metadata.get("model_name") or metadata.get("model")

@@ -108,6 +108,11 @@ class AskedModel(SmallModel):
         """As the model inside."""
         return self.model.traces_calls
 
+    @property
+    def version(self) -> str:
+        """The model's own, where it answers as it is asked: which question that is stands with the large model."""
+        return self.model.version if self._same and self.reading == "text" else super().version
+
     def fingerprint(self) -> str:
         """The model, the question, and how the one is made to answer the other."""
         inner = self.model.version

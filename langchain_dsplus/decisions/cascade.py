@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.decisions import ClassifierResponse
+from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import patch_config
 from pydantic import Field, PrivateAttr
 
@@ -17,8 +18,9 @@ from langchain_dsplus.decisions.asked import AskedModel
 from langchain_dsplus.decisions.base import PlannedDecisionModel, finished, small_side
 from langchain_dsplus.decisions.large import as_answer, as_decisions, one_answer
 from langchain_dsplus.decisions.local import LocalDecisionModel, UnknownQuestionError, of_question
-from langchain_dsplus.decisions.question import OneQuestion, QuestionRouter
+from langchain_dsplus.decisions.question import AsRead, OneQuestion, QuestionRouter
 from langchain_dsplus.decisions.small import DecisionSmallModel
+from langchain_dsplus.decisions.state import render_state
 from langchain_dsplus.questions import fingerprint, question_labels, read_value, to_typed
 from langchain_dsplus.routing.decision import Item
 from langchain_dsplus.routing.router import ConfidenceRouter
@@ -171,6 +173,65 @@ class CascadeDecisionModel(PlannedDecisionModel):
         """
         return {name: router for (name, _), router in self._routers.items()}
 
+    @property
+    def asks(self) -> Runnable[Any, Any]:
+        """The large model, in LangChain's types."""
+        asks: Runnable[Any, Any] = self._asks
+        return asks
+
+    def asked(self, questions: Mapping[str, Question]) -> dict[str, AskedModel]:
+        """Return the small models as they are asked, by id.
+
+        Args:
+            questions: Those behind ids that the small models are known by alone.
+
+        Raises:
+            ValueError: If a question is not known, or none is.
+        """
+        if self._local is None:
+            msg = "`small` must be a LocalDecisionModel, or what it is made of"
+            raise ValueError(msg)
+        wanted = {**self._local.questions, **questions}
+        for (name, _), router in self._routers.items():
+            wanted.setdefault(name, router.large.question)  # type: ignore[attr-defined]
+        if not wanted:
+            msg = "the small models are known by their ids alone: pass `questions={id: question}`"
+            raise ValueError(msg)
+        found = {}
+        for name, question in wanted.items():
+            found[name] = self._local.find(name, question)[1]
+            self._router(name, question)
+        return found
+
+    def put(self, name: str, model: Any, threshold: Any = None) -> None:
+        """Put another small model in the place of a question's, as after it was distilled and promoted.
+
+        Requests that are under way end with the one before. Its background work goes on.
+
+        Args:
+            name: The question's id.
+            model: The small model, with the same labels.
+            threshold: Its own; None keeps nothing local until it is certified.
+
+        Raises:
+            ValueError: If there is no such question, or the labels are not its own.
+            MismatchError: If the certificate is about another model.
+        """
+        if self._local is None or name not in self._local.models:
+            msg = f"there is no small model for question {name!r}"
+            raise ValueError(msg)
+        local = self._local.replaced(name, model)
+        before = {key: router for key, router in self._routers.items() if key[0] == name}
+        given = self.threshold if isinstance(self.threshold, Mapping) else dict.fromkeys(local.models, self.threshold)
+        other = CascadeDecisionModel(
+            small=local, large=self.large, threshold={**given, name: threshold}, model=self.model, **self.options
+        )
+        made = {key: other._router(name, router.large.question) for key, router in before.items()}  # type: ignore[attr-defined]
+        for key, router in made.items():
+            if router is not None:
+                self._routers[key] = router.take_over(before[key])
+        self.small, self.threshold, self._local = local, other.threshold, local
+
     def _find(self, name: str, question: Question) -> tuple[str, SmallModel] | None:
         """Under which id a question is known, and its small model; None where it is the large model's."""
         if self._local is None:
@@ -211,6 +272,11 @@ class CascadeDecisionModel(PlannedDecisionModel):
         if small is None:
             small, threshold, options["mode"] = _Nobody(labels=question_labels(question)), None, "off"
             options["never_local"] = []
+        if "version" in options:
+            options["version"] = f"{options['version']} {fingerprint(question)}"
+        recorder = options.get("recorder")
+        if recorder is not None and recorder is not options.get("monitor"):
+            options["recorder"] = AsRead(recorder, small.read if isinstance(small, AskedModel) else render_state)
         large = OneQuestion(asks=self._asks, question=question, cut=cut)
         return QuestionRouter(small=small, large=large, threshold=threshold, name=name, **options)
 

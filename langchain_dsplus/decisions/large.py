@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from langchain_dsplus.answer import Answer
 
 
+_MUTE = frozenset({"name", "cache", "callbacks", "tags", "metadata"})
+
+
 class RefusedError(RuntimeError):
     """A large model refused to answer a question. The message names the question."""
 
@@ -75,6 +78,15 @@ def is_openai(value: Any) -> bool:
     """Whether it is an `OpenAIDecisions`, which has types of its own."""
     names = {f"{kind.__module__}.{kind.__name__}" for kind in type(value).__mro__}
     return "langchain_openai.decisions.base.OpenAIDecisions" in names
+
+
+def identity_of(asks: Any) -> Any:
+    """What a large model is, for certificates: a decision model that LangChain does not serialize, by its settings."""
+    inner = inside(asks)
+    if not isinstance(inner, BaseDecisionModel) or inner.is_lc_serializable() or hasattr(inner, "identity_parts"):
+        return asks
+    fields = {name: getattr(inner, name) for name in type(inner).model_fields if name not in _MUTE}
+    return [f"{type(inner).__module__}.{type(inner).__qualname__}", fields]
 
 
 def one_answer(response: Any, name: str, question: AnyQuestion) -> Any:

@@ -154,6 +154,11 @@ class LocalDecisionModel(PlannedDecisionModel):
             raise UnknownQuestionError(str(found))
         return name, found
 
+    def replaced(self, name: str, model: Any) -> LocalDecisionModel:
+        """Return the same with another small model for one id."""
+        own: Any = {"questions": self.questions, "meanings": self.meanings, "cut": self.cut, "read": self.read}
+        return LocalDecisionModel({**self.models, name: model}, model=self.model, **own)
+
     def warmup(self) -> None:
         """Load the small models now, so that the first request does not pay for it."""
         for model in self.models.values():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import RunnableSerializable
@@ -10,11 +11,12 @@ from pydantic import ConfigDict
 
 from langchain_dsplus._drive import Plan
 from langchain_dsplus.answer import Answer
-from langchain_dsplus.decisions.large import as_answer, one_answer
+from langchain_dsplus.decisions.large import as_answer, identity_of, one_answer
 from langchain_dsplus.questions import fingerprint
 from langchain_dsplus.routing.answering import ask_small
 from langchain_dsplus.routing.decision import Item
 from langchain_dsplus.routing.router import ConfidenceRouter
+from langchain_dsplus.routing.rows import Row
 from langchain_dsplus.routing.runs import announce
 from langchain_dsplus.routing.shadow import after
 from langchain_dsplus.routing.steps import gather, large_config, make_item
@@ -52,7 +54,7 @@ class OneQuestion(RunnableSerializable[Any, Answer]):
 
     def identity_parts(self) -> Any:
         """What it is, for certificates."""
-        return [self.asks, fingerprint(self.question), self.cut]
+        return [identity_of(self.asks), fingerprint(self.question), self.cut]
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Answer:
         """Ask about one state."""
@@ -115,6 +117,28 @@ class QuestionRouter(ConfidenceRouter):
                 yield from announce(state, item.run, result[1])
         yield from after(state, items, {})
         return results
+
+
+class AsRead:
+    """A recorder that gets what the small model reads of a state in its place: rows that it can be taught with.
+
+    Args:
+        recorder: The user's.
+        read: Of the small model.
+    """
+
+    def __init__(self, recorder: Any, read: Callable[[Any], Any]) -> None:
+        self._recorder, self._read = recorder, read
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._recorder, name)
+
+    def record(self, row: Row) -> None:
+        """Hand a row on; a state that cannot be read stays as it is."""
+        if "input" in row:
+            with contextlib.suppress(Exception):
+                row = {**row, "input": self._read(row["input"])}
+        self._recorder.record(row)
 
 
 def _as_is(answer: Answer, _: Any) -> Answer:

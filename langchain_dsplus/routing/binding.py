@@ -166,8 +166,16 @@ class ReportedNames(BaseCallbackHandler):
         """Compare the names in a reply with those expected."""
         for generations in response.generations:
             for generation in generations:
-                name, fingerprint = reported_by(getattr(generation, "message", None))
-                if name is not None and name not in self.expected:
-                    self.tell(name, True)
-                if fingerprint is not None and fingerprint not in self.expected:
-                    self.tell(fingerprint, False)
+                self._compare(getattr(generation, "message", None))
+
+    def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
+        """The same for a decision model, whose run is a chain's."""
+        if hasattr(outputs, "answers"):
+            self._compare(outputs)
+
+    def _compare(self, reply: Any) -> None:
+        name, fingerprint = reported_by(reply)
+        if name is not None and name not in self.expected:
+            self.tell(name, True)
+        if fingerprint is not None and fingerprint not in self.expected:
+            self.tell(fingerprint, False)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from langchain_core.callbacks import BaseCallbackHandler
 
 from langchain_dsplus._journal import Journal, to_line
-from langchain_dsplus.costs.usage import Usage, is_cache_hit, read_usage, reported_by
+from langchain_dsplus.costs.usage import Usage, is_cache_hit, is_decision_call, read_usage, reported_by
 
 if TYPE_CHECKING:
     from langchain_core.outputs import LLMResult
@@ -32,6 +32,7 @@ class Meter(BaseCallbackHandler):
         self.paid: list[Usage] = []
         self.silent = 0  # replies without usage
         self.names: set[str] = set()
+        self._decisions: set[Any] = set()  # runs of decision models
         self._lock = threading.Lock()
 
     def _start(self) -> None:
@@ -44,8 +45,10 @@ class Meter(BaseCallbackHandler):
 
     def on_chain_start(self, *args: Any, **kwargs: Any) -> None:
         """Note when the first run began."""
-        del args, kwargs
+        del args
         self._start()
+        if is_decision_call(kwargs.get("metadata"), kwargs):
+            self._decisions.add(kwargs.get("run_id"))
 
     def on_chat_model_start(self, *args: Any, **kwargs: Any) -> None:
         """Note when the first run began."""
@@ -57,10 +60,12 @@ class Meter(BaseCallbackHandler):
         del args, kwargs
         self._start()
 
-    def on_chain_end(self, *args: Any, **kwargs: Any) -> None:
-        """Note when the last run ended."""
-        del args, kwargs
+    def on_chain_end(self, outputs: Any, **kwargs: Any) -> None:
+        """Note when the last run ended; count the tokens of a decision model's call."""
         self._end()
+        if kwargs.get("run_id") in self._decisions:
+            self.name(outputs)
+            self._count(outputs)
 
     def on_chain_error(self, *args: Any, **kwargs: Any) -> None:
         """Note when the last run ended."""
@@ -79,10 +84,13 @@ class Meter(BaseCallbackHandler):
         for generations in response.generations:
             message = getattr(generations[0], "message", None) if generations else None
             self.name(message)
-            usage = getattr(message, "usage_metadata", None)
-            if read_usage(usage) is None:
-                self.silent += 1
-            self.add(usage)
+            self._count(getattr(message, "usage_metadata", None))
+
+    def _count(self, usage: Any) -> None:
+        """Add the tokens of one call, or note that it did not say."""
+        if read_usage(usage) is None:
+            self.silent += 1
+        self.add(usage)
 
     def name(self, message: Any) -> None:
         """Note what the model calls itself."""

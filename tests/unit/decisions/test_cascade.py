@@ -431,7 +431,11 @@ def test_a_certificate_of_another_question_model_or_cut_is_refused():
         cascade(version="1", threshold={"team": urgent})
     other = {**QUESTIONS, "team": TEAM.model_copy(update={"instructions": "Which desk?"})}
     local = LocalDecisionModel(smalls(), questions=other)
+    with pytest.raises(MismatchError, match="large"):
+        CascadeDecisionModel(small=local, large=Hosted(), version="1", threshold={"team": team})
     with pytest.raises(MismatchError, match="small"):
+        models = {**smalls(), "team": FakeSmallModel({}, list(TEAM.criteria), default={"billing": 1.0})}
+        local = LocalDecisionModel(models, questions=QUESTIONS)
         CascadeDecisionModel(small=local, large=Hosted(), version="1", threshold={"team": team})
     local = LocalDecisionModel(smalls(), questions=QUESTIONS, cut={"urgent": 0.2})
     with pytest.raises(MismatchError, match="score"):
