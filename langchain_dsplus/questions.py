@@ -27,6 +27,10 @@ _ROUNDED = 0.05
 """How far the numbers of a hosted model may be from a sum of 1, since services round them."""
 
 
+class UnknownQuestionError(ValueError):
+    """A decision model is asked a question that nobody there answers."""
+
+
 def fingerprint(question: Any) -> str:
     """Return what a question is: a hash of its type, instructions and criteria, whatever id it is asked under.
 

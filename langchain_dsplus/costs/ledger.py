@@ -309,7 +309,11 @@ class CostLedger(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         """Note where the calls below it belong; a decision model's is a call itself."""
-        model = requested_model(serialized, metadata, kwargs) if is_decision_call(metadata, kwargs) else None
+        model = (
+            requested_model(serialized, metadata, kwargs)
+            if is_decision_call({**kwargs, "metadata": metadata})
+            else None
+        )
         self._begin(run_id, parent_run_id, inputs, tags=tags, metadata=metadata, name=kwargs.get("name"), model=model)
 
     def on_tool_start(self, serialized: dict[str, Any] | None, input_str: str, **kwargs: Any) -> None:

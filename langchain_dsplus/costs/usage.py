@@ -326,12 +326,9 @@ def _text_of(result: Any) -> str:
     return str(getattr(generations[0][0], "text", "")).strip() if generations and generations[0] else ""
 
 
-def is_decision_call(metadata: Mapping[str, Any] | None, kwargs: Mapping[str, Any]) -> bool:
-    """Whether a run that begins is the call of a decision model: LangChain tells of it as of a chain of type `llm`.
-
-    Its response carries model and usage. A decision model of this package is none: what it asks is counted itself.
-    """
-    return kwargs.get("run_type") == "llm" and (metadata or {}).get("ls_provider") != OWN_PROVIDER
+def is_decision_call(told: Mapping[str, Any]) -> bool:
+    """Whether a run that begins is a decision model's: LangChain tells of a chain of type `llm`. Ours call nothing."""
+    return told.get("run_type") == "llm" and (told.get("metadata") or {}).get("ls_provider") != OWN_PROVIDER
 
 
 def requested_model(
@@ -385,13 +382,11 @@ class UsageMeter(BaseCallbackHandler):
         *,
         run_id: UUID,
         parent_run_id: UUID | None = None,
-        metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         """Note where the calls below it belong; a decision model's is a call itself."""
-        if is_decision_call(metadata, kwargs):
-            kwargs |= {"run_id": run_id, "parent_run_id": parent_run_id, "metadata": metadata}
-            self.on_chat_model_start(serialized, inputs, **kwargs)
+        if is_decision_call(kwargs):
+            self.on_chat_model_start(serialized, inputs, run_id=run_id, parent_run_id=parent_run_id, **kwargs)
             return
         with self._lock:
             self._above[run_id] = parent_run_id

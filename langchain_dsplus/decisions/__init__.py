@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from langchain_dsplus.decisions.cascade import CascadeDecisionModel, CascadeResponse
     from langchain_dsplus.decisions.large import RefusedError, as_decisions
     from langchain_dsplus.decisions.learning import Teaching, teaching_rows
-    from langchain_dsplus.decisions.local import LocalDecisionModel, UnknownQuestionError
+    from langchain_dsplus.decisions.local import LocalDecisionModel
     from langchain_dsplus.decisions.outcomes import (
         acollect_decision_outcomes,
         certify_decisions,
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     )
     from langchain_dsplus.decisions.small import DecisionSmallModel
     from langchain_dsplus.decisions.state import render_state
+    from langchain_dsplus.questions import UnknownQuestionError
 
 __all__ = [
     "CascadeDecisionModel",

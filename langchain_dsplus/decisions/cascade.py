@@ -17,11 +17,11 @@ from langchain_dsplus.answer import Route, must_pass
 from langchain_dsplus.decisions.asked import AskedModel
 from langchain_dsplus.decisions.base import PlannedDecisionModel, finished, small_side
 from langchain_dsplus.decisions.large import as_answer, as_decisions, one_answer
-from langchain_dsplus.decisions.local import LocalDecisionModel, UnknownQuestionError, of_question
+from langchain_dsplus.decisions.local import LocalDecisionModel, of_question
 from langchain_dsplus.decisions.question import AsRead, OneQuestion, QuestionRouter
 from langchain_dsplus.decisions.small import DecisionSmallModel
 from langchain_dsplus.decisions.state import render_state
-from langchain_dsplus.questions import fingerprint, question_labels, read_value, to_typed
+from langchain_dsplus.questions import UnknownQuestionError, fingerprint, question_labels, read_value, to_typed
 from langchain_dsplus.routing.decision import Item
 from langchain_dsplus.routing.router import ConfidenceRouter
 from langchain_dsplus.routing.runs import Apart
@@ -368,7 +368,8 @@ class CascadeDecisionModel(PlannedDecisionModel):
             if first is None or first.router is None or first.item is None:
                 children.append(patch_config(configs[place], callbacks=runs[place].get_child(LARGE_TAG)))
             else:
-                children.append(first.router.for_large(first.item))
+                others = [one.router for one in mine if one is not first and one.router is not None]
+                children.append(first.router.for_large(first.item, others))
         started = time.perf_counter()
         with Apart(configs[next(iter(left))]):
             if len(asked) == 1:

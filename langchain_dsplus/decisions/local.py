@@ -13,7 +13,7 @@ from langchain_dsplus._drive import Call, Plan
 from langchain_dsplus.answer import Answer, pass_on
 from langchain_dsplus.decisions.asked import AskedModel, Reading
 from langchain_dsplus.decisions.base import PlannedDecisionModel, small_side
-from langchain_dsplus.questions import check_question, fingerprint, to_typed
+from langchain_dsplus.questions import UnknownQuestionError, check_question, fingerprint, to_typed
 from langchain_dsplus.small_models.runnable import as_small_model
 
 if TYPE_CHECKING:
@@ -22,10 +22,6 @@ if TYPE_CHECKING:
 
 _MOST = 1024
 """So many questions are remembered under ids that small models are named for."""
-
-
-class UnknownQuestionError(ValueError):
-    """A decision model is asked a question for which it has no small model."""
 
 
 class LocalDecisionModel(PlannedDecisionModel):

@@ -104,9 +104,16 @@ class QuestionRouter(ConfidenceRouter):
         """Ask the small model, and write into the items what is accepted."""
         return ask_small(self._state, items)
 
-    def for_large(self, item: Item) -> RunnableConfig:
-        """The config of the large model's run; what it uses is written down with this item."""
-        return large_config(self._state, item)
+    def for_large(self, item: Item, others: Sequence[QuestionRouter] = ()) -> RunnableConfig:
+        """The config of the large model's run, for all that asks it together with this item.
+
+        What it uses is written down with this item; what it calls itself all certificates hear.
+        """
+        config = large_config(self._state, item)
+        for other in others:
+            if other._state.reported is not None:  # noqa: SLF001 - of its own class
+                config["callbacks"].add_handler(other._state.reported, inherit=True)  # type: ignore[union-attr] # noqa: SLF001
+        return config
 
     def conclude(self, items: Sequence[Item], hard: Sequence[Item], answers: Sequence[Any]) -> Plan[list[Any]]:
         """Per item its `Answer` and route, or its exception; recorded, told, and what no reply waits for started."""

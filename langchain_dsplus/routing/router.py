@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
     from langchain_core.runnables.graph import Graph
 
+    from langchain_dsplus.routing.typed import RouterDecisionModel
     from langchain_dsplus.small_models.base import SmallModel
     from langchain_dsplus.threshold.certificate import Certificate
 
@@ -512,6 +513,12 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
         from langchain_dsplus.routing.node import make_node
 
         return make_node(lambda: self._state, input_key, output_key, route_key, config)
+
+    def as_decision_model(self, question: Any, **options: Any) -> RouterDecisionModel:
+        """Return the form for what takes LangChain's decision models; see `RouterDecisionModel` for the options."""
+        from langchain_dsplus.routing.typed import RouterDecisionModel
+
+        return RouterDecisionModel(lambda: self._state, question, **options)
 
     # --- the decision alone -------------------------------------------------------------------------------------
 

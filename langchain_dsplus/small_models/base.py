@@ -272,12 +272,7 @@ class SmallModel(RunnableSerializable[Any, Answer]):
         return results
 
     def read_all(self, inputs: Sequence[Any]) -> tuple[list[Answer | Exception], list[int], list[Any]]:
-        """What `read` takes out of a batch.
-
-        Returns:
-            One place for each input's answer, which holds an exception; the places of the inputs that could be read;
-            and what was read of those.
-        """
+        """One place for each answer, with an exception where `read` raised; where it did not, places and values."""
         results: list[Answer | Exception] = [InvalidAnswerError("not asked")] * len(inputs)
         places: list[int] = []
         values: list[Any] = []

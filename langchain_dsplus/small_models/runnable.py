@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
 
-_DECISION_MODELS = frozenset(
-    {"langchain_core.decisions.base.BaseDecisionModel", "langchain_openai.decisions.base.OpenAIDecisions"}
-)
+_DECISION_MODELS = frozenset({"BaseDecisionModel", "OpenAIDecisions"})
 
 
 class RunnableSmallModel(SmallModel):
@@ -119,10 +117,10 @@ def as_small_model(value: Any) -> SmallModel:
         return value
     if isinstance(value, Runnable):  # before `predict_proba`: a binding passes on the attributes of what it binds
         inner = inside(value)
-        if not isinstance(inner, SmallModel) and _is_decision_model(inner):
+        if not _DECISION_MODELS.isdisjoint(kind.__name__ for kind in type(inner).__mro__):
             msg = (
-                f"`small` is a decision model ({type(inner).__name__}), which is asked questions about a state: name "
-                "the one that it decides on, `DecisionSmallModel(model, question)` (`langchain_dsplus.decisions`)"
+                f"`small` is a decision model ({type(inner).__name__}), which is asked questions: say which one with "
+                "`DecisionSmallModel(model, question)` (`langchain_dsplus.decisions`)"
             )
             raise TypeError(msg)
         name = inner.name if isinstance(inner, SmallModel) else getattr(value, "name", None)
@@ -137,12 +135,6 @@ def as_small_model(value: Any) -> SmallModel:
         f"an Answer, not {type(value).__name__}"
     )
     raise TypeError(msg)
-
-
-def _is_decision_model(value: Any) -> bool:
-    """Whether it is one of LangChain's or OpenAI's decision models; neither package is imported for it."""
-    names = {f"{kind.__module__}.{kind.__name__}" for kind in type(value).__mro__}
-    return not names.isdisjoint(_DECISION_MODELS)
 
 
 def distinct_names(models: Sequence[SmallModel]) -> list[str]:

@@ -47,7 +47,7 @@ class Meter(BaseCallbackHandler):
         """Note when the first run began."""
         del args
         self._start()
-        if is_decision_call(kwargs.get("metadata"), kwargs):
+        if is_decision_call(kwargs):
             self._decisions.add(kwargs.get("run_id"))
 
     def on_chat_model_start(self, *args: Any, **kwargs: Any) -> None:

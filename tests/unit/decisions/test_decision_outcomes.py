@@ -334,3 +334,6 @@ async def test_a_large_model_that_calls_itself_by_a_new_name_voids_the_certifica
     assert first.routes["team"]["accepted"]
     assert not first.routes["urgent"]["accepted"]
     assert live.routers["urgent"].void == ("large_reported",)
+    assert live.routers["team"].void == ()  # its question was not asked
+    await ask(live, how, request("x"), {"configurable": {"dsplus_mode": "off"}})
+    assert live.routers["team"].void == ("large_reported",)

@@ -9,10 +9,12 @@ from langchain.agents import create_agent
 from langchain_core.decisions import Choice, Noul
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import tool
 
-from langchain_dsplus import SentenceClassifier, SklearnClassifier
-from langchain_dsplus.decisions import CascadeDecisionModel, LocalDecisionModel, render_state
+from langchain_dsplus import ConfidenceRouter, SentenceClassifier, SklearnClassifier
+from langchain_dsplus.answer import InvalidAnswerError
+from langchain_dsplus.decisions import CascadeDecisionModel, LocalDecisionModel, UnknownQuestionError, render_state
 from tests.unit.decisions.parts import Hosted, ask, trained
 
 BOTH = pytest.mark.parametrize("how", ["sync", "async"])
@@ -97,6 +99,44 @@ async def test_the_model_router_runs_on_an_encoder_with_a_head(how, encoder_path
     agent = routed(CascadeDecisionModel(small={"model_route": head}, large=Hosted(), threshold=0.4))
     content, route = await reply(agent, how, "I want my payment back")
     assert (content, route.choice) == ("from billing", "billing")
+
+
+@BOTH
+async def test_the_model_router_runs_on_a_router(how, team_model):
+    question = Choice(instructions="Which model suits the task?", criteria=ROUTE)
+    asked = []
+
+    def ask_large(value) -> str:
+        asked.append(value)
+        return "no idea" if value == "yak" else "Other."
+
+    router = ConfidenceRouter(
+        small=team_model, large=RunnableLambda(ask_large), threshold=0.7, include_route=True, name="desk"
+    )
+    model = router.as_decision_model(question, to_input=render_state)
+    agent = routed(model)
+    content, route = await reply(agent, how, "refund my payment")
+    assert (content, route.model_dump()) == (
+        "from billing",
+        {"type": "choice", **team_model.invoke("refund my payment")},
+    )
+    content, route = await reply(agent, how, "zebra")
+    assert (content, asked, route.probabilities["other"]) == ("from other", ["zebra"], 1.0)
+    with pytest.raises(UnknownQuestionError):
+        await ask(model, how, {"state": "x", "questions": {"q": Noul(instructions="?")}})
+    with pytest.raises(ValueError, match="meanings"):
+        router.as_decision_model(Noul(instructions="?"))
+    noul = router.as_decision_model(
+        Noul(instructions="A bug?"),
+        meanings={"billing": False, "technical": True, "other": False},
+        to_input=render_state,
+    )
+    request = {"state": "the app crashes", "questions": {"bug": noul.question}}
+    said = team_model.invoke("the app crashes")["probabilities"]["technical"]
+    response = await ask(noul, how, request)
+    assert (response.nouls["bug"].noul, response.model) == (pytest.approx(said), "small")
+    with pytest.raises(InvalidAnswerError, match="none of the question"):
+        await ask(model, how, {"state": "yak", "questions": {"q": question}})
 
 
 # --- AutoModeMiddleware -----------------------------------------------------------------------------------------------
