@@ -9,7 +9,6 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any, TypeAlias
 
 from langchain_core.decisions import Box, Choice, ChoiceAnswer, Noul, NoulAnswer, Score, ScoreAnswer
@@ -23,6 +22,9 @@ AnyAnswer: TypeAlias = NoulAnswer | ChoiceAnswer | ScoreAnswer
 
 YES, NO = "yes", "no"
 _BOOLEAN = {"yes": YES, "true": YES, "1": YES, "no": NO, "false": NO, "0": NO}
+_KNOWN: dict[tuple[type, str | None], tuple[tuple[Any, str], ...]] = {}
+"""Questions by type and instructions, with their fingerprints: the same few are asked again and again."""
+_MOST = 4096
 _ROUNDED = 0.05
 """How far the numbers of a hosted model may be from a sum of 1, since services round them."""
 
@@ -41,12 +43,17 @@ def fingerprint(question: Any) -> str:
         >>> fingerprint(one) == fingerprint(Noul(instructions="Is it  urgent?"))
         True
     """
-    return _fingerprint(check_question(question).model_dump_json())
-
-
-@lru_cache(4096)
-def _fingerprint(body: str) -> str:
-    return "q-" + hashlib.sha256(canonical(json.loads(body)) or b"").hexdigest()[:24]
+    text = check_question(question).instructions
+    key = type(question), text if isinstance(text, str) else None
+    for known, found in _KNOWN.get(key, ()):
+        if known == question:  # much quicker than to write it down
+            return found
+    body = json.loads(question.model_dump_json())
+    found = "q-" + hashlib.sha256(canonical(body) or b"").hexdigest()[:24]
+    if len(_KNOWN) >= _MOST:
+        _KNOWN.clear()
+    _KNOWN[key] = (*_KNOWN.get(key, ())[-7:], (question.model_copy(deep=True), found))
+    return found
 
 
 def check_question(question: Any) -> Any:
@@ -159,7 +166,7 @@ def noul_confidence(yes: float, cut: float = 0.5) -> float:
     return 0.5 + 0.5 * ((yes - cut) / (1.0 - cut) if yes >= cut else (cut - yes) / cut)
 
 
-def to_typed(answer: Answer, question: AnyQuestion) -> AnyAnswer:
+def to_typed(answer: Answer, question: AnyQuestion, *, checked: bool = False) -> AnyAnswer:
     """Return an `Answer` as the answer of LangChain's type. A `ChoiceAnswer` has the same three fields.
 
     A confidence outside [0, 1], as an energy or entropy has, cannot stand there: then it is the largest probability.
@@ -167,6 +174,7 @@ def to_typed(answer: Answer, question: AnyQuestion) -> AnyAnswer:
     Args:
         answer: With the question's labels.
         question: The question.
+        checked: Whether it is known to have no others.
 
     Raises:
         InvalidAnswerError: If it names other labels, or has no probabilities.
@@ -177,7 +185,8 @@ def to_typed(answer: Answer, question: AnyQuestion) -> AnyAnswer:
         0.75
     """
     labels = question_labels(question)
-    answer = check_answer(answer, frozenset(labels))
+    if not checked:
+        answer = check_answer(answer, frozenset(labels))
     probabilities = answer["probabilities"]
     if not probabilities:
         msg = "`probabilities` is empty: a typed answer needs one for each label"

@@ -398,7 +398,7 @@ class UsageMeter(BaseCallbackHandler):
             if run_id in self._open:
                 self._open.discard(run_id)
                 self.calls += 1
-                self._add(paid_usage(outputs))
+                self._add(paid_usage(getattr(outputs, "usage", None)))
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Note a decision model's call that failed."""

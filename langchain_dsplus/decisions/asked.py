@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from langchain_dsplus.answer import Answer, AttachmentError, InvalidAnswerError
@@ -97,11 +98,16 @@ class AskedModel(SmallModel):
             score=score,
             ignore_attachments=model.ignore_attachments,
         )
-        self._same = all(label == meaning for label, meaning in found.items()) and score is model.score
-        self._recompute = len(labels) < len(found) or score is not model.score
 
-    _same: bool = True
-    _recompute: bool = False
+    @cached_property
+    def _recompute(self) -> bool:
+        """Whether choice and confidence must be found anew in the question's labels."""
+        return len(self.labels) < len(self.meanings) or self.score is not self.model.score
+
+    @cached_property
+    def _same(self) -> bool:
+        """Whether the model's answers can stay as they are."""
+        return not self._recompute and all(label == meaning for label, meaning in self.meanings.items())
 
     @property
     def traces_calls(self) -> bool:  # type: ignore[override]

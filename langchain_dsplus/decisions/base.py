@@ -39,11 +39,16 @@ class PlannedDecisionModel(BaseDecisionModel):
     ) -> Plan[list[Any]]:
         """Per request its response or its exception; the runs are theirs, and so are the configs."""
 
+    @property
+    def embedded(self) -> bool:
+        """Whether nothing below needs to know of the run: then it need not be told, which costs time."""
+        return False
+
+    def _alone(self, request: ClassifierRequest) -> Any:
+        return _only(_drive.run(self._answer([request], [None], [{}])))
+
     def _one(self, request: ClassifierRequest, run: Any, config: RunnableConfig) -> Plan[Any]:
-        (found,) = yield from self._answer([request], [run], [config])
-        if isinstance(found, Exception):
-            raise found
-        return found
+        return _only((yield from self._answer([request], [run], [config])))
 
     def _classify(self, state: State, questions: dict[str, Question]) -> ClassifierResponse:
         found: ClassifierResponse = self.invoke({"state": state, "questions": questions})
@@ -55,7 +60,7 @@ class PlannedDecisionModel(BaseDecisionModel):
 
     def invoke(self, input: ClassifierRequest, config: RunnableConfig | None = None, **_: Any) -> Any:
         """Answer one request, as one traced run."""
-        call = _drive.driven(self._one)
+        call = self._alone if self.embedded else _drive.driven(self._one)
         return self._call_with_config(call, input, self._traced_config(config), run_type="llm")
 
     async def ainvoke(self, input: ClassifierRequest, config: RunnableConfig | None = None, **_: Any) -> Any:
@@ -94,6 +99,13 @@ class PlannedDecisionModel(BaseDecisionModel):
         configs = [self._traced_config(one) for one in get_config_list(config, len(inputs))]
         found = await self._abatch_with_config(call, inputs, configs, return_exceptions=True, run_type="llm")
         return _unpacked(found, return_exceptions=return_exceptions)
+
+
+def _only(found: Sequence[Any]) -> Any:
+    (result,) = found
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
 def _unpacked(found: list[Any], *, return_exceptions: bool) -> list[Any]:

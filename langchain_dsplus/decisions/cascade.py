@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.decisions import ClassifierResponse
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import patch_config
-from pydantic import Field, PrivateAttr
+from pydantic import Field
 
 from langchain_dsplus._drive import Attempt, Plan
 from langchain_dsplus.answer import Route, must_pass
@@ -123,10 +124,19 @@ class CascadeDecisionModel(PlannedDecisionModel):
     threshold: Any = 0.97
     options: dict[str, Any] = Field(default_factory=dict)
 
-    _asks: Any = PrivateAttr(default=None)
-    _local: LocalDecisionModel | None = PrivateAttr(default=None)
-    _routers: dict[tuple[str, str], QuestionRouter] = PrivateAttr(default_factory=dict)
-    """By id and fingerprint."""
+    @cached_property
+    def _routers(self) -> dict[tuple[str, str], QuestionRouter]:
+        """By id and fingerprint."""
+        return {}
+
+    @cached_property
+    def asks(self) -> Runnable[Any, Any]:
+        """The large model, in LangChain's types."""
+        return as_decisions(self.large)
+
+    @property
+    def _local(self) -> LocalDecisionModel | None:
+        return self.small if isinstance(self.small, LocalDecisionModel) else None
 
     def __init__(
         self, *, small: Any, large: Any, threshold: Any = 0.97, model: str = "cascade", **options: Any
@@ -140,10 +150,8 @@ class CascadeDecisionModel(PlannedDecisionModel):
         own: Any = {"small": small if local is None else local, "large": large, "threshold": threshold}
         own["options"] = {"on_large_error": "small", **options}
         super().__init__(model=model, **own, **base)
-        self._asks = as_decisions(large)
-        self._local = local
-        if local is None:
-            as_decisions(small)
+        for part in (large, *([small] if local is None else [])):
+            as_decisions(part)
         self._check_names()
         for name, question in () if local is None else local.questions.items():
             self._router(name, question)
@@ -172,12 +180,6 @@ class CascadeDecisionModel(PlannedDecisionModel):
         A setting that is changed there (`cascade.routers["urgent"].threshold = certificate`) takes effect.
         """
         return {name: router for (name, _), router in self._routers.items()}
-
-    @property
-    def asks(self) -> Runnable[Any, Any]:
-        """The large model, in LangChain's types."""
-        asks: Runnable[Any, Any] = self._asks
-        return asks
 
     def asked(self, questions: Mapping[str, Question]) -> dict[str, AskedModel]:
         """Return the small models as they are asked, by id.
@@ -230,7 +232,7 @@ class CascadeDecisionModel(PlannedDecisionModel):
         for key, router in made.items():
             if router is not None:
                 self._routers[key] = router.take_over(before[key])
-        self.small, self.threshold, self._local = local, other.threshold, local
+        self.small, self.threshold = local, other.threshold
 
     def _find(self, name: str, question: Question) -> tuple[str, SmallModel] | None:
         """Under which id a question is known, and its small model; None where it is the large model's."""
@@ -277,7 +279,7 @@ class CascadeDecisionModel(PlannedDecisionModel):
         recorder = options.get("recorder")
         if recorder is not None and recorder is not options.get("monitor"):
             options["recorder"] = AsRead(recorder, small.read if isinstance(small, AskedModel) else render_state)
-        large = OneQuestion(asks=self._asks, question=question, cut=cut)
+        large = OneQuestion(asks=self.asks, question=question, cut=cut)
         return QuestionRouter(small=small, large=large, threshold=threshold, name=name, **options)
 
     # --- lifetime -----------------------------------------------------------------------------------------------
@@ -373,9 +375,9 @@ class CascadeDecisionModel(PlannedDecisionModel):
         started = time.perf_counter()
         with Apart(configs[next(iter(left))]):
             if len(asked) == 1:
-                told = [(yield Attempt(self._asks.invoke, self._asks.ainvoke, asked[0], children[0]))]
+                told = [(yield Attempt(self.asks.invoke, self.asks.ainvoke, asked[0], children[0]))]
             else:
-                told = yield Attempt(self._asks.batch, self._asks.abatch, asked, children, return_exceptions=True)
+                told = yield Attempt(self.asks.batch, self.asks.abatch, asked, children, return_exceptions=True)
         seconds = time.perf_counter() - started
         replies = dict(zip(left, [told] * len(asked) if isinstance(told, BaseException) else told, strict=True))
         for place, mine in left.items():
@@ -444,4 +446,4 @@ def _conclude(mine: Sequence[_Ticket]) -> Plan[None]:
             continue
         answer, one.route = result
         large = one.route is not None and one.route["model"] == LARGE_TAG
-        one.answer = one.said if large else to_typed(answer, one.question)
+        one.answer = one.said if large else to_typed(answer, one.question, checked=True)

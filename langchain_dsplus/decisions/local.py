@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from langchain_core.decisions import ClassifierResponse
-from langchain_core.runnables.config import patch_config
-from pydantic import PrivateAttr
+from langchain_core.runnables.config import patch_config, run_in_executor
 
 from langchain_dsplus._drive import Call, Plan
-from langchain_dsplus.answer import Answer, pass_on
+from langchain_dsplus.answer import pass_on
 from langchain_dsplus.decisions.asked import AskedModel, Reading
-from langchain_dsplus.decisions.base import PlannedDecisionModel, small_side
+from langchain_dsplus.decisions.base import PlannedDecisionModel
 from langchain_dsplus.questions import UnknownQuestionError, check_question, fingerprint, to_typed
 from langchain_dsplus.small_models.runnable import as_small_model
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from langchain_core.decisions import ClassifierRequest, Question
     from langchain_core.runnables import RunnableConfig
 
+_Groups: TypeAlias = Sequence[tuple[AskedModel, list[tuple[int, str]]]]
+"""Each small model with the requests that it is asked about, and under which ids."""
 _MOST = 1024
 """So many questions are remembered under ids that small models are named for."""
 
@@ -65,10 +67,15 @@ class LocalDecisionModel(PlannedDecisionModel):
     cut: Any = 0.5
     read: Any = "text"
 
-    _known: dict[str, tuple[str, AskedModel]] = PrivateAttr(default_factory=dict)
-    """By fingerprint: the id, and the small model as it is asked."""
-    _by_id: dict[tuple[str, str], AskedModel | ValueError] = PrivateAttr(default_factory=dict)
-    """Of models that are known by an id alone: by id and fingerprint of what was asked."""
+    @cached_property
+    def _known(self) -> dict[str, tuple[str, AskedModel]]:
+        """By fingerprint: the id, and the small model as it is asked."""
+        return {}
+
+    @cached_property
+    def _by_id(self) -> dict[tuple[str, str], AskedModel | ValueError]:
+        """Of models that are known by an id alone: by id and fingerprint of what was asked."""
+        return {}
 
     def __init__(
         self,
@@ -113,6 +120,11 @@ class LocalDecisionModel(PlannedDecisionModel):
         except ValueError as error:
             msg = f"question {name!r}: {error}"
             raise ValueError(msg) from None
+
+    @property
+    def embedded(self) -> bool:
+        """Whether no small model makes traced runs of its own."""
+        return not any(model.traces_calls for model in self.models.values())
 
     def find(self, name: str, question: Question) -> tuple[str, AskedModel]:
         """Return under which id a question is known, and the small model that answers it.
@@ -163,7 +175,6 @@ class LocalDecisionModel(PlannedDecisionModel):
     def _answer(
         self, requests: Sequence[ClassifierRequest], runs: Sequence[Any], configs: Sequence[RunnableConfig]
     ) -> Plan[list[ClassifierResponse | Exception]]:
-        configs = [patch_config(c, callbacks=run.get_child()) for run, c in zip(runs, configs, strict=True)]
         found: list[dict[str, Any] | Exception] = []
         asked: dict[int, tuple[AskedModel, list[tuple[int, str]]]] = {}
         for place, request in enumerate(requests):
@@ -176,9 +187,9 @@ class LocalDecisionModel(PlannedDecisionModel):
             for name, model in models.items():
                 asked.setdefault(id(model), (model, []))[1].append((place, name))
         groups = list(asked.values())
-        told = yield small_side(
-            self._ask(groups, requests, configs), inline=any(model.traces_calls for model, _ in groups)
-        )
+        if not self.embedded:
+            configs = [patch_config(c, callbacks=run.get_child()) for run, c in zip(runs, configs, strict=True)]
+        told = yield Call(self._ask, self._aask, groups, requests, configs)
         for (model, places), answers in zip(groups, told, strict=True):
             for (place, name), answer in zip(places, answers, strict=True):
                 answers_of = found[place]
@@ -187,24 +198,28 @@ class LocalDecisionModel(PlannedDecisionModel):
                 if isinstance(answer, Exception):
                     found[place] = answer
                 else:
-                    answers_of[name] = to_typed(answer, model.question)
+                    answers_of[name] = to_typed(answer, model.question, checked=True)
         return [
             said if isinstance(said, Exception) else ClassifierResponse(model=self.model, answers=said)
             for said in found
         ]
 
     @staticmethod
-    def _ask(
-        groups: Sequence[tuple[AskedModel, list[tuple[int, str]]]],
-        requests: Sequence[ClassifierRequest],
-        configs: Sequence[RunnableConfig],
-    ) -> Plan[list[Sequence[Answer | Exception]]]:
-        told = []
-        for model, places in groups:
-            states = [requests[place]["state"] for place, _ in places]
-            own = [configs[place] for place, _ in places]
-            told.append(pass_on((yield Call(model.answers, model.aanswers, states, own))))
-        return told
+    def _ask(groups: _Groups, requests: Sequence[ClassifierRequest], configs: Sequence[RunnableConfig]) -> list[Any]:
+        return [
+            pass_on(model.answers([requests[p]["state"] for p, _ in places], [configs[p] for p, _ in places]))
+            for model, places in groups
+        ]
+
+    async def _aask(
+        self, groups: _Groups, requests: Sequence[ClassifierRequest], configs: Sequence[RunnableConfig]
+    ) -> list[Any]:
+        if self.embedded:  # one thread for all of them
+            return await run_in_executor(None, self._ask, groups, requests, configs)
+        return [
+            pass_on(await model.aanswers([requests[p]["state"] for p, _ in places], [configs[p] for p, _ in places]))
+            for model, places in groups
+        ]
 
 
 def of_question(value: Any, name: str, default: Any) -> Any:
