@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     )
     from langchain_dsplus.decisions.small import DecisionSmallModel
     from langchain_dsplus.decisions.state import render_state
-    from langchain_dsplus.questions import UnknownQuestionError
+    from langchain_dsplus.questions import UnknownQuestionError, fingerprint
 
 __all__ = [
     "CascadeDecisionModel",
@@ -30,6 +30,7 @@ __all__ = [
     "as_decisions",
     "certify_decisions",
     "collect_decision_outcomes",
+    "fingerprint",
     "render_state",
     "teaching_rows",
 ]
@@ -40,7 +41,7 @@ __getattr__, __dir__ = lazy(
         "cascade": "CascadeDecisionModel CascadeResponse",
         "large": "RefusedError as_decisions",
         "learning": "Teaching teaching_rows",
-        "local": "LocalDecisionModel UnknownQuestionError",
+        "local": "LocalDecisionModel UnknownQuestionError fingerprint",
         "outcomes": "acollect_decision_outcomes certify_decisions collect_decision_outcomes",
         "small": "DecisionSmallModel",
         "state": "render_state",

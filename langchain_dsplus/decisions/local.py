@@ -180,7 +180,7 @@ class LocalDecisionModel(PlannedDecisionModel):
         for place, request in enumerate(requests):
             try:
                 models = {name: self.find(name, one)[1] for name, one in request["questions"].items()}
-            except ValueError as error:
+            except (ValueError, TypeError) as error:  # a question that is none is one request's own mistake
                 found.append(error)
                 continue
             found.append(dict.fromkeys(models))
