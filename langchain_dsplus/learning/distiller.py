@@ -18,7 +18,7 @@ from langchain_dsplus.learning.heads import HeadKind, find_head, name_rows
 from langchain_dsplus.learning.noise import correct
 from langchain_dsplus.learning.promotion import read_gold
 from langchain_dsplus.learning.students import DistillableModel, refit, remember
-from langchain_dsplus.learning.targets import PaidAnswers, ask, ask_large, read_targets, soften
+from langchain_dsplus.learning.targets import PaidAnswers, ask, ask_large, read_targets, read_teacher, soften
 from langchain_dsplus.outcomes.gold import GoldOptions, GoldRules
 from langchain_dsplus.small_models.sklearn import SklearnClassifier
 from langchain_dsplus.small_models.softmax import assign_folds, fit_softmax
@@ -349,8 +349,8 @@ class Distiller:
             **gold_rules: `gold_map`, `unknown_gold`, `other_gold`, as in `Outcomes`.
 
         Raises:
-            ValueError: If an argument is out of range, gold is none of the labels (nothing was asked then), or the
-                checkpoint belongs to other inputs or labels.
+            ValueError: If an argument is out of range, gold is none of the labels (nothing was asked then), no answer
+                of the large model could be used, or the checkpoint belongs to other inputs or labels.
         """
         if rounds < 1:
             msg = "`rounds` must be at least 1"
@@ -369,6 +369,7 @@ class Distiller:
             )
             said |= dict(zip(chosen.places, ask_large(large, values, chosen.places, paid), strict=True))
             drawn |= set(chosen.random)
+            read_teacher(list(said.values()), self.model.labels, paid)  # broken: an error, not a fit on gold alone
             result = self.distil(
                 gold,
                 [(values[place], answer) for place, answer in said.items() if place not in drawn],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -74,6 +75,32 @@ def read_targets(values: Sequence[Any], labels: Sequence[str]) -> tuple[Floats, 
         row = read_target(value, labels)
         if row is not None:
             rows[place], usable[place] = row, True
+    return rows, usable
+
+
+def read_teacher(
+    answers: Sequence[Any], labels: Sequence[str], paid: PaidAnswers | None = None
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """As `read_targets`, for all that one teacher was asked: none of it usable is a broken teacher, not zero rows.
+
+    Where it is broken, `paid` is emptied: nothing in it is worth keeping, and a mended teacher must be asked anew.
+
+    Raises:
+        ValueError: If there are answers, and none is usable. The message counts what came instead, by type: no text of
+            an answer or an error.
+    """
+    rows, usable = read_targets(answers, labels)
+    if len(usable) and not usable.any():
+        if paid is not None:
+            paid.path.unlink(missing_ok=True)
+        kinds = Counter(type(answer).__name__ for answer in answers)
+        came = ", ".join(f"{count} {name}" for name, count in kinds.most_common())
+        msg = (
+            f"`large` gave no usable answer to any of {len(usable)} inputs ({came}): each must be one of the small "
+            "model's labels, a mapping from these to probabilities that sum to 1, or an Answer; errors mean that its "
+            "calls failed"
+        )
+        raise ValueError(msg)
     return rows, usable
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from langchain_dsplus._inputs import feed_inputs
 from langchain_dsplus._json import load_json
 from langchain_dsplus._progress import progress_bar
 from langchain_dsplus.learning.students import Student, make_student, remember
-from langchain_dsplus.learning.targets import PaidAnswers, ask, ask_large, read_targets, soften
+from langchain_dsplus.learning.targets import PaidAnswers, ask, ask_large, read_targets, read_teacher, soften
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     Floats: TypeAlias = NDArray[np.float64]
     Places: TypeAlias = NDArray[np.intp]
 
-_FORMAT = 2
+logger = logging.getLogger(__name__)
+
+_FORMAT = 3
 _STATE = "state.json"
 _ANSWERS = "answers.jsonl"
 
@@ -41,6 +44,7 @@ class TwoStageResult:
         x1: Places of the inputs that F_s1 was sure of.
         x2: Places of those that it was not sure of.
         x3: Places of those in x2 that the large model was sure of.
+        failed: Places of the inputs that F_s1 could not answer; they are in none of the sets.
         asked: How many inputs the large model was asked about.
         unusable: How many of its answers taught nothing: none, no distribution, or a label that F_s1 lacks.
         losses: For each round the mean divergence from the large model's answers and from F_s1's, in nats; None where
@@ -51,6 +55,7 @@ class TwoStageResult:
     x1: list[int]
     x2: list[int]
     x3: list[int]
+    failed: list[int]
     asked: int
     unusable: int
     losses: list[tuple[float | None, float | None]] = field(repr=False)
@@ -62,8 +67,12 @@ class TwoStageConfidenceDistillation:
     F_s2 starts as a copy of F_s1, which stays frozen. x1 are the inputs with C_s1 > threshold, x2 the others. The
     large model is asked about x2; x3 are those where C_l > threshold. Then F_s2 is trained in turns: a pass over x3
     that minimizes KL(F_s2, C_l) (Eq. 7), a pass over x1 that minimizes KL(F_s2, C_s1) (Eq. 8), as often as there are
-    rounds. The divergence is that of distillation: from the teacher's distribution to the student's. In each round
-    the larger of the two sets gives as many rows as the smaller has, so that both stages weigh the same.
+    rounds. Each pass sees its whole set once, however much larger the other is, as the algorithm has it. The divergence
+    is that of distillation: from the teacher's distribution to the student's.
+
+    The paper does not say what becomes of an input that F_s1 cannot answer (an empty text, a damaged image). Here it is
+    in none of the sets, and nobody is paid for it: F_s2 is F_s1's copy and cannot read it either. `failed` names them,
+    and a warning in the log counts them. At inference such an input escalates.
 
     No gold label takes part, and nothing is checked: `Distiller` does better with the same calls. F_s2's confidence
     is not F_s1's, so F_s1's threshold or certificate says nothing about it. At inference:
@@ -151,11 +160,20 @@ class TwoStageConfidenceDistillation:
             F_s2, and which inputs it learned from. With x1 and x3 empty it is F_s1's copy.
 
         Raises:
-            ValueError: If there are not as many answers as inputs, or a checkpoint belongs to other arguments.
+            ValueError: If a teacher is broken (F_s1 answered none of the inputs, or no answer of the large model could
+                be used), there are not as many answers as inputs, or a checkpoint belongs to other arguments.
             TypeError: If the kind of small model cannot be trained.
         """
         values = list(inputs)
         rows, confidence, answered = ask(self.specific, values)
+        failed = np.flatnonzero(~answered).tolist()
+        if failed and len(failed) == len(values):
+            msg = f"`specific` answered none of the {len(values)} inputs: see what `specific.invoke(inputs[0])` raises"
+            raise ValueError(msg)
+        if failed:
+            logger.warning(
+                "the specific model could not answer %d of %d inputs: they teach nothing", len(failed), len(values)
+            )
         x1 = np.flatnonzero(answered & (confidence > self.small_threshold))
         x2 = np.flatnonzero(answered & ~(confidence > self.small_threshold))
         chosen = x2 if self.max_calls is None else x2[: self.max_calls]
@@ -165,7 +183,7 @@ class TwoStageConfidenceDistillation:
         if state is None:
             paid = None if self.checkpoint is None else PaidAnswers(self.checkpoint / _ANSWERS, key, labels)
             answers = ask_large(large, values, chosen.tolist(), paid)
-            taught, usable = read_targets(answers, labels)
+            taught, usable = read_teacher(answers, labels, paid)
             state = {
                 "key": key,
                 "round": 0,
@@ -192,6 +210,7 @@ class TwoStageConfidenceDistillation:
             x1=x1.tolist(),
             x2=x2.tolist(),
             x3=x3.tolist(),
+            failed=failed,
             asked=len(chosen),
             unusable=int((~usable).sum()),
             losses=[(pair[0], pair[1]) for pair in state["losses"]],
@@ -222,18 +241,13 @@ class TwoStageConfidenceDistillation:
     def _round(
         self, student: Student, number: int, large: tuple[Places, Floats], small: tuple[Places, Floats]
     ) -> tuple[float | None, float | None]:
-        """One pass over x3, one over x1, with as many rows of each."""
-        sizes = [len(places) for places, _ in (large, small) if len(places)]
-        most = min(sizes)
+        """One pass over x3, one over x1."""
         losses: list[float | None] = []
         for stage, (places, targets) in enumerate((large, small)):
             if not len(places):
                 losses.append(None)
                 continue
-            # Each round takes up the shuffled rows where the last one stopped.
-            shuffled = np.random.default_rng([self.seed, stage]).permutation(len(places))
-            chosen = shuffled[(number * most + np.arange(most)) % len(places)]
-            losses.append(student.train(places[chosen], targets[chosen], seed=_seed(self.seed, number, stage)))
+            losses.append(student.train(places, targets, seed=_seed(self.seed, number, stage)))
         student.end_round()
         return losses[0], losses[1]
 

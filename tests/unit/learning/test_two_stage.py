@@ -6,6 +6,7 @@ import pytest
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableLambda
 
+from langchain_dsplus.learning.distiller import Distiller
 from langchain_dsplus.learning.students import DistillableModel, make_student, refit
 from langchain_dsplus.learning.targets import PaidAnswers, ask, ask_large, read_target, read_targets
 from langchain_dsplus.learning.two_stage import TwoStageConfidenceDistillation
@@ -164,7 +165,7 @@ def test_equal_to_the_threshold_is_not_sure():
     assert not top > distillation.small_threshold
     texts, _ = points(20, 3)
     equal = float(sure.batch(texts)[0]["confidence"])
-    result = TwoStageConfidenceDistillation(sure, threshold=equal, rounds=1).distil(texts, [None] * 20)
+    result = TwoStageConfidenceDistillation(sure, threshold=equal, rounds=1).distil(texts, ["a"] * 20)
     assert 0 in result.x2
     # C_l exactly at the threshold does not teach.
     said = [{"a": 0.75, "b": 0.25}] * 20
@@ -242,8 +243,9 @@ def test_two_classes_go_through_the_one_column_of_scikit_learn():
 def test_with_nothing_to_learn_it_is_the_copy():
     small = sentence()
     texts, _ = points(20, 6)
-    result = TwoStageConfidenceDistillation(small, small_threshold=1.1, large_threshold=0.5).distil(texts, [None] * 20)
-    assert (result.x1, result.x3, result.unusable) == ([], [], 20)
+    unsure = [None, *[{"a": 0.4, "b": 0.3, "c": 0.3}] * 19]
+    result = TwoStageConfidenceDistillation(small, small_threshold=1.1, large_threshold=0.5).distil(texts, unsure)
+    assert (result.x1, result.x3, result.unusable) == ([], [], 1)
     np.testing.assert_allclose(probabilities(result.model, texts), probabilities(small, texts), atol=1e-6)
     for nothing in (sentence(), tables(), forest()):
         assert TwoStageConfidenceDistillation(nothing, threshold=0.5).distil([], []).x1 == []
@@ -305,6 +307,138 @@ def test_progress_is_shown_on_stderr(capsys):
     shown = capsys.readouterr()
     assert "distilling" in shown.err
     assert not shown.out
+
+
+class Recorded:
+    """A student that only remembers what it was shown."""
+
+    rounds = 2
+
+    def __init__(self, model, inputs, *, lr=None):
+        del lr
+        self.model, self.inputs, self.passes = model, list(inputs), []
+
+    def train(self, places, targets, *, seed):
+        del seed
+        self.passes.append({self.inputs[place]: row.tolist() for place, row in zip(places, targets, strict=True)})
+        assert len(self.passes[-1]) == len(places)
+        return 0.0
+
+    def end_round(self):
+        self.passes.append("round")
+
+    def finish(self):
+        return self.model.clone()
+
+
+def silent_on(small, texts):
+    """The same small model, which cannot answer some texts."""
+    plain, bad = small.answers, set(texts)
+
+    class Silent(type(small)):
+        def answers(self, inputs, configs=None):
+            found = plain(inputs, configs)
+            return [ValueError("no") if text in bad else one for text, one in zip(inputs, found, strict=True)]
+
+    small.__class__ = Silent
+    return small
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_each_round_is_a_pass_over_x3_and_a_pass_over_x1(seed, monkeypatch, caplog):
+    rng = np.random.default_rng(seed)
+    texts, gold = points(int(rng.integers(20, 80)), seed)
+    small = sentence()
+    confidence = probabilities(small, texts).max(axis=1)
+    threshold = float(np.quantile(confidence, rng.uniform(0.1, 0.9)))
+    failing = set(rng.choice(len(texts), int(rng.integers(0, 4)), replace=False).tolist())
+    silent_on(small, [texts[place] for place in failing])
+    made = []
+    monkeypatch.setattr(
+        "langchain_dsplus.learning.two_stage.make_student", lambda *a, **k: made.append(Recorded(*a, **k)) or made[-1]
+    )
+    answers = [label if rng.random() < 0.8 else {"a": 0.4, "b": 0.3, "c": 0.3} for label in gold]
+    options = {"small_threshold": threshold, "large_threshold": 0.5, "rounds": int(rng.integers(1, 5)), "seed": seed}
+    result = TwoStageConfidenceDistillation(small, **options).distil(texts, answers)
+    fine = [place for place in range(len(texts)) if place not in failing]
+    x1 = [place for place in fine if confidence[place] > threshold]
+    x3 = [place for place in fine if confidence[place] <= threshold and isinstance(answers[place], str)]
+    assert (result.x1, result.x3, result.failed) == (x1, x3, sorted(failing))
+    assert sorted([*result.x1, *result.x2, *result.failed]) == list(range(len(texts)))
+    assert result.asked == len(result.x2)
+    stages = [
+        {texts[place]: [float(label == gold[place]) for label in LABELS] for place in x3},
+        {
+            texts[place]: row
+            for place, row in zip(x1, probabilities(small, [texts[n] for n in x1]).tolist(), strict=True)
+        },
+    ]
+    wanted = [*(stage for stage in stages if stage), "round"] * options["rounds"]
+    assert len(made[0].passes) == len(wanted)
+    for found, stage in zip(made[0].passes, wanted, strict=True):
+        if stage == "round":
+            assert found == "round"
+        else:
+            assert found.keys() == stage.keys()
+            for text, row in stage.items():
+                assert found[text] == pytest.approx(row, abs=1e-6)
+    said = [record.getMessage() for record in caplog.records if "could not answer" in record.getMessage()]
+    assert said == (
+        [f"the specific model could not answer {len(failing)} of {len(texts)} inputs: they teach nothing"]
+        * bool(failing)
+    )
+
+
+def broken_answer(rng):
+    secret = f"secret-{rng.integers(1000)}"
+    return [
+        None,
+        ValueError(secret),
+        secret,
+        {"a": 0.7, "b": 0.7},
+        {secret: 1.0},
+        {"a": math.nan},
+        7,
+        AIMessage(""),
+    ][int(rng.integers(8))]
+
+
+@pytest.mark.parametrize("learner", ["two_stage", "distiller"])
+@pytest.mark.parametrize("seed", range(8))
+def test_a_broken_teacher_is_an_error(tmp_path, learner, seed):
+    rng = np.random.default_rng(seed)
+    texts, gold = points(40, 8)
+    answers, mended = {text: broken_answer(rng) for text in texts}, dict(zip(texts, gold, strict=True))
+
+    def large(text):
+        if isinstance(answers[text], Exception):
+            raise answers[text]
+        return answers[text]
+
+    def learn():
+        if learner == "two_stage":
+            made = TwoStageConfidenceDistillation(
+                sentence(), small_threshold=0.9, large_threshold=0.5, rounds=1, checkpoint=tmp_path
+            )
+            return len(made.distil(texts, RunnableLambda(large)).x3)
+        made = Distiller(sentence())
+        return made.learn(
+            texts, RunnableLambda(large), list(zip(*points(30, 0), strict=True)), budget=10, checkpoint=tmp_path
+        ).n_large
+
+    with pytest.raises(ValueError, match="`large` gave no usable answer") as caught:
+        learn()
+    assert "secret" not in str(caught.value)
+    # Mended, it is asked anew: nothing that it said before was kept.
+    answers = mended
+    assert learn() > 0
+
+
+def test_a_specific_model_that_answers_nothing_is_an_error():
+    texts, gold = points(10, 3)
+    small = silent_on(sentence(), texts)
+    with pytest.raises(ValueError, match="`specific` answered none of the 10 inputs"):
+        TwoStageConfidenceDistillation(small, threshold=0.5).distil(texts, gold)
 
 
 # --- checkpoints --------------------------------------------------------------------------------------------------
