@@ -297,10 +297,7 @@ def large_chain(
     from langchain_dsplus.prompts.parser import LabelParser
     from langchain_dsplus.prompts.pruner import PromptPruner
 
-    messages = default_messages(column)
-    if prompt is not None:
-        source = prompt.read_text(encoding="utf-8")
-        messages = _messages(prompt, source, column) if prompt.suffix.lower() == ".json" else [("human", source)]
+    messages = default_messages(column) if prompt is None else prompt_messages(prompt, column)
     template = PromptPruner.from_messages(messages, labels=labels, pruning="none")
     unknown = sorted(set(template.input_variables) - rows[0].keys())
     if unknown:
@@ -320,7 +317,11 @@ def default_messages(column: str) -> list[Any]:
     return [("human", "Classify the text.\n\n{" + column + "}")]
 
 
-def _messages(path: Path, source: str, column: str) -> list[Any]:
+def prompt_messages(path: Path, column: str) -> list[Any]:
+    """The prompt of a file: one text, or pairs of role and text as JSON."""
+    source = path.read_text(encoding="utf-8")
+    if path.suffix.lower() != ".json":
+        return [("human", source)]
     try:
         found = load_json(source)
     except ValueError:

@@ -45,6 +45,7 @@ LAYERS: list[set[str]] = [
     {"graphs", "middleware", "chat_dsplus"},
     {"evaluation"},
     {"shunt"},
+    {"serve"},
     {"report"},
     {"estimate"},
     {"demo"},
@@ -52,6 +53,7 @@ LAYERS: list[set[str]] = [
 ]
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 HEAVY = {
+    "fastapi",
     "genai_prices",
     "huggingface_hub",
     "langchain_openai",
@@ -60,6 +62,7 @@ HEAVY = {
     "openai",
     "pandas",
     "alembic",
+    "prometheus_client",
     "psycopg",
     "pyarrow",
     "safetensors",
@@ -68,8 +71,10 @@ HEAVY = {
     "sklearn",
     "skops",
     "sqlalchemy",
+    "starlette",
     "torch",
     "transformers",
+    "uvicorn",
     "xllamacpp",
 }
 
