@@ -42,6 +42,8 @@ FOLDS = 2
 """Halves, as a `DataShunt` sets half of the inputs apart."""
 SAMPLE = 20_000
 """Calls in which tasks are looked for."""
+CHARACTERS = 20_000_000
+"""Of prompts in which tasks are looked for."""
 OTHER = "(no label)"
 """What stands in the table where the large model answered outside the closed set."""
 _CHARACTERS_PER_TOKEN = 4
@@ -170,7 +172,7 @@ def _read(
             advance(1)
     if not log.calls:
         raise ValueError(log.nothing())
-    tasks = find_tasks(sample.items)
+    tasks = find_tasks(_few_enough(sample.items))
     if number is not None and not 1 <= number <= len(tasks):
         msg = f"`task` must be one of 1 to {len(tasks)}, not {number}"
         raise ValueError(msg)
@@ -189,6 +191,12 @@ def _read(
     counted = [replace(task, calls=totals[task.number], answers=dict(said[task.number])) for task in tasks]
     chosen = next((task for task in counted if task.number == wanted), None)
     return counted, chosen, kept.items
+
+
+def _few_enough(calls: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Fewer where prompts are long: templates show in fewer, and words take memory."""
+    characters = sum(len(prompt_of(call)[1]) for call in calls)
+    return calls[:: math.ceil(characters / CHARACTERS) or 1]
 
 
 # --- the small model --------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _WIDTH = 100
 _GUESSED = 0.005
+_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -262,12 +263,14 @@ class LogEstimate:
 
     def task_rows(self) -> Iterator[tuple[str, ...]]:
         """Number, calls, template, and answers of each task."""
-        for task in self.tasks:
+        for task in self.tasks[:_SHOWN]:
             answers = task.why_not.partition(".")[0]
             if task.labels:
                 outside = task.answers.get("", 0)
                 answers = f"{len(task.labels):,} labels" + (f", {outside:,} other answers" if outside else "")
             yield f"{task.number}", f"{task.calls:,}", task.name(), answers
+        if more := self.tasks[_SHOWN:]:
+            yield "...", f"{sum(task.calls for task in more):,}", f"{len(more):,} more", ""
 
     def share_rows(self) -> Iterator[tuple[str, ...]]:
         """Loss, share, certified share, price and seconds, the large model alone first."""

@@ -184,8 +184,9 @@ def find_tasks(calls: Sequence[Mapping[str, Any]]) -> list[Task]:
     prompts = [prompt_of(call) for call in calls]
     answers = [answers_of(call["output"]) for call in calls]
     by_shape: dict[str, dict[tuple[str, ...], list[int]]] = defaultdict(lambda: defaultdict(list))
+    pool: dict[str, str] = {}  # a word of many prompts is held once
     for place, (shape, text) in enumerate(prompts):
-        by_shape[shape][tuple(words_of(text))].append(place)
+        by_shape[shape][tuple(pool.setdefault(word, word) for word in words_of(text))].append(place)
     groups: list[_Group] = []
     for shape, texts in by_shape.items():
         for prefix, front in _split(list(texts.items()), (), answers):

@@ -40,19 +40,20 @@ def dump(value: Any) -> str:
 
 
 @contextmanager
-def csv_rows(path: Path) -> Iterator[tuple[Iterator[list[str]], str]]:
+def csv_rows(path: Path, *, errors: str = "strict") -> Iterator[tuple[Iterator[list[str]], str]]:
     """Open a CSV file: its lines of cells, the header first, and what separates the cells.
 
     What is empty above the header is left out; below it, a line without a mark in any cell has no cells.
     Cells are separated by commas, semicolons (spreadsheets in many a language) or tabs, whatever gives the header most
-    of a table's columns. A first line `sep=;` is taken at its word.
+    of a table's columns. A first line `sep=;` is taken at its word. `errors` says what becomes of bytes that are not
+    UTF-8, as in `open`.
 
     Raises:
         ValueError: If it is no CSV file, or not UTF-8; the message names file and line.
     """
     limit = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with path.open(encoding="utf-8-sig", errors=errors, newline="") as file:
             first = file.readline()
             told = first.strip().lower()
             if len(told) == 5 and told.startswith("sep="):

@@ -174,10 +174,14 @@ class Log:
         folder = tempfile.mkdtemp(prefix="dsplus-")
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         path = Path(folder) / "runs.jsonl"
-        with path.open("w", encoding="utf-8") as file:
-            wanted = {} if self._run_type is None else {"run_type": self._run_type}
-            for run in client.list_runs(project_name=project, **wanted):
-                file.write(json.dumps(run.model_dump(mode="json"), ensure_ascii=True) + "\n")
+        wanted = {} if self._run_type is None else {"run_type": self._run_type}
+        try:
+            with path.open("w", encoding="utf-8") as file:
+                for run in client.list_runs(project_name=project, **wanted):
+                    file.write(json.dumps(run.model_dump(mode="json"), ensure_ascii=True) + "\n")
+        except Exception as error:  # noqa: BLE001 - whatever the client raises may quote a key or a text
+            msg = f"the LangSmith project could not be read ({type(error).__name__}): check its name and the key"
+            raise ValueError(msg) from None
         return path
 
     # --- reading ------------------------------------------------------------------------------------------------
@@ -216,7 +220,7 @@ class Log:
                 msg = f"{path}: not a Parquet file that can be read ({type(error).__name__})"
                 raise ValueError(msg) from None
         elif path.suffix.lower() in {".csv", ".tsv"}:
-            with csv_rows(path) as (lines, _):
+            with csv_rows(path, errors="replace") as (lines, _):
                 header = next(lines, [])
                 for cells in lines:
                     if cells:

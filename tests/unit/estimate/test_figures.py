@@ -219,6 +219,21 @@ def test_counts_are_exact_beyond_the_sample(log, monkeypatch):
     assert again.to_dict()["shares"] == found.to_dict()["shares"]
 
 
+def test_long_prompts_are_looked_at_in_part(log, monkeypatch):
+    from langchain_dsplus.estimate import figures
+
+    monkeypatch.setattr(figures, "CHARACTERS", 30_000)
+    found = estimate(log(without_gold(stream(900))), small="tfidf")
+    assert (found.task.calls, found.n) == (900, 900)
+    assert sum(found.task.answers.values()) == 900
+
+
+def test_many_tasks_are_listed_in_part(log):
+    rows = [{"input": {f"key{n}": "a", "b": n}, "output": "c"} for n in range(30)]
+    shown = str(estimate(log(without_gold(stream(300)) + rows), small="tfidf"))
+    assert "11 more" in shown
+
+
 def test_money_and_time(log):
     rows = without_gold(stream(900))
     usage = {"prompt_tokens": 1000, "completion_tokens": 10}

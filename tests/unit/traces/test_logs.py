@@ -372,6 +372,28 @@ def test_exports_that_the_docs_name(row, columns, tmp_path):
     assert answers_of(call["output"]) == {"": "a"}
 
 
+def test_hostile_lines_of_a_csv_are_read_or_counted(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_bytes(b"\xef\xbb\xbfinput;output\na;b\ncaf\xe9;c\nonly one\n;\nd;\ne;f;g\n")
+    log = Log(path)
+    assert [call["output"] for call in log] == ["b", "c"]
+    assert log.unreadable == 3
+
+
+def test_a_project_that_cannot_be_read_leaks_nothing(monkeypatch):
+    import langsmith as library
+
+    class Client:
+        def list_runs(self, **kwargs):
+            raise RuntimeError("lsv2-secret")
+
+    monkeypatch.setenv("LANGSMITH_API_KEY", "lsv2-secret")
+    monkeypatch.setattr(library, "Client", Client)
+    with pytest.raises(ValueError, match="RuntimeError") as caught:
+        Log("langsmith:mail")
+    assert "secret" not in str(caught.value)
+
+
 def test_half_a_column_map_is_refused():
     with pytest.raises(ValueError, match="both"):
         Columns(input="a")
