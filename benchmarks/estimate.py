@@ -164,7 +164,7 @@ def promises(context: Context) -> Figures:
                 labels = sorted({label for _, label in mixed})
                 share, loss = live_share(small, log, fresh, labels, turn, Path(folder) / f"{name}{turn}")
                 for key, value in {
-                    "estimated": main.share, "estimated_low": main.low, "estimated_high": main.high,
+                    "estimated": main.share, "estimated.low": main.low, "estimated.high": main.high,
                     "promised": main.certified, "reached": len(kept) / len(fresh),
                     "lost": (len(kept) - sum(kept)) / len(fresh), "live": share, "live_lost": loss,
                 }.items():  # fmt: skip
@@ -188,13 +188,13 @@ def tables(figures: Figures) -> list[Table]:
         return f"{100 * figures[key]:.1f} %"
 
     def low(name: str) -> str:
-        return f"{100 * figures[f'{name}.estimated_low']:.1f}"
+        return f"{100 * figures[f'{name}.estimated.low']:.1f}"
 
     rows = [
         [
             name,
             f"{figures[f'{name}.log']:,.0f}",
-            f"{percent(f'{name}.estimated')} ({low(name)} to {percent(f'{name}.estimated_high')})",
+            f"{percent(f'{name}.estimated')} ({low(name)} to {percent(f'{name}.estimated.high')})",
             percent(f"{name}.promised"),
             f"{percent(f'{name}.reached')}, loses {percent(f'{name}.lost')}",
             f"{percent(f'{name}.live')}, loses {percent(f'{name}.live_lost')}",
@@ -203,7 +203,7 @@ def tables(figures: Figures) -> list[Table]:
     ]
     worst = 100 * max(figures["banking77.worst_lost"], figures["clinc150.worst_lost"])
     first = Table(
-        "estimate",
+        "promises",
         "What the log promises, and what was reached on fresh rows",
         [
             "traffic",
@@ -227,7 +227,7 @@ def tables(figures: Figures) -> list[Table]:
                  f"{figures[f'{at}.wall']:.0f} s", f"{figures[f'{at}.mb']:,.0f} MB"]
             )  # fmt: skip
     second = Table(
-        "estimate growth",
+        "growth",
         "Time and memory as the log grows",
         ["rows", "small model", "processor", "wall", "memory"],
         grown,

@@ -361,11 +361,12 @@ class LogEstimate:
         parts.append(_html(SHARE_COLUMNS, self.share_rows()))
         parts += [f"<p>{escape(line)}</p>" for line in (self.verdict, self.labels_line, *self.notes()) if line]
         if self.decision != "LARGE ALONE":
-            parts.append(f"<pre>{escape(self.snippet)}</pre>")
+            parts.append(f'<div class="scroll"><pre>{escape(self.snippet)}</pre></div>')
         lead = f'<section class="card"><h2>What a shunt would save</h2>{"".join(parts)}</section>'
         return write_report(path, self.table, main.certificate, title="Estimate from a log", lead=lead)
 
 
+LEFT = ' class="left"'
 TASK_COLUMNS = ("task", "calls", "prompt", "answers")
 SHARE_COLUMNS = ("may lose", "could stay local", "certified now", "price of 1,000", "time of 1,000")
 
@@ -380,9 +381,12 @@ def _plain(cell: str) -> str:
 
 
 def _html(columns: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in columns)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    def line(tag: str, cells: tuple[str, ...]) -> str:
+        marked = (f"<{tag}{'' if place else LEFT}>{escape(cell)}</{tag}>" for place, cell in enumerate(cells))
+        return f"<tr>{''.join(marked)}</tr>"
+
+    head, body = line("th", columns), "".join(line("td", row) for row in rows)
+    return f'<div class="scroll"><table><thead>{head}</thead><tbody>{body}</tbody></table></div>'
 
 
 __all__ = ["LabelsWorth", "LogEstimate", "Money", "Share"]
