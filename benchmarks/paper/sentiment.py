@@ -129,9 +129,9 @@ def split(context: Context) -> tuple[list[data.SourceRow], list[data.SourceRow]]
     return asked, rest
 
 
-def shorten(text: str) -> str:
+def shorten(text: str, words: int = WORDS) -> str:
     """The first words: a small machine reads some 40 tokens a second."""
-    return " ".join(text.split()[:WORDS])
+    return " ".join(text.split()[:words])
 
 
 def ask(context: Context, rows: Sequence[data.SourceRow], model: str) -> list[Any]:
@@ -147,7 +147,7 @@ def ask(context: Context, rows: Sequence[data.SourceRow], model: str) -> list[An
     )
 
 
-def fit(kind: str, train: Sequence[Any], seed: int, context: Context) -> Any:
+def fit(kind: str, train: Sequence[Any], seed: int, context: Context, encoder: Any = None) -> Any:
     """One small model."""
     texts, labels = [row.text for row in train], [row.label for row in train]
     if kind == "tfidf":
@@ -162,22 +162,40 @@ def fit(kind: str, train: Sequence[Any], seed: int, context: Context) -> Any:
     if kind == "minilm":
         from langchain_dsplus import SentenceClassifier
 
-        return SentenceClassifier(labels=LABELS).fit(texts, labels)
+        return SentenceClassifier(encoder, labels=LABELS).fit(texts, labels)
     from langchain_dsplus.small_models import TorchTextClassifier
 
     tokenizer, table = vectors()
-    model = TorchTextClassifier(net(kind, table, seed), LABELS, tokenizer=tokenizer, max_tokens=200, batch_size=64)
-    return model.fit(texts, labels, epochs=context.pick(4, 1), seed=seed)
+    model = TorchTextClassifier(net(kind, table, seed), LABELS, tokenizer=tokenizer, max_tokens=120, batch_size=64)
+    return model.fit(texts, labels, epochs=context.pick(3, 1), seed=seed)
+
+
+class Encoded:
+    """MiniLM's vectors of texts that were all encoded beforehand, once for all seeds."""
+
+    def __init__(self, name: str, texts: Sequence[str]) -> None:
+        from langchain_dsplus.small_models.sentence import DEFAULT_ENCODER, as_encoder
+
+        def encode() -> np.ndarray:
+            found: np.ndarray = np.asarray(as_encoder(DEFAULT_ENCODER).encode([shorten(text, 100) for text in texts]))
+            return found
+
+        vectors = cached_array(f"paper_sentiment-{name}", [len(texts), texts[0], texts[-1]], encode)
+        self.vectors = dict(zip(texts, vectors, strict=True))
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        return np.stack([self.vectors[text] for text in texts])
 
 
 def said(context: Context, kind: str, name: str, train: Sequence[Any], rows: Sequence[Any], seed: int) -> np.ndarray:
     """P(positive) of each row by a small model, trained on a bootstrap of the training rows, so that seeds differ."""
-    about = [context.seed, kind, name, len(train), len(rows), seed, context.quick, 1]
+    about = [context.seed, kind, name, len(train), len(rows), seed, context.quick, 2]
 
     def make() -> np.ndarray:
         rng = context.random(f"{name}, {kind}, {seed}")
         drawn = [train[rng.randrange(len(train))] for _ in train]
-        small = fit(kind, drawn, seed, context)
+        encoder = Encoded(name, [row.text for row in [*train, *rows]]) if kind == "minilm" else None
+        small = fit(kind, drawn, seed, context, encoder)
         found = np.asarray(small.predict_proba([row.text for row in rows]))
         return found[:, list(small.labels).index("positive")]
 
