@@ -10,6 +10,7 @@ from langchain_core.messages import AIMessage
 from langchain_dsplus.chat_dsplus.draft import ACCEPTS, DraftModel, inner_model, make_verifier
 from langchain_dsplus.chat_dsplus.scores import Equal, Sequence_
 from langchain_dsplus.chat_dsplus.tools import Bound
+from langchain_dsplus.confidence import is_route_score
 from langchain_dsplus.routing.decision import Mode
 from langchain_dsplus.routing.outputs import to_message
 from langchain_dsplus.routing.router import ConfidenceRouter
@@ -25,6 +26,7 @@ class Cascade(Protocol):
     models: Sequence[Any]
     threshold: Any
     accept: Any
+    score: Any
     sequence: Sequence_
     samples: int
     sample_temperature: float
@@ -77,6 +79,10 @@ def build_router(model: Cascade, bound: Bound | None) -> ConfidenceRouter:
         raise ValueError(msg)
     bound = bound or Bound.plain([*models, *model.peers])
     large = len(models) - 1
+    if model.score is not None and not is_route_score(model.score):
+        msg = "`score` must be a `RouteScore`: drafts have no class probabilities that a name or a function could read"
+        raise ValueError(msg)
+    accept = unjudged if getattr(model.score, "before", False) else model.accept
     drafts = []
     for place, one in enumerate(bound.models[:large]):
         name = inner[place].name or "small"
@@ -84,7 +90,7 @@ def build_router(model: Cascade, bound: Bound | None) -> ConfidenceRouter:
             DraftModel(
                 model=one,
                 name=name,
-                accept=model.accept,
+                accept=accept,
                 sequence=model.sequence,
                 samples=model.samples,
                 temperature=model.sample_temperature,
@@ -92,7 +98,7 @@ def build_router(model: Cascade, bound: Bound | None) -> ConfidenceRouter:
                 peers=bound.models[large + 1 :],
                 peer_checks=bound.checks[large + 1 :],
                 verifier=make_verifier(model.verifier or models[place], model.verifier_prompt, name)
-                if model.accept == "verifier"
+                if accept == "verifier"
                 else None,
                 settings=settings_of(model),
                 checks=bound.checks[place],
@@ -107,6 +113,7 @@ def build_router(model: Cascade, bound: Bound | None) -> ConfidenceRouter:
         small=drafts,
         large=bound.models[large].bind(**settings) if settings else bound.models[large],
         threshold=model.threshold,
+        score=model.score,
         mode=model.mode,
         audit_rate=model.audit_rate,
         small_timeout=model.small_timeout,
@@ -121,6 +128,12 @@ def build_router(model: Cascade, bound: Bound | None) -> ConfidenceRouter:
         background_limit=model.background_limit,
         name=model.name,
     )
+
+
+def unjudged(messages: Any, draft: Any) -> float:
+    """What is said of a draft that a score has chosen beforehand: nothing but that it can be used."""
+    del messages, draft
+    return 1.0
 
 
 def settings_of(model: Cascade) -> dict[str, Any]:

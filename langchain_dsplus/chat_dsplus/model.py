@@ -64,6 +64,9 @@ class ChatDSPlus(BaseChatModel):
             samples that say the same. `agreement`: the share of other cheap models (`peers`) that say the same; for
             tool calls without log-probabilities. `verifier`: the probability of "yes" to the question whether the
             draft is right. Or a function of the messages and the draft that returns a number.
+        score: A `RouteScore`, compared with the threshold in the place of what `accept` says. One that needs no answer
+            (`before`) chooses by the messages alone: no draft is written for what escalates, and `accept` is not asked.
+            Any other sees the messages and the draft, whose confidence is what `accept` says.
         sequence: With `accept="sequence"`: `mean` (geometric mean of the token probabilities), `min` or `product`.
         samples: With `accept="consistency"`: how many.
         sample_temperature: At what temperature.
@@ -112,6 +115,7 @@ class ChatDSPlus(BaseChatModel):
     models: Sequence[Any] = Field(repr=False)  # their headers may hold a key
     threshold: Any = 0.97
     accept: Any = "sequence"
+    score: Any = Field(default=None, repr=False)
     sequence: Sequence_ = "mean"
     samples: int = Field(default=5, ge=2)
     sample_temperature: float = Field(default=0.7, gt=0)

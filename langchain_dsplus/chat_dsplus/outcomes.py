@@ -131,7 +131,7 @@ async def acollect_chat_outcomes(
 
 
 def _defaults(model: ChatDSPlus, options: Mapping[str, Any]) -> dict[str, Any]:
-    return {"version": model.version, **options}
+    return {"version": model.version, "score": model.score, **options}
 
 
 def _prepared(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from langchain_dsplus._imports import lazy
 
 if TYPE_CHECKING:
+    from langchain_dsplus.scores.agreement import LearnedAgreement
     from langchain_dsplus.scores.gain import LearnedGain
     from langchain_dsplus.scores.kinds import load_score
     from langchain_dsplus.scores.nearest import NearestOutcomes
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from langchain_dsplus.scores.protocol import RouteScore
 
 __all__ = [
+    "LearnedAgreement",
     "LearnedGain",
     "NearestOutcomes",
     "PredictedCorrectness",
@@ -26,6 +28,7 @@ __all__ = [
 __getattr__, __dir__ = lazy(
     __name__,
     {
+        "agreement": "LearnedAgreement",
         "gain": "LearnedGain",
         "kinds": "load_score",
         "nearest": "NearestOutcomes",

@@ -121,7 +121,7 @@ class LearnedGain(ReadyScore):
         said = outcomes.values("probabilities")
         places = np.flatnonzero(usable & np.array([bool(row) for row in said])).tolist()
         labels = list_labels(outcomes.about.get("labels") or sorted({key for place in places for key in said[place]}))
-        rows = [_read(said[place], labels) for place in places]
+        rows = [read_probabilities(said[place], labels) for place in places]
         vectors = None
         if embeddings is not None:
             vectors = unit_rows(embeddings, len(outcomes))[places]
@@ -201,7 +201,7 @@ class LearnedGain(ReadyScore):
         if answers is None:
             msg = "a learned gain needs the answers of the small model"
             raise ValueError(msg)
-        rows = [_read(answer["probabilities"], self.labels) for answer in answers]
+        rows = [read_probabilities(answer["probabilities"], self.labels) for answer in answers]
         vectors = None if self.encoder is None else self.encoder(inputs)
         return [float(value) for value in self.scores(rows, vectors)]
 
@@ -305,9 +305,14 @@ def _checked(probabilities: ArrayLike, k: int) -> Floats:
     return p
 
 
-def _read(probabilities: Mapping[str, float], labels: Sequence[str]) -> list[float]:
+def read_probabilities(probabilities: Mapping[str, float], labels: Sequence[str]) -> list[float]:
+    """Probabilities in the order of the labels that a score was fitted with.
+
+    Raises:
+        ValueError: If they are of other labels.
+    """
     if len(probabilities) != len(labels) or not all(label in probabilities for label in labels):
-        msg = "`probabilities` must name exactly the labels that the gain was fitted with"
+        msg = "`probabilities` must name exactly the labels that the score was fitted with"
         raise ValueError(msg)
     return [float(probabilities[label]) for label in labels]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from langchain_dsplus._json import load_json
+from langchain_dsplus.scores.agreement import LearnedAgreement
 from langchain_dsplus.scores.gain import LearnedGain
 from langchain_dsplus.scores.nearest import NearestOutcomes
 from langchain_dsplus.scores.predicted import PredictedCorrectness, PredictedDistribution, WinProbability
@@ -14,7 +15,14 @@ from langchain_dsplus.small_models.files import SETTINGS
 
 KINDS: dict[str, type[ReadyScore]] = {
     kind.__name__: kind
-    for kind in (PredictedDistribution, PredictedCorrectness, WinProbability, NearestOutcomes, LearnedGain)
+    for kind in (
+        PredictedDistribution,
+        PredictedCorrectness,
+        WinProbability,
+        NearestOutcomes,
+        LearnedGain,
+        LearnedAgreement,
+    )
 }
 
 
