@@ -208,6 +208,17 @@ DATA_SETS: dict[str, DataSet] = {
             (Remote("calls.jsonl.gz", "478f7cb57f85cd42ad4a8eab113e8b6b656fee9d92293e8e1a3b791e13d9ef6b"),),
         ),
         DataSet(
+            "llm_uncertainty_bench",
+            "logits of six options by ten open models, CosmosQA and MMLU, 10,000 questions each, without gold",
+            "https://github.com/smartyfh/LLM-Uncertainty-Bench (5d189dc; outputs_base/*_base_icl1.pkl), as float16 "
+            "arrays by model in one .npz for each data set",
+            "MIT",
+            (
+                Remote("cosmosqa_10k.npz", "652a803cf3ad25e6d3aafe9c74a32c909c8622dc8199e62071c4861bcd61bcd4"),
+                Remote("mmlu_10k.npz", "b189c99191e9fb3d86f216b12e9949d482000c565d82f31743f4bf85d8b13f90"),
+            ),
+        ),
+        DataSet(
             "amazon_snippets",
             "3,708 sentences of Amazon reviews with mean human ratings (Hutto and Gilbert, ICWSM 2014)",
             "a source archive on PyPI (dsplus models pull amazon-snippets)",
@@ -618,6 +629,14 @@ def bfcl_2024_08() -> list[CallsRow]:
     return rows
 
 
+def llm_uncertainty(name: str = "cosmosqa") -> dict[str, Any]:
+    """Logits by model, shape (10,000, 6), float64; row i is the same question for every model."""
+    import numpy as np
+
+    with np.load(find("llm_uncertainty_bench") / f"{name}_10k.npz", allow_pickle=False) as held:
+        return {model: held[model].astype(np.float64) for model in held.files}
+
+
 LOADERS: dict[str, Callable[..., Any]] = {
     "banking77_gpt": banking77_gpt,
     "imdb_gpt35": imdb_gpt35,
@@ -626,6 +645,7 @@ LOADERS: dict[str, Callable[..., Any]] = {
     "trec": trec,
     "uci_sentences": uci_sentences,
     "amazon_multidomain": amazon_multidomain,
+    "llm_uncertainty_bench": llm_uncertainty,
     "amazon_snippets": amazon_snippets,
     "bfcl_2024_08": bfcl_2024_08,
     "fashion_mnist": fashion_mnist,
