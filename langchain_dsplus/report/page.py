@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,7 @@ def render_report(
     certificate: Certificate | None = None,
     *,
     inputs: Mapping[str, Any] | None = None,
+    explain: Callable[[Any], Sequence[Mapping[str, Any]]] | None = None,
     title: str = "What may stay local",
     prompt: Prompt | None = None,
     never_local: Sequence[str] | None = None,
@@ -63,6 +64,7 @@ def render_report(
         certificate: What `certify` returned. Its `prompt` and `never_local` are used.
         inputs: Input texts by id, shown beside the rows that would be lost. They are what users typed: leave them out
             of a page that travels.
+        explain: With `inputs`: why the small model was sure, beside each, such as `small.explain`.
         title: Heading of the page.
         prompt: What escalated rows are asked, `plain` (default) or `pruned`, where there is no certificate.
         never_local: Labels that always escalate, where there is no certificate.
@@ -97,6 +99,7 @@ def render_report(
         date=date,
         currency=currency or outcomes.about.get("currency"),
         inputs=inputs,
+        explain=explain,
         max_lost=max_lost,
         lead=lead,
     )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from langchain_dsplus.answer import failure
 from langchain_dsplus.losses import points as loss_in_points
 from langchain_dsplus.losses import threshold_words
 from langchain_dsplus.report.charts import Plot
@@ -53,6 +54,7 @@ def body(
     date: str | None,
     currency: Any,
     inputs: Mapping[str, Any] | None,
+    explain: Callable[[Any], Sequence[Mapping[str, Any]]] | None,
     max_lost: int,
     lead: str = "",
 ) -> str:
@@ -68,7 +70,7 @@ def body(
         _baselines(view),
         _parts(view, "classes"),
         _parts(view, "slices"),
-        _lost(view, inputs, max_lost),
+        _lost(view, inputs, explain, max_lost),
         _evidence(view),
     ]
     return f"{_head(view, title, date)}<main>{''.join(sections)}</main>{_foot()}"
@@ -664,7 +666,22 @@ def _large_accuracy(part: Part) -> str:
     return percent(part.large / part.known) if part.known else NONE
 
 
-def _lost(view: View, inputs: Mapping[str, Any] | None, most: int) -> str:
+def _reasons(explain: Callable[[Any], Sequence[Mapping[str, Any]]], value: Any) -> str:
+    """Why the small model was sure of an input, escaped; a dash where it cannot say."""
+    try:
+        found = explain(value)
+    except Exception as error:  # noqa: BLE001 - a reason is no part of the evidence
+        failure(error)
+        return NONE
+    return "; ".join(text(f"{one['what']} ({one['label']}, {one['weight']:.2f})", _ANSWER_LENGTH) for one in found)
+
+
+def _lost(
+    view: View,
+    inputs: Mapping[str, Any] | None,
+    explain: Callable[[Any], Sequence[Mapping[str, Any]]] | None,
+    most: int,
+) -> str:
     """The rows that would be lost."""
     names, outcomes = view.rows.names, view.outcomes
     found = lost_rows(view.rows, view.tally.thresholds)[:most]
@@ -689,14 +706,18 @@ def _lost(view: View, inputs: Mapping[str, Any] | None, most: int) -> str:
             f'<td class="left word">{truth}</td>',
         ]
         if inputs is not None:
-            cells.append(f'<td class="text">{text(inputs.get(str(name)), _INPUT_LENGTH, none=NONE)}</td>')
+            value = inputs.get(str(name))
+            cells.append(f'<td class="text">{text(value, _INPUT_LENGTH, none=NONE)}</td>')
+            if explain is not None:
+                cells.append(f'<td class="text">{_reasons(explain, value)}</td>')
         hidden = "" if item.first <= view.start < item.end else " hidden"
         lines.append(f'<tr data-from="{item.first}" data-to="{item.end}"{hidden}>{"".join(cells)}</tr>')
     heads = ["input", "confidence", "answer used", "large model", "gold", *(["text"] if inputs is not None else [])]
+    heads += ["why it was sure"] if inputs is not None and explain is not None else []
     note = "" if inputs is not None else " The inputs themselves are not in this file."
     table = (
         '<div class="scroll" tabindex="0" role="region" aria-label="Inputs that would be lost"><table id="lost">'
-        f"{_table_head(heads, left=(0, 2, 3, 4, 5))}<tbody>{''.join(lines)}</tbody></table></div>"
+        f"{_table_head(heads, left=(0, 2, 3, 4, 5, 6))}<tbody>{''.join(lines)}</tbody></table></div>"
         if lines
         else ""
     )

@@ -23,6 +23,7 @@ from langchain_dsplus.calibration import softmax
 from langchain_dsplus.confidence import energy
 from langchain_dsplus.labels import list_labels
 from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel, read_text, without_surrogates
+from langchain_dsplus.small_models.explain import Because, nearest_rows
 from langchain_dsplus.small_models.files import (
     load_folder,
     model_folder,
@@ -304,6 +305,8 @@ class SentenceClassifier(SmallModel):
 
     _head: SoftmaxHead | None = PrivateAttr(default=None)
     _labels_given: bool = PrivateAttr(default=False)
+    _rows: list[tuple[str, str]] = PrivateAttr(default_factory=list)
+    """Texts and labels of the last `fit`, for `explain`; never saved."""
 
     def __init__(self, encoder: Any = DEFAULT_ENCODER, labels: Sequence[str] | None = None, **kwargs: Any) -> None:
         super().__init__(encoder=as_encoder(encoder), labels=list_labels(labels or ()), **kwargs)
@@ -364,6 +367,7 @@ class SentenceClassifier(SmallModel):
         weight, bias = fit_softmax(features, wanted, mass, l2=l2)
         self.labels = labels
         self._head = SoftmaxHead(weight, bias, temperature)
+        self._rows = [(text, labels[place]) for text, place in zip(rows, wanted.argmax(axis=1), strict=True)]
         self.remember(rows, anew=True)
         self.set_version(None)
         return self
@@ -382,6 +386,24 @@ class SentenceClassifier(SmallModel):
     def embeddings(self, texts: Sequence[Any]) -> Array:
         """Return the encoder's vectors, shape (len(texts), d), float32."""
         return self._encode(_read_texts(self, texts), progress=False)
+
+    def explain(self, value: Any, *, k: int = 5, rows: Sequence[tuple[str, str]] | None = None) -> list[Because]:
+        """Return the labelled rows that are nearest to an input: a head on an encoder answers as they do.
+
+        Args:
+            value: The input, as in `invoke`.
+            k: How many rows.
+            rows: Texts and labels; by default those of the last `fit` in this process, since texts are not saved.
+
+        Raises:
+            ValueError: If there are none.
+        """
+        known = list(self._rows if rows is None else rows)
+        if not known:
+            msg = "there are no labelled rows to look at: pass `rows=[(text, label), ...]`, since texts are not saved"
+            raise ValueError(msg)
+        vectors = self._encode([self.read(value), *(text for text, _ in known)], progress=False)
+        return nearest_rows(vectors[0], vectors[1:], known, k)
 
     def predict_proba(self, inputs: list[Any]) -> Floats:
         """Return calibrated class probabilities, shape (len(inputs), len(labels)), float64; rows sum to 1."""

@@ -13,6 +13,7 @@ from langchain_dsplus._imports import require
 from langchain_dsplus.answer import InputError
 from langchain_dsplus.labels import list_labels
 from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel
+from langchain_dsplus.small_models.explain import Because, terms_of
 from langchain_dsplus.small_models.files import load_folder, pick, pick_score, plain_errors, read_trained, save_folder
 
 if TYPE_CHECKING:
@@ -105,6 +106,18 @@ class SklearnClassifier(SmallModel):
         """The columns of the DataFrame that the estimator was fitted on, where it was one."""
         names = getattr(self.estimator, "feature_names_in_", None)
         return None if names is None else [str(name) for name in names]
+
+    def explain(self, value: Any, *, k: int = 5) -> list[Because]:
+        """Return the terms of an input that speak most for the answer, against the runner-up.
+
+        Args:
+            value: The input, as in `invoke`.
+            k: How many terms at most.
+
+        Raises:
+            TypeError: If the estimator is no pipeline with named features and a linear head.
+        """
+        return terms_of(self.estimator, self.read(value), self.labels, k)
 
     def fingerprint(self) -> str:
         """A hash of the fitted estimator, where it is one of scikit-learn's."""

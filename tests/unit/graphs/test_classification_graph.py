@@ -83,6 +83,23 @@ def plain(route):
 probability = st.floats(0.0, 1.0, allow_nan=False)
 
 
+class Short:
+    """A `RouteScore`: the longer a text, the less it says of it."""
+
+    name, version = "short", "1"
+
+    def __init__(self, *, before):
+        self.before = before
+
+    def fit(self, outcomes, inputs=None):
+        del outcomes, inputs
+        return self
+
+    def __call__(self, inputs, answers=None):
+        assert (answers is None) == self.before
+        return [1.0 / len(value["text"]) for value in inputs]
+
+
 @st.composite
 def rows(draw):
     """What a small model says about one text: probabilities, nothing usable, or an error."""
@@ -101,13 +118,14 @@ def rows(draw):
     tables=st.lists(st.lists(rows(), min_size=3, max_size=3), min_size=1, max_size=2),
     thresholds=st.lists(st.one_of(st.none(), probability), min_size=2, max_size=2),
     pruning=st.sampled_from(["soft", "none", "keep", "hard"]),
-    score=st.sampled_from([None, "margin", "entropy"]),
+    score=st.sampled_from([None, "margin", "entropy", "before", "after"]),
     never_local=st.sets(st.sampled_from(LABELS)),
     mode=st.sampled_from(["live", "live", "live", "off", "shadow"]),
     twin=st.booleans(),
 )
 def test_it_answers_as_the_router_does(tables, thresholds, pruning, score, never_local, mode, twin):
     texts = ["a", "bb", "ccc"]
+    score = Short(before=score == "before") if score in ("before", "after") else score
 
     def smalls():
         return [
