@@ -66,18 +66,10 @@ def build_router(model: Cascade, bound: Bound | None) -> ConfidenceRouter:
         TypeError: If `models` holds something else than chat models.
         ValueError: If a setting is malformed.
     """
-    models = list(model.models)
-    if len(models) < 2:
-        msg = "`models` needs at least two chat models, the large one last"
-        raise ValueError(msg)
-    if not callable(model.accept) and model.accept not in ACCEPTS:
-        msg = f"`accept` must be one of {list(ACCEPTS)} or a function of messages and draft, not {model.accept!r}"
-        raise ValueError(msg)
-    inner = [inner_model(one) for one in (*models, *model.peers)]
-    if bool(model.peers) != (model.accept == "agreement"):
-        msg = "`accept='agreement'` needs `peers`, at least one other cheap chat model, and nothing else takes them"
-        raise ValueError(msg)
-    bound = bound or Bound.plain([*models, *model.peers])
+    models, peers = list(model.models), list(model.peers)
+    accept = _accept(model)
+    inner = [inner_model(one) for one in (*models, *peers)]
+    bound = bound or Bound.plain([*models, *peers])
     large = len(models) - 1
     if model.score is not None and not is_route_score(model.score):
         msg = "`score` must be a `RouteScore`: drafts have no class probabilities that a name or a function could read"
@@ -128,6 +120,23 @@ def build_router(model: Cascade, bound: Bound | None) -> ConfidenceRouter:
         background_limit=model.background_limit,
         name=model.name,
     )
+
+
+def _accept(model: Cascade) -> Any:
+    """How drafts are judged; checks what belongs together."""
+    if len(model.models) < 2:
+        msg = "`models` needs at least two chat models, the large one last"
+        raise ValueError(msg)
+    if not callable(model.accept) and model.accept not in ACCEPTS:
+        msg = f"`accept` must be one of {list(ACCEPTS)} or a function of messages and draft, not {model.accept!r}"
+        raise ValueError(msg)
+    if bool(model.peers) != (model.accept == "agreement"):
+        msg = "`accept='agreement'` needs `peers`, at least one other cheap chat model, and nothing else takes them"
+        raise ValueError(msg)
+    if model.score is not None and not is_route_score(model.score):
+        msg = "`score` must be a `RouteScore`: drafts have no class probabilities that a name or a function could read"
+        raise ValueError(msg)
+    return unjudged if getattr(model.score, "before", False) else model.accept
 
 
 def unjudged(messages: Any, draft: Any) -> float:
