@@ -1,7 +1,8 @@
 """Write the tables of the READMEs from `benchmarks/results/*.json`: `make figures`; `--check` only compares.
 
 A table stands between two markers, `<!-- figures:NAME -->` and `<!-- /figures:NAME -->`; NAME is a
-table's name (`replay.chaosnli`) or a benchmark's (all of its tables).
+table's name (`replay.chaosnli`) or a benchmark's (all of its tables); `paper` is one line for each of the paper's
+experiments, with its verdict.
 """
 
 from __future__ import annotations
@@ -12,12 +13,11 @@ import sys
 from typing import TYPE_CHECKING
 
 from benchmarks import harness
+from benchmarks.harness import Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    from benchmarks.harness import Table
 
 PAGES = (harness.ROOT.parent / "README.md", harness.ROOT / "README.md")
 _BLOCK = re.compile(r"(<!-- figures:(?P<name>[\w.-]+) -->\n).*?(<!-- /figures:(?P=name) -->)", re.DOTALL)
@@ -29,9 +29,24 @@ def tables_of(benchmark: str) -> list[Table] | None:
     Raises:
         KeyError: If there is no such benchmark.
     """
+    if benchmark == "paper":
+        return [paper_table()]
     module = harness.load(benchmark)
     body = harness.read(benchmark)
     return None if body is None else module.tables(body["figures"])
+
+
+def paper_table() -> Table:
+    """The paper's experiments, one row each: what it is, what came out here, the command."""
+    rows = []
+    for name, about in harness.registry().items():
+        if not name.startswith("paper_"):
+            continue
+        where, _, what = about.rstrip(".").partition(": ")
+        body = harness.read(name)
+        said = "not run yet" if body is None else harness.load(name).verdict(body["figures"])
+        rows.append([f"{where.replace(' of the paper', '')}: {what}", said, f"`python -m benchmarks {name}`"])
+    return Table("paper", "The paper's experiments, run again", ["in the paper", "here (95 %)", "command"], rows)
 
 
 def block(name: str, find: Callable[[str], list[Table] | None] = tables_of) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from langchain_dsplus.threshold.certificate import Certificate
 
 _WIDTH = 100
+_LABELS_SHOWN = 12
 _GUESSED = 0.005
 _SHOWN = 20
 
@@ -169,7 +170,7 @@ class LogEstimate:
         if self.decision == "CASCADE":
             said = (
                 f"{main.certified:.1%} of inputs may stay local: on {rows} the small model with its threshold is shown "
-                f"to lose less than {loss} against the large model, from agreement alone"
+                f"to lose less than {loss} against the large model" + ("" if self._gold else ", from agreement alone")
             )
         elif self.decision == "SMALL ALONE":
             said = (
@@ -214,6 +215,19 @@ class LogEstimate:
             f'shunt = DataShunt(chain, labels={labels!r}, folder="shunt/", max_loss={self.max_loss:g})\n'
             "shunt.invoke(input)  # in the place of chain.invoke(input)"
         )
+
+    def _short_snippet(self) -> str:
+        """The snippet as a screen shows it: of many labels the first."""
+        labels = list(self.task.labels) if self.task is not None else []
+        if len(labels) <= _LABELS_SHOWN:
+            return self.snippet
+        few = f"[{', '.join(map(repr, labels[:3]))}, ...]"
+        said = self.snippet.replace(repr(labels), few)
+        return f"{said}\n# ...: {len(labels)} labels in all; `--html` writes the whole line"
+
+    @property
+    def _gold(self) -> bool:
+        return self.table is not None and bool(self.table.known_gold().any())
 
     def notes(self) -> list[str]:
         """What the figures rest on."""
@@ -307,7 +321,7 @@ class LogEstimate:
             found.append(self.labels_line)
         found += self.notes()
         if self.decision not in ("NO TASK", "LARGE ALONE"):
-            found.append("\n" + self.snippet)
+            found.append("\n" + self._short_snippet())
         return found
 
     def __str__(self) -> str:

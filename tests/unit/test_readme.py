@@ -1,128 +1,113 @@
-"""What the README shows runs as it is printed."""
+"""What the README shows runs as it is printed; its first program stands in `tests/integration/test_readme_llm.py`."""
+
+from __future__ import annotations
 
 import re
 from pathlib import Path
 
 import pytest
 
+import langchain_dsplus
+
 README = Path(__file__).parents[2] / "README.md"
+TEXT = README.read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
+TEAMS = ["account", "billing", "shipping"]
 
 
-def blocks():
-    text = README.read_text(encoding="utf-8")
-    return [
-        re.sub(r"^   ", "", block, flags=re.MULTILINE) if block.startswith("   ") else block
-        for block in re.findall(r"^ *```python\n(.*?)^ *```", text, flags=re.MULTILINE | re.DOTALL)
-    ]
+def block(words: str) -> str:
+    (found,) = [b for b in BLOCKS if words in b]
+    return found
 
 
-def test_the_whole_program_and_the_steps_run(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    found = blocks()
-    program = next(b for b in found if "FakeListChatModel" in b)
-    names = {}
-    exec(compile(program, "README.md", "exec"), names)
-    assert capsys.readouterr().out.splitlines() == ["shipping by small", "billing by large"]
-    certify = next(b for b in found if "Outcomes.from_csv" in b)
-    rows = [f"{i},shipping,{0.5 + i / 2000},shipping," for i in range(700)]
-    (tmp_path / "outcomes.csv").write_text("\n".join(["id,small,confidence,large,gold", *rows]) + "\n")
-    exec(compile(certify, "README.md", "exec"), names)
-    assert capsys.readouterr().out.startswith("CERTIFIED")
-    assert names["router"].threshold is names["certificate"]
-    steps = [b for b in found if "JSONLRecorder" in b or "collect_outcomes" in b]
-    assert len(steps) == 2
-    for step in steps:
-        exec(compile(step, "README.md", "exec"), names)
-    assert names["outcomes"].to_records()[0]["gold"] == "shipping"
-    node = next(b for b in found if "as_node" in b)
-    from langgraph.graph import START, StateGraph
-    from typing_extensions import TypedDict
-
-    class State(TypedDict, total=False):
-        text: str
-        label: str
-        route: dict
-
-    names["graph"] = StateGraph(State)
-    exec(compile(node, "README.md", "exec"), names)
-    app = names["graph"].add_edge(START, "triage").compile()
-    assert app.invoke({"text": "You charged me twice, I think"})["label"] in {"billing", "shipping"}
+def run(words: str, names: dict[str, object]) -> dict[str, object]:
+    exec(compile(block(words), "README.md", "exec"), names)
+    return names
 
 
-def test_the_first_five_lines_run_with_a_pipeline_and_a_model(monkeypatch):
-    pytest.importorskip("sklearn")
-    from langchain_core.language_models import FakeListChatModel
-    from sklearn.feature_extraction.text import CountVectorizer
-    from sklearn.naive_bayes import MultinomialNB
-    from sklearn.pipeline import make_pipeline
-
-    pipeline = make_pipeline(CountVectorizer(), MultinomialNB()).fit(
-        ["where parcel", "charged twice"], ["ship", "bill"]
-    )
-    names = {"your_fitted_pipeline": pipeline, "llm": FakeListChatModel(responses=["bill"])}
-    exec(compile(blocks()[0], "README.md", "exec"), names)
-    assert names["router"].invoke({"text": "You charged me twice, I think"}) == "bill"
-
-
-def test_the_loop_closes(tmp_path, monkeypatch):
-    """Distil, gate, promote: the fifth step, on a real pipeline."""
-    pytest.importorskip("sklearn")
+def small():
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
-    from langchain_dsplus import Distiller, ModelRegistry, SklearnClassifier
+    rows = [(f"{word} number {n}", team) for team, word in MAILS.items() for n in range(20)]
+    pipeline = make_pipeline(TfidfVectorizer(), LogisticRegression(C=100))
+    pipeline.fit([text for text, _ in rows], [team for _, team in rows])
+    return langchain_dsplus.SklearnClassifier(pipeline, input_key="text")
 
+
+MAILS = {"account": "my password", "billing": "a wrong bill", "shipping": "where is the parcel"}
+
+
+def parts() -> dict[str, object]:
+    """What the first program leaves behind, with parts that need no weights."""
+    pytest.importorskip("sklearn")
+    from langchain_core.language_models import FakeListChatModel
+
+    from langchain_dsplus import ConfidenceRouter, LabelParser, PromptPruner
+
+    chosen, llm = small(), FakeListChatModel(responses=["billing"])
+    prompt = PromptPruner.from_messages([("human", "{text}")], labels=chosen.labels)
+    chain = prompt | llm | LabelParser(chosen.labels)
+    router = ConfidenceRouter(small=chosen, large=chain, threshold=0.6, include_route=True)
+    return {"ConfidenceRouter": ConfidenceRouter, "small": chosen, "llm": llm, "chain": chain, "router": router}
+
+
+def test_the_readme_is_short_and_begins_with_a_program() -> None:
+    assert len(TEXT.splitlines()) <= 150
+    assert "register_packages()" in BLOCKS[0]
+    assert "print(" in BLOCKS[0]
+
+
+def test_its_links_lead_somewhere() -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", TEXT)
+    assert links
+    assert [link for link in links if not (README.parent / link).exists()] == []
+
+
+def test_the_names_at_the_top_are_all_named() -> None:
+    table = TEXT[TEXT.index("| at the top") :].partition("\n\n")[0]
+    named = re.findall(r"`(\w+)`", table)
+    assert len(named) == len(set(named))
+    assert {*named, "__version__"} == set(dir(langchain_dsplus))
+
+
+def test_the_loop_as_one_object(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    ship = [f"where is my parcel number {n}" for n in range(60)] + [f"has order {n} left the house" for n in range(60)]
-    bill = [f"you charged me twice for {n}" for n in range(60)] + [f"my invoice {n} is wrong" for n in range(60)]
-    rows = [(text, "shipping") for text in ship] + [(text, "billing") for text in bill]
-    gold_rows, answers, held_out_rows = (
-        rows[::10],
-        rows[1::2],
-        [row for i, row in enumerate(rows) if i % 2 == 0 and i % 10],
-    )
-    pipeline = make_pipeline(TfidfVectorizer(), LogisticRegression())
-    pipeline.fit([text for text, _ in gold_rows[:4]] + ["invoice"], [label for _, label in gold_rows[:4]] + ["billing"])
-    names = {
-        "Distiller": Distiller,
-        "ModelRegistry": ModelRegistry,
-        "small": SklearnClassifier(pipeline),
-        "gold_rows": gold_rows,
-        "answers": answers,
-        "held_out_rows": held_out_rows,
-        "chain": lambda text: "billing",
-    }
-    block = next(b for b in blocks() if "ModelRegistry" in b)
-    # The chain is a plain function here, so the router is told what a local answer becomes.
-    block = block.replace("large=chain)", "large=chain, to_output=lambda answer, _: answer['choice'])")
-    exec(compile(block, "README.md", "exec"), names)
-    assert names["registry"].gates()
-    assert names["router"].invoke("has order 7 left the house") == "billing"  # in shadow
+    names = run("DataShunt(", parts())
+    names["shunt"].close()
+    assert names["shunt"].terms.labels == names["small"].labels
+    assert "Everything goes to the large model" in capsys.readouterr().out
 
 
-def test_the_agent_runs():
+def test_the_five_steps(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = parts()
+    rows = [({"text": f"{word} of {n}"}, team) for team, word in MAILS.items() for n in range(20)]
+    names |= {"gold_rows": rows[::2], "answers": rows[1::2]}
+    first, *rest = re.split(r"(?<=# 1 shadow\n)", block("# 1 shadow"))
+    exec(compile(first, "README.md", "exec"), names)
+    with names["shadow"] as shadow:
+        assert shadow.batch([row for row, _ in rows]) == ["billing"] * len(rows)
+    exec(compile("".join(rest), "README.md", "exec"), names)
+    assert names["certificate"].status == "NOT_CERTIFIED"
+    assert names["certificate"].n == len(rows)
+    assert names["live"].invoke({"text": "my password"}) == "billing"  # nothing is certified: the chain
+    assert names["better"].labels == names["small"].labels
+
+
+def test_the_graph(capsys) -> None:
+    names = run("add_node", parts())
+    assert names["graph"].compile().invoke({"text": "where is the parcel"})["team"] == "shipping"
+    assert "My parcel is lost" in capsys.readouterr().out
+
+
+def test_the_agent(capsys) -> None:
     pytest.importorskip("langchain.agents")
-    from langchain_core.language_models import FakeListChatModel
-
-    from langchain_dsplus import FakeSmallModel
-
-    intents = FakeSmallModel(
-        {"When?": {"opening hours": 0.99, "other": 0.01}, "Why?": {"opening hours": 0.5, "other": 0.5}}
-    )
-    names = {"intents": intents, "llm": FakeListChatModel(responses=["Because."])}
-    exec(compile(next(b for b in blocks() if "create_agent" in b), "README.md", "exec"), names)
-
-    def ask(text):
-        return names["agent"].invoke({"messages": [("human", text)]})["messages"][-1].content
-
-    assert [ask("When?"), ask("Why?")] == ["From 9 to 17.", "Because."]
+    run("create_agent", parts())
+    assert "example.com/track" in capsys.readouterr().out
 
 
-def test_the_chat_models_can_be_made():
-    pytest.importorskip("xllamacpp")
-    from langchain_core.language_models import FakeListChatModel
-
-    names = {"llm": FakeListChatModel(responses=["x"])}
-    exec(compile(next(b for b in blocks() if "ChatDSPlus" in b), "README.md", "exec"), names)
-    assert names["chat"].router.small_names
+@pytest.mark.parametrize("words", ["add_node", "create_agent"])
+def test_a_graph_and_an_agent_take_eight_lines(words: str) -> None:
+    assert len([line for line in block(words).splitlines() if line]) <= 8
