@@ -96,6 +96,28 @@ def serve(
         run(app, host, port, drain_seconds=drain, say=lambda url: typer.echo(f"Serving at {url}/v1 (Ctrl-C stops it)"))
 
 
+def label_page(folder: Path, host: str, port: int, *, browse: bool) -> None:
+    """Serve the page on which people label a shunt's disagreements."""
+    import secrets
+    import webbrowser
+
+    from langchain_dsplus.serve.label import label_app
+    from langchain_dsplus.serve.run import run
+    from langchain_dsplus.shunt.folder import ShuntFolder
+    from langchain_dsplus.traces.store import TraceStore
+
+    here = ShuntFolder(folder)
+    token = os.environ.get(_TOKEN) or secrets.token_urlsafe(24)
+
+    def say(url: str) -> None:
+        typer.echo(f"Label at {url}/#{token} (Ctrl-C stops it; several people may work at once)")
+        if browse:
+            webbrowser.open(f"{url}/#{token}")
+
+    with TraceStore(here.traces) as store:
+        run(label_app(here, store, token), host, port, drain_seconds=2.0, say=say)
+
+
 def _task(model: str | None, prompt: Path | None, question: Path | None, reply: str) -> Task | None:
     from langchain_dsplus.serve.tasks import ChatTask, DecisionTask
 

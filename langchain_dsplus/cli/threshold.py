@@ -28,6 +28,7 @@ from langchain_dsplus.cli.options import (
     to_be_labeled,
     write_table,
 )
+from langchain_dsplus.cli.serve import Host, label_page
 
 if TYPE_CHECKING:
     from langchain_dsplus.outcomes import Outcomes
@@ -248,7 +249,7 @@ def _promise(certificate: Certificate, outcomes: Path, output: Path, unknown: in
 
 
 def label(
-    outcomes: OutcomesTable,
+    outcomes: Annotated[Path, typer.Argument(help="Table of outcomes: .jsonl, .csv or .parquet; or a shunt's folder.")],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="File to write for a person to fill in: .csv or .jsonl.")
     ] = Path("to_label.csv"),
@@ -274,14 +275,23 @@ def label(
     gold_map: GoldMap = None,
     unknown_gold: UnknownGold = None,
     other_gold: OtherGold = None,
+    host: Host = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Of a shunt's page; 0 takes a free one.")] = 0,
+    open_: Annotated[bool, typer.Option("--open", help="Open a shunt's page in the browser.")] = False,
 ) -> None:
     """Write the rows whose truth is worth finding out to a file; with --read, take the labels back into the table.
+
+    Of a shunt's folder it serves a page instead, on which one or several people label one disagreement at a time, with
+    the keys 1 to 9; what they say is in the shunt's store at once. Only --host, --port and --open matter then.
 
     These are the rows where the models disagree and gold is missing: until somebody says what is true, they count as
     lost. Elsewhere the truth changes no loss; a random share of those rows tells how often each model is right. The
     file is in random order: fill it in from the top, as far as you get.
     """
     with plain_errors():
+        if outcomes.is_dir():
+            label_page(outcomes, host, port, browse=open_)
+            return
         rules = gold_rules(gold_map, unknown_gold, other_gold)
         table = read_table(outcomes, rules=rules)
         if read is not None:
