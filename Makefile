@@ -50,6 +50,10 @@ $(VENV)/.stamp-dev: $(VENV)/.stamp-all pyproject.toml
 	$(BIN)/python -m pip install --progress-bar off -e ".[all]" --group dev
 	@touch $@
 
+$(VENV)/.stamp-docs: $(VENV)/.stamp-dev pyproject.toml
+	$(BIN)/python -m pip install --progress-bar off --group docs
+	@touch $@
+
 .PHONY: install weights demo-weights
 install: $(VENV)/.stamp-dev  ## Set up .venv with everything a developer needs
 	@:
@@ -84,7 +88,7 @@ test-fast: $(VENV)/.stamp-dev  ## Tests that need no language model
 
 # --- quality ----------------------------------------------------------------------------------------------------
 
-.PHONY: lint format typecheck notebooks wheel
+.PHONY: lint format typecheck notebooks wheel docs
 lint: $(VENV)/.stamp-dev  ## ruff check and format --check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -106,6 +110,9 @@ wheel: $(VENV)/.stamp-dev  ## Build the wheel and use it in a clean environment,
 	build/venv/bin/python -m pip install --quiet --progress-bar off dist/*.whl
 	build/venv/bin/python -I scripts/smoke_wheel.py
 
+docs: $(VENV)/.stamp-docs  ## Build the documentation into site/, warnings and dead links are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 # --- figures ----------------------------------------------------------------------------------------------------
 
 .PHONY: bench figures
@@ -122,4 +129,4 @@ figures: $(VENV)/.stamp-dev  ## Write the tables of the READMEs from benchmarks/
 
 .PHONY: clean
 clean:  ## Remove the environment and everything built
-	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-output
+	rm -rf $(VENV) build dist site htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-output
