@@ -38,6 +38,7 @@ from langchain_dsplus.cli.options import (
     texts_by_id,
 )
 from langchain_dsplus.cli.settings import SettingsFile
+from langchain_dsplus.cli.shunt import is_shunt, show_shunt
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -447,7 +448,7 @@ def _verdict(gate: Gate, registry: Path) -> Iterator[Any]:
 
 
 def status(
-    registry: _Registry,
+    registry: Annotated[Path, typer.Argument(help="Folder of a shunt, or of a model registry.")],
     traces: Annotated[
         str | None, typer.Option(help="URL of a trace store, or the .jsonl file of a recorder: what happened since.")
     ] = None,
@@ -455,8 +456,14 @@ def status(
     audits: Annotated[Path | None, typer.Option(help="The file of an AuditMonitor: its alarms.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="For programs: one JSON object.")] = False,
 ) -> None:
-    """Show what is live under which certificate, candidates and why they were kept aside, and what to do next."""
+    """Show what is live under which certificate, candidates and why they were kept aside, and what to do next.
+
+    Of a shunt: what is live, since when, why not more, what it saved, and what it waits for.
+    """
     with plain_errors():
+        if is_shunt(registry):
+            show_shunt(registry, traces, as_json=json_)
+            return
         found = _existing(registry).status()
         counts = None if traces is None else _counts(traces, router, found)
         alarms = None if audits is None else _alarms(audits)

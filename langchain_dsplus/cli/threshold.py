@@ -29,6 +29,7 @@ from langchain_dsplus.cli.options import (
     write_table,
 )
 from langchain_dsplus.cli.serve import Host, label_page
+from langchain_dsplus.cli.shunt import is_shunt, report_shunt
 
 if TYPE_CHECKING:
     from langchain_dsplus.outcomes import Outcomes
@@ -312,7 +313,7 @@ def label(
 
 
 def report(
-    outcomes: OutcomesTable,
+    outcomes: Annotated[Path, typer.Argument(help="Table of outcomes: .jsonl, .csv or .parquet; or a shunt's folder.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Page to write.")] = Path("report.html"),
     certificate: Annotated[
         Path | None, typer.Option("--certificate", "-c", help="Certificate of `dsplus certify`.")
@@ -338,6 +339,9 @@ def report(
         from langchain_dsplus.report import write_report
         from langchain_dsplus.threshold.certificate import Certificate
 
+        if is_shunt(outcomes):
+            typer.echo(f"Written: {report_shunt(outcomes, output)}")
+            return
         table = read_table(outcomes, rules=gold_rules(gold_map, unknown_gold, other_gold))
         promise = None if certificate is None else Certificate.from_json(certificate)
         texts = None

@@ -24,9 +24,10 @@ def replay(certificate: Certificate, store: Any, level: float, **options: Any) -
     except ValueError:  # its rows came in groups: nothing is known of single disagreements
         return None
     ours: set[str] = set()
+    name = certificate.id  # a hash of all of it, each time
     for row in store.rows(kind=("route", "audit", "gold")):
         if row["kind"] == "route":
-            if (row.get("route") or {}).get("certificate") == certificate.id:
+            if (row.get("route") or {}).get("certificate") == name:
                 ours.add(row["route_id"])
                 monitor.record(row)
         elif row["route_id"] in ours:

@@ -21,6 +21,8 @@ TERMS = "shunt.json"
 LIFE = "life.json"
 GOLD = "gold.jsonl"
 WANTED = "wanted.json"
+EVIDENCE = "evidence.json"
+GIVEN = "given"
 _LARGE = ("large", "prompt")
 
 UseState = Literal["open", "certified", "refused", "given up"]
@@ -44,6 +46,8 @@ class Terms:
         input_key: Under which key of a dict the text is.
         large: What the large chain is: `large` and `prompt`, where they can be seen into.
         price: Of the large model, as `Price` has it; None where none was told.
+        begun_with: What the first version is: `given`, a fitted model of the user's; else the name of the encoder of a
+            sentence head, None for the default one.
         salt: Of the hash that sets apart.
         made: When the folder was made, UTC.
     """
@@ -57,6 +61,7 @@ class Terms:
     input_key: str | None = None
     large: dict[str, str] = field(default_factory=dict)
     price: dict[str, Any] | None = None
+    begun_with: str | None = None
     salt: str = ""
     made: str = ""
 
@@ -172,7 +177,13 @@ class ShuntFolder:
                 if (sorted(old) if isinstance(old, list) else old) != (sorted(new) if isinstance(new, list) else new):
                     msg = f"`{name}` is {new!r}, and {self.path} was made with {old!r}: take a folder of its own"
                     raise ShuntError(msg)
-            after = replace(before, large=wanted.large, price=wanted.price, audit_rate=wanted.audit_rate)
+            after = replace(
+                before,
+                large=wanted.large,
+                price=wanted.price,
+                audit_rate=wanted.audit_rate,
+                begun_with=wanted.begun_with or before.begun_with,
+            )
             if after != before:
                 if after.large != before.large:
                     self.retire("the large chain is another one")
@@ -245,6 +256,16 @@ class ShuntFolder:
         """What alarm a certificate had, if any."""
         file = self.path / "alarms" / f"{certificate}.json"
         return str(load_json(file.read_bytes())["message"]) if file.exists() else None
+
+    def save_evidence(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Keep what models that had not seen them say of rows that teach, for a report."""
+        replace_file(self.path / EVIDENCE, json.dumps(list(rows), ensure_ascii=False, allow_nan=False) + "\n")
+
+    def evidence(self) -> list[dict[str, Any]]:
+        """Read it."""
+        file = self.path / EVIDENCE
+        found: list[dict[str, Any]] = load_json(file.read_bytes()) if file.exists() else []
+        return found
 
     def save_wanted(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write down which disagreements a person should label."""

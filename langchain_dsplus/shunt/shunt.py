@@ -16,10 +16,11 @@ from langchain_dsplus.losses import Loss, parse_loss
 from langchain_dsplus.registry.live import VERSION_KEY, LiveRouter
 from langchain_dsplus.registry.registry import ModelRegistry
 from langchain_dsplus.shunt.audits import replay
-from langchain_dsplus.shunt.folder import ShuntError, ShuntFolder, Terms
+from langchain_dsplus.shunt.folder import GIVEN, ShuntError, ShuntFolder, Terms
 from langchain_dsplus.shunt.labels import add_gold, to_label
 from langchain_dsplus.shunt.rows import BOUND, SAID, what_was_said
 from langchain_dsplus.shunt.status import ShuntStatus, shunt_status
+from langchain_dsplus.shunt.training import is_fitted
 from langchain_dsplus.shunt.worker import Work, Worker
 from langchain_dsplus.small_models.base import SmallModel
 from langchain_dsplus.traces.store import TraceStore
@@ -134,6 +135,8 @@ class DataShunt(LiveRouter):
         large = coerce_to_runnable(large)
         seen = identify(large, version=version)
         about = {name: value for name, value in (("large", seen.large), ("prompt", seen.prompt)) if value is not None}
+        encoder = getattr(getattr(small, "encoder", None), "name", None)
+        begun_with = None if small is None else GIVEN if is_fitted(small) else encoder
         self.folder = ShuntFolder(folder)
         self.terms = self.folder.begin(
             Terms(
@@ -146,12 +149,15 @@ class DataShunt(LiveRouter):
                 input_key=input_key,
                 large=about,
                 price=None if price is None else asdict(price),
+                begun_with=begun_with,
             )
         )
         if gold and not self.folder.gold():
             self.folder.save_gold(gold)
-        self.store = TraceStore(self.folder.traces, price=price) if store is None else store
         models = ModelRegistry(self.folder.models, options=options) if registry is None else registry
+        self.store = TraceStore(self.folder.traces, price=price) if store is None else store
+        if begun_with == GIVEN and not models.exists:
+            models.start(cast("SmallModel", small), trained_on=[value for value, _ in gold], note="as it was given")
         self.worker = Worker(
             self.folder, self.store, models, small=small, writer=write_rows, label_wait=label_wait, seed=seed
         )

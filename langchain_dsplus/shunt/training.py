@@ -37,8 +37,8 @@ class Trainer:
     """Makes candidates.
 
     Args:
-        small: What is trained where no version is there yet: a fitted model, or an empty one with `fit`. None: a
-            `SentenceClassifier` on the default encoder.
+        small: What everything begins with: a fitted model, or an empty one with `fit`. None: a `SentenceClassifier` on
+            the default encoder.
         labels: Of the task.
         gold: Labelled rows from the start.
         written: Rows that a language model wrote, with their label; used where they do no harm.
@@ -89,7 +89,7 @@ class Trainer:
         if set(model.labels) != set(self.labels):
             msg = f"`small` has the labels {sorted(model.labels)}, and `labels` are {sorted(self.labels)}"
             raise ShuntError(msg)
-        if _fitted(model):
+        if is_fitted(model):
             return model  # type: ignore[no-any-return]
         taught = [
             *self.gold,
@@ -110,13 +110,12 @@ class Trainer:
         held: list[tuple[Any, Any]] = list(made.held_out)
         if not held and fair:
             fold = np.random.default_rng(self.seed).integers(0, _FOLDS, len(rows))
-            first = self.small if self.small is not None and _fitted(self.small) else None
             for number in range(_FOLDS):
                 inside = [row for row, place in zip(rows, fold, strict=True) if place != number]
                 out = [row.value for row, place in zip(rows, fold, strict=True) if place == number]
                 if not inside or not out:
                     continue
-                model = self._once(first or base, inside, (), gold).model
+                model = self._once(self.begin(inside), inside, (), gold).model
                 held += zip(out, np.asarray(model.predict_proba([model.read(value) for value in out])), strict=True)
         found = []
         for value, said in held:
@@ -141,7 +140,7 @@ class Trainer:
         )
 
 
-def _fitted(model: Any) -> bool:
+def is_fitted(model: Any) -> bool:
     """Whether a model was fitted: an empty one says so when it is asked."""
     try:
         answer = model.answers(["x"])[0]

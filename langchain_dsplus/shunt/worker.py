@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from langchain_dsplus.outcomes import Outcomes
 from langchain_dsplus.registry.state import RegistryError, now
 from langchain_dsplus.routing.binding import facts
 from langchain_dsplus.shunt.audits import replay
-from langchain_dsplus.shunt.folder import Life, ShuntError, ShuntFolder, Terms, Use, close, next_alpha, open_use
+from langchain_dsplus.shunt.folder import GIVEN, Life, ShuntError, ShuntFolder, Terms, Use, close, next_alpha, open_use
 from langchain_dsplus.shunt.plan import Forecast, forecast
 from langchain_dsplus.shunt.rows import Ledger, PaidRow, read_rows
 from langchain_dsplus.shunt.training import Trained, Trainer, rare_labels, write_rows
@@ -90,6 +91,39 @@ class Worker:
     ) -> None:
         self.folder, self.store, self.registry = folder, store, registry
         self.small, self.writer, self.label_wait, self.seed = small, writer, label_wait, seed
+
+    @classmethod
+    def open(cls, path: str | Path, *, traces: str | None = None, options: Mapping[str, Any] | None = None) -> Worker:
+        """Take up a folder without its chain: what it needs to know of that, the folder says.
+
+        Args:
+            path: Of the shunt.
+            traces: URL of the trace store, where it is not in the folder.
+            options: Of the small model's `load`.
+
+        Raises:
+            ShuntError: If there is no shunt.
+        """
+        from langchain_dsplus.costs.prices import Price
+        from langchain_dsplus.registry.registry import ModelRegistry
+        from langchain_dsplus.traces.store import TraceStore
+
+        folder = ShuntFolder(path)
+        terms = folder.terms()
+        price = None if terms.price is None else Price(**terms.price)
+        store = TraceStore(folder.traces if traces is None else traces, price=price)
+        return cls(folder, store, ModelRegistry(folder.models, options=options))
+
+    def first(self) -> SmallModel | None:
+        """What everything begins with, where that is not the default."""
+        kind = self.folder.terms().begun_with
+        if self.small is not None or kind is None:
+            return self.small
+        if kind == GIVEN:
+            return self.registry.load(1)
+        from langchain_dsplus.small_models.sentence import SentenceClassifier
+
+        return SentenceClassifier(kind, labels=self.folder.terms().labels, input_key=self.folder.terms().input_key)
 
     def work(self) -> Work:
         """Do what is due, and say what was done.
@@ -189,7 +223,7 @@ class _Turn:
         live = self.registry.load() if self.registry.exists else None
         local = [row.value for row in self.ledger.rows.values() if row.way == "local" and not row.certify][-_LOCAL:]
         trainer = Trainer(
-            self.worker.small, self.terms.labels, gold, written=self._written(rows, gold),
+            self.worker.first(), self.terms.labels, gold, written=self._written(rows, gold),
             input_key=self.terms.input_key, seed=self.worker.seed,
         )  # fmt: skip
         try:
@@ -201,6 +235,7 @@ class _Turn:
         labelled = 1.0 if self.labelling else 0.0
         alpha = next_alpha(self.life, self.terms.level)
         found = forecast(made.evidence, len(table), self.terms.max_loss, alpha, labelled)
+        self.folder.save_evidence([row._asdict() for row in made.evidence.rows])
         self.life["learned"], self.life["gold"], self.life["forecast"] = len(rows), self._gold_count(), found.to_dict()
         self._wish(made, found)
         worth = self._worth(found)
