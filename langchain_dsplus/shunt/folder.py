@@ -56,7 +56,7 @@ class Terms:
     max_loss: float
     level: float = 0.95
     set_apart: float = 0.5
-    audit_rate: float = 0.03
+    audit_rate: float = 0.02
     never_local: list[str] = field(default_factory=list)
     input_key: str | None = None
     large: dict[str, str] = field(default_factory=dict)

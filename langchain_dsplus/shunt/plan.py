@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from langchain_dsplus.threshold.exact import count_significant, least_rows
+from langchain_dsplus.threshold.exact import critical_value, least_rows, tango_score
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 _STEPS = 50
 _LABELS = 50
-_CAUTION = 0.5
-"""Standard deviations by which the loss is put higher than it was seen to be."""
+_QUANTILES = np.array([-1.28, -0.84, -0.52, -0.25, 0.0, 0.25, 0.52, 0.84, 1.28])
+"""Of the normal distribution: where the loss of a test may come to lie."""
 _HARM, _GAIN, _PRIOR = 0.5, 0.25, 8.0
 """Of a disagreement whose truth nobody knows: how often the large model alone is right, the small one alone; and how
 many labels that guess is worth."""
@@ -100,17 +100,23 @@ class Evidence:
         ends = np.maximum(1, np.round(np.arange(1, _STEPS + 1) * m / _STEPS).astype(int)) - 1
         return np.cumsum(harm)[ends] / m, np.cumsum(gain)[ends] / m, np.cumsum(differs)[ends] / m
 
-    def coverage(self, n: int, max_loss: float, alpha: float, labelled: float) -> float:
-        """The largest share of inputs whose policy should pass a test on n rows; 0 where none should."""
+    def best(self, n: int, max_loss: float, alpha: float, labelled: float) -> tuple[float, float]:
+        """The share of inputs whose policy is the best bet in a test on n rows, and how likely it passes.
+
+        The best bet is the largest product of both. How likely: over where the loss seen on n rows may come to lie,
+        given what was seen on these m.
+        """
         m = len(self.confidence)
         if not m or n < least_rows(max_loss, 1.0 - alpha):
-            return 0.0
+            return 0.0, 0.0
         harm, gain, _ = self.rates(labelled)
-        more = _CAUTION * np.sqrt((harm + gain + 1.0 / m) * (1.0 / m + 1.0 / n))
-        harms = np.ceil(n * (harm + more) - 1e-9).astype(int)
-        gains = np.floor(n * gain + 1e-9).astype(int)
-        passed = [bool(count_significant([h], [g], n, max_loss, alpha)) for h, g in zip(harms, gains, strict=True)]
-        return max((step / _STEPS for step, fine in enumerate(passed, 1) if fine), default=0.0)
+        spread = np.sqrt((harm + gain + 1.0 / m) * (1.0 / m + 1.0 / n))
+        harms = np.clip(harm + _QUANTILES[:, None] * spread, 0.0, 1.0 - gain) * n
+        passed = tango_score(harms, gain * n, n, max_loss) <= critical_value(n, max_loss, alpha)
+        chance = np.minimum.accumulate(passed.mean(axis=0))
+        shares = np.arange(1, _STEPS + 1) / _STEPS
+        place = int(np.argmax(shares * chance))
+        return (float(shares[place]), float(chance[place])) if chance[place] > 0.0 else (0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -118,11 +124,12 @@ class Forecast:
     """What the next certification should give.
 
     Attributes:
-        coverage: Share that should stay local, tested now.
-        with_twice: The same with twice as many certify rows.
-        labels: Share with 50 more labels of disagreements.
-        disagreements: Share of the inputs within reach on which the models disagree and nobody told who is right.
-        reach: Share of inputs above which labels would be worth having.
+        coverage: Share of the inputs that the policy would keep local which is the best bet now.
+        chance: How likely it passes.
+        with_twice: What may be expected (share times chance) with twice as many certify rows.
+        labels: What may be expected with 50 more labels of disagreements.
+        disagreements: Share of the inputs on which the models disagree and nobody told who is right.
+        reach: Share of inputs that twice the rows and all labels would keep local.
         n: Certify rows there are.
         needed: The least that could show anything.
         alpha: What the next certification may err with.
@@ -130,6 +137,7 @@ class Forecast:
     """
 
     coverage: float
+    chance: float
     with_twice: float
     labels: float
     disagreements: float
@@ -138,6 +146,11 @@ class Forecast:
     needed: int
     alpha: float
     rows: int
+
+    @property
+    def expected(self) -> float:
+        """Share times chance."""
+        return self.coverage * self.chance
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -155,19 +168,20 @@ def forecast(found: Evidence, n: int, max_loss: float, alpha: float, labelled: f
         labelled: Share of the disagreements whose truth will be known.
     """
     m = len(found.confidence)
-    coverage = found.coverage(n, max_loss, alpha, labelled)
-    reach = found.coverage(2 * n, max_loss, alpha, 1.0)
-    open_ = float((~found.agree & np.isnan(found.harm)).mean()) if m else 0.0
-    wanted = 0.0
-    if m:
-        _, _, differs = found.rates(1.0)
-        wanted = float(differs[max(1, round(max(reach, 0.5) * _STEPS)) - 1]) * n
+
+    def expected(rows: int, share: float) -> float:
+        return math.prod(found.best(rows, max_loss, alpha, share))
+
+    coverage, chance = found.best(n, max_loss, alpha, labelled)
+    reach, _ = found.best(2 * n, max_loss, alpha, 1.0)
+    wanted = float(found.rates(1.0)[2][max(1, round(max(reach, 0.5) * _STEPS)) - 1]) * n if m else 0.0
     more = min(1.0, labelled + _LABELS / wanted) if wanted else 1.0
     return Forecast(
         coverage=coverage,
-        with_twice=found.coverage(2 * n, max_loss, alpha, labelled),
-        labels=max(coverage, found.coverage(n, max_loss, alpha, more)),
-        disagreements=open_,
+        chance=chance,
+        with_twice=expected(2 * n, labelled),
+        labels=max(coverage * chance, expected(n, more)),
+        disagreements=float((~found.agree & np.isnan(found.harm)).mean()) if m else 0.0,
         reach=reach,
         n=n,
         needed=least_rows(max_loss, 1.0 - alpha),

@@ -115,7 +115,7 @@ class DataShunt(LiveRouter):
         to_label: Callable[[Any], str] | None = None,
         input_key: str | None = None,
         set_apart: float = 0.5,
-        audit_rate: float = 0.03,
+        audit_rate: float = 0.02,
         never_local: Sequence[str] = (),
         version: str | None = None,
         price: Price | None = None,

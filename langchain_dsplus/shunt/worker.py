@@ -21,6 +21,7 @@ from langchain_dsplus.shunt.folder import GIVEN, Life, ShuntError, ShuntFolder, 
 from langchain_dsplus.shunt.plan import Forecast, forecast
 from langchain_dsplus.shunt.rows import Ledger, PaidRow, read_rows
 from langchain_dsplus.shunt.training import Trained, Trainer, rare_labels, write_rows
+from langchain_dsplus.threshold.exact import least_rows
 
 if TYPE_CHECKING:
     from langchain_dsplus.registry.registry import ModelRegistry
@@ -33,8 +34,11 @@ _GROWTH = 1.25
 """A new candidate is trained once there are this many times the rows of the last one."""
 _NEAR_LIMIT = 0.85
 """The first certification is not waited for once twice the rows would not give much more than it."""
-_WORTH = 0.03
-"""Further coverage that a certification must promise to be worth its part of the error probability."""
+_WORTH, _LIKELY = 0.02, 0.6
+"""Further coverage, times its chance, that a certification must promise to be worth its part of the error probability;
+and the chance."""
+_SOON = 0.7
+"""Training begins once this share of the rows that the first certification needs at least are set apart."""
 _REACH = 0.7
 """Share of the inputs, the surest first, whose disagreements are worth a label from the beginning."""
 _LOCAL = 2000
@@ -207,7 +211,9 @@ class _Turn:
     def _due(self) -> bool:
         """Whether enough is new since the last training."""
         rows, gold = self.ledger.learn(), self._gold_count()
-        if len(rows) + len(self.folder.gold()) < _FEWEST or not self.table:
+        needed = least_rows(self.terms.max_loss, 1.0 - next_alpha(self.life, self.terms.level))
+        early = self.certificate is None and len(self.table) < _SOON * needed
+        if len(rows) + len(self.folder.gold()) < _FEWEST or early:
             return False
         if len(rows) >= max(1, _GROWTH * self.life["learned"]) or gold >= self.life["gold"] + 50:
             return True
@@ -243,8 +249,8 @@ class _Turn:
             version = self._keep(made)
         self.folder.save_life(self.life)
         self.done.did.append(
-            f"Trained a candidate on {made.rows:,} rows: about {found.coverage:.0%} should stay local "
-            f"({len(table):,} rows set apart, {found.rows:,} that it was judged on)."
+            f"Trained a candidate on {made.rows:,} rows: {found.coverage:.0%} might stay local (chance "
+            f"{found.chance:.0%}; {len(table):,} rows set apart, {found.rows:,} that it was judged on)."
         )
         if worth:
             self._open(version, made, found, table)
@@ -253,8 +259,8 @@ class _Turn:
         """Whether a certification is worth its part of the error probability, now."""
         held = self.certificate
         if held is not None:
-            return found.coverage >= float(held.coverage) + _WORTH
-        return found.coverage > 0.0 and found.coverage >= _NEAR_LIMIT * found.with_twice
+            return found.chance >= _LIKELY and found.chance * (found.coverage - float(held.coverage)) >= _WORTH
+        return found.chance >= _LIKELY and found.expected >= _NEAR_LIMIT * found.with_twice
 
     def _keep(self, made: Trained) -> int:
         if not self.registry.exists:
@@ -391,6 +397,9 @@ def what_it_waits_for(terms: Terms, life: Life, ledger: Ledger, certificate: Cer
     rows, table = ledger.learn(), ledger.table(life["tables"][-1], None, terms.bound)
     if len(rows) + given < _FEWEST:
         return f"The first candidate needs {_FEWEST - len(rows) - given:,} more rows."
+    early = math.ceil(_SOON * least_rows(terms.max_loss, 1.0 - next_alpha(life, terms.level))) - len(table)
+    if certificate is None and early > 0:
+        return f"A candidate is trained after {early:,} more rows that are set apart."
     more = max(0, math.ceil(_GROWTH * life["learned"]) - len(rows))
     following = f"A new candidate is trained after {more:,} more rows that teach" if more else "A new candidate is due"
     found = life["forecast"]
