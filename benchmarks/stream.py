@@ -85,7 +85,7 @@ def live(rows: Rows, gold: Rows, small: Any, max_loss: float, folder: Path, *, s
     chain = RunnableLambda(ask).with_types(output_type=str)
     with DataShunt(
         chain, small.labels, folder, max_loss, small=small, gold=pairs, version="recorded", background=False,
-        label_wait=3600.0, seed=seed, include_route=True, **options,
+        label_wait=3600.0, key=f"order {seed:010d}", seed=seed, include_route=True, **options,
     ) as shunt:  # fmt: skip
         for start in range(0, len(rows.texts), BATCH):
             texts = rows.texts[start : start + BATCH]

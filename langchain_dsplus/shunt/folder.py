@@ -100,8 +100,8 @@ class Life(TypedDict):
     uses: list[Use]
     learned: int
     """Rows that the last training had."""
-    gold: int
-    """Labels that the last training had."""
+    candidate: int | None
+    """The version that was trained last, as long as it was not tested."""
     forecast: dict[str, Any]
     """What rows that only teach let expect; see `Forecast`."""
 
@@ -167,8 +167,8 @@ class ShuntFolder:
         """
         with self.working(timeout=60.0):
             if not self.exists:
-                made = replace(wanted, salt=secrets.token_hex(16), made=now())
-                self.save_life(Life(tables=[made.made], uses=[], learned=0, gold=0, forecast={}))
+                made = replace(wanted, salt=wanted.salt or secrets.token_hex(16), made=now())
+                self.save_life(Life(tables=[made.made], uses=[], learned=0, candidate=None, forecast={}))
                 self._save_terms(made)
                 return made
             before = self.terms()
@@ -213,7 +213,7 @@ class ShuntFolder:
         life = self.life()
         life["tables"].append(now())
         close(life, "given up", why)
-        life["learned"] = 0
+        life["learned"], life["forecast"] = 0, {}
         self.save_life(life)
 
     @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from langchain_core.runnables.base import coerce_to_runnable
 
+from langchain_dsplus._inputs import read_key
 from langchain_dsplus.identity import identify
 from langchain_dsplus.labels import list_labels
 from langchain_dsplus.losses import Loss, parse_loss
@@ -84,6 +86,7 @@ class DataShunt(LiveRouter):
             the store knows.
         budget: A `BudgetPacer`.
         options: Of the small model's `load`, such as `{"trusted": [...]}` or `{"encoder": ...}`.
+        key: Of the hash that sets inputs apart, at least 16 characters; by default the folder makes one.
         follow: Seconds between two looks for what another process has changed.
         seed: Of the training.
         **settings: Of `ConfidenceRouter`: `mode`, `include_route`, `small_timeout`, `background`, ...
@@ -127,6 +130,7 @@ class DataShunt(LiveRouter):
         monitor: Any = None,
         budget: BudgetPacer | None = None,
         options: Mapping[str, Any] | None = None,
+        key: str | bytes | None = None,
         follow: float | None = 2.0,
         seed: int = 0,
         **settings: Any,
@@ -150,6 +154,7 @@ class DataShunt(LiveRouter):
                 large=about,
                 price=None if price is None else asdict(price),
                 begun_with=begun_with,
+                salt="" if key is None else hashlib.sha256(read_key(key)).hexdigest()[:32],
             )
         )
         if gold and not self.folder.gold():

@@ -18,7 +18,7 @@ from langchain_dsplus.registry.state import RegistryError, now
 from langchain_dsplus.routing.binding import facts
 from langchain_dsplus.shunt.audits import replay
 from langchain_dsplus.shunt.folder import GIVEN, Life, ShuntError, ShuntFolder, Terms, Use, close, next_alpha, open_use
-from langchain_dsplus.shunt.plan import Forecast, forecast
+from langchain_dsplus.shunt.plan import Evidence, Forecast, Judged, forecast
 from langchain_dsplus.shunt.rows import Ledger, PaidRow, read_rows
 from langchain_dsplus.shunt.training import Trained, Trainer, rare_labels, write_rows
 from langchain_dsplus.threshold.exact import least_rows
@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 
 _FEWEST = 40
 """Rows that teach, before anything is trained."""
-_GROWTH = 1.25
+_GROWTH = 1.5
 """A new candidate is trained once there are this many times the rows of the last one."""
+_AGAIN = 1.05
+"""A candidate is judged again once this many times the certify rows are there, or labels came."""
 _NEAR_LIMIT = 0.85
 """The first certification is not waited for once twice the rows would not give much more than it."""
 _WORTH, _LIKELY = 0.02, 0.6
@@ -166,12 +168,8 @@ class _Turn:
 
     def work(self) -> Work:
         self._look_after()
-        if open_use(self.life) is not None:
-            self._test()
-        if open_use(self.life) is None and self._due():
-            self._learn()
-            if open_use(self.life) is not None:
-                self._test()
+        for step in (self._test, self._judge, self._test, self._learn, self._judge, self._test):
+            step()
         self.done.waits = self._waits()
         return self.done
 
@@ -210,21 +208,17 @@ class _Turn:
 
     def _due(self) -> bool:
         """Whether enough is new since the last training."""
-        rows, gold = self.ledger.learn(), self._gold_count()
+        rows = len(self.ledger.learn())
         needed = least_rows(self.terms.max_loss, 1.0 - next_alpha(self.life, self.terms.level))
         early = self.certificate is None and len(self.table) < _SOON * needed
-        if len(rows) + len(self.folder.gold()) < _FEWEST or early:
+        if rows + len(self.folder.gold()) < _FEWEST or early:
             return False
-        if len(rows) >= max(1, _GROWTH * self.life["learned"]) or gold >= self.life["gold"] + 50:
-            return True
-        found, n = self.life["forecast"], len(self.table)
-        return self.certificate is None and bool(found) and n >= max(found["needed"], _GROWTH * found["n"])
-
-    def _gold_count(self) -> int:
-        return sum(row.gold is not None and not row.certify for row in self.ledger.rows.values())
+        return rows >= max(1, _GROWTH * self.life["learned"])
 
     def _learn(self) -> None:
-        """Train a candidate; where rows that only teach promise enough, choose its threshold and open a use."""
+        """Train a candidate on all that teaches, and keep it."""
+        if open_use(self.life) is not None or not self._due():
+            return
         rows, gold = self.ledger.learn(), self.folder.gold()
         live = self.registry.load() if self.registry.exists else None
         local = [row.value for row in self.ledger.rows.values() if row.way == "local" and not row.certify][-_LOCAL:]
@@ -237,23 +231,51 @@ class _Turn:
         except ShuntError as error:
             self.done.did.append(f"No candidate: {error}.")
             return
-        table = self._fresh(self.table)
-        labelled = 1.0 if self.labelling else 0.0
-        alpha = next_alpha(self.life, self.terms.level)
-        found = forecast(made.evidence, len(table), self.terms.max_loss, alpha, labelled)
         self.folder.save_evidence([row._asdict() for row in made.evidence.rows])
-        self.life["learned"], self.life["gold"], self.life["forecast"] = len(rows), self._gold_count(), found.to_dict()
-        self._wish(made, found)
-        worth = self._worth(found)
-        if worth or not self.registry.exists:
-            version = self._keep(made)
+        version = self._keep(made)
+        self.life["learned"], self.life["candidate"], self.life["forecast"] = len(rows), version, {}
         self.folder.save_life(self.life)
-        self.done.did.append(
-            f"Trained a candidate on {made.rows:,} rows: {found.coverage:.0%} might stay local (chance "
-            f"{found.chance:.0%}; {len(table):,} rows set apart, {found.rows:,} that it was judged on)."
+        self.done.did.append(f"Trained version {version} on {made.rows:,} rows.")
+
+    def _judge(self) -> None:
+        """Say what a certification of the candidate should give; where that is enough, write it down."""
+        version, before = self.life["candidate"], self.life["forecast"]
+        if open_use(self.life) is not None or version is None:
+            return
+        table, gold = self._fresh(self.table), self._gold_count()
+        if before and len(table) < _AGAIN * before["n"] and gold == before["gold"]:
+            return
+        evidence = Evidence.of(
+            [Judged(**{**row, "gold": self._gold_of(row["route_id"])}) for row in self.folder.evidence()]
         )
-        if worth:
-            self._open(version, made, found, table)
+        alpha, labelled = next_alpha(self.life, self.terms.level), 1.0 if self.labelling else 0.0
+        found = forecast(evidence, len(table), self.terms.max_loss, alpha, labelled)
+        self.life["forecast"] = {**found.to_dict(), "gold": gold}
+        worth = self._worth(found)
+        model = self.registry.load(version)
+        threshold = self._choose(model, found.coverage, table) if worth else None
+        if threshold is not None:
+            self.life["uses"].append(
+                Use(
+                    version=version, threshold=threshold, coverage=found.coverage, alpha=alpha,
+                    table=len(self.life["tables"]), until=max(row.time for row in table), opened=now(), state="open",
+                )
+            )  # fmt: skip
+            self.life["candidate"] = None
+        self._wish(model, evidence, found, threshold)
+        self.folder.save_life(self.life)
+        so = "" if worth else ", so it is not tested yet"
+        self.done.did.append(
+            f"Version {version} might keep {found.coverage:.0%} local (chance {found.chance:.0%} on {len(table):,} rows)"
+            f"{so}."
+        )
+
+    def _gold_of(self, route_id: str) -> str | None:
+        row = self.ledger.rows.get(route_id)
+        return None if row is None else row.gold
+
+    def _gold_count(self) -> int:
+        return sum(row.gold is not None and not row.certify for row in self.ledger.rows.values())
 
     def _worth(self, found: Forecast) -> bool:
         """Whether a certification is worth its part of the error probability, now."""
@@ -283,28 +305,20 @@ class _Turn:
 
     # --- certifying ---------------------------------------------------------------------------------------------
 
-    def _open(self, version: int, made: Trained, found: Forecast, table: list[PaidRow]) -> None:
-        """Choose the threshold by the share above it, which needs no answer of anybody, and write the use down."""
-        _, confidence, answered = ask(made.model, [row.value for row in table])
+    @staticmethod
+    def _choose(model: SmallModel, coverage: float, table: list[PaidRow]) -> float:
+        """The threshold by the share above it, which needs no answer of anybody."""
+        _, confidence, answered = ask(model, [row.value for row in table])
         scores = np.sort(confidence[answered])[::-1]
-        place = min(len(scores), max(1, round(found.coverage * len(table)))) - 1
-        below = scores[scores < scores[place]]
-        threshold = (
-            float((scores[place] + below[0]) / 2.0) if len(below) else math.nextafter(float(scores[place]), -math.inf)
-        )
-        self.life["uses"].append(
-            Use(
-                version=version, threshold=threshold, coverage=found.coverage, alpha=found.alpha,
-                table=len(self.life["tables"]), until=max(row.time for row in table), opened=now(), state="open",
-            )
-        )  # fmt: skip
-        self.folder.save_life(self.life)
-        self._wish(made, found, threshold)
+        least = scores[min(len(scores), max(1, round(coverage * len(table)))) - 1]
+        below = scores[scores < least]
+        return float((least + below[0]) / 2.0) if len(below) else math.nextafter(float(least), -math.inf)
 
     def _test(self) -> None:
         """Test the policy that is written down, once labels are there or were waited for long enough."""
         use = open_use(self.life)
-        assert use is not None
+        if use is None:
+            return None
         if self._in_force(use):  # a kill came between the registry and the ledger
             return self._closed(use, "certified")
         model = self.registry.load(use["version"])
@@ -365,23 +379,22 @@ class _Turn:
 
     # --- labels -------------------------------------------------------------------------------------------------
 
-    def _wish(self, made: Trained, found: Forecast, threshold: float | None = None) -> None:
+    def _wish(self, model: SmallModel, evidence: Evidence, found: Forecast, threshold: float | None) -> None:
         """Write down which disagreements are worth a label: of rows that teach, and of those that certify."""
         reach = max(_REACH, found.reach, found.coverage)
         wanted = [
             {"id": row.route_id, "small": row.small, "large": row.large, "needed": False}
-            for row in made.evidence.open(reach)
+            for row in evidence.open(reach)
         ]
         table = [row for row in self._fresh(self.table) if row.gold is None]
-        rows, confidence, answered = ask(made.model, [row.value for row in table])
+        rows, confidence, answered = ask(model, [row.value for row in table])
+        needed = threshold is not None
         if threshold is None:
             threshold = float(np.quantile(confidence[answered], 1.0 - reach)) if answered.any() else math.inf
         for row, said, score in zip(table, rows, confidence, strict=True):
-            small = made.model.labels[int(said.argmax())]
+            small = model.labels[int(said.argmax())]
             if score > threshold and small != row.label:
-                wanted.append(
-                    {"id": row.route_id, "small": small, "large": row.label, "needed": open_use(self.life) is not None}
-                )
+                wanted.append({"id": row.route_id, "small": small, "large": row.label, "needed": needed})
         self.folder.save_wanted(sorted(wanted, key=lambda row: not row["needed"]))
 
     # --- words --------------------------------------------------------------------------------------------------

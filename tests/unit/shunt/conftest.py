@@ -60,7 +60,7 @@ class World:
         return SklearnClassifier(pipeline.fit(rows, [self.truth[row] for row in rows]))
 
     def shunt(self, **options: Any) -> DataShunt:
-        options = {"version": "1", "background": False, "follow": 0.0, **options}
+        options = {"version": "1", "background": False, "follow": 0.0, "key": "0123456789abcdef", **options}
         options.setdefault("small", self.small())
         return DataShunt(self.chain, LABELS, self.folder / "shunt", options.pop("max_loss", "5 points"), **options)
 

@@ -18,7 +18,7 @@ MAX_LOSS, ROWS, LEVEL = 0.05, 300, 0.95
 
 
 def new_life() -> Life:
-    return Life(tables=["t"], uses=[], learned=0, gold=0, forecast={})
+    return Life(tables=["t"], uses=[], learned=0, candidate=None, forecast={})
 
 
 def use(life: Life, **values: Any) -> Use:

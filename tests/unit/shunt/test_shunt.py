@@ -99,10 +99,10 @@ def test_work_says_what_it_did_and_what_it_waits_for(world: Make) -> None:
     here = world()
     with here.shunt() as shunt:
         assert "needs 40 more rows" in str(shunt.work())
-        shunt.batch(here.texts(120))
+        shunt.batch(here.texts(160))
         first = shunt.work()
         assert first.did
-        assert "Trained a candidate" in str(first)
+        assert "Trained version" in str(first)
         again = shunt.work()
         assert not again
         assert "Nothing was due" in str(again)
