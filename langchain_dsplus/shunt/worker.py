@@ -264,11 +264,9 @@ class _Turn:
             self.life["candidate"] = None
         self._wish(model, evidence, found, threshold)
         self.folder.save_life(self.life)
+        chance = f"chance {found.chance:.0%} on {len(table):,} rows"
         so = "" if worth else ", so it is not tested yet"
-        self.done.did.append(
-            f"Version {version} might keep {found.coverage:.0%} local (chance {found.chance:.0%} on {len(table):,} rows)"
-            f"{so}."
-        )
+        self.done.did.append(f"Version {version} might keep {found.coverage:.0%} local ({chance}){so}.")
 
     def _gold_of(self, route_id: str) -> str | None:
         row = self.ledger.rows.get(route_id)
