@@ -15,7 +15,6 @@ from langchain_dsplus.cli.options import (
     GoldMap,
     IdOrPlace,
     OtherGold,
-    OutcomesTable,
     TextColumn,
     UnknownGold,
     gold_rules,
