@@ -7,12 +7,14 @@ from langchain_dsplus._imports import lazy
 if TYPE_CHECKING:
     from langchain_dsplus.prompts.conformal import ConformalCandidates
     from langchain_dsplus.prompts.extractive import ExtractiveSummarizer
+    from langchain_dsplus.prompts.images import ClipClassifier
     from langchain_dsplus.prompts.parser import LabelParser
     from langchain_dsplus.prompts.proficient import ProficientClasses, proficient_classes
     from langchain_dsplus.prompts.pruner import PromptPruner
     from langchain_dsplus.prompts.tokens import estimate_tokens
 
 __all__ = [
+    "ClipClassifier",
     "ConformalCandidates",
     "ExtractiveSummarizer",
     "LabelParser",
@@ -27,6 +29,7 @@ __getattr__, __dir__ = lazy(
     {
         "conformal": "ConformalCandidates",
         "extractive": "ExtractiveSummarizer",
+        "images": "ClipClassifier",
         "parser": "LabelParser",
         "proficient": "ProficientClasses proficient_classes",
         "pruner": "PromptPruner",

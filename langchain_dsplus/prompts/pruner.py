@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -29,18 +30,27 @@ Candidates:
 {candidates}
 
 Answer with one of the candidates, exactly as it is written, and nothing else."""
+_INERT = (
+    "`proficient` is empty, so pruning='hard' removes nothing and every prompt is the plain one. `proficient_classes` "
+    "needs some 600 escalated rows at its default `max_risk`; give it more rows or a larger `max_risk`, or take "
+    "pruning='keep', which needs neither"
+)
 
 
-class _Offer(NamedTuple):
-    """What one input is offered."""
+class Offer(NamedTuple):
+    """What one input is offered.
+
+    Attributes:
+        labels: The candidates, in their order.
+        numbers: Probabilities that stand beside their labels.
+        pruning: What was done, as the `Route` says it.
+        conformal_set: The labels that the small model holds possible, where that was asked.
+    """
 
     labels: list[str]
     numbers: dict[str, float]
-    """Probabilities that are written behind their labels."""
     pruning: str
-    """For the `Route`."""
     conformal_set: Sequence[str] = ()
-    """The labels that the small model holds possible, where that was asked."""
 
 
 class _Seen(NamedTuple):
@@ -61,17 +71,25 @@ class PromptPruner(BaseChatPromptTemplate):
     It fills `{candidates}` with one line for each candidate, by what the small model said about this input:
 
     - `soft`: every candidate with its probability; with `proficient`, only those classes carry one.
-    - `hard`: the `proficient` classes, which the small model excels at, are removed. If fewer than two would remain, or
-      the small model's own choice would go, all are offered, and the `Route` says so.
-    - `keep`: the `top_k` most likely, without numbers. With `conformal`, its set for this input instead, less the
-      `proficient` classes where there are some; all are offered, and the `Route` says why, where that set is empty or
-      bigger than `max_share` of the labels, and where the input was escalated for another reason than that the small
-      model was unsure (a label in `never_local`, a budget), for which the set was not calibrated.
+    - `hard`: the `proficient` classes, which the small model excels at, are removed. If there are none, fewer than two
+      would remain, or the small model's own choice would go, all are offered, and the `Route` says so.
+    - `keep`, the default: the `top_k` most likely, without numbers. With `conformal`, its set for this input instead,
+      less the `proficient` classes where there are some; all are offered, and the `Route` says why, where that set is
+      empty or bigger than `max_share` of the labels, and where the input was escalated for another reason than that the
+      small model was unsure (a label in `never_local`, a budget), for which the set was not calibrated.
     - `none`: every candidate, without numbers.
 
     What the small model said comes from the key `dsplus`, which a `ConfidenceRouter` adds, or from a variable
     `probabilities` (a dict from label to probability, or a small model's whole `Answer`). Where both are missing or
     empty, the prompt is the plain one: all labels in their given order, without numbers, in every mode.
+
+    Why `keep` is the default: with a local model of half a billion parameters it was best or joint best on each of
+    three sets, while `soft`, the paper's prompt, was below the plain prompt on one and level with it on two
+    (`python -m benchmarks prompts`). With at most `top_k` labels `keep` is the plain prompt. It loses a right answer
+    that the small model ranks below the `top_k`, which costs a strong large model more than a weak one, and no strong
+    one was measured: certify with the prompt that you use. `hard` needs classes that `proficient_classes` proves to be
+    safe, which takes some 600 escalated rows at its usual bound. Where it finds none, `hard` removes nothing: a warning
+    says so here, and each `Route`.
 
     Everything else is a chat prompt template: the user's own variables, `partial`, pipes, a place inside a bigger
     `ChatPromptTemplate`, `dumps`, `loads` (list every class in it, and pass `valid_namespaces=["langchain_dsplus"]`).
@@ -85,7 +103,7 @@ class PromptPruner(BaseChatPromptTemplate):
     Args:
         prompt: The messages; `{candidates}` must be among their variables. Use `from_messages`, which puts it in.
         labels: All candidates, in the order of the plain prompt.
-        pruning: `soft`, `hard`, `keep` or `none`.
+        pruning: `keep`, `soft`, `hard` or `none`.
         proficient: Classes that the small model excels at; `proficient_classes` finds them. Needed for `hard`.
         conformal: The `ConformalCandidates` for `keep`, and for finding conflicts in every mode; over the same labels.
         max_share: Largest share of the labels that is worth offering as a conformal set, in (0, 1].
@@ -116,7 +134,7 @@ class PromptPruner(BaseChatPromptTemplate):
     """A part of a chain with `labels` that small models must share: see `chain_labels`."""
 
     labels: list[str]
-    pruning: Pruning = "soft"
+    pruning: Pruning = "keep"
     proficient: list[str] | None = None
     conformal: InstanceOf[ConformalCandidates] | None = None
     max_share: float = 0.5
@@ -135,7 +153,7 @@ class PromptPruner(BaseChatPromptTemplate):
         messages: Sequence[MessageLikeRepresentation],
         *,
         labels: Sequence[str],
-        pruning: Pruning = "soft",
+        pruning: Pruning = "keep",
         proficient: Sequence[str] | None = None,
         template_format: Literal["f-string", "mustache", "jinja2"] = "f-string",
         candidates_key: str = "candidates",
@@ -150,7 +168,7 @@ class PromptPruner(BaseChatPromptTemplate):
         Args:
             messages: Templates or messages.
             labels: All candidates.
-            pruning: `soft`, `hard`, `keep` or `none`.
+            pruning: `keep`, `soft`, `hard` or `none`.
             proficient: Classes that the small model excels at.
             template_format: Of the messages. A Mustache `{{candidates}}` is read as `{{{candidates}}}`, since labels
                 are no HTML.
@@ -204,6 +222,8 @@ class PromptPruner(BaseChatPromptTemplate):
         problem = self._problem()
         if problem:
             raise ValueError(problem)
+        if self.pruning == "hard" and not self.proficient:
+            warnings.warn(_INERT, UserWarning, stacklevel=4)
 
     def _problem(self) -> str | None:
         known = set(self.labels)
@@ -283,8 +303,18 @@ class PromptPruner(BaseChatPromptTemplate):
         """Async twin of `format_messages`."""
         return await self.prompt.aformat_messages(**self._filled(kwargs))
 
-    def _filled(self, kwargs: dict[str, Any]) -> dict[str, Any]:
-        values = self._merge_partial_and_user_variables(**kwargs)
+    def offer(self, input: Mapping[str, Any]) -> Offer:
+        """Return what this input is offered, and leave a note for the `Route` on its context.
+
+        For large models that read no chat prompt; `format_messages` does the same for those that do.
+
+        Raises:
+            TypeError: If the input is not a mapping, or its probabilities are not.
+            ValueError: If the probabilities name unknown labels or are no probabilities.
+        """
+        return self._noted(self._values(input))
+
+    def _noted(self, values: Mapping[str, Any]) -> Offer:
         offer = self._offer(values)
         notes: dict[str, Any] = {"pruning": offer.pruning}
         if len(offer.labels) < len(self.labels):
@@ -294,6 +324,11 @@ class PromptPruner(BaseChatPromptTemplate):
             found = notes["conformal_set"] = list(offer.conformal_set)
             note_later(context, conflict=lambda output: contradicts(output, found, self.labels))
         note(context, **notes)
+        return offer
+
+    def _filled(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        values = self._values(kwargs)
+        offer = self._noted(values)
         return {**values, self.candidates_key: "\n".join(self._line(label, offer.numbers) for label in offer.labels)}
 
     def offered(self, input: Mapping[str, Any]) -> list[str]:
@@ -303,10 +338,14 @@ class PromptPruner(BaseChatPromptTemplate):
             TypeError: If the input is not a mapping, or its probabilities are not.
             ValueError: If the probabilities name unknown labels or are no probabilities.
         """
+        return self._offer(self._values(input)).labels
+
+    def _values(self, input: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(input, Mapping):
             msg = f"PromptPruner needs a dict, not {type(input).__name__}"
             raise TypeError(msg)
-        return self._offer(self._merge_partial_and_user_variables(**input)).labels
+        values: dict[str, Any] = self._merge_partial_and_user_variables(**input)
+        return values
 
     def chain(self, model: Any, *, parser: Runnable[Any, Any] | None = None, **parser_kwargs: Any) -> PrunedChain:
         """Compose prompt, model and parser, so that the parser accepts only what this input was offered.
@@ -338,13 +377,13 @@ class PromptPruner(BaseChatPromptTemplate):
 
     # --- pruning ------------------------------------------------------------------------------------------------
 
-    def _offer(self, values: Mapping[str, Any]) -> _Offer:
+    def _offer(self, values: Mapping[str, Any]) -> Offer:
         seen = self._read(values)
         conformal = self._conformal(seen)
         found = () if conformal is None else conformal.conformal_set
         probabilities, choice = seen.probabilities, seen.choice
         if not probabilities or self.pruning == "none":
-            return _Offer(list(self.labels), {}, "none", found)
+            return Offer(list(self.labels), {}, "none", found)
         ranked = sorted(self.labels, key=lambda label: -probabilities.get(label, 0.0))
         everything = ranked if self.order == "probability" else list(self.labels)
         if choice is None:
@@ -352,24 +391,26 @@ class PromptPruner(BaseChatPromptTemplate):
         if self.pruning == "soft":
             written = self.labels if self.proficient is None else self.proficient
             numbers = {y: probabilities[y] for y in written if probabilities.get(y, -1.0) >= self.hide_below}
-            return _Offer(everything, numbers, "soft", found)
+            return Offer(everything, numbers, "soft", found)
         if self.pruning == "hard":
             removed = set(self.proficient or ())
+            if not removed:
+                return Offer(list(self.labels), {}, "hard: all offered, no class may be removed", found)
             left = [label for label in everything if label not in removed]
             if len(left) < 2:
-                return _Offer(list(self.labels), {}, "hard: all offered, fewer than two would remain", found)
+                return Offer(list(self.labels), {}, "hard: all offered, fewer than two would remain", found)
             if choice in removed or ranked[0] in removed:
-                return _Offer(list(self.labels), {}, "hard: all offered, the small model's own choice would go", found)
-            return _Offer(left, {}, "hard", found)
+                return Offer(list(self.labels), {}, "hard: all offered, the small model's own choice would go", found)
+            return Offer(left, {}, "hard", found)
         if conformal is not None:
             if conformal.why_all is not None:
-                return _Offer(list(self.labels), {}, f"keep: all offered, {conformal.why_all}", found)
+                return Offer(list(self.labels), {}, f"keep: all offered, {conformal.why_all}", found)
             kept = set(conformal.labels)
         else:
             kept = set(ranked[: self.top_k])
             if choice not in kept:
                 kept = {choice, *ranked[: self.top_k - 1]}
-        return _Offer([label for label in everything if label in kept], {}, "keep", found)
+        return Offer([label for label in everything if label in kept], {}, "keep", found)
 
     def _conformal(self, seen: _Seen) -> Offered | None:
         """What the conformal candidates say about this input; None without them, or where the small model is silent.
@@ -429,11 +470,12 @@ class PromptPruner(BaseChatPromptTemplate):
     def _line(self, label: str, numbers: Mapping[str, float]) -> str:
         line = f"- {show_label(label)}"
         if label in numbers:
-            line += f" (probability {self._number(numbers[label])})"
+            line += f" (probability {self.write_number(numbers[label])})"
         text = (self.descriptions or {}).get(label)
         return f"{line}: {' '.join(text.split())}" if text else line
 
-    def _number(self, p: float) -> str:
+    def write_number(self, p: float) -> str:
+        """Return a probability as it stands in the prompt: what rounds to 0 or 1 is written as "<0.01" or ">0.99"."""
         text = f"{p:.{self.decimals}f}"
         least = 10.0**-self.decimals
         if float(text) == 0.0 and p > 0.0:

@@ -512,11 +512,7 @@ def _read_folder(folder: Path, labels: list[str], preprocess: Any) -> tuple[Any,
         msg = f"{folder} holds no .safetensors file: other kinds of weights could run code, and are not read"
         raise ValueError(msg)
     if preprocess is None:
-        file = folder / "preprocessor_config.json"
-        if not file.is_file():
-            msg = f"{folder} has no preprocessor_config.json: pass `preprocess=`"
-            raise ValueError(msg)
-        preprocess = ImagePreprocess.from_config(load_json(file.read_text(encoding="utf-8")))
+        preprocess = read_preprocess(folder)
     refuse_code(folder)
     config = library.AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
     trained = has_head(config, "ForImageClassification", labels)
@@ -537,6 +533,19 @@ def _read_folder(folder: Path, labels: list[str], preprocess: Any) -> tuple[Any,
             ignore_mismatched_sizes=not trained,
         )
     return module, preprocess
+
+
+def read_preprocess(folder: Path) -> ImagePreprocess:
+    """Read the preprocessing that lies beside the weights of a transformers model.
+
+    Raises:
+        ValueError: If there is none, or it does more than `ImagePreprocess`.
+    """
+    file = folder / "preprocessor_config.json"
+    if not file.is_file():
+        msg = f"{folder} has no preprocessor_config.json: pass `preprocess=`"
+        raise ValueError(msg)
+    return ImagePreprocess.from_config(load_json(file.read_text(encoding="utf-8")))
 
 
 def _saved_preprocess(saved: dict[str, Any] | None, folder: Path) -> ImagePreprocess:

@@ -190,7 +190,7 @@ def test_candidates_go_behind_the_system_prompt(is_async):
 
 def test_candidates_without_a_system_prompt_and_with_blocks():
     large = Scripted()
-    pruner = PromptPruner.from_messages([("system", "Topics: {candidates}")], labels=small().labels)
+    pruner = PromptPruner.from_messages([("system", "Topics: {candidates}")], labels=small().labels, pruning="soft")
     shunt = ConfidenceShuntMiddleware(small(), threshold=0.9, pruner=pruner, never_local=["chat"])
     run(create_agent(large, middleware=[shunt]), HARD, is_async=False)
     assert large.calls[-1][0][0].text.startswith("Topics: - hours (probability 0.40)")

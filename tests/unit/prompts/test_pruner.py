@@ -108,6 +108,32 @@ def test_hard_offers_all_where_it_would_decide_the_answer(proficient, reason):
     assert "candidates" not in value["dsplus"].notes
 
 
+@given(numbers=st.lists(st.floats(0, 1), min_size=4, max_size=4), order=st.sampled_from(["given", "probability"]))
+def test_hard_without_a_proficient_class_is_the_plain_prompt_and_says_so(numbers, order):
+    value = {"text": "x", "dsplus": EscalationContext(None, dict(zip(LABELS, numbers, strict=True)))}
+    with pytest.warns(UserWarning, match="removes nothing"):
+        inert = pruner("hard", proficient=[], order=order)
+    assert inert.invoke(value) == pruner("none").invoke({"text": "x"})
+    assert value["dsplus"].notes == {"pruning": "hard: all offered, no class may be removed"}
+
+
+def test_keep_is_the_default_and_leaves_few_labels_as_they_are():
+    many = [f"label {n}" for n in range(8)]
+    plain = PromptPruner.from_messages([("human", "x")], labels=many)
+    assert plain.pruning == PromptPruner(prompt=plain.prompt, labels=many).pruning == "keep"
+    said = {"probabilities": {label: 1 / 8 + (n - 3.5) / 100 for n, label in enumerate(many)}}
+    assert plain.offered(said) == many[3:]
+    few = PromptPruner.from_messages([("human", "x")], labels=many[:5])
+    assert few.invoke({"probabilities": {many[0]: 0.9, many[1]: 0.1}}) == few.invoke({})
+
+
+def test_an_offer_for_a_large_model_that_reads_no_chat_prompt():
+    value = {"text": "x", "dsplus": EscalationContext(None, {"cat": 0.7, "dog": 0.2, "owl": 0.1})}
+    offer = pruner("keep", top_k=2).offer(value)
+    assert (offer.labels, offer.numbers) == (["cat", "dog"], {})
+    assert value["dsplus"].notes == {"pruning": "keep", "candidates": ["cat", "dog"]}
+
+
 def test_hard_respects_a_choice_that_is_not_the_most_likely():
     value = {"text": "x", "dsplus": context(answer=ANSWER | {"choice": "owl"})}
     assert lines(pruner("hard", proficient=["owl"]), value) == LABELS
@@ -238,7 +264,7 @@ wild_labels = st.lists(st.text(max_size=10), min_size=2, max_size=6, unique=True
 def test_every_offered_label_stands_on_a_line_of_its_own(labels, data):
     numbers = data.draw(st.lists(st.floats(0, 1), min_size=len(labels), max_size=len(labels)))
     mode = data.draw(st.sampled_from(["soft", "hard", "keep", "none"]))
-    proficient = data.draw(st.lists(st.sampled_from(labels), unique=True))
+    proficient = data.draw(st.lists(st.sampled_from(labels), unique=True, min_size=mode == "hard"))
     prompt = PromptPruner.from_messages(
         [("human", "{candidates}")], labels=labels, pruning=mode, proficient=proficient, top_k=2
     )
