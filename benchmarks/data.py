@@ -17,19 +17,27 @@ import json
 import os
 import random
 import sys
+import tarfile
 import tempfile
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from langchain_dsplus import weights
 from langchain_dsplus.demo.snippets import snippets_file
 
 ROOT = Path(__file__).resolve().parents[1]
-_LIMIT = 64 << 20  # no file here is near it: an answer that is larger is not the file
+_LIMIT = 200 << 20  # no file here is larger: such an answer is not the file
+_CIFAR = "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz"
+_CIFAR_ARCHIVE = "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec"
+_CIFAR_FILES = {
+    "train.bin": "f31298fc616915fa142368359df1c4ca2ae984d6915ca468b998a5ec6aeebf29",
+    "test.bin": "d8b1e6b7b3bee4020055f0699b111f60b1af1e262aeb93a0b659061746f8224a",
+    "fine_label_names.txt": None,
+}
 _GITHUB = "https://raw.githubusercontent.com"
 _OCATS = f"{_GITHUB}/stogiannidis/OCaTS/5b3284df9650588b587517895eba4c5e09929fb8/data"
 _CLINC = f"{_GITHUB}/clinc/oos-eval/48a0e1cff8f43dd4d0836ecb4ed5df08733e3d2e/data"
@@ -51,7 +59,7 @@ class Remote:
         path: Its name in the set's folder.
         sha256: Of what is downloaded: the file, or the archive that it is a `member` of.
         url: None where there is no address to take exactly this file from.
-        member: Its name inside a zip archive.
+        member: Its name inside a zip or tar.gz archive.
         required: Whether the loaders need it.
     """
 
@@ -255,6 +263,13 @@ DATA_SETS: dict[str, DataSet] = {
             ),
             Path("/usr/share/datasets/fashion-mnist"),
         ),
+        DataSet(
+            "cifar100",
+            "60,000 color pictures, 32x32, a hundred classes (only for `paper_longtail --full`)",
+            "https://www.cs.toronto.edu/~kriz/cifar.html, binary version",
+            "none stated; measure only",
+            tuple(Remote(name, _CIFAR_ARCHIVE, _CIFAR, f"cifar-100-binary/{name}") for name in _CIFAR_FILES),
+        ),
     )
 }
 
@@ -327,15 +342,27 @@ def download(name: str) -> Path:
             fetched[file.url] = content
         content = fetched[file.url]
         if file.member is not None:
-            with zipfile.ZipFile(io.BytesIO(content)) as archive:
-                if archive.getinfo(file.member).file_size > _LIMIT:
-                    msg = f"{file.member} in {file.url} is larger than expected"
-                    raise ValueError(msg)
-                content = archive.read(file.member)
+            content = _member(content, file)
         with tempfile.NamedTemporaryFile(dir=folder, delete=False) as handle:
             handle.write(content)
         Path(handle.name).replace(target)
     return folder
+
+
+def _member(content: bytes, file: Remote) -> bytes:
+    """One file out of a zip archive, or a tar.gz."""
+    assert file.member is not None
+    if str(file.url).endswith(".tar.gz"):
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as tar:
+            size, reader = tar.getmember(file.member).size, tar.extractfile(file.member)
+            if size <= _LIMIT and reader is not None:
+                return reader.read()
+    else:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if archive.getinfo(file.member).file_size <= _LIMIT:
+                return archive.read(file.member)
+    msg = f"{file.member} in {file.url} is larger than expected"
+    raise ValueError(msg)
 
 
 def _data_set(name: str) -> DataSet:
@@ -611,6 +638,33 @@ def fashion_mnist() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     return parts[0], parts[1]
 
 
+class Cifar(NamedTuple):
+    """Pictures (n, 32, 32, 3) with the places of their classes in `labels`."""
+
+    labels: list[str]
+    train: tuple[NDArray[np.uint8], NDArray[np.intp]]
+    test: tuple[NDArray[np.uint8], NDArray[np.intp]]
+
+
+def cifar100() -> Cifar:
+    """CIFAR-100 with its fine classes, each file compared with its pinned SHA-256.
+
+    Raises:
+        ValueError: If a file is not the pinned one.
+    """
+    import numpy as np
+
+    folder, parts = find("cifar100"), []
+    for name in ("train.bin", "test.bin"):
+        body = (folder / name).read_bytes()
+        if hashlib.sha256(body).hexdigest() != _CIFAR_FILES[name]:
+            msg = f"the SHA-256 of {name} in the data set 'cifar100' is not the pinned one: fetch it again"
+            raise ValueError(msg)
+        read = np.frombuffer(body, np.uint8).reshape(-1, 2 + 3 * 32 * 32)  # coarse class, fine class, planes
+        parts.append((read[:, 2:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), read[:, 1].astype(np.intp)))
+    return Cifar((folder / "fine_label_names.txt").read_text(encoding="utf-8").split(), *parts)
+
+
 def bfcl_2024_08() -> list[CallsRow]:
     """Questions with 16 models' calls, cut at 160 characters, blanks removed; `right` as the leaderboard says."""
     rows = []
@@ -649,6 +703,7 @@ LOADERS: dict[str, Callable[..., Any]] = {
     "amazon_snippets": amazon_snippets,
     "bfcl_2024_08": bfcl_2024_08,
     "fashion_mnist": fashion_mnist,
+    "cifar100": cifar100,
 }
 
 

@@ -193,6 +193,7 @@ def run(context: Context) -> Figures:
     from scipy import stats
 
     from langchain_dsplus import ConfidenceRouter
+    from langchain_dsplus.small_models import GeneratedText
 
     torch.set_num_threads(1)
     found: dict[str, list[Routed]] = {arm: [] for arm in ARMS}
@@ -225,8 +226,8 @@ def run(context: Context) -> Figures:
                     return float(np.mean(bleu(texts, references[counts[0] : counts[0] + cut])))  # noqa: B023
 
                 threshold = float(max(grid, key=quality))
-                small = RunnableLambda(
-                    lambda n, s=said["small"], c=sure: {"choice": s[n][0], "probabilities": {}, "confidence": c[n]}
+                small = GeneratedText(
+                    runnable=lambda n, s=said["small"]: (s[n][0], s[n][1][: len(s[n][0].split())]), kind=kind
                 )
                 large = RunnableLambda(lambda n, s=said["large"]: s[n][0]).with_types(output_type=str)
                 reported = list(range(cut, len(sure)))

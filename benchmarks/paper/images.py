@@ -130,7 +130,7 @@ def draw(context: Context, seed: int) -> Drawn:
         said_by = [m.predict_proba(list(x[rows])) for m in (small, learned, large, region, right)]
         return np.concatenate([y[rows][:, None], *said_by], axis=1)
 
-    about = [SIZES, sizes, epochs, seed, order, context.seed, 4]
+    about = [SIZES, sizes, epochs, seed, order, context.seed, 5]
     found = cached_array(context.name.partition("_")[0] + "-images", about, make)
     first = sizes["choose"]
     parts = np.split(found, np.cumsum([1, 10, 10, 10, 3]), axis=1)

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from langchain_dsplus.small_models.base import SmallModel
     from langchain_dsplus.small_models.chat import ChatClassifier
     from langchain_dsplus.small_models.fake import FakeSmallModel
+    from langchain_dsplus.small_models.generated import GeneratedText
     from langchain_dsplus.small_models.image import ImageClassifier, ImagePreprocess
     from langchain_dsplus.small_models.runnable import as_small_model
     from langchain_dsplus.small_models.sentence import SentenceClassifier
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ChatClassifier",
     "FakeSmallModel",
+    "GeneratedText",
     "ImageClassifier",
     "ImagePreprocess",
     "SentenceClassifier",
@@ -34,6 +36,7 @@ __getattr__, __dir__ = lazy(
         "base": "SmallModel",
         "chat": "ChatClassifier",
         "fake": "FakeSmallModel",
+        "generated": "GeneratedText",
         "image": "ImageClassifier ImagePreprocess",
         "runnable": "as_small_model",
         "sentence": "SentenceClassifier",
