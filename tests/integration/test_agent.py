@@ -33,7 +33,9 @@ def agent(intents, smollm_server):
     from langchain_dsplus import PromptPruner
     from langchain_dsplus.middleware import ConfidenceShuntMiddleware
 
-    pruner = PromptPruner.from_messages([("system", "Likely topics:\n{candidates}")], labels=intents.labels, pruning="soft")
+    pruner = PromptPruner.from_messages(
+        [("system", "Likely topics:\n{candidates}")], labels=intents.labels, pruning="soft"
+    )
     shunt = ConfidenceShuntMiddleware(
         intents, threshold=0.7, answers={"hours": "We are open from 9 to 17."}, pruner=pruner
     )
