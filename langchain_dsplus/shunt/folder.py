@@ -14,8 +14,10 @@ from typing import Any, Literal, NotRequired
 from typing_extensions import TypedDict
 
 from langchain_dsplus._files import replace_file
+from langchain_dsplus._inputs import canonical
 from langchain_dsplus._json import load_json
 from langchain_dsplus.registry.state import RegistryError, RowHash, locked, now
+from langchain_dsplus.small_models.base import read_text
 
 TERMS = "shunt.json"
 LIFE = "life.json"
@@ -71,8 +73,14 @@ class Terms:
         return hashlib.sha256(json.dumps(self.large, sort_keys=True).encode()).hexdigest()[:16]
 
     def share(self, value: Any) -> float:
-        """A number in [0, 1) that an input always gets here; below `set_apart` it only certifies."""
-        return RowHash(self.salt).share(value)
+        """A number in [0, 1) that an input always gets here; below `set_apart` it only certifies.
+
+        It goes by the text that a model would read, whatever stands beside it and however it is spaced.
+        """
+        with contextlib.suppress(TypeError, ValueError):  # no text, or several: then all of it counts
+            value = read_text(value)
+        seen = canonical(value)
+        return RowHash(self.salt).share(value if seen is None else seen)
 
 
 class Use(TypedDict):

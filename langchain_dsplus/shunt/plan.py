@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _STEPS = 50
 _LABELS = 50
+LIKELY = 0.75
+"""How likely a certification should pass, to be worth its part of the error probability."""
 _QUANTILES = np.array([-1.28, -0.84, -0.52, -0.25, 0.0, 0.25, 0.52, 0.84, 1.28])
 """Of the normal distribution: where the loss of a test may come to lie."""
 _HARM, _GAIN, _PRIOR = 0.5, 0.25, 8.0
@@ -103,8 +105,9 @@ class Evidence:
     def best(self, n: int, max_loss: float, alpha: float, labelled: float) -> tuple[float, float]:
         """The share of inputs whose policy is the best bet in a test on n rows, and how likely it passes.
 
-        The best bet is the largest product of both. How likely: over where the loss seen on n rows may come to lie,
-        given what was seen on these m.
+        The best bet is the largest product of both among those that are likely to pass: a test that fails costs error
+        probability, and lets out what it found. How likely: over where the loss seen on n rows may come to lie, given
+        what was seen on these m.
         """
         m = len(self.confidence)
         if not m or n < least_rows(max_loss, 1.0 - alpha):
@@ -115,7 +118,7 @@ class Evidence:
         passed = tango_score(harms, gain * n, n, max_loss) <= critical_value(n, max_loss, alpha)
         chance = np.minimum.accumulate(passed.mean(axis=0))
         shares = np.arange(1, _STEPS + 1) / _STEPS
-        place = int(np.argmax(shares * chance))
+        place = int(np.argmax(shares * np.where(chance >= LIKELY, 1.0, 1e-3) * chance))
         return (float(shares[place]), float(chance[place])) if chance[place] > 0.0 else (0.0, 0.0)
 
 

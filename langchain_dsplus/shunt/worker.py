@@ -18,7 +18,7 @@ from langchain_dsplus.registry.state import RegistryError, now
 from langchain_dsplus.routing.binding import facts
 from langchain_dsplus.shunt.audits import replay
 from langchain_dsplus.shunt.folder import GIVEN, Life, ShuntError, ShuntFolder, Terms, Use, close, next_alpha, open_use
-from langchain_dsplus.shunt.plan import Evidence, Forecast, Judged, forecast
+from langchain_dsplus.shunt.plan import LIKELY, Evidence, Forecast, Judged, forecast
 from langchain_dsplus.shunt.rows import Ledger, PaidRow, read_rows
 from langchain_dsplus.shunt.training import Trained, Trainer, rare_labels, write_rows
 from langchain_dsplus.threshold.exact import least_rows
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 
 _FEWEST = 40
 """Rows that teach, before anything is trained."""
-_GROWTH = 1.5
+_GROWTH = 1.25
 """A new candidate is trained once there are this many times the rows of the last one."""
 _AGAIN = 1.05
 """A candidate is judged again once this many times the certify rows are there, or labels came."""
-_NEAR_LIMIT = 0.85
+_NEAR_LIMIT = 0.75
 """The first certification is not waited for once twice the rows would not give much more than it."""
-_WORTH, _LIKELY = 0.02, 0.6
-"""Further coverage, times its chance, that a certification must promise to be worth its part of the error probability;
-and the chance."""
+_WORTH = 0.02
+"""Further coverage, times its chance, that a certification must promise to be worth its part of the error probability.
+"""
 _SOON = 0.7
 """Training begins once this share of the rows that the first certification needs at least are set apart."""
 _REACH = 0.7
@@ -279,8 +279,8 @@ class _Turn:
         """Whether a certification is worth its part of the error probability, now."""
         held = self.certificate
         if held is not None:
-            return found.chance >= _LIKELY and found.chance * (found.coverage - float(held.coverage)) >= _WORTH
-        return found.chance >= _LIKELY and found.expected >= _NEAR_LIMIT * found.with_twice
+            return found.chance >= LIKELY and found.chance * (found.coverage - float(held.coverage)) >= _WORTH
+        return found.chance >= LIKELY and found.expected >= _NEAR_LIMIT * found.with_twice
 
     def _keep(self, made: Trained) -> int:
         if not self.registry.exists:

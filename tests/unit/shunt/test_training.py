@@ -95,6 +95,16 @@ def test_rows_that_only_certify_never_teach(world: Make) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    "same", ["where is  it", " where is it\n", {"text": "where is it"}, {"text": "where is it", "n": 3}]
+)
+def test_inputs_that_say_the_same_are_on_the_same_side(world: Make, same: Any) -> None:
+    with world().shunt() as shunt:
+        assert shunt.terms.share(same) == shunt.terms.share("where is it")
+        assert shunt.terms.share("where was it") != shunt.terms.share("where is it")
+        assert shunt.terms.share({"a": "x", "b": "y"}) == shunt.terms.share({"b": "y", "a": "x"})
+
+
 def row(text: str, label: str, way: Any = "fair") -> PaidRow:
     return PaidRow(text, text, "t", way, certify=False, label=label)
 
