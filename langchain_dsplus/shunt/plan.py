@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _STEPS = 50
 _LABELS = 50
-LIKELY = 0.75
+LIKELY = 0.6
 """How likely a certification should pass, to be worth its part of the error probability."""
 _QUANTILES = np.array([-1.28, -0.84, -0.52, -0.25, 0.0, 0.25, 0.52, 0.84, 1.28])
 """Of the normal distribution: where the loss of a test may come to lie."""
