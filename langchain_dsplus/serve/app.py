@@ -189,9 +189,9 @@ class _Proxy:
 
     async def answer(self, request: Request) -> Any:
         """Answer a request: a shunt, or the upstream."""
-        path = request.scope.get("raw_path", request.url.path.encode()).decode("latin-1")[len("/v1/") :]
+        path = request.scope["raw_path"].decode("latin-1").partition("/v1/")[2]
         try:
-            if ".." in request.url.path.split("/") or ".." in request.scope["path"].split("/"):
+            if ".." in request.scope["path"].split("/"):
                 raise _RefusedError(400, "the path leads out of /v1/")
             body = await self._body(request)
         except _RefusedError as error:
@@ -271,14 +271,15 @@ class _Proxy:
         if isinstance(error, UpstreamError):
             call.route("large")
             raise error
-        if isinstance(error, Exception):  # the shunt is broken: the client has its answer all the same
+        used = (meter.usage if meter is not None else None) or Usage()
+        try:
+            kind, content = task.reply(run.result()["output"], asked, str(name), used)
+        except Exception as error:  # noqa: BLE001 - the shunt is broken: the client has its answer all the same
             failure(error)
-            logger.error("the shunt failed with %s: the request passes to the upstream", type(error).__name__)
+            logger.error("the shunt failed with %s: the request passes to the upstream", type(error).__name__)  # noqa: TRY400
             return await self._untouched(call)
         call.route("small")
-        used = (meter.usage if meter is not None else None) or Usage()
         self.metrics.tokens(used)
-        kind, content = task.reply(run.result()["output"], asked, str(name), used)
         return _response(200, content, [(b"content-type", kind.encode()), (ROUTE_HEADER, b"small"), *identity])
 
 

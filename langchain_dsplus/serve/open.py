@@ -83,6 +83,9 @@ def open_shunt(
     if settings["labels"] is None:
         msg = f"{here.path} is new: name the task's labels (`labels=`, --labels FILE)"
         raise ShuntError(msg)
+    if isinstance(task, DecisionTask) and set(settings["labels"]) != set(task.labels):
+        msg = f"the question's answers {task.labels} are not the shunt's labels: take a folder of its own"
+        raise ShuntError(msg)
     shunt = DataShunt(
         chain, folder=here.path, version=version, include_route=True, to_output=_as_is, **{**settings, **options}
     )

@@ -127,6 +127,7 @@ class ChatTask(Task):
         self.fixed = [(role, parts[0]) for role, parts in found[:-1]]
         self.before, self.after = found[-1][1]
         self.template = reply
+        self._around = _split(reply)
 
     @property
     def parts(self) -> dict[str, Any]:
@@ -170,7 +171,7 @@ class ChatTask(Task):
 
     def reply(self, answer: Answer, body: Mapping[str, Any], name: str, usage: Usage) -> tuple[str, bytes]:
         """A completion, or its stream."""
-        text = self.template.format_map({"label": answer["choice"]})
+        text = answer["choice"].join(self._around)
         counts = {
             "prompt_tokens": usage.input,
             "completion_tokens": usage.output,
@@ -306,9 +307,18 @@ def read_task(parts: Mapping[str, Any]) -> Task:
 
 
 def _split(template: str) -> list[str]:
-    """The texts around the places of a template."""
+    """The texts around the places of a template.
+
+    Raises:
+        ValueError: If a brace stands alone.
+    """
     found = [""]
-    for text, name, _, _ in string.Formatter().parse(template):
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError as error:
+        msg = "a brace stands alone in the prompt or the reply: write one that is text as {{ or }}"
+        raise ValueError(msg) from error
+    for text, name, _, _ in parts:
         found[-1] += text
         if name is not None:
             found.append("")
