@@ -155,7 +155,7 @@ def in_thread(main: Callable[[Callable[[Any], None], asyncio.Event], Any]) -> It
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    there.wait(30)
+    assert there.wait(120), "it did not start"
     try:
         if "error" in state:
             raise state["error"]
