@@ -113,6 +113,10 @@ wheel: $(VENV)/.stamp-dev  ## Build the wheel and use it in a clean environment,
 docs: $(VENV)/.stamp-docs  ## Build the documentation into site/, warnings and dead links are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
+.PHONY: audit
+audit: $(VENV)/.stamp-dev  ## Known weaknesses of the packages in .venv (needs the network; skips without)
+	@$(BIN)/python scripts/audit.py
+
 # --- figures ----------------------------------------------------------------------------------------------------
 
 .PHONY: bench figures

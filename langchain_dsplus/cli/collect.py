@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from langchain_dsplus._json import load_json
+from langchain_dsplus._secrets import without_url_secrets
 from langchain_dsplus.cli.options import (
     CHAT,
     ApiKeyEnv,
@@ -243,7 +244,7 @@ def _code(
     column: str,
 ) -> Iterator[str]:
     """The chain as a user writes it: one that differs in a setting is refused by the router."""
-    asked = {"model": large, **({} if base_url is None else {"base_url": base_url}), **CHAT}
+    asked = {"model": large, **({} if base_url is None else {"base_url": without_url_secrets(base_url)}), **CHAT}
     settings = ", ".join(f"{name}={value!r}" for name, value in asked.items())
     key = f'os.environ.get({api_key_env!r}, "none")'
     messages = repr(default_messages(column)) if prompt is None else f'[("human", Path({str(prompt)!r}).read_text())]'

@@ -208,7 +208,7 @@ class GraphRouter(ConfidenceRouter):
         item.settings = settings
         if item.accepted is not None:
             item.accepted = model
-        last = self.branch({"route": item.route(self._state.names)}) != "unsure"
+        last = model + 1 == len(self.small_models) or self.branch({"route": item.route(self._state.names)}) != "unsure"
         if last:
             localize(self._state, [item])
         update: dict[str, Any] = {}
@@ -376,9 +376,8 @@ def create_dsplus_graph(
     graph.add_node("parse", router.node("parse"), **caught)
     graph.add_edge(START, "small")
     for step, following in zip(smalls, (*smalls[1:], None), strict=True):
-        branches: dict[str, str] = {"accept": END, "escalate": "prune"}
-        if following is not None:
-            branches["unsure"] = following
+        # After the last one `unsure` is `escalate`: a score that is read before them may leave models unasked.
+        branches: dict[str, str] = {"accept": END, "escalate": "prune", "unsure": following or "prune"}
         graph.add_conditional_edges(step, router.branch, branches)
     graph.add_edge("prune", "large")
     graph.add_edge("large", "parse")

@@ -16,6 +16,7 @@ from typing_extensions import TypedDict
 from langchain_dsplus import _drive
 from langchain_dsplus.graphs.adjudicator import Adjudicator, VerdictRecord
 from langchain_dsplus.graphs.settings import read_setting
+from langchain_dsplus.routing.decision import SettingsError
 from langchain_dsplus.state import as_update, emit, latest
 from langchain_dsplus.tags import CHECK_EVENT, VERDICT_EVENT
 from langchain_dsplus.transfer.verdicts import VERDICTS
@@ -163,7 +164,7 @@ class SwapCheck(RunnableSerializable[dict[str, Any], dict[str, Any]]):
 
         Raises:
             TypeError: If the state has no verdict.
-            ValueError: If the run's `dsplus_min_confidence` is no number in [0, 1].
+            ValueError: If the run's `dsplus_min_confidence` is no number in [0, 1], or below `min_confidence`.
         """
         return self._call_with_config(_drive.driven(self._check), input, config, **kwargs)
 
@@ -233,6 +234,9 @@ def _read_least(setting: Any, default: float | None) -> float:
     if isinstance(least, bool) or not isinstance(least, (int, float)) or not 0.0 <= least <= 1.0:
         msg = "`dsplus_min_confidence` must be a number from 0 to 1"
         raise ValueError(msg)
+    if default is not None and least < default:  # whoever calls a graph may only make it stricter
+        msg = "`dsplus_min_confidence` is looser than the graph's `min_confidence` and was refused"
+        raise SettingsError(msg)
     return float(least)
 
 

@@ -24,13 +24,13 @@ class GraphContext:
     """
 
     dsplus_threshold: Any = None
-    """Of the small models: a number, a list, or a dict by name. Looser than a certificate's it is refused."""
+    """Of the small models: a number, a list, or a dict by name. Looser than the graph's it is refused."""
     dsplus_mode: str | None = None
     """`live`, `shadow` or `off`; looser than the graph's it is refused."""
     dsplus_audit_rate: float | None = None
     """Share of local answers that the large model checks in the background."""
     dsplus_min_confidence: float | None = None
-    """Least confidence of an adjudicator's verdict, in [0, 1]; below it a person is asked."""
+    """Least confidence of an adjudicator's verdict, in [0, 1]; below the graph's it is refused."""
 
 
 def read_setting(config: RunnableConfig, key: str) -> Any:

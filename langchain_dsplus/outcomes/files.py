@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import operator
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ ABOUT = "__about__"
 COLUMNS = "__columns__"
 _ALWAYS = frozenset({"id", "small", "confidence", "large", "gold"})
 _MARK = b"langchain_dsplus"
+_FORMAT = 1
 
 
 # Made once: making it takes longer than most values do.
@@ -34,6 +36,20 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 def dump(value: Any) -> str:
     """Strict JSON on one line."""
     return _ENCODER.encode(value)
+
+
+_FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+_FIRST = frozenset("'=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+
+
+def guarded(text: str) -> str:
+    """A cell that no spreadsheet takes for a formula: one that begins like one (or in wide forms) gets a quote more."""
+    return f"'{text}" if text and text[0] in _FIRST and _FORMULA.match(text) else text
+
+
+def freed(cell: str) -> str:
+    """Undo `guarded`."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 # --- CSV ------------------------------------------------------------------------------------------------------------
@@ -100,7 +116,7 @@ def read_csv(path: Path) -> tuple[dict[str, Column], dict[str, Any]]:
     where = f"{path}: "
     about: dict[str, Any] = {}
     with csv_rows(path) as (lines, delimiter):
-        header = [_named(name) for name in next(lines, [])]
+        header = [_named(freed(name)) for name in next(lines, [])]
         named = [name for name in header if name]
         if len(set(named)) != len(named):
             msg = f"{where}two columns have the same name"
@@ -144,7 +160,7 @@ def _parsed(builder: Builder, cells: Sequence[str], where: str, *, comma: bool) 
     """Cells as values; with `comma` a number may have one in place of its point: `0,93`."""
     parse = _PARSERS[builder.kind]
     if builder.kind in ("label", "id"):
-        return [cell or None for cell in cells]
+        return [freed(cell) or None for cell in cells]
     if builder.kind in ("float", "int"):
         if comma:
             cells = [cell if "." in cell else cell.replace(",", ".") for cell in cells]
@@ -170,6 +186,7 @@ def _parse_number(cell: str) -> float:
 
 
 def _parse_any(cell: str) -> Any:
+    cell = freed(cell)
     try:
         value = load(cell)
         dump(value)  # 1e999 reads as infinity
@@ -198,15 +215,18 @@ _PARSERS: dict[Kind, Callable[[str], Any]] = {
 
 def _cells(kind: Kind, values: list[Any]) -> list[Any]:
     """Texts, and what the csv module writes as it should be: numbers to the last digit, None as nothing."""
-    return values if kind in ("float", "int", "id", "label") else [_cell(kind, value) for value in values]
+    if kind in ("id", "label"):
+        return [value if value is None else guarded(value) for value in values]
+    return values if kind in ("float", "int") else [_cell(kind, value) for value in values]
 
 
 def _cell(kind: Kind, value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, str):
-        mistaken = kind == "any" and (not value or _parse_any(value) != value)
-        return dump(value) if mistaken else value
+        shown = guarded(value)
+        mistaken = kind == "any" and (not value or _parse_any(shown) != value)
+        return dump(value) if mistaken else shown
     return dump(value)
 
 
@@ -216,7 +236,8 @@ def write_csv(path: Path, columns: Mapping[str, Column], about: Mapping[str, Any
     said = dump(about) if about else ""
     with replacing(path) as file, _encodable(columns):
         writer = csv.writer(file)
-        writer.writerow([*columns, ABOUT] if said else list(columns))
+        header = [guarded(name) for name in columns]
+        writer.writerow([*header, ABOUT] if said else header)
         for values in _chunks(columns):
             cells = [_cells(kind, column) for kind, column in zip(kinds, values, strict=True)]
             if about:
@@ -323,7 +344,7 @@ def write_parquet(path: Path, columns: Mapping[str, Column], about: Mapping[str,
             array, is_json = _arrow(pa, name, column)
             fields.append(pa.field(name, array.type, metadata={_MARK: b"json"} if is_json else None))
             arrays.append(array)
-        schema = pa.schema(fields, metadata={_MARK: dump({"about": about, "format": 1}).encode()})
+        schema = pa.schema(fields, metadata={_MARK: dump({"about": about, "format": _FORMAT}).encode()})
         pq.write_table(pa.table(arrays, schema=schema), file, compression="zstd")
 
 
@@ -366,10 +387,15 @@ def read_parquet(path: Path) -> tuple[dict[str, Column], dict[str, Any]]:
     mark = (table.schema.metadata or {}).get(_MARK)
     if mark is not None:
         try:
-            about = dict(load(mark.decode())["about"])
+            said = load(mark.decode())
+            about = dict(said["about"])
+            known = said["format"] == _FORMAT
         except (ValueError, TypeError, KeyError):
             msg = f"{where}the metadata `{_MARK.decode()}` is not what `to_parquet` writes"
             raise ValueError(msg) from None
+        if not known:
+            msg = f"{where}it has another `format`; this version reads {_FORMAT}"
+            raise ValueError(msg)
     columns = {
         name: _from_arrow(pa, name, table.column(name), table.schema.field(name).metadata or {}, where)
         for name in names

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from langchain_dsplus._files import replacing
 from langchain_dsplus.outcomes.cells import missing, other_gold, to_text
 from langchain_dsplus.outcomes.columns import Labels, build, rows_of, to_int
-from langchain_dsplus.outcomes.files import csv_rows, dump, json_lines
+from langchain_dsplus.outcomes.files import csv_rows, dump, freed, guarded, json_lines
 from langchain_dsplus.outcomes.gold import GoldRules, refusal
 from langchain_dsplus.outcomes.sampling import AGREE, CHANGED, DISAGREE, GIVEN, STRATA, strata_by_answers
 
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from langchain_dsplus.outcomes.rows import Rows
 
 _JSON = (".jsonl", ".ndjson")
-# A spreadsheet runs a cell that begins with one of these (their wide forms too); one more quote makes it a text.
-_FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 
 
 def rows_to_label(
@@ -188,22 +185,14 @@ def _write(path: Path, rows: list[dict[str, Any]], header: list[str]) -> None:
         return
     with replacing(path, encoding="utf-8-sig") as file:  # with its mark, so that spreadsheets read it as UTF-8
         writer = csv.writer(file)
-        writer.writerow(_guarded(name) for name in header)
-        writer.writerows([_guarded(row[name]) for name in header] for row in rows)
+        writer.writerow(guarded(name) for name in header)
+        writer.writerows([_shown(row[name]) for name in header] for row in rows)
 
 
-def _guarded(value: Any) -> str:
-    """A cell that no spreadsheet takes for a formula."""
+def _shown(value: Any) -> str:
     if value is None:
         return ""
-    if not isinstance(value, str):
-        return repr(value)  # a number
-    return f"'{value}" if _FORMULA.match(value) else value
-
-
-def _freed(cell: str) -> str:
-    """Undo `_guarded`."""
-    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+    return guarded(value) if isinstance(value, str) else repr(value)  # a number
 
 
 # --- back -----------------------------------------------------------------------------------------------------------
@@ -373,7 +362,7 @@ def _read(labels: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
             yield where, row
         return
     with csv_rows(path) as (lines, _):
-        header = [_freed(cell).strip() for cell in next(lines, [])]
+        header = [freed(cell).strip() for cell in next(lines, [])]
         missing = [name for name in ("id", "gold") if name not in header]
         if missing or len(set(header)) != len(header):
             msg = f"{path}: the header must name each column once, `id` and `gold` among them"
@@ -385,4 +374,4 @@ def _read(labels: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
             if len(cells) != len(header):
                 msg = f"{where} has {len(cells)} cells, the header has {len(header)}"
                 raise ValueError(msg)
-            yield where, {name: _freed(cell) for name, cell in zip(header, cells, strict=True)}
+            yield where, {name: freed(cell) for name, cell in zip(header, cells, strict=True)}

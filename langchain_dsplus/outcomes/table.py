@@ -606,7 +606,8 @@ class Outcomes(Table):
 
         `about` stands in the first row's cell of a column `__about__`, where it is not empty. An empty text in one of
         the columns named above reads back as None: `to_jsonl` and `to_parquet` keep it. In other columns what is no
-        text is written as JSON, and so is a text that would read as JSON or is empty. An older file of that name is
+        text is written as JSON, and so is a text that would read as JSON or is empty. A text that a spreadsheet would
+        run as a formula gets a quote more, which `from_csv` takes away. An older file of that name is
         replaced when the new one is whole, and stays where writing fails.
         """
         write_csv(Path(path), self._columns, self.about)

@@ -26,6 +26,7 @@ from langchain_dsplus.prompts.parser import named_label
 from langchain_dsplus.threshold.certificate import Certificate
 from langchain_dsplus.threshold.choose import ThresholdChoice
 
+_FORMAT = 1
 _MOST_BANDS = 10
 _MISSES_PER_BAND = 5
 """A band by default has rows enough for this many misses, so that its cut does not hang on one row."""
@@ -429,7 +430,7 @@ class ConformalCandidates:
 
     def to_json(self) -> str:
         """Return it as strict JSON."""
-        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+        return json.dumps({"format": _FORMAT, **self.to_dict()}, ensure_ascii=False, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -442,6 +443,9 @@ class ConformalCandidates:
         if not isinstance(value, Mapping):
             msg = "these are no conformal candidates: the JSON is no object"
             raise ValueError(msg)  # noqa: TRY004
+        if value.get("format", _FORMAT) != _FORMAT:  # older files have none
+            msg = f"these conformal candidates have another `format`; this version reads {_FORMAT}"
+            raise ValueError(msg)
         return cls.from_dict(value)
 
     def save(self, path: str | Path) -> None:

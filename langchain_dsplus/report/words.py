@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from langchain_dsplus._secrets import without_url_secrets
 from langchain_dsplus.losses import points as loss_in_points
 from langchain_dsplus.losses import signed_points
 
@@ -22,7 +23,7 @@ NONE = "\u2013"
 _HIDDEN = re.compile(
     r"api[-_]?key|secret|passw|credential|authori[sz]ation|bearer|access[-_]?token|auth[-_]?token", re.IGNORECASE
 )
-_KEY_LIKE = re.compile(r"\b(?:sk|pk|rk|ghp|gho|xox[abp]|hf|AKIA|AIza)[-_A-Za-z0-9]{16,}|[a-z+]+://[^/\s:@]+:[^/\s@]+@")
+_KEY_LIKE = re.compile(r"\b(?:sk|pk|rk|ghp|gho|xox[abp]|hf|AKIA|AIza)[-_A-Za-z0-9]{16,}")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff\u202a-\u202e\u2066-\u2069]")
 
 
@@ -54,7 +55,7 @@ def has_secret(name: str, value: str) -> bool:
         >>> has_secret("api_key", "x"), has_secret("large", "gpt-5-mini")
         (True, False)
     """
-    return bool(_HIDDEN.search(name) or _KEY_LIKE.search(value))
+    return bool(_HIDDEN.search(name) or _KEY_LIKE.search(value)) or without_url_secrets(value) != value
 
 
 def _without_secrets(name: str, value: Any) -> Any:
@@ -64,7 +65,7 @@ def _without_secrets(name: str, value: Any) -> Any:
         return {str(key): _without_secrets(str(key), item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_without_secrets(name, item) for item in value]
-    return _KEY_LIKE.sub("(hidden)", value) if isinstance(value, str) else value
+    return _KEY_LIKE.sub("(hidden)", without_url_secrets(value, "(hidden)")) if isinstance(value, str) else value
 
 
 def words(sentence: str) -> str:

@@ -169,8 +169,8 @@ def call_settings(
         certified: The certificate's thresholds, where the router has one.
 
     Raises:
-        SettingsError: If a setting is malformed, or a mode looser than the constructor's, or a threshold looser than
-            the certificate's, is not allowed.
+        SettingsError: If a setting is malformed, or a mode or a threshold looser than the router's own, is not
+            allowed.
     """
     runtime = configurable.get("__pregel_runtime")
     context = getattr(runtime, "context", None)
@@ -182,10 +182,13 @@ def call_settings(
         value = _lookup("threshold", configurable, context, router)
         if value is not None:
             thresholds = read_thresholds(value, names, "dsplus_threshold")
-            looser = certified is not None and any(t < c for t, c in zip(thresholds, certified, strict=True))
+            # Also than a plain number: servers let their clients set configurables.
+            own = base.thresholds if certified is None else certified
+            looser = any(t < o for t, o in zip(thresholds, own, strict=True))
             if looser and not allow_override:
+                whose = "router's" if certified is None else "certificate's"
                 msg = (
-                    "`dsplus_threshold` is looser than the certificate's and was refused; construct the router with "
+                    f"`dsplus_threshold` is looser than the {whose} and was refused; construct the router with "
                     "`allow_override=True` to allow it"
                 )
                 raise SettingsError(msg)

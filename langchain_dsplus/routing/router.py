@@ -94,7 +94,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             fingerprint is only warned about.
         version: Your own text for what the large chain is, where it cannot be seen into (functions, graphs): the same
             as at `collect_outcomes`.
-        allow_override: Whether a call's config may loosen the mode, or the threshold below the certificate's.
+        allow_override: Whether a call's config may loosen the mode or the threshold (a number or a certificate's).
         background: False does shadow work and audits before returning, for serverless functions.
         background_workers: Threads for background work.
         background_limit: While this many inputs wait for background work, more are skipped and counted.

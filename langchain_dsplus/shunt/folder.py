@@ -21,6 +21,7 @@ from langchain_dsplus.small_models.base import read_text
 
 TERMS = "shunt.json"
 LIFE = "life.json"
+_FORMAT = 1
 GOLD = "gold.jsonl"
 WANTED = "wanted.json"
 EVIDENCE = "evidence.json"
@@ -156,7 +157,11 @@ class ShuntFolder:
             msg = f"{self.path} is no shunt: it has no {TERMS} (`DataShunt(chain, labels=[...], folder=...)` makes one)"
             raise ShuntError(msg)
         try:
-            return Terms(**load_json((self.path / TERMS).read_bytes()))
+            body = load_json((self.path / TERMS).read_bytes())
+            _check_format(self.path / TERMS, body)
+            return Terms(**body)
+        except ShuntError:
+            raise
         except (ValueError, TypeError, RecursionError) as error:
             msg = f"{self.path / TERMS} is damaged: restore it from a backup"
             raise ShuntError(msg) from error
@@ -199,7 +204,7 @@ class ShuntFolder:
             return after
 
     def _save_terms(self, terms: Terms) -> None:
-        replace_file(self.path / TERMS, json.dumps(asdict(terms), ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+        _save(self.path / TERMS, asdict(terms))
 
     # --- life ---------------------------------------------------------------------------------------------------
 
@@ -207,6 +212,9 @@ class ShuntFolder:
         """Read what was spent and learned so far."""
         try:
             found: Life = load_json((self.path / LIFE).read_bytes())
+            _check_format(self.path / LIFE, found)
+        except ShuntError:
+            raise
         except (OSError, ValueError, RecursionError) as error:
             msg = f"{self.path / LIFE} is missing or damaged: it counts what was spent, so restore it from a backup"
             raise ShuntError(msg) from error
@@ -214,7 +222,7 @@ class ShuntFolder:
 
     def save_life(self, life: Life) -> None:
         """Put it in its place, as a whole; durable when this returns."""
-        replace_file(self.path / LIFE, json.dumps(life, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+        _save(self.path / LIFE, life)
 
     def retire(self, why: str) -> None:
         """Begin a new table of certify rows: the world of the old one is gone. What was spent stays spent."""
@@ -284,6 +292,18 @@ class ShuntFolder:
         file = self.path / WANTED
         found: list[dict[str, Any]] = load_json(file.read_bytes()) if file.exists() else []
         return found
+
+
+def _save(file: Path, body: Mapping[str, Any]) -> None:
+    text = json.dumps({"format": _FORMAT, **body}, ensure_ascii=False, indent=1, allow_nan=False)
+    replace_file(file, text + "\n")
+
+
+def _check_format(file: Path, body: Any) -> None:
+    """Take the format off; folders of before it was written have none."""
+    if body.pop("format", _FORMAT) != _FORMAT:
+        msg = f"{file} has another `format`; this version reads {_FORMAT}"
+        raise ShuntError(msg)
 
 
 # --- what is spent ---------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from langchain_core.runnables.base import RunnableBindingBase
 from pydantic import Field, PrivateAttr
 
 from langchain_dsplus import _drive
+from langchain_dsplus._secrets import without_url_secrets
 from langchain_dsplus.answer import Answer, InvalidAnswerError, check_answer, pass_on
 from langchain_dsplus.calibration import TemperatureScaling
 from langchain_dsplus.confidence import ScoreFunction, energy
@@ -701,6 +702,8 @@ def _without_secrets(value: Any) -> Any:
         if value.get("type") == "secret" and "lc" in value:
             return None
         return {k: _without_secrets(v) for k, v in value.items() if "headers" not in str(k)}
+    if isinstance(value, str):
+        return without_url_secrets(value)
     return [_without_secrets(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 

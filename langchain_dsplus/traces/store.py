@@ -23,6 +23,7 @@ from typing import Any, Self, Unpack
 from langchain_dsplus._imports import require
 from langchain_dsplus._inputs import read_key
 from langchain_dsplus._json import load_json
+from langchain_dsplus._secrets import without_url_secrets
 from langchain_dsplus.costs.prices import Price
 from langchain_dsplus.costs.usage import paid_usage
 from langchain_dsplus.outcomes import Outcomes
@@ -152,7 +153,7 @@ class TraceStore:
         self._database.forget()
 
     def __repr__(self) -> str:
-        return f"TraceStore({self._database.url.render_as_string(hide_password=True)!r})"
+        return f"TraceStore({without_url_secrets(self._database.url.render_as_string())!r})"
 
     @property
     def key(self) -> bytes | None:

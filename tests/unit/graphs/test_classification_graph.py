@@ -324,13 +324,15 @@ async def test_a_certificate_holds_in_every_node(async_):
 async def test_a_run_sets_its_threshold(async_, how):
     graph = create_dsplus_graph(FakeSmallModel(TABLE), Large().runnable, threshold=0.9)
     kwargs = {
-        "context": {"context": GraphContext(dsplus_threshold=0.4)},
-        "dict": {"context": {"dsplus_threshold": 0.4}},
+        "context": {"context": GraphContext(dsplus_threshold=0.999)},
+        "dict": {"context": {"dsplus_threshold": 0.999}},
     }
-    config = {"configurable": {"dsplus_threshold": 0.4}} if how == "config" else None
-    state = await call(graph, {"text": "hard"}, async_, config, **kwargs.get(how, {}))
-    assert state["route"]["accepted"] is (how != "none")
-    assert state["route"]["threshold"] == (0.9 if how == "none" else 0.4)
+    config = {"configurable": {"dsplus_threshold": 0.999}} if how == "config" else None
+    state = await call(graph, {"text": "easy"}, async_, config, **kwargs.get(how, {}))
+    assert state["route"]["accepted"] is (how == "none")
+    assert state["route"]["threshold"] == (0.9 if how == "none" else 0.999)
+    with pytest.raises(SettingsError, match="looser than the router"):  # whoever calls a graph may only tighten it
+        await call(graph, {"text": "hard"}, async_, context=GraphContext(dsplus_threshold=0.4))
 
 
 async def test_the_kill_switch_holds_in_the_middle_of_a_run(async_, monkeypatch):

@@ -26,6 +26,7 @@ from langchain_dsplus.graphs import (
     create_dispute_graph,
 )
 from langchain_dsplus.graphs.triage import settled
+from langchain_dsplus.routing.decision import SettingsError
 
 STATEMENT = "My neighbor Jon Ruiz parked on my lawn for 2 days. I let the air out of his tires."
 
@@ -227,6 +228,18 @@ def test_a_run_cannot_ask_for_nonsense(least):
         graph.invoke({"statement": STATEMENT}, {"configurable": {"dsplus_min_confidence": least}})
 
 
+async def test_a_run_may_only_be_stricter(async_):
+    for least, refused in ((0.0, True), (0.79, True), (0.8, False), (0.95, False)):
+        graph = create_dispute_graph(None, speaker(*[("both", 0.9)] * 2), verdict_schema=Sure, min_confidence=0.8)
+        config = {"configurable": {"dsplus_min_confidence": least}}
+        if refused:
+            with pytest.raises(SettingsError, match="looser"):
+                await call(graph, {"statement": STATEMENT}, async_, config)
+        else:
+            state = await call(graph, {"statement": STATEMENT}, async_, config)
+            assert state["check"]["agree"] is (least <= 0.9)
+
+
 def test_the_check_needs_a_verdict():
     with pytest.raises(TypeError, match="verdict_key"):
         SwapCheck().invoke({"statement": STATEMENT})
@@ -355,12 +368,12 @@ async def test_what_the_small_classifier_is_sure_of_is_settled(async_):
 @pytest.mark.parametrize("how", ["context", "config", "off"])
 async def test_a_run_sets_the_triages_threshold(async_, how):
     graph = create_dispute_graph(None, RunnableLambda(Judge(default="both")), triage=classifier(), triage_threshold=0.9)
-    more = {"context": {"context": GraphContext(dsplus_threshold=0.5)}, "off": {"context": {"dsplus_mode": "off"}}}
-    config = {"configurable": {"dsplus_threshold": 0.5}} if how == "config" else None
-    statement = "What fine weather." if how == "off" else STATEMENT
-    state = await call(graph, {"statement": statement}, async_, config, **more.get(how, {}))
-    assert state["triage"]["accepted"] is (how != "off")
-    assert state["verdict"]["method"] == ("text" if how == "off" else "triage")
+    more = {"context": {"context": GraphContext(dsplus_threshold=0.999)}, "off": {"context": {"dsplus_mode": "off"}}}
+    config = {"configurable": {"dsplus_threshold": 0.999}} if how == "config" else None
+    state = await call(graph, {"statement": "What fine weather."}, async_, config, **more.get(how, {}))
+    assert state["triage"]["accepted"] is False  # without a setting it is accepted, see above
+    assert state["triage"]["threshold"] == (None if how == "off" else 0.999)
+    assert state["verdict"]["method"] == "text"
 
 
 async def test_a_router_of_your_own_decides_and_its_large_chain_is_not_asked(async_):

@@ -89,8 +89,10 @@ async def test_shadow_answers_and_audits_are_done(async_):
 
 async def test_settings_of_the_call_hold_and_malformed_ones_are_refused(async_):
     router, handler = make(), Handler()
-    _, route = await triage(router, "hard", async_, {"configurable": {"dsplus_threshold": 0.5}})
-    assert route["accepted"] is True
+    _, route = await triage(router, "hard", async_, {"configurable": {"dsplus_threshold": 0.95}})
+    assert (route["accepted"], route["threshold"]) == (False, 0.95)
+    with pytest.raises(SettingsError, match="looser"):
+        await triage(router, "hard", async_, {"configurable": {"dsplus_threshold": 0.5}})
     with pytest.raises(SettingsError):
         await triage(router, "hard", async_, {"configurable": {"dsplus_threshold": "x"}, "callbacks": [handler]})
     assert (handler.begun, handler.ended, handler.failed) == (1, 0, 1)

@@ -1,8 +1,10 @@
 """Parquet, what a table is about in every format, the data hash, and cells that mean harm."""
 
+import csv
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -475,3 +477,24 @@ def test_empty_rows_are_left_out_and_errors_name_the_rows_of_the_file(tmp_path, 
     last = {**full[0], "id": "last", column: value}
     with pytest.raises(ValueError, match=rf"row {len(rows) + 1}, column '{column}'"):
         read([*rows, last])
+
+
+@given(
+    st.lists(
+        st.text(st.sampled_from("'=+-@\t\r\n\uff1d\uff0b\uff0d\uff20a1\"{"), min_size=1, max_size=6),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_no_cell_of_a_csv_file_is_a_formula_and_all_come_back(tmp_path_factory, texts):
+    """In every column that holds texts, and in the header; `to_label` has the same rule."""
+    path = tmp_path_factory.mktemp("rows") / "t.csv"
+    rows = [row(n, small=text, large=text, gold=text, note=text, **{f"={text}": text}) for n, text in enumerate(texts)]
+    before = table(*rows)
+    before.to_csv(path)
+    with path.open(encoding="utf-8", newline="") as file:
+        for number, cells in enumerate(csv.reader(file)):
+            for cell in cells:
+                harmless = number and re.fullmatch(r"[-+]?[0-9.e+-]+", cell) and "=" not in cell
+                assert not cell or cell[0] not in "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20" or harmless
+    same(before, Outcomes.from_csv(path))

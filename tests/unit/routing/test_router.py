@@ -652,7 +652,7 @@ def test_the_kill_switch_never_loosens(monkeypatch):
 
 @both
 def test_settings_per_call_and_per_item_keep_the_batch(async_):
-    router, small, _ = build()
+    router, small, _ = build(allow_override=True)
     configs = [{"configurable": {"dsplus_threshold": t}} for t in (0.995, 0.5, 0.9)]
     assert call_batch(router, ["great", "hm", "great"], async_, configs) == ["LARGE", "pos", "pos"]
     assert len(small.calls) == 1
@@ -661,7 +661,7 @@ def test_settings_per_call_and_per_item_keep_the_batch(async_):
 
 
 def test_a_named_routers_own_setting_wins():
-    router, _, _ = build(name="triage")
+    router, _, _ = build(name="triage", allow_override=True)
     config = {"configurable": {"dsplus_threshold": 0.5, "dsplus_triage_threshold": 0.995}}
     assert router.invoke("great", config) == "LARGE"
     assert router.invoke("hm", {"configurable": {"dsplus_threshold": 0.5}}) == "pos"
@@ -678,6 +678,31 @@ def test_a_looser_mode_is_refused(mode, asked):
     allowed, _, _ = build(mode=mode, allow_override=True)
     assert allowed.invoke("great", config) == ("pos" if asked == "live" else "LARGE")
     allowed.drain()
+
+
+@both
+@given(
+    own=st.lists(st.one_of(st.none(), st.floats(-1, 1)), min_size=1, max_size=3),
+    asked=st.lists(st.one_of(st.floats(-2, 2), st.just(math.inf)), min_size=3, max_size=3),
+    form=st.sampled_from(["list", "dict", "named"]),
+)
+def test_a_looser_threshold_than_a_plain_number_is_refused(async_, own, asked, form):
+    """Whatever form it has, and if it is looser for one small model only; a stricter one holds."""
+    names = [f"m{place}" for place in range(len(own))]
+    smalls = [FakeSmallModel({"hm": {"pos": 0.6, "neg": 0.4}}, ["pos", "neg"], name=name) for name in names]
+    asked = asked[: len(own)]
+    value = dict(zip(names, asked, strict=True)) if form == "dict" else asked
+    config = {"configurable": {"dsplus_triage_threshold" if form == "named" else "dsplus_threshold": value}}
+    router, _, _ = build(small=smalls, threshold=own, name="triage", include_route=True)
+    looser = any(
+        math.inf if mine is None else mine > one for mine, one in zip(own, asked, strict=True) if one != math.inf
+    )
+    if looser:
+        with pytest.raises(SettingsError, match="looser than the router's"):
+            call(router, "hm", async_, config)
+    else:
+        accepted = any(one < 0.6 for one in asked)
+        assert call(router, "hm", async_, config)["route"]["accepted"] is accepted
 
 
 def test_a_bad_setting_fails_only_its_item():
@@ -791,7 +816,7 @@ def test_the_runtime_context_of_a_graph_sets_the_threshold():
     class Settings(TypedDict, total=False):
         dsplus_threshold: float
 
-    router, _, _ = build()
+    router, _, _ = build(allow_override=True)
     graph = StateGraph(State, context_schema=Settings)
     graph.add_node("classify", router.as_node(input_key="text", output_key="label"))
     graph.add_edge(START, "classify")
