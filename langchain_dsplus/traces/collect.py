@@ -33,6 +33,7 @@ from langchain_dsplus.prompts.chain_labels import check_chain_labels
 from langchain_dsplus.scores.protocol import Rated
 from langchain_dsplus.small_models.runnable import mark_inputs
 from langchain_dsplus.tags import ROUTE_KEY
+from langchain_dsplus.traces.lanes import AskEach
 from langchain_dsplus.traces.outcome_rows import EMPTY, Told, named_models, outcome_row, table_facts
 from langchain_dsplus.traces.replies import Meter, ReplyStore
 
@@ -88,7 +89,7 @@ def collect_outcomes(
 
     The large model gets the plain prompt: a dict input with `{"answer": None, "probabilities": {}}` under
     `context_key`, any other input unchanged. A row whose call failed stays, with `large` None and the error's type.
-    With `path`, every answer is on disk before the next one is awaited; called again with the same `path`, only what is
+    With `path`, every answer is on disk before whoever got it asks again, so a kill costs the calls in flight alone; called again with the same `path`, only what is
     missing or had failed is asked. The small models are asked anew each time, so a retrained one needs no new LLM
     answers. With `progress`, it says beforehand about how many tokens, and with `price` how much money, it will take.
 
@@ -287,26 +288,7 @@ class _AskSmall:
         return await self.model.aanswers(self.inputs)
 
 
-@dataclass
-class _AskLarge:
-    """Ask a large chain; every output is taken as it comes."""
-
-    chain: Runnable[Any, Any]
-    values: list[Any]
-    configs: list[RunnableConfig]
-    take: Callable[[int, Any], None]
-
-    def run(self) -> Any:
-        for place, output in self.chain.batch_as_completed(self.values, self.configs, return_exceptions=True):
-            self.take(place, output)
-
-    async def arun(self) -> Any:
-        found = self.chain.abatch_as_completed(self.values, self.configs, return_exceptions=True)
-        async for place, output in found:
-            self.take(place, output)
-
-
-_Work = _AskSmall | _AskLarge
+_Work = _AskSmall | AskEach
 
 
 def _plan(job: _Job) -> Generator[_Work, Any, Outcomes]:
@@ -533,7 +515,7 @@ class _Asker:
         items: Sequence[tuple[dict[str, Any], Any]],
         side: str,
         advance: Callable[[int], None],
-    ) -> Generator[_AskLarge, Any, bool]:
+    ) -> Generator[AskEach, Any, bool]:
         """Ask about the items that have no answer yet. False where the money did not last."""
         due = [(row, value) for row, value in items if not self.store.has(row["id"], side, hash_of(value))]
         advance(len(items) - len(due))
@@ -588,7 +570,7 @@ class _Asker:
         side: str,
         advance: Callable[[int], None],
         failures: list[Exception | None],
-    ) -> _AskLarge:
+    ) -> AskEach:
         meters = [Meter() for _ in items]
 
         def take(place: int, output: Any) -> None:
@@ -596,7 +578,7 @@ class _Asker:
             advance(1)
 
         configs: list[RunnableConfig] = [merge_configs(self.config, {"callbacks": [meter]}) for meter in meters]
-        return _AskLarge(chain, [value for _, value in items], configs, take)
+        return AskEach([(chain, value) for _, value in items], configs, take)
 
     def _take(self, item: tuple[dict[str, Any], Any], side: str, meter: Meter, output: Any) -> Exception | None:
         """Keep one output; return what failed."""

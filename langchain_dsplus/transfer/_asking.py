@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from langchain_core.language_models import BaseLanguageModel
-from langchain_core.runnables import Runnable, RunnableLambda
+from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import merge_configs
 
 from langchain_dsplus._json import load_json
@@ -21,6 +21,7 @@ from langchain_dsplus.labels import ending, match_label
 from langchain_dsplus.outcomes import default_label
 from langchain_dsplus.tags import TRANSFER_TAG
 from langchain_dsplus.traces.collect import read_dataset
+from langchain_dsplus.traces.lanes import AskEach
 from langchain_dsplus.traces.replies import Meter, ReplyStore
 
 if TYPE_CHECKING:
@@ -98,37 +99,6 @@ class Bill(Meter):
             self.calls.append((side, read.input, read.output, read.cached, read.written, read.written_1h))
 
 
-@dataclass(frozen=True)
-class Ask:
-    """What a plan wants asked now: `run` or `arun` does it, and every reply is taken as it comes."""
-
-    questions: Sequence[Question]
-    configs: list[RunnableConfig]
-    take: Callable[[int, Any], None]
-
-    def _lane(self) -> RunnableLambda[int, Any]:
-        def ask(place: int, config: RunnableConfig) -> Any:
-            return self.questions[place].chain.invoke(self.questions[place].value, config)
-
-        async def aask(place: int, config: RunnableConfig) -> Any:
-            return await self.questions[place].chain.ainvoke(self.questions[place].value, config)
-
-        # A lambda would call a Runnable that it got back; chains may well return one.
-        return RunnableLambda(ask, afunc=aask, name="ask")
-
-    def run(self) -> None:
-        """Ask in threads."""
-        places = range(len(self.questions))
-        for place, output in self._lane().batch_as_completed([*places], self.configs, return_exceptions=True):
-            self.take(place, output)
-
-    async def arun(self) -> None:
-        """Ask in tasks."""
-        places = range(len(self.questions))
-        async for place, output in self._lane().abatch_as_completed([*places], self.configs, return_exceptions=True):
-            self.take(place, output)
-
-
 class Asker:
     """Turns questions into requests, and keeps the replies.
 
@@ -156,7 +126,7 @@ class Asker:
         self.config: Any = {**(config or {}), "max_concurrency": max_concurrency}
         self.random = random.Random(seed)  # noqa: S311 - an order, no secret
 
-    def ask(self, questions: Iterable[Question], advance: Callable[[int], None]) -> Iterator[Ask]:
+    def ask(self, questions: Iterable[Question], advance: Callable[[int], None]) -> Iterator[AskEach]:
         """Yield the request for what has no reply yet; the order is random."""
         every = list(questions)
         due = [q for q in every if not self.store.has(q.row["id"], q.side)]
@@ -170,7 +140,11 @@ class Asker:
             self._take(due[place], bills[place], output)
             advance(1)
 
-        yield Ask(due, [merge_configs(self.config, {"callbacks": [bill]}) for bill in bills], take)
+        yield AskEach(
+            [(q.chain, q.value) for q in due],
+            [merge_configs(self.config, {"callbacks": [bill]}) for bill in bills],
+            take,
+        )
 
     def _take(self, question: Question, bill: Bill, output: Any) -> None:
         if bill.hits:

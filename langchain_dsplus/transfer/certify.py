@@ -22,9 +22,9 @@ from langchain_dsplus.identity import identify
 from langchain_dsplus.losses import Loss, parse_loss
 from langchain_dsplus.monitoring.betting import binomial_lower, binomial_upper
 from langchain_dsplus.outcomes.gold import GoldOptions, GoldRules, read_labels
+from langchain_dsplus.traces.lanes import AskEach
 from langchain_dsplus.traces.replies import ReplyStore
 from langchain_dsplus.transfer._asking import (
-    Ask,
     Asker,
     Question,
     caches_off,
@@ -195,7 +195,7 @@ class _Job:
 _FIELDS = frozenset(_Job.__dataclass_fields__)
 
 
-def _plan(job: _Job) -> Generator[Ask, None, TransferCertificate]:
+def _plan(job: _Job) -> Generator[AskEach, None, TransferCertificate]:
     """Yield what is to be asked, and return the certificate; sync or async alike."""
     job.check()
     rows = read_cases(job.cases, job.input_key, job.gold_key, job.id_key)

@@ -26,9 +26,9 @@ from langchain_dsplus._progress import progress_bar
 from langchain_dsplus.fidelity.untrusted import quote_untrusted
 from langchain_dsplus.identity import identify
 from langchain_dsplus.outcomes.gold import GoldOptions, GoldRules, read_labels
+from langchain_dsplus.traces.lanes import AskEach
 from langchain_dsplus.traces.replies import ReplyStore
 from langchain_dsplus.transfer._asking import (
-    Ask,
     Asker,
     Question,
     caches_off,
@@ -439,7 +439,7 @@ class _Job:
 _FIELDS = frozenset(_Job.__dataclass_fields__)
 
 
-def _plan(job: _Job) -> Generator[Ask, None, Comparison]:
+def _plan(job: _Job) -> Generator[AskEach, None, Comparison]:
     """Yield what is to be asked, and return the comparison; sync or async alike."""
     job.check()
     transfers = job.transfers()

@@ -230,6 +230,29 @@ def test_async_keeps_files_that_sync_reads(tmp_path):
         collect(models(), says(), rows("great"), nonsense=1, run=True)
 
 
+@both
+@pytest.mark.parametrize("slots", [1, 3, 8])
+def test_an_answer_is_on_disk_before_whoever_got_it_asks_again(tmp_path, run, slots):
+    """However many ask, and however slow writing is: asked and not yet written are never more than may be in flight."""
+    path, asked, most = tmp_path / "answers.jsonl", [], 0
+
+    def answer(value):
+        nonlocal most
+        asked.append(value["text"])
+        most = max(most, len(asked) - (path.read_bytes().count(b'"label"') if path.exists() else 0))
+        return "pos"
+
+    async def aanswer(value):
+        await asyncio.sleep(0)
+        return answer(value)
+
+    data = rows(*map(str, range(40)))
+    chain = RunnableLambda(answer, afunc=aanswer)
+    collect(models(), chain, data, path=path, max_concurrency=slots, run=run)
+    assert len(asked) == 40
+    assert most <= slots
+
+
 def test_a_cancelled_collection_keeps_what_it_has(tmp_path):
     path = tmp_path / "answers.jsonl"
 
@@ -310,6 +333,9 @@ def test_a_kill_costs_no_second_answer(tmp_path):
     assert outcomes.values("large") == [f"plain {n}" for n in range(40)]
     assert outcomes.values("large_pruned") == [f"pruned {n}" for n in range(40)]
     assert path.read_bytes().startswith(kept[: kept.rfind(b"\n") + 1])
+    # Whoever asked has written its answer before it asked again: only calls in flight were asked in vain.
+    assert len(set(before) - answered) <= 2
+    assert len(before) == len(set(before))
 
 
 def test_a_reply_that_is_no_label_is_not_paid_for_twice(tmp_path):
