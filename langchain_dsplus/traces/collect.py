@@ -89,9 +89,10 @@ def collect_outcomes(
 
     The large model gets the plain prompt: a dict input with `{"answer": None, "probabilities": {}}` under
     `context_key`, any other input unchanged. A row whose call failed stays, with `large` None and the error's type.
-    With `path`, every answer is on disk before whoever got it asks again, so a kill costs the calls in flight alone; called again with the same `path`, only what is
-    missing or had failed is asked. The small models are asked anew each time, so a retrained one needs no new LLM
-    answers. With `progress`, it says beforehand about how many tokens, and with `price` how much money, it will take.
+    With `path`, every answer is on disk before whoever got it asks again, so a kill costs the calls in flight alone;
+    called again with the same `path`, only what is missing or had failed is asked. The small models are asked anew each
+    time, so a retrained one needs no new LLM answers. With `progress`, it says beforehand about how many tokens, and
+    with `price` how much money, it will take.
 
     Args:
         small: A small model, or several, as `ConfidenceRouter(small=...)` takes them. All of several are asked about
