@@ -81,11 +81,14 @@ class Trainer:
 
     def begin(self, rows: Sequence[PaidRow]) -> SmallModel:
         """A first model: the one that was given, fitted where it is not yet, on gold, answers and the labels' names."""
+        from langchain_dsplus.small_models.sentence import SentenceClassifier
+
         model: Any = self.small
         if model is None:
-            from langchain_dsplus.small_models.sentence import SentenceClassifier
-
             model = SentenceClassifier(labels=self.labels, input_key=self.input_key)
+        elif isinstance(model, SentenceClassifier) and not model.labels:  # given for its encoder: the task has the labels
+            told = {"l2": model.l2, "seed": model.seed, "name": model.name, "score": model.score}
+            model = SentenceClassifier(model.encoder, self.labels, input_key=model.input_key or self.input_key, **told)
         if set(model.labels) != set(self.labels):
             msg = f"`small` has the labels {sorted(model.labels)}, and `labels` are {sorted(self.labels)}"
             raise ShuntError(msg)

@@ -34,9 +34,10 @@ class Words:
         return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
 
 
-def test_a_cold_start_learns_from_answers_and_names(world: Make) -> None:
+@pytest.mark.parametrize("labels", [LABELS, None], ids=["labels", "for its encoder"])
+def test_a_cold_start_learns_from_answers_and_names(world: Make, labels: list[str] | None) -> None:
     here = world()
-    options = {"small": SentenceClassifier(Words(), labels=LABELS), "options": {"encoder": Words()}}
+    options = {"small": SentenceClassifier(Words(), labels=labels), "options": {"encoder": Words()}}
     with here.shunt(**options) as shunt:
         assert not shunt.worker.registry.exists
         here.live(shunt)
