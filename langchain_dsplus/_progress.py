@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 @contextmanager
 def progress_bar(
-    what: str, total: int, *, show: bool, done: int = 0, console: Console | None = None
+    what: str, total: int | None, *, show: bool, done: int = 0, console: Console | None = None
 ) -> Iterator[Callable[[int], None]]:
     """Show how far work is, and yield the function that tells of more; silent without `show`.
 
     Args:
         what: The word in front of the bar.
-        total: Steps in all.
+        total: Steps in all; None where nobody knows.
         show: Whether there is a bar at all.
         done: Steps that an earlier run has done.
         console: Where; by default standard error.

@@ -37,7 +37,8 @@ def identify(runnable: Any, *, version: str | None = None) -> Identity:
 
     The hash is over what LangChain's `dumpd` sees: classes, templates, model names, settings; keys sorted. In addition
     it sees into Pydantic classes (their JSON schema), exception classes (their names), few-shot templates, small models
-    (their `version`), and whatever lists what makes it in `identity_parts()`. It cannot see into functions
+    (their `version`), whatever lists what makes it in `identity_parts()`, and what a Runnable that only passes calls on
+    names in `identity_of()`. It cannot see into functions
     (`RunnableLambda`), graphs and objects that LangChain does not serialize: then `large` is None and `unverifiable`
     True, unless `version=` says what they are. Another release of LangChain may see a chain differently; then the hash
     differs too, which is the safe side.
@@ -200,6 +201,9 @@ class _Seen:
             if value.version == UNVERIFIABLE:
                 return self._hide()
             return {_OBJECT: _class_id(type(value)), "version": value.version}
+        behind = getattr(value, "identity_of", None)
+        if callable(behind) and not isinstance(value, type):
+            return self.form(behind())
         parts = getattr(value, "identity_parts", None)
         if callable(parts) and not isinstance(value, type):
             return {_OBJECT: _class_id(type(value)), "parts": self.form(parts())}

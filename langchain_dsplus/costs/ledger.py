@@ -10,8 +10,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, cast, get_args
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage
@@ -124,6 +124,9 @@ class _Count:
         self.usage = self.usage + other.usage
         self.seconds += other.seconds
         self.local = self.local or other.local
+
+
+_COUNTED = tuple(part.name for part in fields(_Count))
 
 
 @dataclass(slots=True)
@@ -618,6 +621,56 @@ class CostLedger(BaseCallbackHandler):
             return count.seconds / 3600.0 * self.small_price_per_hour
         # A call that an HTTP status refused before any token is known to be free.
         return None if count.local or count.calls or count.unmetered else 0.0
+
+    # --- merging ------------------------------------------------------------------------------------------------
+
+    def counts(self) -> list[dict[str, Any]]:
+        """Return what was counted, per model and side, as plain records that another ledger can add.
+
+        Money is not in them: it follows from the tokens, so that merged ledgers say the same as one would have.
+
+        Example:
+            >>> one, other = CostLedger(), CostLedger()
+            >>> one.on_small_model("small", 0.5)
+            >>> other.add_counts(one.counts() + one.counts())
+            >>> other.table()[0]["calls"], other.table()[0]["seconds"]
+            (2, 1.0)
+        """
+        with self._lock:
+            return [
+                {"side": side, "model": model, **asdict(count), "reported": sorted(self._reported.get(model, ()))}
+                for (side, model), count in self._counts.items()
+            ]
+
+    def add_counts(self, counts: Iterable[Mapping[str, Any]]) -> None:
+        """Add what another ledger counted; `saved()` knows nothing of its decisions.
+
+        Args:
+            counts: Records of `counts()`, of one ledger or of several.
+
+        Raises:
+            ValueError: If they are none.
+        """
+        try:
+            read = [
+                (
+                    (str(row["side"]), str(row["model"])),
+                    _Count(**{**{name: row[name] for name in _COUNTED}, "usage": Usage(**row["usage"])}),
+                    set(map(str, row["reported"])),
+                )
+                for row in counts
+            ]
+        except (KeyError, TypeError) as error:
+            msg = "`counts` must be records of `CostLedger.counts()`"
+            raise ValueError(msg) from error
+        if not {side for (side, _), _, _ in read} <= set(SIDES):
+            msg = f"`counts`: `side` must be one of {list(SIDES)}"
+            raise ValueError(msg)
+        with self._lock:
+            for (side, model), count, names in read:
+                self._counts.setdefault((cast("Side", side), model), _Count()).add(count)
+                if names:
+                    self._reported.setdefault(model, set()).update(names)
 
     # --- what it says -------------------------------------------------------------------------------------------
 

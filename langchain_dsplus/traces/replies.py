@@ -227,6 +227,10 @@ class ReplyStore:
         """The reply, or an empty dict."""
         return self._replies.get((name, side), {})
 
+    def entries(self) -> list[dict[str, Any]]:
+        """All replies."""
+        return list(self._replies.values())
+
     def asked(self, name: str, side: str) -> bool:
         """Whether the model was asked, whatever came of it."""
         return (name, side) in self._replies
