@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from langchain_dsplus.cli import collect, estimate, learning, models, serve, shunt, threshold, transfer
+from langchain_dsplus.cli import collect, estimate, learning, models, route, serve, shunt, threshold, transfer
 
 app = typer.Typer(
     name="dsplus",
@@ -14,7 +14,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
-for verbs in (estimate, collect, threshold, learning, shunt, serve, transfer, models):
+for verbs in (estimate, collect, threshold, learning, route, shunt, serve, transfer, models):
     verbs.add_to(app)
 
 

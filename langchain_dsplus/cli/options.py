@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from langchain_dsplus.outcomes import Outcomes
 
 TABLES = (".csv", ".jsonl", ".ndjson", ".parquet")
+_KEPT = "outcomes.parquet"
 _ESTIMATE_ROWS = 200
 _CHARACTERS_PER_TOKEN = 4
 _REPLY_TOKENS = 20
@@ -154,9 +155,11 @@ def table_suffix(path: Path) -> str:
 
 
 def read_table(path: Path, about: Mapping[str, Any] | None = None, rules: Mapping[str, Any] | None = None) -> Outcomes:
-    """A table of outcomes from disk; `rules` are those for gold."""
+    """A table of outcomes from disk, or what `dsplus route` wrote; `rules` are those for gold."""
     from langchain_dsplus.outcomes import Outcomes
 
+    if path.is_dir():
+        return _read_routed(path, about, rules)
     suffix = table_suffix(path)
     try:
         if suffix == ".csv":
@@ -170,6 +173,19 @@ def read_table(path: Path, about: Mapping[str, Any] | None = None, rules: Mappin
             raise
         msg = f"{error}. {hint}"
         raise ValueError(msg) from None
+
+
+def _read_routed(path: Path, about: Mapping[str, Any] | None, rules: Mapping[str, Any] | None) -> Outcomes:
+    """The rows of a folder as they are now; how often they were certified on stands in a table beside them."""
+    from langchain_dsplus.dataset.folder import Routed, is_routed
+    from langchain_dsplus.outcomes import Outcomes
+
+    if not is_routed(path):
+        msg = f"{path} is a folder that `dsplus route` did not write: name a table of outcomes"
+        raise ValueError(msg)
+    kept = path / _KEPT
+    before = Outcomes.from_parquet(kept).about if kept.exists() else {}
+    return Routed(path).outcomes(about={**before, **(about or {})}, **(rules or {}))
 
 
 def _what_instead(path: Path, suffix: str, lacks: bool) -> str | None:
@@ -188,7 +204,9 @@ def _what_instead(path: Path, suffix: str, lacks: bool) -> str | None:
 
 
 def write_table(outcomes: Outcomes, path: Path) -> None:
-    """Write a table of outcomes as its name says."""
+    """Write a table of outcomes as its name says; into a folder that `dsplus route` wrote, beside its rows."""
+    if path.is_dir():
+        path /= _KEPT
     suffix = table_suffix(path)
     write = {".csv": outcomes.to_csv, ".parquet": outcomes.to_parquet}.get(suffix, outcomes.to_jsonl)
     write(path)
@@ -293,7 +311,6 @@ def large_chain(
     rows: Sequence[Mapping[str, Any]],
 ) -> Any:
     """The large side: prompt, chat model, label parser."""
-    from langchain_dsplus._imports import require
     from langchain_dsplus.prompts.parser import LabelParser
     from langchain_dsplus.prompts.pruner import PromptPruner
 
@@ -303,13 +320,19 @@ def large_chain(
     if unknown:
         msg = f"the prompt asks for {unknown}, and the data set has no such column (write a brace that is text as {{{{)"
         raise ValueError(msg)
+    return template | chat_model(large, base_url, api_key_env) | LabelParser(labels)
+
+
+def chat_model(large: str, base_url: str | None, api_key_env: str) -> Any:
+    """The chat model of the large side."""
+    from langchain_dsplus._imports import require
+
     key = os.environ.get(api_key_env)
     if not key and base_url is None:
         msg = f"set {api_key_env} to your API key, or name a server with --base-url"
         raise ValueError(msg)
     chat = require("langchain_openai", "openai").ChatOpenAI
-    model = chat(model=large, base_url=base_url, api_key=key or "none", **CHAT)
-    return template | model | LabelParser(labels)
+    return chat(model=large, base_url=base_url, api_key=key or "none", **CHAT)
 
 
 def default_messages(column: str) -> list[Any]:

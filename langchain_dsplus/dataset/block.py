@@ -6,8 +6,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from langchain_dsplus.costs.ledger import CostLedger
-from langchain_dsplus.dataset.desk import AskOnce, SpentError, key_of
+from langchain_dsplus.dataset.desk import AskOnce, SpentError, counter, key_of
 from langchain_dsplus.dataset.folder import digest_of, encode_rows
 from langchain_dsplus.routing.router import ConfidenceRouter
 
@@ -76,7 +75,7 @@ class BlockRouter:
         Raises:
             SpentError: If the budget does not pay for the block; what was answered is at the desk.
         """
-        heard = CostLedger()
+        heard = counter()
         self.large.hidden, self.large.counts, self.kept.rows = heard, [], []
         ids = [uuid.uuid5(uuid.NAMESPACE_OID, f"{self.run} {place + i} {key_of(v)}") for i, v in enumerate(inputs)]
         configs: Any = [{"run_id": name, "callbacks": [heard], "max_concurrency": self.max_concurrency} for name in ids]

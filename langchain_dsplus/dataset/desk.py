@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from langchain_core.messages import BaseMessage, message_to_dict, messages_from_dict
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -16,13 +16,11 @@ from langchain_core.runnables.config import ensure_config, get_callback_manager_
 from langchain_dsplus._inputs import canonical, hash_of
 from langchain_dsplus.answer import EscalationContext, failure, must_pass
 from langchain_dsplus.costs.ledger import CostLedger
+from langchain_dsplus.costs.prices import Price
 from langchain_dsplus.routing.state import output_type_of
 from langchain_dsplus.tags import BACKGROUND_TAG, ROUTE_ID_KEY
 from langchain_dsplus.traces.recorder import plain
 from langchain_dsplus.traces.replies import ReplyStore
-
-if TYPE_CHECKING:
-    from langchain_dsplus.costs.prices import Price
 
 _SIDE = "large"
 _LONGEST = 30.0  # seconds between two attempts at most
@@ -217,7 +215,7 @@ class AskOnce(Runnable[Any, Any]):
 
     def _ask(self, value: Any, config: RunnableConfig, kwargs: dict[str, Any]) -> tuple[Any, list[dict[str, Any]]]:
         """One attempt: the reply or the error, and what it took, heard by a ledger of its own."""
-        ledger = CostLedger()
+        ledger = counter()
         callbacks = get_callback_manager_for_config(config)
         if self.hidden is not None and self.hidden in callbacks.handlers:
             callbacks.remove_handler(self.hidden)
@@ -227,6 +225,11 @@ class AskOnce(Runnable[Any, Any]):
         except BaseException as error:  # noqa: BLE001 - it may have been paid for
             output = failure(error) if isinstance(error, Exception) else error
         return output, ledger.counts()
+
+
+def counter() -> CostLedger:
+    """A ledger whose counts alone are wanted: it says nothing of unknown prices."""
+    return CostLedger(Price(0.0, 0.0))
 
 
 def _key(config: RunnableConfig) -> str:

@@ -49,9 +49,10 @@ def encode_rows(place: int, rows: Sequence[tuple[int, Mapping[str, Any]]], said:
             columns[name].append(route.get("model") if name == "model" else row.get(name))
         for name in ("input", "output"):
             value = row.get(name)
-            columns[name].append(value if isinstance(value, str) else None)
+            text = value is None or isinstance(value, str)
+            columns[name].append(value if text else json.dumps(plain(value), ensure_ascii=False))
             if name in row and not isinstance(value, str):
-                more[f"{name}_json"] = pack(value) if name == "output" else json.dumps(plain(value), ensure_ascii=False)
+                more[f"{name}_kept"] = pack(value) if name == "output" else "json"
         columns["more"].append(json.dumps(plain(more), ensure_ascii=False, allow_nan=False))
     kinds = {"place": pa.int64(), "accepted": pa.bool_()}
     schema = pa.schema(
@@ -66,11 +67,12 @@ def _decode(row: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: row[name] for name in ("kind", "route_id", "router") if row[name] is not None}
     if row["error"] is not None:
         found["error"] = row["error"]
-    for name, read in (("input", load_json), ("output", unpack)):
-        if row[name] is not None:
-            found[name] = row[name]
-        elif f"{name}_json" in more:
-            found[name] = read(more.pop(f"{name}_json"))
+    for name in ("input", "output"):
+        kept = more.pop(f"{name}_kept", None)
+        if kept == "json":
+            found[name] = None if row[name] is None else load_json(row[name])
+        elif kept is not None or row[name] is not None:
+            found[name] = row[name] if kept is None else unpack(kept)
     return {**found, **more}
 
 

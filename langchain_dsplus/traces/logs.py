@@ -114,7 +114,7 @@ class Log:
         calls: Of these, the calls that have an input and an answer.
         failed: Calls that ended in an error.
         unreadable: Rows that are no JSON, or lack input or output.
-        passed: LangSmith runs of another type or name.
+        passed: LangSmith runs of another type or name; decisions of a router that stayed local.
         kinds: What the rows are, such as `LangSmith runs`.
 
     Raises:
@@ -158,6 +158,8 @@ class Log:
         path = Path(source)
         if path.is_dir():
             found = sorted(item for item in path.iterdir() if item.is_file() and not item.name.startswith("."))
+            # Spark, Ray and `route_dataset` write a folder of parts, with their bookkeeping beside them.
+            found = sorted(path.glob("part-*.parquet")) or found
             if not found:
                 msg = f"{path} is a folder without a file"
                 raise ValueError(msg)
@@ -247,6 +249,9 @@ class Log:
             if not call.get("error") and not _said(call["output"]):
                 call["output"] = _arguments(row.get("outputs")) or call["output"]
             return call | {"id": call["route_id"], "name": row.get("name")}
+        if "route_id" in row and (row.get("accepted") or row.get("kind") != "route" or row.get("error")):
+            self.passed += 1  # of what a router wrote down: no call of the large model that was answered
+            return {}
         if "custom_id" in row:
             return self._batch(row)
         found = _openai(row)
