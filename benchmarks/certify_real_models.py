@@ -81,9 +81,9 @@ class Banking:
 
     @cached_property
     def _encoder(self) -> Any:
-        from langchain_dsplus.small_models.sentence import Encoder
+        from langchain_dsplus.small_models.encoder import Encoder
 
-        return Encoder()
+        return Encoder(backend="torch")
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """MiniLM's vectors; each text is encoded once in the whole run."""

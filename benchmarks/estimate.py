@@ -131,9 +131,10 @@ def live_share(small: Any, log: Rows, fresh: Rows, labels: list[str], seed: int,
 def promises(context: Context) -> Figures:
     from langchain_dsplus.estimate import estimate
     from langchain_dsplus.estimate.figures import KnownVectors
-    from langchain_dsplus.small_models.sentence import Encoder, SentenceClassifier
+    from langchain_dsplus.small_models.encoder import Encoder
+    from langchain_dsplus.small_models.sentence import SentenceClassifier
 
-    vectors = KnownVectors(Encoder("minilm"))
+    vectors = KnownVectors(Encoder("minilm", backend="torch"))
     small = SentenceClassifier(vectors)
     rounds = context.pick(2, 1)
     streams = {"banking77": banking77(), "clinc150": clinc150(context.random("simulated"))}

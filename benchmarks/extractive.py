@@ -30,9 +30,9 @@ ARMS = {
 
 
 def run(context: Context) -> Figures:
-    from langchain_dsplus.small_models.sentence import Encoder
+    from langchain_dsplus.small_models.encoder import Encoder
 
-    return measure(context, Encoder())
+    return measure(context, Encoder(backend="torch"))
 
 
 def recheck(context: Context, figures: Figures) -> Figures:

@@ -48,10 +48,10 @@ class Vectors:
     version = "MiniLM, looked up"
 
     def __init__(self, texts: Sequence[str]) -> None:
-        from langchain_dsplus.small_models.sentence import Encoder
+        from langchain_dsplus.small_models.encoder import Encoder
 
         unique = list(dict.fromkeys(texts))
-        rows = Encoder().encode(unique)
+        rows = Encoder(backend="torch").encode(unique)
         self._rows = dict(zip(unique, rows, strict=True))
 
     def encode(self, texts: list[str]) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import random
 import time
@@ -25,7 +24,8 @@ from langchain_dsplus.losses import Loss, parse_loss
 from langchain_dsplus.outcomes import Outcomes
 from langchain_dsplus.outcomes.uses import blocks
 from langchain_dsplus.small_models.base import SmallModel
-from langchain_dsplus.small_models.sentence import Encoder, SentenceClassifier
+from langchain_dsplus.small_models.encoder import Encoder, installed_backends
+from langchain_dsplus.small_models.sentence import SentenceClassifier
 from langchain_dsplus.small_models.sklearn import SklearnClassifier
 from langchain_dsplus.threshold.certificate import Certificate
 from langchain_dsplus.threshold.certify import certify
@@ -275,7 +275,7 @@ def _maker(small: Small, task: Task, texts: list[str], seed: int, *, progress: b
 def _has_encoder() -> bool:
     from langchain_dsplus.weights import WeightsError, cached_path
 
-    if importlib.util.find_spec("sentence_transformers") is None:
+    if not installed_backends():
         return False
     try:
         return cached_path(_ENCODER) is not None

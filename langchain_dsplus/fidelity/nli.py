@@ -17,7 +17,7 @@ from langchain_dsplus._progress import quiet_transformers
 from langchain_dsplus.fidelity.nearest import facts_of
 from langchain_dsplus.fidelity.sentences import HAN
 from langchain_dsplus.small_models.base import without_surrogates
-from langchain_dsplus.small_models.fork import mind_forks
+from langchain_dsplus.small_models.fork import load_onnxruntime, mind_forks
 
 Pair: TypeAlias = tuple[str, str]
 """Premise and hypothesis."""
@@ -220,7 +220,7 @@ class OnnxNLI:
 
     def _get(self) -> tuple[Any, Any]:
         if self._loaded is None:
-            runtime = require("onnxruntime", "onnx")
+            runtime = load_onnxruntime()
             tokenizers = require("tokenizers", "onnx")
             found = sorted(self.folder.glob("*.onnx"))
             places = sorted(self.folder.rglob("tokenizer.json"))

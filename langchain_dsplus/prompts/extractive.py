@@ -239,7 +239,7 @@ def _scorer(encoder: Any) -> tuple[str, Callable[[list[str]], Any]]:
         return str(getattr(encoder, "name", type(encoder).__name__)), as_encode(encoder)
     if encoder == "lexical":
         return "lexical", lexical_vectors
-    from langchain_dsplus.small_models.sentence import DEFAULT_ENCODER, Encoder
+    from langchain_dsplus.small_models.encoder import DEFAULT_ENCODER, Encoder
     from langchain_dsplus.weights import WeightsError
 
     if encoder is not None:

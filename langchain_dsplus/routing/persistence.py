@@ -28,9 +28,10 @@ from langchain_dsplus.routing.router import ConfidenceRouter
 from langchain_dsplus.scores.kinds import load_score
 from langchain_dsplus.scores.ready import ReadyScore
 from langchain_dsplus.small_models.base import UNVERIFIABLE
+from langchain_dsplus.small_models.encoder import Encoder
 from langchain_dsplus.small_models.files import SETTINGS
 from langchain_dsplus.small_models.kinds import KINDS
-from langchain_dsplus.small_models.sentence import Encoder, SentenceClassifier
+from langchain_dsplus.small_models.sentence import SentenceClassifier
 from langchain_dsplus.threshold.certificate import Certificate
 
 if TYPE_CHECKING:
@@ -551,7 +552,7 @@ def read_small(
         _refuse(folder, f"it names a kind of small model that this version does not know: {record.kind!r}")
     chosen = dict(options)
     if (where / _ENCODER).is_dir():
-        chosen.setdefault("encoder", Encoder(where / _ENCODER))
+        chosen.setdefault("encoder", where / _ENCODER)
     model: SmallModel = KINDS[record.kind].load(where, **chosen)
     if model.labels != record.labels or model.name != record.name:
         _refuse(folder, f"the record and the files of small model {record.name!r} do not belong together")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from langchain_dsplus.small_models.base import UNVERIFIABLE, read_text
-from langchain_dsplus.small_models.sentence import DEFAULT_ENCODER, Encoder, as_encoder
+from langchain_dsplus.small_models.encoder import DEFAULT_ENCODER, Choice, Encoder, as_encoder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,10 +25,11 @@ class InputEncoder:
     Args:
         encoder: A folder, a name, an `Encoder`, or any object with `encode(list of str) -> (n, d) array`.
         input_key: Where a dict input holds its text; without it, its one text.
+        backend: As in `Encoder`.
     """
 
-    def __init__(self, encoder: Any = DEFAULT_ENCODER, input_key: str | None = None) -> None:
-        self.encoder = as_encoder(encoder)
+    def __init__(self, encoder: Any = DEFAULT_ENCODER, input_key: str | None = None, backend: Choice = "auto") -> None:
+        self.encoder = as_encoder(encoder, backend)
         self.input_key = input_key
 
     def __call__(self, inputs: Sequence[Any]) -> Floats:
@@ -48,6 +49,7 @@ class InputEncoder:
         version = getattr(self.encoder, "version", None)
         return {
             "encoder": self.encoder.name if isinstance(self.encoder, Encoder) else None,
+            "backend": self.encoder.backend if isinstance(self.encoder, Encoder) else None,
             "encoder_version": version if isinstance(version, str) else UNVERIFIABLE,
             "input_key": self.input_key,
         }
@@ -63,7 +65,8 @@ class InputEncoder:
         if given is None:
             msg = f"{folder} was fitted with an encoder of your own: pass it as `encoder=`"
             raise ValueError(msg)
-        made = cls(given, settings["input_key"])
+        kept: Any = (settings.get("backend") or "torch") if isinstance(given, (str, Path)) else "auto"
+        made = cls(given, settings["input_key"], kept)
         if made.settings()["encoder_version"] != settings["encoder_version"]:
             msg = f"the encoder is not the one that {folder} was fitted with: pass that one as `encoder=`, or fit again"
             raise ValueError(msg)

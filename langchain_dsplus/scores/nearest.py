@@ -11,7 +11,7 @@ import numpy as np
 from langchain_dsplus.answer import Answer
 from langchain_dsplus.scores.encoding import InputEncoder
 from langchain_dsplus.scores.ready import Arrays, ReadyScore, inputs_of, losses_of
-from langchain_dsplus.small_models.sentence import DEFAULT_ENCODER
+from langchain_dsplus.small_models.encoder import DEFAULT_ENCODER
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -6,6 +6,7 @@ The SHA-256 detects damage and mixed-up files. It is no authentication: who can 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -155,12 +156,20 @@ def pick_score(settings: dict[str, Any], score: Any, path: str | Path) -> Any:
 def model_folder(name: str) -> Path:
     """The folder of a model: a path, a name that `weights` knows, or a repository on the hub, fetched if need be.
 
+    `wordllama` is the installed package of that name, whose wheel brings its vectors.
+
     Raises:
         WeightsError: If a known name cannot be had.
     """
     path = Path(name).expanduser()
     if path.is_dir():
         return path
+    if name.lower() == "wordllama":
+        found = importlib.util.find_spec("wordllama")  # its files are read; its code is not run
+        if found is None or not found.submodule_search_locations:
+            require("wordllama", "static")
+        else:
+            return Path(found.submodule_search_locations[0])
     from langchain_dsplus.weights import list_artifacts, resolve
 
     known = {n for a in list_artifacts() for n in (a.name, a.hub_repo, *a.aliases) if n is not None}

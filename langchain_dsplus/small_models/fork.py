@@ -1,11 +1,14 @@
-"""torch after a fork: its threads stay behind in the parent, and who waits for them waits for ever."""
+"""torch and ONNX Runtime after a fork: their threads stay behind, and who waits for them waits for ever."""
 
 from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 from typing import Any
+
+from langchain_dsplus._imports import require
 
 logger = logging.getLogger(__name__)
 
@@ -36,3 +39,16 @@ def mind_forks(torch: Any) -> None:
             "this process is a fork of one that had used torch, so torch works with one thread here; load small models "
             "after the fork (gunicorn without --preload) to use more"
         )
+
+
+def load_onnxruntime() -> Any:
+    """Import ONNX Runtime without its telemetry, unless `ORT_DISABLE_TELEMETRY` says otherwise.
+
+    It calls home; and its thread keeps a fork of the process from ever ending, since the exit waits for it there.
+
+    Raises:
+        ImportError: If it is missing; the message carries the pip command.
+    """
+    if "onnxruntime" not in sys.modules:
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    return require("onnxruntime", "onnx")

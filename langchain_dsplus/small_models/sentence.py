@@ -3,44 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import os
-import sys
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeAlias, runtime_checkable
-from weakref import WeakValueDictionary
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 from pydantic import Field, PrivateAttr
 
-from langchain_dsplus._files import hash_files
 from langchain_dsplus._imports import require
-from langchain_dsplus._progress import progress_bar, quiet_transformers
 from langchain_dsplus.answer import NotFittedError
 from langchain_dsplus.calibration import softmax
 from langchain_dsplus.confidence import energy
 from langchain_dsplus.labels import list_labels
-from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel, read_text, without_surrogates
+from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel, read_text
+from langchain_dsplus.small_models.encoder import DEFAULT_ENCODER, Backend, Choice, Encoder, as_encoder
 from langchain_dsplus.small_models.explain import Because, nearest_rows
-from langchain_dsplus.small_models.files import (
-    load_folder,
-    model_folder,
-    pick,
-    pick_score,
-    plain_errors,
-    read_trained,
-    save_folder,
-)
-from langchain_dsplus.small_models.fork import mind_forks
-from langchain_dsplus.small_models.refuse import refuse_code
+from langchain_dsplus.small_models.files import load_folder, pick, pick_score, plain_errors, read_trained, save_folder
 from langchain_dsplus.small_models.softmax import SoftmaxHead, calibrate, fit_softmax
 from langchain_dsplus.small_models.targets import read_targets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from numpy.typing import NDArray
 
     from langchain_dsplus.confidence import ScoreFunction
@@ -48,226 +30,9 @@ if TYPE_CHECKING:
     Array: TypeAlias = NDArray[np.float32]
     Floats: TypeAlias = NDArray[np.float64]
 
-DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
-
 _FORMAT = 2
 _HEAD = "head.safetensors"
-_CHARACTERS_PER_TOKEN = 32
-_TOKENS_PER_STEP = 1024  # measured: the best of 512, 1024, 2048 on two CPU cores
-_TEXTS_PER_CHUNK = 4096
-
-
-@runtime_checkable
-class TextEncoder(Protocol):
-    """Anything with `encode(list of str) -> (n, d) float array`; `version`, where it has one, names its weights."""
-
-    def encode(self, texts: list[str]) -> Any:
-        """Return one row per text."""
-
-
-class _Loaded:
-    """A loaded sentence-transformers model; shared by every `Encoder` of the same folder and device."""
-
-    def __init__(self, path: Path, device: str | None) -> None:
-        refuse_code(path)
-        if "torch" not in sys.modules:
-            # torch's threads spin while they wait for each other. Where another process wants the same cores (a local
-            # LLM server, say) that makes a text cost 500 ms instead of 20; sleeping costs next to nothing.
-            os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        library = require("sentence_transformers", "local")
-        with quiet_transformers():
-            self.model: Any = library.SentenceTransformer(
-                str(path),
-                device=device,
-                trust_remote_code=False,
-                local_files_only=True,
-                model_kwargs={"use_safetensors": True},
-            )
-        self.model.eval()
-        # One at a time: fast tokenizers refuse concurrent use, and torch already runs each step on every core.
-        self.lock = threading.Lock()
-        self.tokens = int(self.model.max_seq_length or 512)
-        side = getattr(getattr(self.model, "tokenizer", None), "padding_side", None)
-        self.sliceable = side == "right" and getattr(self.model, "default_prompt_name", None) is None
-        self.preprocess: Callable[[list[str]], Any] = getattr(self.model, "preprocess", None) or (self.model.tokenize)
-
-
-_loaded: WeakValueDictionary[tuple[str, str | None], _Loaded] = WeakValueDictionary()
-_loading = threading.Lock()
-
-
-class Encoder:
-    """A sentence-transformers model: texts in, unit vectors out.
-
-    It loads when first used, once for each folder and device however many encoders name it, may be called from many
-    threads, and never runs code from the folder. Weights must be safetensors. Where torch is not imported yet, loading
-    sets `OMP_WAIT_POLICY=PASSIVE` (unless it is set), without which torch is many times slower on a busy machine.
-
-    Args:
-        path_or_name: A folder, a name that `dsplus models list` shows, or a name on the Hugging Face hub.
-        device: torch's name of a device; by default what sentence-transformers picks.
-
-    Example:
-        ```python
-        encoder = Encoder("sentence-transformers/all-MiniLM-L6-v2")
-        encoder.encode(["a text", "another"]).shape  # (2, 384)
-        ```
-    """
-
-    def __init__(self, path_or_name: str | Path = DEFAULT_ENCODER, *, device: str | None = None) -> None:
-        self.name = str(path_or_name)
-        self.device = device
-        self._path: Path | None = None
-        self._version: str | None = None
-        self._model: _Loaded | None = None
-
-    def __repr__(self) -> str:
-        return f"Encoder({self.name!r})"
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Encoder:
-        return self  # frozen: copies share it
-
-    @property
-    def path(self) -> Path:
-        """The folder with the weights; fetched at the first use where it is not here yet."""
-        if self._path is None:
-            self._path = model_folder(self.name)
-        return self._path
-
-    @property
-    def version(self) -> str:
-        """SHA-256 over the folder's weights, tokenizer and configuration; needs no torch."""
-        if self._version is None:
-            self._version = _hash_folder(self.path)
-        return self._version
-
-    def load(self) -> Encoder:
-        """Load the weights now; returns itself.
-
-        Raises:
-            ImportError: If sentence-transformers is missing; the message carries the pip command.
-            ValueError: If the folder asks for code of its own.
-        """
-        self._get()
-        return self
-
-    def _get(self) -> _Loaded:
-        if self._model is None:
-            if importlib.util.find_spec("sentence_transformers") is None:
-                require("sentence_transformers", "local")  # says what is missing, before anything is downloaded
-            key = (str(self.path.resolve()), self.device)
-            with _loading:
-                model = _loaded.get(key)
-                if model is None:
-                    model = _loaded[key] = _Loaded(self.path, self.device)
-            self._model = model
-        return self._model
-
-    def encode(self, texts: Sequence[str], *, progress: bool = False) -> Array:
-        """Return one unit vector per text, shape (len(texts), d), float32.
-
-        Equal texts are encoded once. A text is cut at the encoder's `max_seq_length` tokens; of a very long one only
-        the first 32 characters per token are read at all, so that a megabyte costs no more than a page. The empty
-        string is a text like any other.
-
-        The same text may come out differently by about 1e-7 beside other texts, since padding changes the order
-        of the sums.
-
-        Args:
-            texts: The texts; may be empty.
-            progress: Show a progress bar on stderr.
-
-        Raises:
-            TypeError: If an item is not a str; the message gives its place, never the value.
-        """
-        for place, text in enumerate(texts):
-            if not isinstance(text, str):
-                msg = f"`texts` must hold str only; item {place} is {type(text).__name__}"
-                raise TypeError(msg)
-        if not len(texts):
-            return np.zeros((0, self.dimension), dtype=np.float32)
-        loaded = self._get()
-        limit = loaded.tokens * _CHARACTERS_PER_TOKEN
-        cut = [without_surrogates(text[:limit]) for text in texts]
-        places = {text: place for place, text in enumerate(dict.fromkeys(cut))}
-        unique = list(places)
-        rows = _encode_unique(loaded, unique, progress=progress)
-        norms = np.linalg.norm(rows, axis=1, keepdims=True)
-        rows /= np.maximum(norms, np.float32(1e-12))
-        if len(unique) == len(cut):
-            return rows
-        return rows[[places[text] for text in cut]]
-
-    @property
-    def dimension(self) -> int:
-        """The length d of the vectors."""
-        model = self._get().model
-        method = getattr(model, "get_embedding_dimension", None) or model.get_sentence_embedding_dimension
-        return int(method())
-
-
-def as_encoder(encoder: Any) -> TextEncoder:
-    """Make an encoder of a folder or a name; an object with `encode` passes.
-
-    Raises:
-        TypeError: If it is none of these.
-    """
-    if isinstance(encoder, (str, Path)):
-        return Encoder(encoder)
-    if not isinstance(encoder, TextEncoder):
-        msg = f"`encoder` must be a path, a name, or have an `encode` method; {type(encoder).__name__} has none"
-        raise TypeError(msg)
-    return encoder
-
-
-def _encode_unique(loaded: _Loaded, texts: list[str], *, progress: bool) -> Array:
-    """Encode distinct texts, sorted by tokens and batched by a token budget, so that little is padding."""
-    torch = require("torch", "local")
-    mind_forks(torch)
-    out: Array | None = None
-    with progress_bar("encoding", len(texts), show=progress) as advance:
-        for start in range(0, len(texts), _TEXTS_PER_CHUNK):
-            chunk = texts[start : start + _TEXTS_PER_CHUNK]
-            for places, rows in _steps(loaded, torch, chunk):
-                if out is None:
-                    out = np.empty((len(texts), rows.shape[1]), dtype=np.float32)
-                out[[start + place for place in places]] = rows
-                advance(len(places))
-    assert out is not None
-    return out
-
-
-def _steps(loaded: _Loaded, torch: Any, texts: list[str]) -> Iterator[tuple[list[int], Any]]:
-    model = loaded.model
-    features: dict[str, Any] | None = None
-    if loaded.sliceable:
-        with loaded.lock:
-            features = dict(loaded.preprocess(texts))
-    mask = None if features is None else features.get("attention_mask")
-    if features is None or mask is None or getattr(mask, "ndim", 0) != 2:
-        # A kind of model whose features cannot be cut: leave the batching to sentence-transformers.
-        with loaded.lock:
-            rows = model.encode(texts, batch_size=32, show_progress_bar=False)
-        yield list(range(len(texts))), rows
-        return
-    lengths = mask.sum(dim=1).tolist()
-    order = sorted(range(len(texts)), key=lengths.__getitem__)
-    start = 0
-    while start < len(order):
-        stop = start + 1
-        while stop < len(order) and (stop + 1 - start) * lengths[order[stop]] <= _TOKENS_PER_STEP:
-            stop += 1
-        places = order[start:stop]
-        longest = max(lengths[places[-1]], 1)
-        step = {
-            key: (value[places, :longest] if getattr(value, "shape", None) == mask.shape else value)
-            for key, value in features.items()
-        }
-        with loaded.lock, torch.inference_mode():
-            step = {k: v.to(model.device) if hasattr(v, "to") else v for k, v in step.items()}
-            rows = model(step)["sentence_embedding"].float().cpu().numpy()
-        yield places, rows
-        start = stop
+_ROWS_TO_COMPARE = 100
 
 
 class SentenceClassifier(SmallModel):
@@ -281,6 +46,9 @@ class SentenceClassifier(SmallModel):
         encoder: A folder, a name of `dsplus models list`, a name on the Hugging Face hub, an `Encoder`, or any object
             with `encode(list of str) -> (n, d) array` (and `version`, so that certificates can name it).
         labels: The classes. By default `fit` takes them from the targets, sorted.
+        backend: What runs the encoder: `torch`, `onnx`, `onnx-int8`, `openvino`, `static`, or `auto` (see `Encoder`).
+            It is part of `version`: a certificate made on one backend is not taken on another. It is saved: a folder
+            loads with the backend it was trained on, and `load(..., backend=)` takes another.
         l2: Penalty on the head's weights; scikit-learn's 1 / C. By default `fit` takes the best of 1, 0.1, 0.01 on
             held-out rows.
         seed: Of the folds on which penalty and temperature are fitted.
@@ -308,8 +76,15 @@ class SentenceClassifier(SmallModel):
     _rows: list[tuple[str, str]] = PrivateAttr(default_factory=list)
     """Texts and labels of the last `fit`, for `explain`; never saved."""
 
-    def __init__(self, encoder: Any = DEFAULT_ENCODER, labels: Sequence[str] | None = None, **kwargs: Any) -> None:
-        super().__init__(encoder=as_encoder(encoder), labels=list_labels(labels or ()), **kwargs)
+    def __init__(
+        self,
+        encoder: Any = DEFAULT_ENCODER,
+        labels: Sequence[str] | None = None,
+        *,
+        backend: Choice = "auto",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(encoder=as_encoder(encoder, backend), labels=list_labels(labels or ()), **kwargs)
         self._labels_given = bool(self.labels)
 
     @classmethod
@@ -443,6 +218,46 @@ class SentenceClassifier(SmallModel):
         copy._head = head  # noqa: SLF001 - its own
         return copy
 
+    def with_backend(self, backend: Backend, *, equal_on: Sequence[Any] | None = None, tolerance: float = 1e-4) -> Self:
+        """Return a copy with the same head, whose encoder runs on another backend.
+
+        It is another version, so that no certificate of this one holds for it. With `equal_on` both are asked: where
+        they agree on every row, the copy keeps this version, and certificates hold on.
+
+        Args:
+            backend: As in the constructor.
+            equal_on: Inputs, 100 or more, such as those that the certificate was made on.
+            tolerance: How far the probabilities of a row may lie apart.
+
+        Raises:
+            ValueError: If the choice, or a probability by more than `tolerance`, differs on some row, or there are
+                fewer than 100; or the encoder is an object of your own.
+
+        Example:
+            ```python
+            fast = small.with_backend("onnx", equal_on=texts)
+            router = ConfidenceRouter(small=fast, large=large, threshold=certificate)
+            ```
+        """
+        other = self.clone().model_copy(update={"encoder": as_encoder(self.encoder, backend)})
+        other.set_version(None)
+        if equal_on is None:
+            return other
+        rows = _read_texts(self, equal_on)
+        if len(rows) < _ROWS_TO_COMPARE:
+            msg = f"`equal_on` must hold at least {_ROWS_TO_COMPARE} inputs, not {len(rows)}"
+            raise ValueError(msg)
+        ours, theirs = self.predict_proba(rows), other.predict_proba(rows)
+        unlike = (ours.argmax(axis=1) != theirs.argmax(axis=1)) | (np.abs(ours - theirs).max(axis=1) > tolerance)
+        if unlike.any():
+            msg = (
+                f"backend={backend!r} answers {int(unlike.sum())} of {len(rows)} rows of `equal_on` otherwise: it is "
+                "another model. Leave `equal_on` out, and make a new certificate"
+            )
+            raise ValueError(msg)
+        other.set_version(self.version)
+        return other
+
     def _encode(self, texts: list[str], *, progress: bool) -> Array:
         if isinstance(self.encoder, Encoder):
             return self.encoder.encode(texts, progress=progress)
@@ -494,7 +309,8 @@ class SentenceClassifier(SmallModel):
             "labels_given": self._labels_given,
             "temperature": head.temperature,
             "encoder": self.encoder.name if isinstance(self.encoder, Encoder) else None,
-            "encoder_version": getattr(self.encoder, "version", None),
+            "encoder_version": _weights_of(self.encoder),
+            "backend": self.encoder.backend if isinstance(self.encoder, Encoder) else None,
             "name": self.name,
             "input_key": self.input_key,
             "score": self.score if isinstance(self.score, str) else None,
@@ -504,7 +320,14 @@ class SentenceClassifier(SmallModel):
         save_folder(path, _HEAD, body, settings, self._trained)
 
     @classmethod
-    def load(cls, path: str | Path, *, encoder: Any = None, score: ScoreFunction | None = None) -> Self:
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        encoder: Any = None,
+        score: ScoreFunction | None = None,
+        backend: Choice | None = None,
+    ) -> Self:
         """Read what `save` wrote; runs no code from the folder.
 
         A SHA-256 over settings and head detects damage. It is no authentication: who can write to the folder can write
@@ -514,6 +337,8 @@ class SentenceClassifier(SmallModel):
             path: The folder.
             encoder: The encoder, where it lies elsewhere than when it was saved, or is an object of your own.
             score: The score, where it was a callable: those are not saved.
+            backend: What runs the encoder; by default what ran it when the model was saved. Another one is another
+                `version`.
 
         Raises:
             ValueError: If a file is missing, cut off or changed, or the encoder is another one than was trained with.
@@ -540,9 +365,12 @@ class SentenceClassifier(SmallModel):
             msg = f"{folder} was trained with an encoder of your own: pass it as `encoder=`"
             raise ValueError(msg)
         score = pick_score(known, score, folder)
+        chosen = named if encoder is None else encoder
+        # Folders of before there was a choice ran on torch; an object runs as it does.
+        kept: Any = (settings.get("backend") or "torch") if isinstance(chosen, (str, Path)) else "auto"
         with plain_errors(folder):
-            model = cls(named if encoder is None else encoder, labels, score=score, **fields)
-        found = getattr(model.encoder, "version", None)
+            model = cls(chosen, labels, score=score, backend=kept if backend is None else backend, **fields)
+        found = _weights_of(model.encoder)
         if found != known["encoder_version"]:
             msg = (
                 f"the encoder is not the one that {folder} was trained with: its files differ. "
@@ -569,14 +397,6 @@ def _read_texts(model: SmallModel, texts: Sequence[Any]) -> list[str]:
     return rows
 
 
-def _hash_folder(path: Path) -> str:
-    """SHA-256 over what decides the vectors: weights, tokenizer, configuration."""
-    names = sorted(
-        file.relative_to(path).as_posix()
-        for file in path.rglob("*")
-        if file.is_file() and file.suffix in {".safetensors", ".json", ".txt", ".model"}
-    )
-    if not any(name.endswith(".safetensors") for name in names):
-        msg = f"{path} holds no .safetensors file: not an encoder's folder"
-        raise ValueError(msg)
-    return hash_files((name, path / name) for name in names)
+def _weights_of(encoder: Any) -> Any:
+    """What names an encoder's weights, on whichever backend."""
+    return encoder.weights if isinstance(encoder, Encoder) else getattr(encoder, "version", None)

@@ -15,7 +15,7 @@ from langchain_dsplus.fidelity.check import Fidelity
 from langchain_dsplus.fidelity.sentences import split_sentences
 from langchain_dsplus.graphs import VERDICTS, create_dispute_graph
 from langchain_dsplus.prompts.extractive import ExtractiveSummarizer
-from langchain_dsplus.small_models.sentence import Encoder
+from langchain_dsplus.small_models.encoder import Encoder
 from langchain_dsplus.transfer import PromptTransfer
 
 SHORT = (

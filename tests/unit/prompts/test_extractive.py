@@ -252,7 +252,7 @@ def test_without_an_encoder_words_alone_decide_and_it_is_said(monkeypatch, caplo
     def missing(_self):
         raise ImportError("sentence-transformers")
 
-    monkeypatch.setattr("langchain_dsplus.small_models.sentence.Encoder.load", missing)
+    monkeypatch.setattr("langchain_dsplus.small_models.encoder.Encoder.load", missing)
     summarizer = ExtractiveSummarizer()
     assert summarizer.select(TEXT)["scorer"] == "lexical"
     assert summarizer.select(TEXT)["scorer"] == "lexical"

@@ -209,7 +209,7 @@ def test_an_encoder_in_a_folder_travels_along(tmp_path, monkeypatch):
     (source / "1_Pooling").mkdir(parents=True)
     for name, body in {"a.safetensors": "w", "1_Pooling/config.json": "{}", "notes.md": "no"}.items():
         (source / name).write_text(body)
-    from langchain_dsplus.small_models.sentence import Encoder
+    from langchain_dsplus.small_models.encoder import Encoder
 
     monkeypatch.setattr(Encoder, "encode", lambda self, texts, progress=False: Letters().encode(texts))
     small = SentenceClassifier(source).fit(TEXTS, LABELS)

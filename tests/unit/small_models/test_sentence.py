@@ -9,9 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from langchain_dsplus.small_models import encoder as encoders
 from langchain_dsplus.small_models.base import UNVERIFIABLE
+from langchain_dsplus.small_models.encoder import Encoder
 from langchain_dsplus.small_models.files import checksum
-from langchain_dsplus.small_models.sentence import Encoder, SentenceClassifier
+from langchain_dsplus.small_models.sentence import SentenceClassifier
 from langchain_dsplus.small_models.softmax import assign_folds, calibrate, fit_softmax
 
 pytest.importorskip("scipy")
@@ -474,14 +476,14 @@ def test_naming_an_encoder_loads_nothing():
 @pytest.fixture(scope="module")
 def encoder(encoder_path):
     pytest.importorskip("sentence_transformers")
-    return Encoder(encoder_path).load()
+    return Encoder(encoder_path, backend="torch").load()
 
 
 @pytest.mark.encoder
 class TestRealEncoder:
     def test_it_agrees_with_sentence_transformers(self, encoder):
         texts = [*TEXTS, "", "雪の日", "word " * 2000, "{brace}\n\ttab", "UPPER case"]
-        theirs = encoder._get().model.encode(texts, normalize_embeddings=True, show_progress_bar=False)
+        theirs = encoder.engine.model.encode(texts, normalize_embeddings=True, show_progress_bar=False)
         ours = encoder.encode(texts)
         assert ours.dtype == np.float32
         assert ours.shape == (len(texts), 384) == (len(texts), encoder.dimension)
@@ -511,8 +513,8 @@ class TestRealEncoder:
         np.testing.assert_allclose(rows, alone, atol=2e-6)
 
     def test_it_is_loaded_once(self, encoder, encoder_path):
-        other = Encoder(str(encoder_path))
-        assert other._get() is encoder._get()
+        other = Encoder(str(encoder_path), backend="torch")
+        assert other.engine is encoder.engine
         assert other.version == encoder.version
 
     def test_from_fit_to_load(self, encoder_path, tmp_path):
@@ -533,14 +535,28 @@ class TestRealEncoder:
         assert "encoding" in capsys.readouterr().err
 
 
-def test_a_missing_extra_is_said_before_anything_is_downloaded(monkeypatch):
-    import sys
+@pytest.mark.parametrize(
+    ("backend", "module", "extra"),
+    [
+        ("torch", "sentence_transformers", "local"),
+        ("onnx", "onnxruntime", "onnx"),
+        ("onnx-int8", "onnx", "onnx"),
+        ("openvino", "openvino", "openvino"),
+        ("static", "tokenizers", "static"),
+    ],
+)
+def test_a_missing_extra_is_said_before_anything_is_downloaded(backend, module, extra, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setattr(encoders, "model_folder", lambda name: pytest.fail("it went on to fetch the encoder"))
+    with pytest.raises(ImportError, match=rf"`{module}` is not .*pip install 'langchain-dsplus\[{extra}\]'"):
+        SentenceClassifier("minilm", labels=["a", "b"], backend=backend).fit(["x", "y"], ["a", "b"])
 
-    from langchain_dsplus.small_models import sentence
 
-    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    monkeypatch.setattr(sentence, "model_folder", lambda name: pytest.fail("it went on to fetch the encoder"))
-    with pytest.raises(ImportError, match=r"pip install 'langchain-dsplus\[local\]'"):
+def test_auto_with_nothing_installed_says_so(monkeypatch):
+    for module in ("sentence_transformers", "tokenizers"):
+        monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setattr(encoders, "model_folder", lambda name: pytest.fail("it went on to fetch the encoder"))
+    with pytest.raises(ImportError, match=r"langchain-dsplus\[local\]"):
         SentenceClassifier("minilm", labels=["a", "b"]).fit(["x", "y"], ["a", "b"])
 
 
