@@ -370,10 +370,10 @@ def tables(figures: Figures) -> list[Table]:
     soaked = Table(
         "serve.soak",
         "Soak",
-        ["requests", "per second", "local", "rows lost", "unexpected ends", "memory, end / first fifth", "CPU ms"],
+        ["requests", "per second", "share local", "rows lost", "unexpected", "memory, end / first fifth", "CPU ms"],
         [[
-            f"{figures['soak.requests']:,.0f}", number(figures, "soak.per_second", 0), f"{figures['soak.local']:.0%}",
-            f"{figures['soak.rows_lost']:.0f}", f"{figures['soak.unexpected']:.0f}",
+            number(figures, "soak.requests", 0), number(figures, "soak.per_second", 0), number(figures, "soak.local"),
+            number(figures, "soak.rows_lost", 0), number(figures, "soak.unexpected", 0),
             number(figures, "soak.memory_growth", 3), number(figures, "soak.cpu_ms", 1),
         ]],
     )  # fmt: skip
