@@ -5,10 +5,15 @@ Every public name is imported when it is first used: `import langchain_dsplus` c
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from langchain_dsplus._version import __version__
+
+if sys.version_info < (3, 11):  # noqa: UP036 - where pip was told to look away, the first error would be a riddle
+    msg = f"langchain-dsplus needs Python 3.11 or newer, and this is {sys.version_info[0]}.{sys.version_info[1]}"
+    raise ImportError(msg)
 
 if TYPE_CHECKING:
     from langchain_dsplus.answer import Answer

@@ -7,6 +7,10 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+"""Has the same torch without CUDA; PyPI's for Linux brings several GB of it."""
+_WITH_TORCH = ("local", "all")
+
 
 def require(module: str, extra: str) -> ModuleType:
     """Import an optional dependency.
@@ -32,7 +36,8 @@ def require(module: str, extra: str) -> ModuleType:
         root = module.partition(".")[0]
         if error.name is not None and error.name.partition(".")[0] != root:
             raise  # the dependency is there, and something inside it is broken: hide nothing
-        msg = f"`{root}` is not installed. Run: pip install 'langchain-dsplus[{extra}]'"
+        index = f" --extra-index-url {CPU_INDEX} (for a GPU without the index)" if extra in _WITH_TORCH else ""
+        msg = f"`{root}` is not installed. Run: pip install 'langchain-dsplus[{extra}]'{index}"
         raise ImportError(msg, name=error.name) from error
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeAlias
 import numpy as np
 
 from langchain_dsplus._imports import require
+from langchain_dsplus._shown import Shown
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -61,7 +62,7 @@ def one_hot(targets: ArrayLike, classes: int) -> Floats:
     return rows
 
 
-class TemperatureScaling:
+class TemperatureScaling(Shown):
     """One number that makes a model's probabilities honest: softmax(z / T).
 
     The order of the classes, and so the choice, never changes; T > 1 takes confidence away, T < 1 adds some. It is

@@ -33,6 +33,7 @@ from langchain_core.runnables import Runnable
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
+from langchain_dsplus._shown import Shown
 from langchain_dsplus.costs.ledger import CostLedger
 from langchain_dsplus.outcomes.cells import to_text
 from langchain_dsplus.outcomes.gold import GoldOptions, GoldRules, read_labels
@@ -54,7 +55,7 @@ class Feedback(TypedDict):
     comment: str | None
 
 
-class Target:
+class Target(Shown):
     """Makes a router, a graph or a chat model a target for `evaluate`, with the cost of each input beside its output.
 
     It returns a plain dict: `output` (a graph's state: its keys), `route` where there is one, `cost` in the ledger's
@@ -150,7 +151,7 @@ def accuracy(outputs: Mapping[str, Any], reference_outputs: Mapping[str, Any]) -
     return Feedback(key="accuracy", score=float(_same(found, wanted)), comment=None)
 
 
-class Accuracy:
+class Accuracy(Shown):
     """`accuracy` over a known list of labels: a reference that is none of them is an error, never a miss.
 
     Labels are compared exactly as they are spelled.

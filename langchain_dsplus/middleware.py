@@ -13,6 +13,7 @@ from langchain_core.runnables import RunnableConfig, RunnableLambda
 from pydantic import PrivateAttr, PydanticUserError, TypeAdapter
 
 from langchain_dsplus._imports import require
+from langchain_dsplus._shown import Shown
 from langchain_dsplus.answer import Answer, EscalationContext, Route, describe_error, failure
 from langchain_dsplus.conversation import render_conversation, stands_alone, user_turn
 from langchain_dsplus.prompts.pruner import PromptPruner
@@ -83,7 +84,7 @@ def last_user_text(request: ModelRequest[Any]) -> str | None:
     return user_turn(request.messages)
 
 
-class ConfidenceShuntMiddleware(AgentMiddleware[ShuntState, Any, Any]):
+class ConfidenceShuntMiddleware(Shown, AgentMiddleware[ShuntState, Any, Any]):
     """Lets a small model answer an agent's turn, choose a cheaper model for it, or pass it on with a hint.
 
     Before a model call the small model reads the user's turn. If its confidence is strictly above the threshold, the

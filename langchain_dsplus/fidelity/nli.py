@@ -14,6 +14,7 @@ from langchain_core.runnables import Runnable
 
 from langchain_dsplus._imports import require
 from langchain_dsplus._progress import quiet_transformers
+from langchain_dsplus._shown import Shown
 from langchain_dsplus.fidelity.nearest import facts_of
 from langchain_dsplus.fidelity.sentences import HAN
 from langchain_dsplus.small_models.base import without_surrogates
@@ -309,7 +310,7 @@ def find_entailment(names: Mapping[int, str], wanted: str | None = None) -> int:
     return places[0]
 
 
-class ClassifierNLI:
+class ClassifierNLI(Shown):
     """Any classifier as an NLI model: a `SmallModel`, a `ConfidenceRouter`, a chain that ends in a label.
 
     Each pair is one input, and all pairs one `batch`. What comes back is read as a probability: a number; an `Answer`

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.runnables import Runnable, RunnableLambda
 from langchain_core.runnables.config import ensure_config
 
+from langchain_dsplus._shown import Shown
 from langchain_dsplus.answer import Route
 from langchain_dsplus.routing.router import ConfidenceRouter
 from langchain_dsplus.state import as_update, emit
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
 
-class Triage(Runnable[dict[str, Any], dict[str, Any]]):
+class Triage(Shown, Runnable[dict[str, Any], dict[str, Any]]):
     """A node that asks small models alone: what they are sure of is settled, the rest goes on.
 
     Their label becomes the verdict: one of the adjudicator's, or one of your own such as "no dispute". A label that

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 import numpy as np
 
 from langchain_dsplus._inputs import feed_inputs
+from langchain_dsplus._shown import Shown
 from langchain_dsplus.calibration import TemperatureScaling, softmax
 from langchain_dsplus.learning.acquisition import Acquired, acquire
 from langchain_dsplus.learning.heads import HeadKind, find_head, name_rows
@@ -127,7 +128,7 @@ class _Anchors:
     places: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
 
 
-class Distiller:
+class Distiller(Shown):
     """Train a small model on the large model's answers together with the gold rows it was made from.
 
     What differs from the paper's two-stage distillation, each for a measured reason (`benchmarks/distil.py`):

@@ -17,6 +17,7 @@ from langchain_dsplus._files import replace_file, replace_folder
 from langchain_dsplus._inputs import feed_inputs
 from langchain_dsplus._json import load_json
 from langchain_dsplus._progress import progress_bar
+from langchain_dsplus._shown import Shown
 from langchain_dsplus.learning.students import Student, make_student, remember
 from langchain_dsplus.learning.targets import PaidAnswers, ask, ask_large, read_targets, read_teacher, soften
 
@@ -61,7 +62,7 @@ class TwoStageResult:
     losses: list[tuple[float | None, float | None]] = field(repr=False)
 
 
-class TwoStageConfidenceDistillation:
+class TwoStageConfidenceDistillation(Shown):
     """Algorithm 1 of the paper (2CD): F_s2 learns from the large model where only that is sure, and else from F_s1.
 
     F_s2 starts as a copy of F_s1, which stays frozen. x1 are the inputs with C_s1 > threshold, x2 the others. The

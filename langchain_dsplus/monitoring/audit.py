@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 from langchain_dsplus._files import replace_file
 from langchain_dsplus._json import load_json
+from langchain_dsplus._shown import Shown
 from langchain_dsplus.answer import failure
 from langchain_dsplus.labels import ending, match_label
 from langchain_dsplus.losses import Loss, parse_loss
@@ -90,7 +91,7 @@ class Alarm:
     time: str
 
 
-class AuditMonitor:
+class AuditMonitor(Shown):
     """Watches the audits of a router, raises alarms that may be trusted, and steps back.
 
     Pass it as `ConfidenceRouter(monitor=...)` with an `audit_rate` above 0. Then it sees every decision and every

@@ -16,6 +16,7 @@ from typing import Any, Literal, Self
 
 from langchain_dsplus._files import replace_file
 from langchain_dsplus._json import load_json
+from langchain_dsplus._shown import Shown
 from langchain_dsplus.answer import Answer, failure
 from langchain_dsplus.tags import BUDGET_EVENT
 
@@ -38,7 +39,7 @@ class BudgetStateError(ValueError):
     """What should be a pacer's state cannot be read. It may hold what was spent, so it is never ignored."""
 
 
-class BudgetPacer:
+class BudgetPacer(Shown):
     """Spreads a budget over the inputs that the small model is unsure of, the least sure first.
 
     A ceiling holds for every 1,000 inputs in a row, or for every 24 hours. Escalations have a price in confidence that

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
+from langchain_dsplus._shown import Shown
 from langchain_dsplus.tags import DRIFT_EVENT
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Drift:
     message: str
 
 
-class DriftMonitor:
+class DriftMonitor(Shown):
     """Compares every `window` inputs with a reference: confidence, accept rate, mix of classes. It only warns.
 
     A change of these may be harmless, and harm may come without one; only audits tell (`AuditMonitor`). Pass it as

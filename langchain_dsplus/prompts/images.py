@@ -12,6 +12,7 @@ from langchain_core.runnables.config import run_in_executor
 
 from langchain_dsplus._imports import require
 from langchain_dsplus._progress import quiet_transformers
+from langchain_dsplus._shown import Shown
 from langchain_dsplus.answer import Answer, InputError, pass_on
 from langchain_dsplus.prompts.pruner import PromptPruner, Pruning
 from langchain_dsplus.small_models.files import safetensors_folder
@@ -27,7 +28,7 @@ _KEPT = 65_536
 """Texts whose features are kept: a hundred classes with two digits each make some ten thousand."""
 
 
-class ClipClassifier(Runnable[dict[str, Any], str]):
+class ClipClassifier(Shown, Runnable[dict[str, Any], str]):
     """The large model of a router for images: CLIP, which compares an image with a text for each class.
 
     What the small model said (the `dsplus` key of a `ConfidenceRouter`, or a variable `probabilities`) goes into the

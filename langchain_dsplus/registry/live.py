@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 
+from langchain_dsplus._shown import Shown
 from langchain_dsplus.answer import MismatchError, failure
 from langchain_dsplus.outcomes import Outcomes
 from langchain_dsplus.routing.decision import read_mode, safer
@@ -43,7 +44,7 @@ class Versions(Protocol):
         """Read a version's small model; by default the live one."""
 
 
-class LiveRouter(Runnable[Any, Any]):
+class LiveRouter(Shown, Runnable[Any, Any]):
     """A `ConfidenceRouter` around the version that is live in a `ModelRegistry`; `refresh` follows a change.
 
     It holds a whole router and, at `refresh`, puts another in its place. A call that is under way ends with the router

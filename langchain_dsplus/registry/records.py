@@ -93,3 +93,26 @@ class RegistryStatus:
     gates: list[Gate]
     history: list[Event]
     next_step: str
+
+    def __str__(self) -> str:
+        held = self.certificate
+        lines = ["Nothing is live." if self.live is None else f"Live: {_line(self.live)}"]
+        lines.append(
+            "No certificate is in force: nothing may stay local."
+            if held is None
+            else f"Certificate {held.id}: {held.coverage:.1%} of inputs may stay local."
+        )
+        others = [version for version in self.versions if self.live is None or version.number != self.live.number]
+        lines += [f"Also: {_line(version)}" for version in others[-_SHOWN:]]
+        if len(others) > _SHOWN:
+            lines.append(f"and {len(others) - _SHOWN} older versions.")
+        lines.append(f"{len(self.gates)} runs of the gate, {len(self.history)} changes. Next: {self.next_step}")
+        return "\n".join(lines)
+
+
+_SHOWN = 5
+
+
+def _line(version: ModelVersion) -> str:
+    why = f" ({'; '.join(version.reasons)})" if version.reasons else ""
+    return f"version {version.number}, {version.name}, {version.state}{why}, made {version.made[:19]}."

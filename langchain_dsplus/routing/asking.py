@@ -155,7 +155,7 @@ class Asker:
         if unnamed and not isinstance(error, AttachmentError):
             hint = "; its inputs are dicts: is `input_key=` missing?"
         logger.warning(
-            "small model %r failed with %s: such inputs escalate to the large model%s",
+            "small model %r failed with %s: such inputs escalate to the large model; ask it alone for one to see why%s",
             self.name,
             describe_error(error),
             hint,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 
+from langchain_dsplus._shown import Shown
 from langchain_dsplus.answer import Answer
 from langchain_dsplus.labels import list_labels
 from langchain_dsplus.scores.gain import read_probabilities
@@ -29,7 +30,7 @@ _TINY = 1e-6
 _DIGITS = 10  # the last digits depend on how many rows are scored at once
 
 
-class LearnedAgreement(ReadyScore):
+class LearnedAgreement(Shown, ReadyScore):
     """The log-odds that accepting loses nothing, by a logistic regression that leans on the largest probability.
 
     The log-odds of the largest probability are free; what each label's probability adds, and which label was chosen, is

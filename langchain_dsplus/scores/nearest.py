@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 
+from langchain_dsplus._shown import Shown
 from langchain_dsplus.answer import Answer
 from langchain_dsplus.scores.encoding import InputEncoder
 from langchain_dsplus.scores.ready import Arrays, ReadyScore, inputs_of, losses_of
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 22  # similarities held at once
 
 
-class NearestOutcomes(ReadyScore):
+class NearestOutcomes(Shown, ReadyScore):
     """What staying local won or lost on the nearest past inputs, in [-1, 1]; below -1 where none is near.
 
     As in OrchestraLLM (Lee et al. 2023, 2311.09758), similar past inputs say who should answer. Their losses are

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
+from langchain_dsplus._shown import Shown
 from langchain_dsplus.answer import Answer
 from langchain_dsplus.scores.ready import Arrays, ReadyScore, inputs_of, losses_of
 from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _MODEL = "predictor"
 
 
-class _Predicted(ReadyScore):
+class _Predicted(Shown, ReadyScore):
     """A classifier of inputs, trained on what happened to past ones; the score is what it says of staying local.
 
     Args:

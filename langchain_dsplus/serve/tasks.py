@@ -13,6 +13,7 @@ from langchain_core.decisions import Choice, ChoiceAnswer, Noul, NoulAnswer, Sco
 from langchain_core.messages import AIMessage
 
 from langchain_dsplus._json import load_json
+from langchain_dsplus._shown import Shown
 from langchain_dsplus.answer import Answer
 from langchain_dsplus.costs.usage import Usage, read_usage
 from langchain_dsplus.questions import AnyQuestion, from_typed, question_labels, to_typed
@@ -75,7 +76,7 @@ class Task(ABC):
         return body
 
 
-class ChatTask(Task):
+class ChatTask(Shown, Task):
     """A prompt of `/v1/chat/completions`: fixed messages, and a last one from the user with one place for the input.
 
     Args:
@@ -205,7 +206,7 @@ class ChatTask(Task):
         return _json({k: v for k, v in asked.items() if k not in ("stream", "stream_options")})
 
 
-class DecisionTask(Task):
+class DecisionTask(Shown, Task):
     """One question of `/v1/decisions`, as `OpenAIDecisions` asks it.
 
     Args:

@@ -13,6 +13,7 @@ from langchain_core.runnables import RunnableSerializable
 from pydantic import ConfigDict
 
 from langchain_dsplus._imports import require
+from langchain_dsplus._shown import Shown
 from langchain_dsplus.tags import BACKGROUND_TAG
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class UpstreamError(RuntimeError):
         self.status = status
 
 
-class Upstream:
+class Upstream(Shown):
     """The user's provider.
 
     Args:

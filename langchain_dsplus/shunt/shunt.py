@@ -260,7 +260,7 @@ def _checked(
             raise ShuntError(msg)
     wrong = {label for _, label in gold} - set(names)
     if wrong:
-        msg = f"`gold` holds {len(wrong)} values that are none of `labels`"
+        msg = f"`gold` holds {len(wrong)} values that are none of `labels`: add them there, or leave these rows out"
         raise ShuntError(msg)
     return names
 

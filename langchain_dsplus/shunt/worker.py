@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from langchain_dsplus._shown import Shown
 from langchain_dsplus.learning.targets import ask
 from langchain_dsplus.losses import points
 from langchain_dsplus.outcomes import Outcomes
@@ -66,7 +67,7 @@ class Work:
         return " ".join([*self.did, self.waits] if self.did else ["Nothing was due.", self.waits]).strip()
 
 
-class Worker:
+class Worker(Shown):
     """Trains, certifies, promotes, and certifies again after an alarm; one process at a time, never in a request.
 
     Every certification tests one policy, a version with one threshold, chosen on rows that only teach. It is written

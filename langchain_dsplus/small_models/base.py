@@ -168,7 +168,7 @@ class SmallModel(RunnableSerializable[Any, Answer]):
                 raise InputError(msg)
         keyed = self.input_key is not None and isinstance(value, Mapping)
         if keyed and self.input_key not in value:
-            msg = f"the input has no key {self.input_key!r} (`input_key` of small model {self.name!r})"
+            msg = f"the input has no key {self.input_key!r}: name its text as `input_key=` of small model {self.name!r}"
             raise InputError(msg)
         if not self.ignore_attachments:
             found = find_attachment(self._unread(value))

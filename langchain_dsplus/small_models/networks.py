@@ -450,9 +450,16 @@ def import_torch() -> Any:
 
 
 def pick_device(device: str | None) -> str:
-    """Return the device named, or the first accelerator, or the CPU."""
+    """Return the device named, or the first accelerator, or the CPU.
+
+    Raises:
+        ValueError: If a GPU is named, and torch sees none.
+    """
     torch = import_torch()
     if device is not None:
+        if device.partition(":")[0] == "cuda" and not torch.cuda.is_available():
+            msg = f"`device` is {device!r}, but torch sees no GPU here: leave `device` out, or install torch with CUDA"
+            raise ValueError(msg)
         return device
     if torch.cuda.is_available():
         return "cuda"

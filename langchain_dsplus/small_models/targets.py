@@ -30,7 +30,7 @@ def read_targets(targets: Sequence[str | Mapping[str, float]], labels: list[str]
         labels = sorted(seen)
     unknown = sorted(seen - set(labels))
     if unknown:
-        msg = f"`targets` hold labels that are not in `labels`: {unknown[:10]}"
+        msg = f"`targets` hold labels that are not in `labels`: {unknown[:10]}; name all of them in `labels=`"
         raise ValueError(msg)
     column = {label: place for place, label in enumerate(labels)}
     wanted = np.zeros((len(targets), len(labels)))

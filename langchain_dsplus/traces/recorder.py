@@ -19,11 +19,12 @@ from pydantic import BaseModel
 
 from langchain_dsplus._inputs import read_key
 from langchain_dsplus._journal import append_lines, parse_line
+from langchain_dsplus._shown import Shown
 from langchain_dsplus.outcomes.uses import table_key
 from langchain_dsplus.routing.rows import Row
 
 
-class JSONLRecorder:
+class JSONLRecorder(Shown):
     """Appends one JSON line per row.
 
     A row is written as a whole, by one thread and one process at a time, so lines do not mix, and a kill loses nothing
