@@ -1,35 +1,40 @@
-"""The demo's story: train, validate, choose, route, report; then one dispute."""
+"""The demo's story: a log and its estimate, a `DataShunt` in fast motion, untouched sentences, a dispute.
+
+What it takes was fixed before any of it was run: 200 labels as people have them, half of them there from the start and
+half told where the shunt asks for them; a promise of two points; 300 sentences of past calls and six days of 100.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import random
+import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.runnables import RunnableLambda
 
 from langchain_dsplus._files import replace_file
 from langchain_dsplus._imports import require
 from langchain_dsplus._json import load_json
 from langchain_dsplus._progress import progress_bar
-from langchain_dsplus.demo.arms import Arm, run_arm
-from langchain_dsplus.demo.report import Choice, difference, dispute_panel, llm_of, outcomes_of, plot, table, words
-from langchain_dsplus.demo.snippets import LABELS, Snippet, Splits, read_snippets, split_snippets
+from langchain_dsplus.demo.answers import Answers, Arm, arm
+from langchain_dsplus.demo.report import LLM, SHUNT, SMALL, Day, difference, dispute_panel, named, plot, table, words
+from langchain_dsplus.demo.snippets import HELD_OUT, LABELS, Snippet, read_snippets, split_snippets
 from langchain_dsplus.demo.weights import register_packages
-from langchain_dsplus.tags import TRANSFER_TAG
 
 if TYPE_CHECKING:
-    from langchain_core.outputs import LLMResult
     from langchain_core.runnables import Runnable
     from rich.console import Console
 
     from langchain_dsplus.costs.prices import Price
-    from langchain_dsplus.small_models.base import SmallModel
+    from langchain_dsplus.shunt.shunt import DataShunt
 
 PROMPT = [
     (
@@ -49,19 +54,34 @@ STATEMENT = (
     "meant the glass to break, and frankly a cabinet with a glass door has no business in a workshop. I am the "
     "one who could not finish the frame, so I think that he should pay for the door."
 )
-_FULL = (250, 350)
-_ARMS = 5
-_FILES = (
-    "results.json",
-    "accuracy-against-calls.png",
-    "validation.jsonl",
-    "validation-outcomes.jsonl",
-    "test-outcomes.jsonl",
-)
-_QUICK = (48, 48)
+MAX_LOSS = "2 points"
 
 
-_Setup: TypeAlias = 'tuple[str, SmallModel, Literal["none", "soft"], dict[str, Any]]'
+@dataclass(frozen=True)
+class Sizes:
+    """How many sentences and labels.
+
+    Attributes:
+        gold: Labels that are there from the start.
+        asked: Labels that a person tells, where the shunt asks.
+        log: Past calls.
+        days: Days after them.
+        day: Sentences of a day.
+        test: Sentences at the end that nothing has seen.
+    """
+
+    gold: int = 100
+    asked: int = 100
+    log: int = 300
+    days: int = 6
+    day: int = 100
+    test: int = 300
+
+
+_FULL = Sizes()
+_QUICK = Sizes(gold=40, asked=20, log=60, days=1, day=20, test=20)
+_FILES = ("results.json", "demo.png", "answers.jsonl", "calls.jsonl")
+_SHUNT = "shunt"
 
 
 class DemoError(RuntimeError):
@@ -95,7 +115,7 @@ def run_demo(
     Args:
         model: The local model, by its name in `dsplus models list`.
         quick: Fewer inputs.
-        output: Folder for outcomes, measurements and the plot.
+        output: Folder for answers, the shunt, measurements and the plot.
         seed: Of the split.
         console: Where to print.
 
@@ -107,38 +127,38 @@ def run_demo(
     register_packages()
     console = console or Console(width=None if sys.stdout.isatty() else 120)
     began = time.perf_counter()
-    validation, test = _QUICK if quick else _FULL
-    console.rule("[bold]1. Data and models")
-    splits = split_snippets(read_snippets(), validation=validation, test=test, seed=seed)
+    sizes = _QUICK if quick else _FULL
+    console.rule("[bold]1. A log, and what it would save")
+    parts = split(read_snippets(), sizes, seed)
     console.print(
-        f"Sentences of Amazon reviews with a clear human rating: {len(splits.train)} to train the small models, "
-        f"{len(splits.validation)} to choose the threshold, {len(splits.test)} untouched ones to report on."
+        f"Sentences of Amazon reviews with a clear human rating: {sizes.log} past calls, {sizes.days} days of "
+        f"{sizes.day}, {sizes.test} untouched ones at the end; {sizes.gold} labels to begin with, and {sizes.asked} "
+        "for what the shunt asks."
     )
-    smalls = train(splits, console)
     with large_model(model, console) as large:
-        folder = _folder(Path(output), {"model": large.title, "seed": seed, "sizes": [validation, test]}, console)
-        console.rule("[bold]2. Validation: both sides answer, then the threshold is chosen")
-        choice = choose(smalls, splits, large, folder, console)
-        console.rule("[bold]3. The untouched sentences")
-
-        def renew() -> AbstractContextManager[Large]:
-            return large_model(model, Console(quiet=True)) if large.local else nullcontext(large)
-
-        arms = compare(smalls, choice, splits.test, renew, folder=folder, console=console)
-        arms = without_failures(arms, console)
+        folder = _folder(Path(output), {"model": large.title, "seed": seed, "sizes": vars(sizes)}, console)
+        answers = Answers(folder / "answers.jsonl", large_chain(large), large.concurrency)
+        guess = look_at_log(parts.log, answers, folder, large, console)
+        console.rule("[bold]2. A DataShunt in the place of the LLM, in fast motion")
+        with start_shunt(folder, parts.gold, answers, large, seed) as shunt:
+            days = live(shunt, parts, sizes.asked, console)
+            console.rule("[bold]3. Sentences that nothing has seen")
+            arms = compare(shunt, parts.test, answers, console)
+            status, certified = shunt.status(), shunt.certificate is not None
         console.print(table(arms, large.price, large.price_name))
-        for line in words(arms, choice.threshold, large.title):
+        promise = f"less than {MAX_LOSS} below it"
+        for line in words(arms, certified=certified, promise=promise):
             console.print(line)
-        outcomes = outcomes_of(arms, choice.small, [row for row in splits.test if row["id"] in arms[0].ids])
-        outcomes.to_jsonl(folder / "test-outcomes.jsonl")
-        picture = plot(arms, choice, outcomes, folder / "accuracy-against-calls.png", large.title)
-        console.rule("[bold]4. A dispute: a small model rewrites, the large one decides")
+        picture = plot(arms, days, folder / "demo.png", large.title, certified=certified)
+        console.rule("[bold]4. A dispute: a small model shortens, a gate checks, the large model decides")
         dispute = settle(large, console)
     results = {
         "large": large.title,
-        "small": choice.small.name,
-        "threshold": choice.threshold,
-        "validation": {"accuracy": choice.accuracy, "large": choice.large_accuracy, "coverage": choice.coverage},
+        "estimate": guess,
+        "certified": certified,
+        "status": vars(status),
+        "days": [vars(day) for day in days],
+        "labels": sizes.gold + sum(day.labels for day in days),
         "price": large.price_name,
         "arms": {arm.name: _measured(arm, arms, large) for arm in arms},
         "dispute": dispute,
@@ -147,10 +167,31 @@ def run_demo(
     replace_file(folder / "results.json", json.dumps(results, ensure_ascii=False, indent=1))
     console.rule("[bold]Done")
     console.print(
-        f"{results['minutes']:.1f} minutes. Outcomes, measurements and dispute: {folder}\nPlot: {picture}\n"
+        f"{results['minutes']:.1f} minutes. Answers, shunt and measurements: {folder}\nPlot: {picture}\n"
+        f"Look at the shunt: dsplus status {folder / _SHUNT}\n"
         "Nothing above was recorded beforehand; another seed or machine gives other numbers."
     )
     return results
+
+
+class Parts(NamedTuple):
+    """The sentences, each in one part only."""
+
+    gold: list[Snippet]
+    log: list[Snippet]
+    days: list[list[Snippet]]
+    test: list[Snippet]
+
+
+def split(rows: list[Snippet], sizes: Sizes, seed: int) -> Parts:
+    """Split the sentences with a fixed seed; equal texts count once, and the held-out part stays held out."""
+    rows = list({row["text"]: row for row in rows}.values())
+    parts = split_snippets(rows, validation=HELD_OUT - sizes.test, test=sizes.test, seed=seed)
+    pool = list(parts.train)
+    random.Random(seed).shuffle(pool)  # noqa: S311 - a split, no secret
+    gold, pool = pool[: sizes.gold], pool[sizes.gold :]
+    log, pool = pool[: sizes.log], pool[sizes.log :]
+    return Parts(gold, log, [pool[n * sizes.day : (n + 1) * sizes.day] for n in range(sizes.days)], parts.test)
 
 
 def _measured(arm: Arm, arms: Sequence[Arm], large: Large) -> dict[str, Any]:
@@ -158,24 +199,24 @@ def _measured(arm: Arm, arms: Sequence[Arm], large: Large) -> dict[str, Any]:
     return {
         "accuracy": arm.accuracy,
         "large_calls": arm.calls,
-        "input_tokens": arm.input_tokens,
-        "output_tokens": arm.output_tokens,
-        "seconds": arm.seconds,
+        "input_tokens": arm.tokens("input"),
+        "output_tokens": arm.tokens("output"),
         "dollars": arm.dollars(large.price),
-        "difference_to_llm": difference(arm, llm_of(arms)),
+        "difference_to_llm": difference(arm, named(arms, LLM)),
     }
 
 
 def _folder(output: Path, setup: dict[str, Any], console: Console) -> Path:
     """The output folder: continued if it holds an unfinished run of the same setup, emptied of ours otherwise.
 
+    The shunt itself begins anew each time: it is replayed from the answers that are there, in seconds.
+
     Raises:
         DemoError: If files of these names are there and the folder is not the demo's.
     """
     output.mkdir(parents=True, exist_ok=True)
     marker = output / "setup.json"
-    ours = [output / name for name in (*_FILES, *(f"arm-{number}.jsonl" for number in range(_ARMS)))]
-    found = [file for file in ours if file.exists()]
+    found = [path for name in (*_FILES, _SHUNT) if (path := output / name).exists()]
     if found and not marker.exists():
         msg = f"`--output` {output} holds {found[0].name}, which is not the demo's: choose another folder"
         raise DemoError(msg)
@@ -183,35 +224,123 @@ def _folder(output: Path, setup: dict[str, Any], console: Console) -> Path:
         same = load_json(marker.read_text(encoding="utf-8")) == setup
     except (OSError, ValueError):
         same = False
+    shutil.rmtree(output / _SHUNT, ignore_errors=True)
     if same and not (output / "results.json").exists():
         if found:
             console.print(f"[bold]Resuming[/bold] the unfinished run in {output}")
     else:
-        for file in found:
-            file.unlink()
+        for name in _FILES:
+            (output / name).unlink(missing_ok=True)
         replace_file(marker, json.dumps(setup))
     return output
 
 
-def train(splits: Splits, console: Console) -> list[SmallModel]:
-    """Train the two small models, in seconds."""
-    from langchain_dsplus.small_models.sentence import SentenceClassifier
-    from langchain_dsplus.small_models.sklearn import SklearnClassifier
+def look_at_log(
+    rows: Sequence[Snippet], answers: Answers, folder: Path, large: Large, console: Console
+) -> dict[str, Any]:
+    """Let the large model answer the past calls, write them as a log, and estimate from it what could stay local."""
+    from langchain_dsplus.estimate import estimate
 
-    text = require("sklearn.feature_extraction.text", "sklearn")
-    linear = require("sklearn.linear_model", "sklearn")
-    pipeline = require("sklearn.pipeline", "sklearn")
-    texts = [row["text"] for row in splits.train]
-    gold = [row["gold"] for row in splits.train]
-    began = time.perf_counter()
-    tfidf = pipeline.make_pipeline(
-        text.TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), linear.LogisticRegression(C=10, max_iter=1000)
-    ).fit(texts, gold)
-    console.print(f"Trained TF-IDF + logistic regression in {time.perf_counter() - began:.1f} s.")
-    began = time.perf_counter()
-    head = SentenceClassifier("minilm", labels=LABELS, name="sentence head", input_key="text").fit(texts, gold)
-    console.print(f"Trained a head on sentence embeddings (MiniLM) in {time.perf_counter() - began:.1f} s.")
-    return [SklearnClassifier(tfidf, name="TF-IDF", input_key="text"), head]
+    with progress_bar("past calls of the LLM", len(rows), show=True, console=console) as advance:
+        said = answers.ask([row["text"] for row in rows], advance)
+    fine = [entry for entry in said if not entry.get("error")]
+    if len(fine) < 0.9 * len(rows):
+        kinds = sorted({entry["error"] for entry in said if entry.get("error")})
+        failed = f"{len(rows) - len(fine)} of {len(rows)} sentences ({', '.join(kinds)})"
+        key = "" if large.local else "; check OPENAI_API_KEY, OPENAI_BASE_URL and OPENAI_MODEL, then"
+        msg = f"the large model failed on {failed}{key or ':'} run it again"
+        raise DemoError(msg)
+    log = folder / "calls.jsonl"
+    lines = [{"input": entry["text"], "output": entry["reply"], "model": large.price_name} for entry in fine]
+    replace_file(log, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    console.print(f"[bold]dsplus estimate {log}[/bold]")
+    found = estimate(log, columns={"input": "input", "output": "output", "model": "model"}, max_loss=MAX_LOSS)
+    for part in found.parts():
+        console.print(part, markup=False)
+    return {"decision": found.decision, "verdict": found.verdict}
+
+
+def start_shunt(folder: Path, gold: Sequence[Snippet], answers: Answers, large: Large, seed: int) -> DataShunt:
+    """The shunt in the place of the chain, with the labels that are there."""
+    from langchain_dsplus.shunt.shunt import DataShunt
+    from langchain_dsplus.small_models.sentence import SentenceClassifier
+
+    return DataShunt(
+        RunnableLambda(answers).with_types(output_type=str),
+        LABELS,
+        folder / _SHUNT,
+        MAX_LOSS,
+        small=SentenceClassifier("minilm", labels=LABELS, name="sentence head", input_key="text"),
+        gold=[({"text": row["text"]}, row["gold"]) for row in gold],
+        input_key="text",
+        version=f"{large.title}, the demo's prompt",
+        price=large.price,
+        seed=seed,
+        include_route=True,
+        background=False,  # a day lasts seconds here: what is audited is waited for
+    )
+
+
+def live(shunt: DataShunt, parts: Parts, labels: int, console: Console) -> list[Day]:
+    """Let days pass: sentences come, a person tells the labels that are asked for, `work` does what is due."""
+    every = [parts.log, *parts.days]
+    truth = {row["text"]: row["gold"] for rows in every for row in rows}
+    days: list[Day] = []
+    for number, rows in enumerate(every, start=1):
+        with progress_bar(f"day {number}", len(rows), show=True, console=console) as advance:
+            results = shunt.batch([{"text": row["text"]} for row in rows], return_exceptions=True)
+            advance(len(rows))
+        done, told = shunt.work(), 0
+        words_said = [*done.did]
+        while labels > told and (now := _tell(shunt, truth, labels - told)):
+            told += now
+            words_said += shunt.work().did
+        labels -= told
+        if not labels:
+            shunt.worker.label_wait = 0.0  # nobody tells any more: a certification need not wait
+            words_said += shunt.work().did
+        local = sum(not isinstance(result, Exception) and result["route"]["accepted"] for result in results)
+        days.append(Day(len(rows), local, told, " ".join(words_said)))
+        console.print(
+            f"Day {number}: {len(rows)} sentences, [bold]{local} answered locally[/bold], {told} labels told. "
+            + (days[-1].words or "Nothing was due.")
+        )
+    console.print(str(shunt.status()), markup=False)
+    return days
+
+
+def _tell(shunt: DataShunt, truth: dict[str, str], most: int) -> int:
+    """A person says what is true of the disagreements that the shunt asks about; the number of labels."""
+    asked = [row for row in shunt.to_label(most) if row["input"] in truth]
+    shunt.add_gold({row["id"]: truth[row["input"]] for row in asked})
+    return len(asked)
+
+
+def compare(shunt: DataShunt, rows: Sequence[Snippet], answers: Answers, console: Console) -> list[Arm]:
+    """Answer the untouched sentences in every way: the large model, the shunt's small model, the shunt.
+
+    Raises:
+        DemoError: If the large model failed on more than a tenth of them.
+    """
+    with progress_bar("LLM alone", len(rows), show=True, console=console) as advance:
+        said = answers.ask([row["text"] for row in rows], advance)
+    kept = [(row, entry) for row, entry in zip(rows, said, strict=True) if not entry.get("error")]
+    if len(kept) < 0.9 * len(rows):
+        msg = f"the large model failed on {len(rows) - len(kept)} of {len(rows)} sentences: run it again"
+        raise DemoError(msg)
+    rows, said = [row for row, _ in kept], [entry for _, entry in kept]
+    inputs = [{"text": row["text"]} for row in rows]
+    small = shunt.worker.registry.load() if shunt.worker.registry.exists else None
+    alone = [answer["choice"] for answer in small.batch(inputs)] if small is not None else [LABELS[0]] * len(rows)
+    routed = shunt.batch(inputs)
+    local = [result["route"]["accepted"] for result in routed]
+    asked = [None if fine else entry for fine, entry in zip(local, said, strict=True)]
+    mixed = [result["output"] if entry is None else entry["label"] for result, entry in zip(routed, asked, strict=True)]
+    return [
+        arm(LLM, rows, [entry["label"] for entry in said], said),
+        arm(SMALL, rows, alone, [None] * len(rows)),
+        arm(SHUNT, rows, mixed, asked),
+    ]
 
 
 @contextmanager
@@ -243,126 +372,25 @@ def large_model(model: str, console: Console) -> Iterator[Large]:
         yield Large(server.chat_model(**settings), model, PRICES["gpt-4o-mini"], "gpt-4o-mini", 1, local=True)
 
 
-def large_chain(large: Large, pruning: Literal["none", "soft"]) -> Runnable[Any, Any]:
+def large_chain(large: Large) -> Runnable[Any, Any]:
     """Prompt and chat model; the reply is a message, so that its tokens can be counted."""
-    from langchain_dsplus.prompts.pruner import PromptPruner
+    from langchain_core.prompts import ChatPromptTemplate
 
-    prompt = PromptPruner.from_messages(PROMPT, labels=LABELS, pruning=pruning)
-    chain: Runnable[Any, Any] = prompt | large.chat.bind(max_tokens=8)
+    chain: Runnable[Any, Any] = ChatPromptTemplate.from_messages(PROMPT) | large.chat.bind(max_tokens=8)
     return chain
 
 
-def choose(smalls: Sequence[SmallModel], splits: Splits, large: Large, folder: Path, console: Console) -> Choice:
-    """Ask the large model about the validation rows once; take the small model and the threshold that do best there."""
-    from langchain_dsplus.outcomes import Outcomes
-    from langchain_dsplus.prompts.parser import LabelParser
-    from langchain_dsplus.threshold.choose import choose_threshold
-    from langchain_dsplus.traces.collect import collect_outcomes
-
-    dataset = [{"id": row["id"], "input": {"text": row["text"]}, "gold": row["gold"]} for row in splits.validation]
-    collected = collect_outcomes(
-        smalls[0],
-        large_chain(large, "none") | LabelParser(LABELS),
-        dataset,
-        path=folder / "validation.jsonl",
-        max_concurrency=large.concurrency,
-        price=large.price,
-    )
-    best: Choice | None = None
-    for small in smalls:
-        answers = small.batch([{"text": row["text"]} for row in splits.validation])
-        rows = collected.to_records()
-        for row, answer in zip(rows, answers, strict=True):
-            row.update(small=answer["choice"], confidence=answer["confidence"], probabilities=answer["probabilities"])
-        outcomes = Outcomes.from_records(rows)
-        chosen = choose_threshold(outcomes, objective="max_accuracy")
-        assert chosen.threshold is not None  # one small model
-        console.print(
-            f"With {small.name}: accept above {chosen.threshold:.3f} -> {chosen.coverage:.0%} stay local, accuracy "
-            f"{chosen.accuracy:.1%}; the LLM alone {chosen.large_accuracy:.1%} (n={len(rows)})."
-        )
-        option = Choice(
-            small, chosen.threshold, outcomes, chosen.accuracy, chosen.large_accuracy, chosen.coverage, chosen.note
-        )
-        if best is None or (option.accuracy, option.coverage) > (best.accuracy, best.coverage):
-            best = option
-    if best is None:
-        msg = "`smalls` is empty"
-        raise ValueError(msg)
-    best.outcomes.to_jsonl(folder / "validation-outcomes.jsonl")
-    console.print(f"Chosen: [bold]{best.small.name}[/bold], threshold {best.threshold:.3f}. {best.note}")
-    return best
-
-
-def compare(
-    smalls: Sequence[SmallModel],
-    choice: Choice,
-    test: Sequence[Snippet],
-    renew: Callable[[], AbstractContextManager[Large]],
-    *,
-    folder: Path,
-    console: Console,
-) -> list[Arm]:
-    """Answer the test rows in every way: each arm is a router, so all are measured alike."""
-    from langchain_dsplus.routing.router import ConfidenceRouter
-
-    alone: list[_Setup] = [(f"small alone: {s.name}", s, "none", {"threshold": 0.0}) for s in smalls]
-    setups: list[_Setup] = [
-        *alone,
-        ("LLM alone", choice.small, "none", {"mode": "off"}),
-        ("cascade, plain prompt", choice.small, "none", {"threshold": choice.threshold}),
-        ("cascade, soft prompt", choice.small, "soft", {"threshold": choice.threshold}),
-    ]
-    arms = []
-    for number, (name, small, pruning, settings) in enumerate(setups):
-        # A local server remembers prompts: each arm gets a fresh one, so that none is quicker for coming later.
-        with progress_bar(f"{name:<30}", len(test), show=True, console=console) as advance, renew() as fresh:
-            router = ConfidenceRouter(small=small, large=large_chain(fresh, pruning), **settings).warmup()
-            path = folder / f"arm-{number}.jsonl"
-            arms.append(run_arm(name, router, test, path=path, concurrency=fresh.concurrency, advance=advance))
-    return arms
-
-
-def without_failures(arms: list[Arm], console: Console) -> list[Arm]:
-    """Leave rows out of every arm on which the large model failed in one: a failure is no wrong answer.
-
-    Raises:
-        DemoError: If it failed on more than a tenth of the rows.
-    """
-    failed = {row["id"] for arm in arms for row in arm.rows if row.get("error")}
-    if not failed:
-        return arms
-    if len(failed) > len(arms[0].rows) / 10:
-        kinds = sorted({row["error"] for arm in arms for row in arm.rows if row.get("error")})
-        msg = f"the large model failed on {len(failed)} of {len(arms[0].rows)} rows ({', '.join(kinds)}): run it again"
-        raise DemoError(msg)
-    console.print(f"The large model failed on {len(failed)} rows, which are left out everywhere; a rerun asks again.")
-    return [Arm(arm.name, [row for row in arm.rows if row["id"] not in failed]) for arm in arms]
-
-
-class Drafts(BaseCallbackHandler):
-    """Keeps what the rewriting model wrote, also where the gate lets the original go on."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def on_llm_end(self, response: LLMResult, *, tags: list[str] | None = None, **_: Any) -> None:
-        """Read the reply of a call that is part of the transfer."""
-        if TRANSFER_TAG in (tags or []):
-            self.texts.append(response.generations[0][0].text)
-
-
 def settle(large: Large, console: Console) -> dict[str, Any]:
-    """One dispute through `PromptTransfer` to the adjudicator."""
+    """One dispute through `PromptTransfer` to the adjudicator; the rewrite chooses sentences, and writes none."""
     from langchain_dsplus.graphs import create_dispute_graph
+    from langchain_dsplus.prompts.extractive import ExtractiveSummarizer
 
     chat = large.chat.model_copy(update={"max_tokens": 400})
-    drafts = Drafts()
-    with console.status("rewriting, checking, judging"):
-        state: Any = create_dispute_graph(chat, chat, check=False).invoke(
-            {"statement": STATEMENT}, {"callbacks": [drafts]}
+    with console.status("shortening, checking, judging"):
+        state: Any = create_dispute_graph(ExtractiveSummarizer(ratio=0.6), chat, check=False).invoke(
+            {"statement": STATEMENT}
         )
-    console.print(dispute_panel(STATEMENT, "\n".join(drafts.texts), state))
+    console.print(dispute_panel(STATEMENT, state))
     if large.local:
         console.print(
             "[bold yellow]Do not trust this verdict.[/bold yellow] A judge this small decides by position and wording, "
