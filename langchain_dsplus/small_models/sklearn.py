@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -165,6 +167,7 @@ class SklearnClassifier(SmallModel):
         """
         sio = require("skops.io", "sklearn")
         settings, body = load_folder(path, _MODEL, kind="SklearnClassifier", version=_FORMAT)
+        _refuse_bombs(body, Path(path) / _MODEL)
         allowed = _HARMLESS.union(trusted)
         unknown = sorted(set(sio.get_untrusted_types(data=body)) - allowed)
         if unknown:
@@ -177,6 +180,22 @@ class SklearnClassifier(SmallModel):
             model = cls(estimator, score=score, **fields)
         model._trained = read_trained(settings, path)
         return model
+
+
+def _refuse_bombs(body: bytes, file: Path) -> None:
+    """Refuse an archive that unpacks to more than it is: `save` writes without compression, each byte once.
+
+    What the archive declares is what would be read of it at most.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(body)) as archive:
+            size = sum(item.file_size for item in archive.infolist())
+    except zipfile.BadZipFile as error:
+        msg = f"{file} is damaged: it is no archive. Save the model again"
+        raise ValueError(msg) from error
+    if size > len(body):
+        msg = f"{file} would unpack to {size:,} bytes from {len(body):,}: refused. `save` writes it without compression"
+        raise ValueError(msg)
 
 
 def _in_order(value: Any, columns: Sequence[str]) -> dict[str, Any]:

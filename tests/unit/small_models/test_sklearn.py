@@ -1,4 +1,6 @@
+import io
 import json
+import zipfile
 from types import SimpleNamespace
 
 import numpy as np
@@ -227,6 +229,23 @@ def test_a_damaged_folder_is_refused(tmp_path):
         refused("no saved|format|`labels` is missing")
     (tmp_path / "model.json").unlink()
     refused(r"model\.json is missing")
+
+
+@pytest.mark.parametrize("megabytes", [1, 30])
+@pytest.mark.parametrize("member", ["schema.json", "0.npy", "nothing.bin"])
+def test_an_archive_that_unpacks_to_more_than_it_is_is_refused_unread(megabytes, member, tmp_path, monkeypatch):
+    SklearnClassifier(pipeline()).save(tmp_path)
+    body = tmp_path / "model.skops"
+    bomb = io.BytesIO()
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(member, b" " * (megabytes << 20))
+    body.write_bytes(bomb.getvalue())
+    settings = json.loads((tmp_path / "model.json").read_text())
+    settings["sha256"] = checksum(settings, body.read_bytes())
+    (tmp_path / "model.json").write_text(json.dumps(settings))
+    monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_, **__: pytest.fail("it was unpacked"))
+    with pytest.raises(ValueError, match=r"would unpack to [0-9,]+ bytes"):
+        SklearnClassifier.load(tmp_path)
 
 
 def test_a_score_of_ones_own_must_be_given_again(tmp_path):
