@@ -29,8 +29,11 @@ from benchmarks.certify_real_models import Banking, _Rows
 from benchmarks.harness import Context, Figures, Table, interval, number
 
 STUDENTS = ("tfidf", "minilm")
-METHODS = ("none", "one_fit", "naive", "2cd", "replay_random", "replay_margin", "distiller_no_names", "distiller")
-OTHERS = ("2cd", "one_fit")
+METHODS = (
+    "none", "one_fit", "naive", "2cd", "replay_random", "replay_margin", "distiller_no_gold", "distiller_no_doubts",
+    "distiller_no_names", "distiller_random", "distiller",
+)  # fmt: skip
+OTHERS = ("2cd", "one_fit", "distiller")
 """With whom every method is compared."""
 TITLES = {
     "none": "small model before, alone",
@@ -39,7 +42,10 @@ TITLES = {
     "2cd": "2CD",
     "replay_random": "replay of gold, random rows",
     "replay_margin": "replay of gold, least sure rows",
+    "distiller_no_gold": "Distiller without gold",
+    "distiller_no_doubts": "Distiller that takes GPT-4 at its word",
     "distiller_no_names": "Distiller without class names",
+    "distiller_random": "Distiller, random rows only",
     "distiller": "Distiller",
 }
 MEASURES = ("accuracy", "negative_flips", "local_share")
@@ -171,7 +177,10 @@ METHOD: dict[str, Callable[..., Any]] = {
     "2cd": twocd,
     "replay_random": lambda *given: replay(*given, by_margin=False),
     "replay_margin": lambda *given: replay(*given, by_margin=True),
+    "distiller_no_gold": lambda small, gold, *rest: distiller(small, gold.take([]), *rest),
+    "distiller_no_doubts": lambda *given: distiller(*given, large_error=0.0, caution=0.0),
     "distiller_no_names": lambda *given: distiller(*given, name_weight=0.0),
+    "distiller_random": lambda *given: distiller(*given, random_share=1.0),
     "distiller": distiller,
 }
 

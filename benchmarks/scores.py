@@ -43,20 +43,26 @@ SETS = {"banking77": "Banking77, GPT-4", "chaosnli": "ChaosNLI, o4-mini"}
 
 
 class Vectors:
-    """Vectors that were made once, looked up by text."""
+    """MiniLM's vectors, each text encoded once."""
 
     version = "MiniLM, looked up"
 
-    def __init__(self, texts: Sequence[str]) -> None:
+    def __init__(self, texts: Sequence[str] = ()) -> None:
         from langchain_dsplus.small_models.encoder import Encoder
 
-        unique = list(dict.fromkeys(texts))
-        rows = Encoder(backend="torch").encode(unique)
-        self._rows = dict(zip(unique, rows, strict=True))
+        self._encoder = Encoder(backend="torch")
+        self._rows: dict[str, np.ndarray] = {}
+        self._add(texts)
+
+    def _add(self, texts: Sequence[str]) -> None:
+        new = [text for text in dict.fromkeys(texts) if text not in self._rows]
+        if new:
+            self._rows |= dict(zip(new, self._encoder.encode(new), strict=True))
 
     def encode(self, texts: list[str]) -> np.ndarray:
         import numpy as np
 
+        self._add(texts)
         return np.stack([self._rows[text] for text in texts])
 
 

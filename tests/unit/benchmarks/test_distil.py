@@ -94,4 +94,4 @@ def test_every_method_keeps_to_the_calls(monkeypatch):
     assert found["none"]["negative_flips"] == 0
     assert found["distiller"]["accuracy"] >= found["none"]["accuracy"]
     assert all(count <= 40 for count in asked)
-    assert len(asked) == 3  # 2cd, distiller, distiller_no_names
+    assert len(asked) == 6  # 2cd and five Distillers
