@@ -113,9 +113,12 @@ wheel: $(VENV)/.stamp-dev  ## Build the wheel and use it in a clean environment,
 docs: $(VENV)/.stamp-docs  ## Build the documentation into site/, warnings and dead links are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-.PHONY: audit
+.PHONY: audit faults
 audit: $(VENV)/.stamp-dev  ## Known weaknesses of the packages in .venv (needs the network; skips without)
 	@$(BIN)/python scripts/audit.py
+
+faults: $(VENV)/.stamp-dev  ## Every fault of a provider on every way of asking, and 500 kills of writers (about 15 minutes)
+	$(BIN)/python -m benchmarks faults --seed $(SEED)
 
 # --- figures ----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,66 @@
+"""A provider's faults on every way of asking; a seeded sample here, all of them by `make faults`."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("langchain_openai")
+pytest.importorskip("langchain")
+
+from tests.faults.matrix import CELLS, FAULTS, WAYS, provider, run_cell
+
+ROOT = Path(__file__).resolve().parents[2]
+SEED = int(os.environ.get("DSPLUS_FAULTS_SEED", "0"))
+
+
+def sample(seed: int) -> list:
+    """Each fault once and each way twice, at least."""
+    rng = random.Random(seed)
+    cells = list(CELLS)
+    rng.shuffle(cells)
+    chosen = [next(c for c in cells if c.fault == fault and not c.cancelled) for fault in FAULTS]
+    chosen += [
+        next(c for c in cells if c.way == way and c.cancelled is cancelled)
+        for way in WAYS
+        for cancelled in (False, True)
+    ]
+    return list(dict.fromkeys(chosen))
+
+
+@pytest.fixture(scope="module")
+def server():
+    with provider() as made:
+        yield made
+
+
+@pytest.mark.parametrize("cell", sample(SEED), ids=lambda cell: cell.name)
+def test_every_cell_is_the_right_answer_or_a_clear_error_and_the_books_agree(cell, server, tmp_path):
+    assert run_cell(cell, server, tmp_path / "shunt") == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and kill -9")
+@pytest.mark.parametrize("writer", ["jsonl", "store", "pacer", "monitor", "collect", "checkpoint", "registry"])
+def test_a_kill_loses_nothing_that_was_acknowledged(writer, tmp_path):
+    """A few kills of each; 500 by `make faults`. In a process of its own, which forks before it has threads."""
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "tests.faults.kills",
+        writer,
+        "2",
+        str(SEED),
+        str(tmp_path / "work"),
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == {"kills": 2, "lost": 0, "twice": 0}
