@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,19 @@ _TALKING = 256
 
 
 class RemoteDesk:
-    """A desk that is an actor: its two methods, waited for."""
+    """A desk that is an actor: its two methods, waited for.
 
-    def __init__(self, actor: Any) -> None:
-        self.actor = actor
+    It goes by its name, not by a handle: Ray would keep that in its object store, and a worker that is started again
+    needs what it was made from.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @cached_property
+    def actor(self) -> Any:
+        """The actor."""
+        return require("ray", "ray").get_actor(self.name)
 
     def begin(self, key: str) -> Any:
         """As `Desk.begin`."""
@@ -55,10 +66,12 @@ class Cluster:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         here = NodeAffinitySchedulingStrategy(self.ray.get_runtime_context().get_node_id(), soft=False)
+        name = f"dsplus-desk-{secrets.token_hex(8)}"
         kind = self.ray.remote(Desk).options(
-            num_cpus=0, max_concurrency=_TALKING, scheduling_strategy=here, max_restarts=self.restarts
+            name=name, num_cpus=0, max_concurrency=_TALKING, scheduling_strategy=here, max_restarts=self.restarts
         )
-        return RemoteDesk(kind.remote(str(path.absolute()), identity, **limits))
+        self._desk = kind.remote(str(path.absolute()), identity, **limits)  # it lives as long as this handle
+        return RemoteDesk(name)
 
     def route(
         self, blocks: Iterator[tuple[int, list[Any]]], make_router: Callable[[], Any], desk: Any, options: Any
@@ -90,7 +103,7 @@ class Cluster:
                 except SpentError as error:
                     spent = SpentError(str(error.args[0]) if error.args else "`max_cost` is spent")
         finally:
-            for actor in (*actors, desk.actor):
+            for actor in (*actors, self._desk):
                 self.ray.kill(actor)
         if spent is not None:
             raise spent
