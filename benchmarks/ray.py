@@ -4,9 +4,9 @@ Inputs are vectors that were computed before, as for a data set that an encoder 
 matrix; the large model is a loopback server that speaks OpenAI's protocol and counts what it is asked. Each run begins
 with its own workers, whose start is in its seconds; the cluster's is not. `equal` is the share of Routes and outputs
 on Ray that equal those of this process, bit for bit. Where no worker is killed, a merged ledger that is not what the
-server counted is an error. `linear` is the time of a row in the largest run over that in the smallest: 1 is linear, less
-means that the start of the workers weighs on the small one. In the run `killed` one of two workers is killed once the
-server has answered some.
+server counted is an error. `linear` is the time of a row in the largest run over that in the smallest: 1 is linear,
+less means that the start of the workers weighs on the small one. In the run `killed` one of two workers is killed, once
+the server has answered some.
 """
 
 from __future__ import annotations

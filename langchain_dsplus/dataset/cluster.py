@@ -68,7 +68,12 @@ class Cluster:
         here = NodeAffinitySchedulingStrategy(self.ray.get_runtime_context().get_node_id(), soft=False)
         name = f"dsplus-desk-{secrets.token_hex(8)}"
         kind = self.ray.remote(Desk).options(
-            name=name, num_cpus=0, max_concurrency=_TALKING, scheduling_strategy=here, max_restarts=self.restarts
+            name=name,
+            num_cpus=0,
+            max_concurrency=_TALKING,
+            scheduling_strategy=here,
+            max_restarts=self.restarts,  # it reads its journal anew, and what it is told twice counts once there
+            max_task_retries=self.restarts,
         )
         self._desk = kind.remote(str(path.absolute()), identity, **limits)  # it lives as long as this handle
         return RemoteDesk(name)
@@ -101,7 +106,7 @@ class Cluster:
                 try:
                     yield place, rows, self.ray.get(done)
                 except SpentError as error:
-                    spent = SpentError(str(error.args[0]) if error.args else "`max_cost` is spent")
+                    spent = SpentError(*getattr(error, "cause", error).args)  # Ray wraps it, with a traceback
         finally:
             for actor in (*actors, self._desk):
                 self.ray.kill(actor)

@@ -28,6 +28,7 @@ from langchain_dsplus.traces.recorder import JSONLRecorder
 pytest.importorskip("langchain_openai")
 HERE = Path(__file__).parent
 ROWS = 96
+BUDGET = 5
 
 
 def module(name):
@@ -128,14 +129,11 @@ def test_on_ray_with_a_killed_worker(provider, tmp_path):
     out, err = process.communicate(timeout=200)
     assert process.returncode == 0, err[-3000:]
     found = answer_in(out)
-    extra = provider.done - len(escalated())
+    assert found["paid"] == BUDGET
+    extra = provider.done - BUDGET - len(escalated())
     assert 0 <= extra <= 4, "only what was under way at the kill is asked again"
     assert found["total"]["calls"] == ROWS + len(escalated())
-    assert (
-        found["total"]["input_tokens"]
-        == sum(map(len, escalated()))
-        == provider.tokens - sum(len(text) * (times - 1) for text, times in provider.asked.items())
-    )
+    assert found["total"]["input_tokens"] == sum(map(len, escalated()))
     alone = plain(provider)
     assert (found["outputs"], found["routes"]) == (alone["outputs"], alone["routes"])
 

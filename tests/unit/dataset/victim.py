@@ -49,7 +49,24 @@ def main(url, folder, rows, where):
         options["ray"] = True
     make = functools.partial(make_router, url)
     routed = route_dataset(data, make, folder, block_size=16, max_concurrency=4, progress=False, **options)
-    print(json.dumps({"outputs": routed.outputs(), "routes": routed.routes(), "total": routed.ledger().total()}))
+    found = {"outputs": routed.outputs(), "routes": routed.routes(), "total": routed.ledger().total()}
+    if where == "ray":
+        found["paid"] = until_spent(data, make, folder + "-2", options)
+    print(json.dumps(found))
+
+
+def until_spent(data, make, folder, options):
+    """Calls that a budget of five paid for, both workers together."""
+    from pathlib import Path
+
+    from langchain_dsplus.costs.prices import Price
+    from langchain_dsplus.dataset import SpentError, route_dataset
+
+    try:
+        route_dataset(data, make, folder, block_size=16, progress=False, prices=Price(0, 1e6), max_cost=5.0, **options)
+    except SpentError:
+        return Path(folder, "replies.jsonl").read_text().count('"label"')
+    return None
 
 
 if __name__ == "__main__":
