@@ -208,8 +208,12 @@ def tables(figures: Figures) -> list[Table]:
             rows.append([f"{size:,}, {WORDS[name]}", f"{seconds:.1f}", f"{size / seconds:,.0f}", *said])
     columns = ["rows", "seconds", "rows per second", "equal Routes", "calls in the ledger", "calls asked again"]
     note = (
-        f"Two workers against one at {figures['rows']:,.0f} rows: {figures['two_vs_one']:.2f} times as fast. A row of "
-        f"the largest run takes {figures['linear']:.2f} times as long as one of the smallest."
+        ""
+        if not sizes
+        else (
+            f"Two workers against one at {figures['rows']:,.0f} rows: {figures['two_vs_one']:.2f} times as fast. A row "
+            f"of the largest run takes {figures['linear']:.2f} times as long as one of the smallest."
+        )
     )
     return [Table("ray", "A data set, here and on Ray", columns, rows, note)]
 
