@@ -74,8 +74,9 @@ class Encoder:
         device: torch's name of a device; by default what sentence-transformers picks. Only for torch.
         backend: What runs it. `torch`: sentence-transformers, every kind of encoder. `onnx`, `onnx-int8`: ONNX Runtime
             without torch, for encoders of the BERT and RoBERTa kinds; int8 is for processors with 8-bit products
-            (AVX512-VNNI, AMX). `openvino`: the same graph. `static`: a table of vectors. `auto` takes the first that
-            can run the folder here; see `Encoder.backend`.
+            (AVX512-VNNI, AMX), and may cost accuracy (`python -m benchmarks encoder`). `openvino`: the same graph.
+            `static`: a table of vectors. `auto` takes `static` for such a folder, else `onnx` on a CPU where it can run
+            the folder, else `torch`; never int8.
 
     Raises:
         ValueError: If `backend` is none of these.
@@ -281,20 +282,11 @@ def _choose(folder: Path, device: str | None) -> Backend:
         read_layout(folder)
     except NotReadableError:
         return "torch"
-    return "onnx-int8" if _multiplies_int8() else "onnx"
+    return "onnx"  # not int8: it is twice as fast and may cost accuracy, so whoever wants it names it
 
 
 def _has_gpu() -> bool:
     return any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/kfd"))
-
-
-def _multiplies_int8() -> bool:
-    """Whether the processor has products of 8-bit numbers, as far as Linux tells."""
-    try:
-        facts = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    return any(flag in facts.split() for flag in ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp"))
 
 
 def _hash_folder(path: Path) -> str:

@@ -219,12 +219,10 @@ def test_what_only_torch_runs_is_left_to_torch(change, why, tmp_path):
     assert Encoder(folder).backend == "torch"
 
 
-def test_auto_follows_processor_device_and_packages(tmp_path, monkeypatch):
+def test_auto_follows_device_and_packages(tmp_path, monkeypatch):
     folder = network_folder(tmp_path / "encoder")
     monkeypatch.setattr(encoders, "_has_gpu", lambda: False)
-    for int8, wanted in ((True, "onnx-int8"), (False, "onnx")):
-        monkeypatch.setattr(encoders, "_multiplies_int8", lambda int8=int8: int8)
-        assert Encoder(folder).backend == wanted
+    assert Encoder(folder).backend == "onnx"  # never int8 unasked
     assert Encoder(folder, device="cpu").backend == "torch"
     monkeypatch.setattr(encoders, "_has_gpu", lambda: True)
     assert Encoder(folder).backend == "torch"
@@ -290,7 +288,7 @@ def test_it_runs_without_torch_and_after_a_fork(tmp_path):
     command = [sys.executable, "-c", SCRIPT, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=env)
     backend, status = done.stdout.split()
-    assert backend in ("onnx", "onnx-int8"), done.stderr[-2000:]
+    assert backend == "onnx", done.stderr[-2000:]
     assert status == "0", done.stderr[-2000:]
 
 
