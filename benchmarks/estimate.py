@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import data
-from benchmarks.harness import Context, Figures, Table
+from benchmarks.harness import Context, Figures, Table, number
 
 NOT_RECHECKED = "its figures hang on an encoder and on the machine; tests/unit/estimate measures its parts"
 MAX_LOSS = 0.02
@@ -186,25 +186,22 @@ def run(context: Context) -> Figures:
 
 def tables(figures: Figures) -> list[Table]:
     def percent(key: str) -> str:
-        return f"{100 * figures[key]:.1f} %"
-
-    def low(name: str) -> str:
-        return f"{100 * figures[f'{name}.estimated.low']:.1f}"
+        return number({key: 100 * figures[key]} if key in figures else {}, key, 1, " %")
 
     rows = [
         [
             name,
-            f"{figures[f'{name}.log']:,.0f}",
-            f"{percent(f'{name}.estimated')} ({low(name)} to {percent(f'{name}.estimated.high')})",
+            number(figures, f"{name}.log", 0),
+            f"{percent(f'{name}.estimated')} ({percent(f'{name}.estimated.low')} to {percent(f'{name}.estimated.high')})",
             percent(f"{name}.promised"),
             f"{percent(f'{name}.reached')}, loses {percent(f'{name}.lost')}",
             f"{percent(f'{name}.live')}, loses {percent(f'{name}.live_lost')}",
         ]
         for name in ("banking77", "clinc150")
     ]
-    worst = 100 * max(figures["banking77.worst_lost"], figures["clinc150.worst_lost"])
+    worst = 100 * max(figures.get(f"{name}.worst_lost", 0.0) for name in ("banking77", "clinc150"))
     first = Table(
-        "promises",
+        "estimate.promises",
         "What the log promises, and what was reached on fresh rows",
         [
             "traffic",
@@ -215,8 +212,8 @@ def tables(figures: Figures) -> list[Table]:
             "a live DataShunt",
         ],
         rows,
-        f"At 2 points, from agreement alone; means over {figures['banking77.rounds']:.0f} orders. The most that the "
-        f"certified policy lost on fresh rows in any order: {worst:.1f} points.",
+        f"At 2 points, from agreement alone; means over {number(figures, 'banking77.rounds', 0)} orders. The most that "
+        f"the certified policy lost on fresh rows in any order: {worst:.1f} points.",
     )
     grown = []
     for key in figures:
@@ -228,7 +225,7 @@ def tables(figures: Figures) -> list[Table]:
                  f"{figures[f'{at}.wall']:.0f} s", f"{figures[f'{at}.mb']:,.0f} MB"]
             )  # fmt: skip
     second = Table(
-        "growth",
+        "estimate.growth",
         "Time and memory as the log grows",
         ["rows", "small model", "processor", "wall", "memory"],
         grown,

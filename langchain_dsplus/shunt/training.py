@@ -88,7 +88,7 @@ class Trainer:
             model = SentenceClassifier(labels=self.labels, input_key=self.input_key)
         elif isinstance(model, SentenceClassifier) and not model.labels:
             # It was given for its encoder: the labels are the task's.
-            told = {"l2": model.l2, "seed": model.seed, "name": model.name, "score": model.score}
+            told: dict[str, Any] = {"l2": model.l2, "seed": model.seed, "name": model.name, "score": model.score}
             model = SentenceClassifier(model.encoder, self.labels, input_key=model.input_key or self.input_key, **told)
         if set(model.labels) != set(self.labels):
             msg = f"`small` has the labels {sorted(model.labels)}, and `labels` are {sorted(self.labels)}"
