@@ -188,11 +188,15 @@ def tables(figures: Figures) -> list[Table]:
     def percent(key: str) -> str:
         return number({key: 100 * figures[key]} if key in figures else {}, key, 1, " %")
 
+    def interval_of(name: str) -> str:
+        low, high = (percent(f"{name}.estimated.{end}") for end in ("low", "high"))
+        return f"{percent(f'{name}.estimated')} ({low} to {high})"
+
     rows = [
         [
             name,
             number(figures, f"{name}.log", 0),
-            f"{percent(f'{name}.estimated')} ({percent(f'{name}.estimated.low')} to {percent(f'{name}.estimated.high')})",
+            interval_of(name),
             percent(f"{name}.promised"),
             f"{percent(f'{name}.reached')}, loses {percent(f'{name}.lost')}",
             f"{percent(f'{name}.live')}, loses {percent(f'{name}.live_lost')}",
