@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from langchain_dsplus.routing.persistence import load_router, save_router
     from langchain_dsplus.routing.router import ConfidenceRouter
     from langchain_dsplus.shunt.shunt import DataShunt
+    from langchain_dsplus.scores.protocol import RouteScore
     from langchain_dsplus.small_models.base import SmallModel
     from langchain_dsplus.small_models.chat import ChatClassifier
     from langchain_dsplus.small_models.fake import FakeSmallModel
@@ -82,6 +83,7 @@ _HOME = {
     "Price": "costs.prices",
     "PromptPruner": "prompts.pruner",
     "PromptTransfer": "transfer",
+    "RouteScore": "scores.protocol",
     "SentenceClassifier": "small_models.sentence",
     "SklearnClassifier": "small_models.sklearn",
     "SmallModel": "small_models.base",
@@ -127,6 +129,7 @@ __all__ = [
     "Price",
     "PromptPruner",
     "PromptTransfer",
+    "RouteScore",
     "SentenceClassifier",
     "SklearnClassifier",
     "SmallModel",
