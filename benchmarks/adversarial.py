@@ -262,4 +262,4 @@ def tables(figures: Figures) -> list[Table]:
             )
             columns = ["edit", "one", "worst of 5", "past the gate", "past never_local", "remains", "audits to alarm"]
             found.append(Table(f"adversarial.{key}.{model}", f"{title}, {words}", columns, rows, note))
-    return found
+    return found or [Table("adversarial", "Edits that flip a sure answer", ["edit"], [])]

@@ -100,11 +100,11 @@ def tables(figures: Figures) -> list[Table]:
     ]
     return [
         Table(
-            "speed",
+            "encoder.speed",
             "Sentences per second against torch",
             ("backend", "batch", "single", "batch, per second", "single, per second"),
             speeds,
             "Ratios are medians of rounds with their quartiles.",
         ),
-        Table("accuracy", "Accuracy of a head against torch, in points", ("backend", *SETS), losses),
+        Table("encoder.accuracy", "Accuracy of a head against torch, in points", ("backend", *SETS), losses),
     ]

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from langchain_dsplus.report import write_report
     from langchain_dsplus.routing.persistence import load_router, save_router
     from langchain_dsplus.routing.router import ConfidenceRouter
-    from langchain_dsplus.shunt.shunt import DataShunt
     from langchain_dsplus.scores.protocol import RouteScore
+    from langchain_dsplus.shunt.shunt import DataShunt
     from langchain_dsplus.small_models.base import SmallModel
     from langchain_dsplus.small_models.chat import ChatClassifier
     from langchain_dsplus.small_models.fake import FakeSmallModel

@@ -44,6 +44,7 @@ logger = logging.getLogger(__name__)
 ROUTE_HEADER = b"x-dsplus-route"
 ID_HEADER = b"x-dsplus-route-id"
 _OPEN = "/healthz"
+_ROUTE = "dsplus.route"  # in the scope of a request: who answered
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ class _Gate:
             await self.app(scope, receive, counted)
         finally:
             self.proxy.running -= 1
-            metrics.done(scope.get("dsplus_route", "none"), status, time.perf_counter() - began)
+            metrics.done(scope.get(_ROUTE, "none"), status, time.perf_counter() - began)
 
     def _known(self, headers: Sequence[Header]) -> bool:
         given = next((value for name, value in headers if name == TOKEN), b"")
@@ -320,7 +321,7 @@ class _Call:
 
     def route(self, name: str) -> None:
         """Say who answers."""
-        self.request.scope["dsplus_route"] = name
+        self.request.scope[_ROUTE] = name
 
     async def waited(self, coming: Any) -> Any:
         """What comes, unless the client goes away first."""
@@ -350,7 +351,7 @@ class _Relay:
         run: asyncio.Task[Any] | None = None,
     ) -> None:
         self.call, self.response, self.exchange, self.run = call, response, exchange, run
-        route = call.request.scope["dsplus_route"].encode()
+        route = call.request.scope[_ROUTE].encode()
         self.headers = [*response_headers(response), (ROUTE_HEADER, route), *headers]
 
     async def __call__(self, _scope: Any, _receive: Any, send: Any) -> None:

@@ -250,8 +250,10 @@ def test_the_kill_switch_stands_above_a_malformed_setting(monkeypatch):
 
 
 def test_a_bound_routers_node_keeps_the_binding():
-    node = build().with_config(configurable={"dsplus_threshold": 0.5}).as_node(input_key="text", output_key="label")
-    assert node.invoke({"text": "hard"}) == {"label": "pos"}
+    plain = build().as_node(input_key="text", output_key="label")
+    node = build().with_config(configurable={"dsplus_threshold": 0.999}).as_node(input_key="text", output_key="label")
+    assert plain.invoke({"text": "easy"}) == {"label": "pos"}
+    assert node.invoke({"text": "easy"}) == {"label": "LARGE"}
 
 
 def test_joined_routers_are_drawn_apart():

@@ -60,8 +60,9 @@ def test_a_live_model_answers_and_nobody_else_is_asked(proxy: Make, provider: Pr
         routes.append(reply["model"])
     local = sum(model.startswith("dsplus/") for model in routes)
     assert local > 5
-    assert len(provider.asked) == len(texts) - local
     assert sum(row["route"]["accepted"] for row in here.rows(20)) == local
+    audits = len(provider.asked) - (len(texts) - local)  # a small random share of the local ones is checked
+    assert 0 <= audits <= local / 2
 
 
 OTHERS: dict[str, Any] = {

@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import math
 import shutil
@@ -546,6 +547,8 @@ class TestRealEncoder:
     ],
 )
 def test_a_missing_extra_is_said_before_anything_is_downloaded(backend, module, extra, monkeypatch):
+    real = importlib.util.find_spec  # what else the backend needs is taken to be here
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == module else real(name) or name)
     monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.setattr(encoders, "model_folder", lambda name: pytest.fail("it went on to fetch the encoder"))
     with pytest.raises(ImportError, match=rf"`{module}` is not .*pip install 'langchain-dsplus\[{extra}\]'"):

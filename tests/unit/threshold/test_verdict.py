@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from langchain_dsplus.outcomes import Outcomes
-from langchain_dsplus.threshold import certify as module
+from langchain_dsplus.threshold import hypotheses
 from langchain_dsplus.threshold.certificate import DECISIONS, Certificate
 from langchain_dsplus.threshold.certify import certify
 
@@ -125,8 +125,8 @@ def test_p_values_are_counted_when_they_are_read(monkeypatch):
         counted.append(args)
         return exact(*args)
 
-    exact = module.paired_p_value
-    monkeypatch.setattr(module, "paired_p_value", count)
+    exact = hypotheses.paired_p_value
+    monkeypatch.setattr(hypotheses, "paired_p_value", count)
     found = certify(CASES["SMALL ALONE"]())
     assert len(counted) == 1, "that of the certified step"
     assert sum(step.passed for step in found.steps) == len(found.steps) == 50
