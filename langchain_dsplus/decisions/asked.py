@@ -21,7 +21,7 @@ from langchain_dsplus.questions import (
     read_meanings,
 )
 from langchain_dsplus.small_models.attachments import find_attachment
-from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel
+from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel, probability_rows
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -158,12 +158,7 @@ class AskedModel(SmallModel):
 
     def predict_proba(self, inputs: list[Any]) -> list[list[float]]:
         """Return the probabilities alone, of what `read` took out."""
-        rows = []
-        for answer in map(self._translated, self.model.answers(inputs)):
-            if isinstance(answer, Exception):
-                raise answer
-            rows.append([answer["probabilities"].get(label, 0.0) for label in self.labels])
-        return rows
+        return probability_rows(map(self._translated, self.model.answers(inputs)), self.labels)
 
     def answers(
         self, inputs: Sequence[Any], configs: Sequence[RunnableConfig] | None = None

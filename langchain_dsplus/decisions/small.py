@@ -13,7 +13,7 @@ from langchain_dsplus.decisions.asked import chosen
 from langchain_dsplus.decisions.large import as_answer, as_decisions, one_answer
 from langchain_dsplus.identity import identify
 from langchain_dsplus.questions import AnyQuestion, fingerprint, question_labels
-from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel
+from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel, probability_rows
 
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable, RunnableConfig
@@ -65,12 +65,7 @@ class DecisionSmallModel(SmallModel):
 
     def predict_proba(self, inputs: list[Any]) -> list[list[float]]:
         """Return the probabilities alone."""
-        rows = []
-        for answer in self.answers(inputs):
-            if isinstance(answer, Exception):
-                raise answer
-            rows.append([answer["probabilities"].get(label, 0.0) for label in self.labels])
-        return rows
+        return probability_rows(self.answers(inputs), self.labels)
 
     def answers(
         self, inputs: Sequence[Any], configs: Sequence[RunnableConfig] | None = None

@@ -8,7 +8,7 @@ import json
 import math
 import time
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
@@ -441,6 +441,20 @@ def _rows(raw: Any) -> list[list[float]]:
     except TypeError as error:
         msg = "`predict_proba` must return numbers in rows, one row per input"
         raise InvalidAnswerError(msg) from error
+
+
+def probability_rows(answers: Iterable[Answer | Exception], labels: Sequence[str]) -> list[list[float]]:
+    """Rows of probabilities in the order of the labels, for a model that makes whole answers.
+
+    Raises:
+        Exception: The first one among the answers.
+    """
+    rows = []
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+        rows.append([answer["probabilities"].get(label, 0.0) for label in labels])
+    return rows
 
 
 def read_text(value: Any) -> str:

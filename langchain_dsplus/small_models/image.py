@@ -27,19 +27,16 @@ from langchain_dsplus.small_models.files import (
     pick,
     pick_score,
     plain_errors,
-    read_trained,
-    save_folder,
 )
 from langchain_dsplus.small_models.networks import (
     FORMAT,
     WEIGHTS,
     Network,
     TorchClassifier,
-    checked_temperature,
+    built_like,
     describe_module,
     import_torch,
     outline_of,
-    pack_weights,
     pick_device,
     take,
     unpack_weights,
@@ -439,9 +436,7 @@ class ImageClassifier(TorchClassifier):
             "config": plain_config(network.module.config) if self._from_transformers else None,
             "module": None if self._from_transformers else outline_of(network.module),
         }
-        with network.lock:
-            weights = pack_weights(network.module)
-        save_folder(path, WEIGHTS, weights, settings, self._trained)
+        self._write(path, settings)
 
     @classmethod
     def load(
@@ -472,7 +467,7 @@ class ImageClassifier(TorchClassifier):
         folder = Path(path)
         settings, body = load_folder(folder, WEIGHTS, kind=cls.saved_as, version=FORMAT)
         fields = pick(settings, folder, "labels", "name", "input_key")
-        known = pick(settings, folder, "temperature", "score")
+        known = pick(settings, folder, "score")
         fields.update({name: take(settings, folder, name, int) for name in ("batch_size", "max_pixels", "max_bytes")})
         config = take(settings, folder, "config", dict, type(None))
         saved = take(settings, folder, "preprocess", dict, type(None))
@@ -485,10 +480,7 @@ class ImageClassifier(TorchClassifier):
             msg = f"{folder} holds a torch module: pass `build=`, a function that returns a new one of the same shape"
             raise ValueError(msg)
         else:
-            module = build()
-            if outline_of(module) != outline:
-                msg = f"`build` makes another module than the one saved in {folder}: its layers differ"
-                raise ValueError(msg)
+            module = built_like(build, outline, folder)
         unpack_weights(module, body, folder)
         with plain_errors(folder):
             model = cls(
@@ -499,8 +491,7 @@ class ImageClassifier(TorchClassifier):
                 root=None if root is None else Path(root),
                 **fields,
             )
-        model._temperature = checked_temperature(known["temperature"], folder)
-        model._trained = read_trained(settings, folder)
+        model._take_over(settings, folder)
         return model
 
 

@@ -12,7 +12,7 @@ import sys
 import textwrap
 import threading
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
@@ -25,7 +25,7 @@ from langchain_dsplus.answer import InvalidAnswerError, NotFittedError
 from langchain_dsplus.calibration import TemperatureScaling, softmax
 from langchain_dsplus.confidence import energy
 from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel
-from langchain_dsplus.small_models.files import SETTINGS, load_folder, pick, read_trained
+from langchain_dsplus.small_models.files import SETTINGS, load_folder, pick, read_trained, save_folder
 from langchain_dsplus.small_models.fork import mind_forks
 from langchain_dsplus.small_models.targets import read_targets
 
@@ -401,6 +401,18 @@ class TorchClassifier(SmallModel):
         self.set_version(None)
         return self
 
+    def _write(self, path: str | Path, settings: dict[str, Any]) -> None:
+        """Write the weights as they are now, and `model.json` with these settings."""
+        network = self._fitted()
+        with network.lock:
+            weights = pack_weights(network.module)
+        save_folder(path, WEIGHTS, weights, settings, self._trained)
+
+    def _take_over(self, settings: Mapping[str, Any], folder: Path) -> None:
+        """Take over what a folder says beside the weights: the temperature, and what the model was trained on."""
+        self._temperature = checked_temperature(pick(settings, folder, "temperature")["temperature"], folder)
+        self._trained = read_trained(settings, folder)
+
     def _settings(self) -> dict[str, Any]:
         """What every kind writes into `model.json`."""
         return {
@@ -515,6 +527,28 @@ def unpack_weights(module: Any, body: bytes, path: Path) -> None:
         raise ValueError(msg) from error
 
 
+def hash_of_source(thing: Any) -> str | None:
+    """SHA-256 of the source of a class or a function; None where it cannot be read."""
+    try:
+        source = textwrap.dedent(inspect.getsource(thing))
+    except (OSError, TypeError):
+        return None
+    return hashlib.sha256(source.encode()).hexdigest()
+
+
+def built_like(build: Callable[[], Any], outline: Any, folder: Path) -> Any:
+    """A new module of a user's function, where its layers are those that were saved.
+
+    Raises:
+        ValueError: If they are others.
+    """
+    module = build()
+    if outline_of(module) != outline:
+        msg = f"`build` makes another module than the one saved in {folder}: its layers differ"
+        raise ValueError(msg)
+    return module
+
+
 def describe_module(module: Any) -> dict[str, Any] | None:
     """A torch module by its layers, and the source and plain attributes of its own classes.
 
@@ -526,11 +560,10 @@ def describe_module(module: Any) -> dict[str, Any] | None:
         kind = type(part)
         if kind.__module__.startswith("torch."):
             continue
-        try:
-            source = textwrap.dedent(inspect.getsource(kind))
-        except (OSError, TypeError):
+        found = hash_of_source(kind)
+        if found is None:
             return None
-        sources[kind.__qualname__] = hashlib.sha256(source.encode()).hexdigest()
+        sources[kind.__qualname__] = found
         attributes[name] = {
             key: repr(value)
             for key, value in vars(part).items()

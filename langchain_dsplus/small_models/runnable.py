@@ -9,7 +9,7 @@ from langchain_core.runnables import Runnable
 
 from langchain_dsplus._inputs import canonical, hash_input
 from langchain_dsplus.answer import Answer, check_answer, pass_on
-from langchain_dsplus.small_models.base import SmallModel
+from langchain_dsplus.small_models.base import SmallModel, probability_rows
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -35,12 +35,7 @@ class RunnableSmallModel(SmallModel):
 
     def predict_proba(self, inputs: list[Any]) -> list[list[float]]:
         """Return the probabilities alone."""
-        rows = []
-        for answer in self.answers(inputs):
-            if isinstance(answer, Exception):
-                raise answer
-            rows.append([answer["probabilities"].get(label, 0.0) for label in self.labels])
-        return rows
+        return probability_rows(self.answers(inputs), self.labels)
 
     def answers(
         self, inputs: Sequence[Any], configs: Sequence[RunnableConfig] | None = None

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
-import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -14,17 +12,17 @@ from pydantic import Field, PrivateAttr
 
 from langchain_dsplus.labels import list_labels
 from langchain_dsplus.small_models.base import read_text, without_surrogates
-from langchain_dsplus.small_models.files import load_folder, pick, pick_score, plain_errors, read_trained, save_folder
+from langchain_dsplus.small_models.files import load_folder, pick, pick_score, plain_errors
 from langchain_dsplus.small_models.networks import (
     FORMAT,
     WEIGHTS,
     Network,
     TorchClassifier,
-    checked_temperature,
+    built_like,
     describe_module,
+    hash_of_source,
     import_torch,
     outline_of,
-    pack_weights,
     pick_device,
     take,
     unpack_weights,
@@ -130,10 +128,7 @@ class TorchTextClassifier(TorchClassifier):
             return hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
         if getattr(tokenizer, "__closure__", True) is not None:
             return None
-        try:
-            return hashlib.sha256(textwrap.dedent(inspect.getsource(tokenizer)).encode()).hexdigest()
-        except (OSError, TypeError):
-            return None
+        return hash_of_source(tokenizer)
 
     # --- files --------------------------------------------------------------------------------------------------
 
@@ -146,9 +141,7 @@ class TorchTextClassifier(TorchClassifier):
             "module": outline_of(network.module),
             "tokenizer": self._told(),
         }
-        with network.lock:
-            weights = pack_weights(network.module)
-        save_folder(path, WEIGHTS, weights, settings, self._trained)
+        self._write(path, settings)
 
     @classmethod
     def load(
@@ -175,21 +168,17 @@ class TorchTextClassifier(TorchClassifier):
         folder = Path(path)
         settings, body = load_folder(folder, WEIGHTS, kind=cls.saved_as, version=FORMAT)
         fields = pick(settings, folder, "labels", "name", "input_key")
-        known = pick(settings, folder, "temperature", "score")
+        known = pick(settings, folder, "score")
         fields.update({name: take(settings, folder, name, int) for name in ("batch_size", "max_tokens")})
         if build is None or tokenizer is None:
             msg = f"{folder} holds no code: pass `build=`, a function that returns a new module, and `tokenizer=`"
             raise ValueError(msg)
-        module = build()
-        if outline_of(module) != take(settings, folder, "module", str):
-            msg = f"`build` makes another module than the one saved in {folder}: its layers differ"
-            raise ValueError(msg)
+        module = built_like(build, take(settings, folder, "module", str), folder)
         unpack_weights(module, body, folder)
         with plain_errors(folder):
             model = cls(module, tokenizer=tokenizer, device=device, score=pick_score(known, score, folder), **fields)
         if model._told() != take(settings, folder, "tokenizer", str, type(None)):
             msg = f"`tokenizer` is not the one that the model in {folder} was made with"
             raise ValueError(msg)
-        model._temperature = checked_temperature(known["temperature"], folder)
-        model._trained = read_trained(settings, folder)
+        model._take_over(settings, folder)
         return model

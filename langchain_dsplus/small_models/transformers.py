@@ -25,7 +25,6 @@ from langchain_dsplus.small_models.files import (
     pick,
     pick_score,
     plain_errors,
-    read_trained,
     safetensors_folder,
     save_folder,
 )
@@ -34,7 +33,6 @@ from langchain_dsplus.small_models.networks import (
     WEIGHTS,
     Network,
     TorchClassifier,
-    checked_temperature,
     import_torch,
     pack_weights,
     pick_device,
@@ -296,7 +294,7 @@ class TransformersClassifier(TorchClassifier):
         folder = Path(path)
         settings, body = load_folder(folder, WEIGHTS, kind=cls.saved_as, version=FORMAT)
         fields = pick(settings, folder, "labels", "name", "input_key")
-        known = pick(settings, folder, "labels_given", "temperature", "score")
+        known = pick(settings, folder, "labels_given", "score")
         fields["batch_size"] = take(settings, folder, "batch_size", int)
         fields["max_length"] = take(settings, folder, "max_length", int, type(None))
         config = take(settings, folder, "config", dict)
@@ -305,9 +303,8 @@ class TransformersClassifier(TorchClassifier):
         unpack_weights(module, body, folder)
         with plain_errors(folder):
             model = cls(module, tokenizer=tokenizer, device=device, score=pick_score(known, score, folder), **fields)
-        model._temperature = checked_temperature(known["temperature"], folder)
         model._labels_given = known["labels_given"]
-        model._trained = read_trained(settings, folder)
+        model._take_over(settings, folder)
         return model
 
 
