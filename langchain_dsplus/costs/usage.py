@@ -350,8 +350,6 @@ class UsageMeter(BaseCallbackHandler):
 
     Attributes:
         calls: Calls of models that ended.
-        usage: Tokens that were paid for; None where no call said anything about them.
-        silent: Calls that may have cost something and reported no tokens: they failed, or the model does not say.
         model: What the model that was asked last is called.
         empty: Whether it said nothing: no choice, or an empty message.
     """
@@ -361,19 +359,40 @@ class UsageMeter(BaseCallbackHandler):
     def __init__(self, *, background: bool = False) -> None:
         self.background = background
         self.calls = 0
-        self.usage: Usage | None = None
-        self.silent = 0
         self.model: str | None = None
         self.empty = False
+        self._told: list[Any] = []  # counts as they came: most inputs have nobody who asks for them
+        self._usage: Usage | None = None
+        self._silent = 0
         self._above: dict[UUID, UUID | None] = {}
         self._open: set[UUID] = set()
         self._lock = threading.Lock()
 
     @property
+    def usage(self) -> Usage | None:
+        """Tokens that were paid for; None where no call said anything about them."""
+        return self._read()[0]
+
+    @property
+    def silent(self) -> int:
+        """Calls that may have cost something and reported no tokens: they failed, or the model does not say."""
+        return self._read()[1]
+
+    @property
     def unreported(self) -> int:
         """`silent`, and the calls that have no end: LangChain does not tell of one that is cancelled."""
+        return self._read()[2]
+
+    def _read(self) -> tuple[Usage | None, int, int]:
         with self._lock:
-            return self.silent + len(self._open)
+            found = [paid_usage(counts) for counts in self._told]
+            self._told.clear()
+            for usage in found:
+                if usage is None:
+                    self._silent += 1
+                else:
+                    self._usage = usage if self._usage is None else self._usage + usage
+            return self._usage, self._silent, self._silent + len(self._open)
 
     def on_chain_start(
         self,
@@ -398,7 +417,7 @@ class UsageMeter(BaseCallbackHandler):
             if run_id in self._open:
                 self._open.discard(run_id)
                 self.calls += 1
-                self._add(paid_usage(getattr(outputs, "usage", None)))
+                self._told.append(getattr(outputs, "usage", None))
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Note a decision model's call that failed."""
@@ -441,7 +460,7 @@ class UsageMeter(BaseCallbackHandler):
             self._open.discard(run_id)
             if not counts_itself(message):
                 self.calls += 1
-                self._add(paid_usage(counts))
+                self._told.append(counts)
                 self.empty = is_empty_reply(message) if message is not None else not _text_of(response)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
@@ -454,15 +473,9 @@ class UsageMeter(BaseCallbackHandler):
             self._open.discard(run_id)
             self.empty = any(text in str(error) for text in _NO_REPLY)
             if found is not None:
-                self._add(found)
+                self._told.append(found)
             if found is not None or getattr(message, "content", None) or not is_free(error):
-                self.silent += 1  # what came before it failed is not all
-
-    def _add(self, found: Usage | None) -> None:
-        if found is None:
-            self.silent += 1
-        else:
-            self.usage = found if self.usage is None else self.usage + found
+                self._silent += 1  # what came before it failed is not all
 
 
 __all__ = ["Usage", "UsageMeter", "add_up", "is_cache_hit", "paid_usage", "read_usage"]
