@@ -22,7 +22,6 @@ from pydantic import Field, PrivateAttr
 from langchain_dsplus import _drive
 from langchain_dsplus._secrets import without_url_secrets
 from langchain_dsplus.answer import Answer, InvalidAnswerError, check_answer, pass_on
-from langchain_dsplus.calibration import TemperatureScaling
 from langchain_dsplus.confidence import ScoreFunction, energy
 from langchain_dsplus.labels import (
     LabelMass,
@@ -134,15 +133,13 @@ class ChatClassifier(SmallModel):
         min_mass: Least probability of all labels together, in [0, 1], at which log-probabilities speak for one. Below
             it, what fits no label is spread evenly over them: the choice stays, the confidence falls.
         descriptions: What a label means, shown behind it in the default prompt.
-        label_temperature: T in p^(1/T), after the prior; `fit_temperature` sets it.
         quantile: Which quantile `score="token_quantile"` takes, in [0, 1]; 0 is the least sure token.
         **kwargs: `name`, `input_key`, `score`, `version` as in `SmallModel`, with four more scores.
             `mean_token_probability`: the mean probability of the reply's tokens, the paper's score for generated text
-            (Section 4.3, Eq. 9). `token_quantile`: a quantile of them (Gupta et al. 2024, 2404.10136). `energy`: T *
-            logsumexp(z / T) of the labels' log-probabilities z before prior and normalization, T = `label_temperature`;
-            with T = 1 the logarithm of the probability that the reply is a label at all: low where the model would
-            rather say something else. These three need log-probabilities. `vote_share`: the share of all calls that
-            named the choice, failed and unreadable calls included; needs `method="votes"`.
+            (Section 4.3, Eq. 9). `token_quantile`: a quantile of them (Gupta et al. 2024, 2404.10136). `energy`: the
+            logarithm of the probability that the reply is a label at all, before prior and normalization: low where the
+            model would rather say something else. These three need log-probabilities. `vote_share`: the share of all
+            calls that named the choice, failed and unreadable calls included; needs `method="votes"`.
 
     Raises:
         ValueError: If an argument does not fit; the message names it.
@@ -168,7 +165,6 @@ class ChatClassifier(SmallModel):
     max_tokens: int | None = None
     min_mass: float = 0.5
     descriptions: dict[str, str] | None = None
-    label_temperature: float = 1.0
     quantile: float = 0.0
 
     own_scores: ClassVar[frozenset[str]] = frozenset({ENERGY, MEAN_TOKEN_PROBABILITY, TOKEN_QUANTILE, VOTE_SHARE})
@@ -206,8 +202,8 @@ class ChatClassifier(SmallModel):
             return "`votes`, `top_logprobs` and `max_tokens` must be at least 1"
         if not 0.0 <= self.min_mass <= 1.0:
             return "`min_mass` must lie in [0, 1]"
-        if self.temperature <= 0.0 or self.label_temperature <= 0.0:
-            return "`temperature` and `label_temperature` must be greater than 0"
+        if self.temperature <= 0.0:
+            return "`temperature` must be greater than 0"
         if not 0.0 <= self.quantile <= 1.0:
             return "`quantile` must lie in [0, 1]"
         if self.score in (ENERGY, MEAN_TOKEN_PROBABILITY, TOKEN_QUANTILE) and self.method == "votes":
@@ -458,8 +454,8 @@ class ChatClassifier(SmallModel):
                 "`top_logprobs`, or use method='votes'"
             )
             raise InvalidAnswerError(msg)
-        worst = _most_together({y: seen[y] for y in rivals}, weight, share, 1.0 / self.label_temperature)
-        return self._corrected({y: worst.get(y, seen[choice]) for y in self.labels}, prior)
+        seen[max(rivals, key=weight.__getitem__)] += share
+        return self._corrected(seen, prior)
 
     def _own_score(self, row: _Row, choice: str) -> float:
         """One of `own_scores`.
@@ -475,16 +471,16 @@ class ChatClassifier(SmallModel):
         if self.score == ENERGY:
             mass = max(math.fsum(row.mass.labels.values()), _TINY)
             logits = [math.log(p * mass) if p > 0.0 else -math.inf for p in row.probabilities.values()]
-            return energy(logits, temperature=self.label_temperature)
+            return energy(logits)
         if self.score == TOKEN_QUANTILE:
             return token_quantile(row.tokens, self.quantile) * (1.0 - row.vague)
         return row.mean_token_probability * (1.0 - row.vague)
 
     def _corrected(self, row: Mapping[str, float], prior: Mapping[str, float] | None) -> dict[str, float]:
-        weights = {y: (p / prior[y] if prior else p) ** (1.0 / self.label_temperature) for y, p in row.items()}
-        total = math.fsum(weights.values())
-        if prior is None and self.label_temperature == 1.0:
+        if prior is None:
             return dict(row)
+        weights = {y: p / prior[y] for y, p in row.items()}
+        total = math.fsum(weights.values())
         return {y: w / total for y, w in weights.items()}
 
     def _tagged(self, config: RunnableConfig) -> RunnableConfig:
@@ -549,7 +545,6 @@ class ChatClassifier(SmallModel):
             self.top_logprobs,
             self._reply_limit,
             self.min_mass,
-            self.label_temperature,
             self.quantile,
             self.input_key,
         ]
@@ -557,7 +552,7 @@ class ChatClassifier(SmallModel):
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     def clone(self) -> Self:
-        """Return a copy with its own prior and temperature; the chat model, which nothing here trains, is shared."""
+        """Return a copy with its own prior; the chat model, which nothing here trains, is shared."""
         settings: dict[str, Any] = {field: getattr(self, field) for field in type(self).model_fields}
         copies: dict[str, Any] = {k: dict(v) if isinstance(v, dict) else v for k, v in settings.items()}
         return type(self)(copies.pop("model"), copies.pop("labels"), **copies)
@@ -589,36 +584,6 @@ class ChatClassifier(SmallModel):
             raise prior
         self.prior = prior
         self.set_version(None)
-        return self
-
-    def fit_temperature(self, texts: Sequence[Any], targets: Sequence[str]) -> Self:
-        """Set `label_temperature` so that the probabilities fit labelled inputs (least negative log-likelihood).
-
-        Args:
-            texts: Inputs that chose nothing else about this model.
-            targets: Their labels.
-
-        Returns:
-            Itself.
-
-        Raises:
-            ValueError: If a target is not one of the labels, or the lengths differ.
-        """
-        if len(texts) != len(targets) or not self.label_set.issuperset(targets):
-            msg = "`targets` must be one of the labels for each text"
-            raise ValueError(msg)
-        plain = self.model_copy(update={"label_temperature": 1.0})
-        pairs = [
-            (list(answer["probabilities"].values()), self.labels.index(target))
-            for answer, target in zip(plain.answers(list(texts)), targets, strict=True)
-            if not isinstance(answer, Exception)
-        ]
-        if pairs:
-            rows, classes = zip(*pairs, strict=True)
-            scaling = TemperatureScaling(from_probabilities=True).fit(np.array(rows), np.array(classes))
-            self.label_temperature = float(scaling.temperature)
-            self.remember(texts)
-            self.set_version(None)
         return self
 
 
@@ -705,29 +670,3 @@ def _without_secrets(value: Any) -> Any:
     if isinstance(value, str):
         return without_url_secrets(value)
     return [_without_secrets(v) for v in value] if isinstance(value, (list, tuple)) else value
-
-
-def _most_together(
-    seen: Mapping[str, float], weight: Mapping[str, float], share: float, power: float
-) -> dict[str, float]:
-    """Spread a share over labels so that the sum of (weight x probability) ^ power is as large as can be.
-
-    With a power of 1 and more, one of them gets it all. Below, it is spread until each label takes as much from one
-    more drop as any other: those that have the least for their weight are filled up first.
-    """
-    if power >= 1.0:
-
-        def total(taker: str) -> float:
-            return math.fsum((weight[y] * (p + share * (y == taker))) ** power for y, p in seen.items())
-
-        best = max(seen, key=total)
-        return {y: p + share * (y == best) for y, p in seen.items()}
-    size = {y: weight[y] ** (power / (1.0 - power)) for y in seen}
-    ordered = sorted(seen, key=lambda y: seen[y] / size[y])
-    level, filled = 0.0, ordered
-    for place in range(1, len(ordered) + 1):
-        filled = ordered[:place]
-        level = (share + math.fsum(seen[y] for y in filled)) / math.fsum(size[y] for y in filled)
-        if place == len(ordered) or level <= seen[ordered[place]] / size[ordered[place]]:
-            break
-    return {y: max(level * size[y], p) if y in filled else p for y, p in seen.items()}

@@ -17,16 +17,15 @@ from pydantic import Field, PrivateAttr
 from langchain_dsplus._imports import require
 from langchain_dsplus._inputs import canonical
 from langchain_dsplus._json import load_json
-from langchain_dsplus._progress import quiet_transformers
 from langchain_dsplus.answer import InputError
 from langchain_dsplus.labels import list_labels
 from langchain_dsplus.small_models.files import (
     SETTINGS,
     load_folder,
-    model_folder,
     pick,
     pick_score,
     plain_errors,
+    safetensors_folder,
 )
 from langchain_dsplus.small_models.networks import (
     FORMAT,
@@ -48,6 +47,7 @@ from langchain_dsplus.small_models.transformers import (
     check_own_class,
     has_head,
     plain_config,
+    read_weights,
     told,
 )
 
@@ -250,7 +250,7 @@ class ImageClassifier(TorchClassifier):
         super().__init__(labels=list_labels(labels or ()), **kwargs)
         torch = import_torch()
         if isinstance(model, (str, Path)):
-            model, preprocess = _read_folder(model_folder(str(model)), self.labels, preprocess)
+            model, preprocess = _read_folder(safetensors_folder(str(model)), self.labels, preprocess)
         if not isinstance(model, torch.nn.Module):
             msg = f"`model` must be a torch module, a folder or a name on the hub, not {type(model).__name__}"
             raise TypeError(msg)
@@ -497,32 +497,17 @@ class ImageClassifier(TorchClassifier):
 
 def _read_folder(folder: Path, labels: list[str], preprocess: Any) -> tuple[Any, Any]:
     """Load a transformers image classifier and its preprocessing."""
-    torch = import_torch()
-    library = require("transformers", "local")
-    if not any(folder.glob("*.safetensors")):
-        msg = f"{folder} holds no .safetensors file: other kinds of weights could run code, and are not read"
-        raise ValueError(msg)
     if preprocess is None:
         preprocess = read_preprocess(folder)
     refuse_code(folder)
-    config = library.AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
+    config = require("transformers", "local").AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
     trained = has_head(config, "ForImageClassification", labels)
     if not trained:
         if not labels:
             msg = f"{folder} has no trained head: name the classes with `labels=`, then call `fit`"
             raise ValueError(msg)
         config.num_labels = len(labels)
-    with quiet_transformers(), torch.random.fork_rng():
-        torch.manual_seed(0)
-        module = library.AutoModelForImageClassification.from_pretrained(
-            str(folder),
-            config=config,
-            dtype=torch.float32,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            ignore_mismatched_sizes=not trained,
-        )
+    module = read_weights(folder, "AutoModelForImageClassification", config, None if trained else 0)
     return module, preprocess
 
 

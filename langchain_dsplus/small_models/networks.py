@@ -25,9 +25,9 @@ from langchain_dsplus.answer import InvalidAnswerError, NotFittedError
 from langchain_dsplus.calibration import TemperatureScaling, softmax
 from langchain_dsplus.confidence import energy
 from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel
-from langchain_dsplus.small_models.files import SETTINGS, load_folder, pick, read_trained, save_folder
+from langchain_dsplus.small_models.files import SETTINGS, pick, read_trained, save_folder
 from langchain_dsplus.small_models.fork import mind_forks
-from langchain_dsplus.small_models.targets import read_targets
+from langchain_dsplus.small_models.targets import check_classes, read_inputs, read_weighted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -139,12 +139,7 @@ class TorchClassifier(SmallModel):
             FloatingPointError: If the loss is no longer finite.
         """
         rows, labels, wanted, mass = self._read_rows(inputs, targets, weights)
-        if not rows:
-            msg = "`inputs` is empty: there is nothing to fit on"
-            raise ValueError(msg)
-        if (wanted[mass > 0] > 0).any(axis=0).sum() < 2:
-            msg = "`targets` hold one class only: a classifier needs at least two"
-            raise ValueError(msg)
+        check_classes(wanted, mass, "inputs")
         same = self._network is not None and labels == self.labels
         network = copy.deepcopy(self._network) if same else self._new_network(labels, seed)
         assert network is not None
@@ -230,26 +225,9 @@ class TorchClassifier(SmallModel):
     def _read_rows(
         self, inputs: Sequence[Any], targets: Sequence[Any], weights: Sequence[float] | None
     ) -> tuple[list[Any], list[str], Floats, Floats]:
-        if isinstance(inputs, (str, bytes)):
-            msg = f"`inputs` must be a list of inputs, not one {type(inputs).__name__}"
-            raise TypeError(msg)
-        if len(inputs) != len(targets):
-            msg = f"`inputs` has {len(inputs)} rows, `targets` has {len(targets)}"
-            raise ValueError(msg)
-        rows = []
-        for place, item in enumerate(inputs):
-            try:
-                rows.append(self._read_for_training(item))
-            except TypeError as error:
-                msg = f"item {place} of `inputs`: {error}"
-                raise TypeError(msg) from None
+        rows = read_inputs(self._read_for_training, inputs, "inputs")
         fixed = self._labels_given or (self._network is not None and _covered(targets, self.label_set))
-        labels, wanted = read_targets(targets, self.labels if fixed else None)
-        mass = np.ones(len(rows)) if weights is None else np.asarray(weights, dtype=np.float64)
-        if mass.shape != (len(rows),) or not (np.isfinite(mass) & (mass >= 0)).all() or (rows and not mass.any()):
-            msg = f"`weights` must be {len(rows)} finite numbers, at least 0, not all 0"
-            raise ValueError(msg)
-        return rows, labels, wanted, mass
+        return rows, *read_weighted(rows, targets, weights, self.labels if fixed else None, "inputs")
 
     def _read_for_training(self, item: Any) -> Any:
         return self.read(item)
@@ -379,27 +357,6 @@ class TorchClassifier(SmallModel):
             digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()
-
-    def load_weights(self, path: str | Path) -> Self:
-        """Take over weights and temperature of a saved copy of this model: a checkpoint.
-
-        Unlike `load` it needs nothing else, since all the rest is here already.
-
-        Raises:
-            ValueError: If the folder is damaged, or holds another kind of model, other labels or other layers.
-        """
-        folder = Path(path)
-        network = copy.deepcopy(self._fitted())
-        settings, body = load_folder(folder, WEIGHTS, kind=self.saved_as, version=FORMAT)
-        known = pick(settings, folder, "labels", "temperature")
-        if known["labels"] != self.labels:
-            msg = f"{folder} holds a model with other labels"
-            raise ValueError(msg)
-        unpack_weights(network.module, body, folder)
-        self._network, self._temperature = network, checked_temperature(known["temperature"], folder)
-        self._trained = read_trained(settings, folder)
-        self.set_version(None)
-        return self
 
     def _write(self, path: str | Path, settings: dict[str, Any]) -> None:
         """Write the weights as they are now, and `model.json` with these settings."""

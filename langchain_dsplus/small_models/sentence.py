@@ -20,7 +20,7 @@ from langchain_dsplus.small_models.encoder import DEFAULT_ENCODER, Backend, Choi
 from langchain_dsplus.small_models.explain import Because, nearest_rows
 from langchain_dsplus.small_models.files import load_folder, pick, pick_score, plain_errors, read_trained, save_folder
 from langchain_dsplus.small_models.softmax import SoftmaxHead, calibrate, fit_softmax
-from langchain_dsplus.small_models.targets import read_targets
+from langchain_dsplus.small_models.targets import check_classes, read_inputs, read_weighted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -120,21 +120,10 @@ class SentenceClassifier(SmallModel):
             TypeError: If a text or a target has the wrong type; the message gives its place, never the text.
             ValueError: If there is no row, one class only, a target outside `labels`, or lengths differ.
         """
-        rows = _read_texts(self, texts)
-        if len(rows) != len(targets):
-            msg = f"`texts` has {len(rows)} rows, `targets` has {len(targets)}"
-            raise ValueError(msg)
-        if not rows:
-            msg = "`texts` is empty: there is nothing to fit on"
-            raise ValueError(msg)
-        labels, wanted = read_targets(targets, self.labels if self._labels_given else None)
-        mass = np.ones(len(rows)) if weights is None else np.asarray(weights, dtype=np.float64)
-        if mass.shape != (len(rows),) or not (np.isfinite(mass) & (mass >= 0)).all() or not mass.any():
-            msg = f"`weights` must be {len(rows)} finite numbers, at least 0, not all 0"
-            raise ValueError(msg)
-        if (wanted[mass > 0] > 0).any(axis=0).sum() < 2:
-            msg = "`targets` hold one class only: a classifier needs at least two"
-            raise ValueError(msg)
+        rows = read_inputs(self.read, texts, "texts")
+        known = self.labels if self._labels_given else None
+        labels, wanted, mass = read_weighted(rows, targets, weights, known, "texts")
+        check_classes(wanted, mass, "texts")
         features = self._encode(rows, progress=progress)
         places: dict[str, int] = {}
         groups = np.array([places.setdefault(text, len(places)) for text in rows], dtype=np.intp)
@@ -160,7 +149,7 @@ class SentenceClassifier(SmallModel):
 
     def embeddings(self, texts: Sequence[Any]) -> Array:
         """Return the encoder's vectors, shape (len(texts), d), float32."""
-        return self._encode(_read_texts(self, texts), progress=False)
+        return self._encode(read_inputs(self.read, texts, "texts"), progress=False)
 
     def explain(self, value: Any, *, k: int = 5, rows: Sequence[tuple[str, str]] | None = None) -> list[Because]:
         """Return the labelled rows that are nearest to an input: a head on an encoder answers as they do.
@@ -243,7 +232,7 @@ class SentenceClassifier(SmallModel):
         other.set_version(None)
         if equal_on is None:
             return other
-        rows = _read_texts(self, equal_on)
+        rows = read_inputs(self.read, equal_on, "equal_on")
         if len(rows) < _ROWS_TO_COMPARE:
             msg = f"`equal_on` must hold at least {_ROWS_TO_COMPARE} inputs, not {len(rows)}"
             raise ValueError(msg)
@@ -381,20 +370,6 @@ class SentenceClassifier(SmallModel):
         model._head = SoftmaxHead(weight, bias, temperature)
         model._trained = read_trained(settings, folder)
         return model
-
-
-def _read_texts(model: SmallModel, texts: Sequence[Any]) -> list[str]:
-    if isinstance(texts, str):
-        msg = "`texts` must be a list of texts, not one str"
-        raise TypeError(msg)
-    rows = []
-    for place, item in enumerate(texts):
-        try:
-            rows.append(model.read(item))
-        except TypeError as error:
-            msg = f"item {place} of `texts`: {error}"
-            raise TypeError(msg) from None
-    return rows
 
 
 def _weights_of(encoder: Any) -> Any:

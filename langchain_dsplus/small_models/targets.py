@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -50,3 +50,47 @@ def read_targets(targets: Sequence[str | Mapping[str, float]], labels: list[str]
             raise ValueError(msg)
         wanted[place] /= total
     return labels, wanted
+
+
+def read_inputs(read: Callable[[Any], Any], inputs: Sequence[Any], name: str) -> list[Any]:
+    """Read each input; an error names its place in the argument `name`, never the input."""
+    if isinstance(inputs, (str, bytes)):
+        msg = f"`{name}` must be a list of inputs, not one {type(inputs).__name__}"
+        raise TypeError(msg)
+    rows = []
+    for place, item in enumerate(inputs):
+        try:
+            rows.append(read(item))
+        except TypeError as error:
+            msg = f"item {place} of `{name}`: {error}"
+            raise TypeError(msg) from None
+    return rows
+
+
+def read_weighted(
+    rows: Sequence[Any], targets: Sequence[Any], weights: Sequence[float] | None, labels: list[str] | None, name: str
+) -> tuple[list[str], Floats, Floats]:
+    """Return the labels, the targets as distributions, shape (n, K), and the weights of the rows, shape (n,).
+
+    Raises:
+        ValueError: If there are not as many targets or weights as rows, or a weight cannot be one.
+    """
+    if len(rows) != len(targets):
+        msg = f"`{name}` has {len(rows)} rows, `targets` has {len(targets)}"
+        raise ValueError(msg)
+    labels, wanted = read_targets(targets, labels)
+    mass = np.ones(len(rows)) if weights is None else np.asarray(weights, dtype=np.float64)
+    if mass.shape != (len(rows),) or not (np.isfinite(mass) & (mass >= 0)).all() or (rows and not mass.any()):
+        msg = f"`weights` must be {len(rows)} finite numbers, at least 0, not all 0"
+        raise ValueError(msg)
+    return labels, wanted, mass
+
+
+def check_classes(wanted: Floats, mass: Floats, name: str) -> None:
+    """Refuse what no classifier can be fitted on: no row, or one class only."""
+    if not len(wanted):
+        msg = f"`{name}` is empty: there is nothing to fit on"
+        raise ValueError(msg)
+    if (wanted[mass > 0] > 0).any(axis=0).sum() < 2:
+        msg = "`targets` hold one class only: a classifier needs at least two"
+        raise ValueError(msg)

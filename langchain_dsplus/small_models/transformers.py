@@ -160,22 +160,10 @@ class TransformersClassifier(TorchClassifier):
 
     def _from_folder(self, outputs: int, seed: int | None) -> Network:
         """Load the folder's weights; with a seed, put a new head on them."""
-        torch = import_torch()
-        library = require("transformers", "local")
         config = copy.deepcopy(self._config)
         if seed is not None:
             config.num_labels = outputs
-        with quiet_transformers(), torch.random.fork_rng():
-            torch.manual_seed(seed or 0)
-            module = library.AutoModelForSequenceClassification.from_pretrained(
-                str(self._folder),
-                config=config,
-                dtype=torch.float32,
-                use_safetensors=True,
-                trust_remote_code=False,
-                local_files_only=True,
-                ignore_mismatched_sizes=seed is not None,
-            )
+        module = read_weights(self._folder, "AutoModelForSequenceClassification", config, seed)
         return Network(module.to(pick_device(self.device)))
 
     def _new_network(self, labels: list[str], seed: int) -> Network:
@@ -347,6 +335,23 @@ def adopt_labels(config: Any, labels: list[str]) -> list[str]:
         msg = f"`labels` must be in the order of the model's outputs: {own}"
         raise ValueError(msg)
     return labels
+
+
+def read_weights(folder: Path | None, auto: str, config: Any, seed: int | None) -> Any:
+    """Load a folder's safetensors into a module of the transformers library; with a seed, put a new head on them."""
+    torch = import_torch()
+    kind = getattr(require("transformers", "local"), auto)
+    with quiet_transformers(), torch.random.fork_rng():
+        torch.manual_seed(seed or 0)
+        return kind.from_pretrained(
+            str(folder),
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            ignore_mismatched_sizes=seed is not None,
+        )
 
 
 def plain_config(config: Any) -> dict[str, Any]:

@@ -335,12 +335,9 @@ async def test_what_the_server_did_not_list_is_nobody_s(p, labels, choice, async
     unseen=st.floats(0.0, 1.0),
     gift=st.lists(st.floats(0.0, 1.0), min_size=3, max_size=3),
     prior=st.lists(st.floats(0.1, 1.0), min_size=3, max_size=3),
-    temperature=st.sampled_from([0.5, 1.0, 2.0]),
 )
-@example([1.0, 1.0, 0.5], 0.0, 0.25, [0.0, 0.0, 1.0], [0.5, 0.75, 0.5], 1.0)
-def test_whoever_the_unseen_belongs_to_the_choice_stays_and_is_at_least_as_sure(
-    seen, other, unseen, gift, prior, temperature
-):
+@example([1.0, 1.0, 0.5], 0.0, 0.25, [0.0, 0.0, 1.0], [0.5, 0.75, 0.5])
+def test_whoever_the_unseen_belongs_to_the_choice_stays_and_is_at_least_as_sure(seen, other, unseen, gift, prior):
     labels = ["a", "b", "c"]
     total = sum(seen) + other + unseen
     seen, other, unseen = [p / total for p in seen], other / total, unseen / total
@@ -357,7 +354,6 @@ def test_whoever_the_unseen_belongs_to_the_choice_stays_and_is_at_least_as_sure(
             labels,
             prior=dict(zip(labels, prior, strict=True)),
             min_mass=0.0,
-            label_temperature=temperature,
         )
         return model.answers(["q"])[0]
 
@@ -481,17 +477,6 @@ async def test_fit_prior_is_the_mean_prediction(async_):
 def test_a_prior_is_never_nearly_zero():
     model = small({"*": {"negative": 1.0 - 1e-9, "positive": 1e-9}}).fit_prior(["x"])
     assert model.prior["positive"] >= 0.004
-
-
-def test_fit_temperature():
-    replies = {"q1": {"negative": 0.99, "positive": 0.01}, "q2": {"negative": 0.01, "positive": 0.99}}
-    model = small(replies)
-    model.fit_temperature(["q1", "q1", "q1", "q2"], ["negative", "negative", "positive", "positive"])
-    assert model.label_temperature > 1.5
-    assert model.invoke("q1")["choice"] == "negative"
-    assert model.invoke("q1")["confidence"] < 0.95
-    with pytest.raises(ValueError, match="targets"):
-        model.fit_temperature(["a"], ["other"])
 
 
 # --- scores -------------------------------------------------------------------------------------------------------

@@ -451,26 +451,6 @@ def test_save_and_load(trained, digits, tmp_path):
     assert again.batch(digits[0][:20]) == model.batch(digits[0][:20])
 
 
-def test_weights_alone(trained, digits, tmp_path):
-    model = trained.clone()
-    model.calibrate(*[part[1200:] for part in digits])
-    model.save(tmp_path)
-    other = untrained(name="other")
-    version = other.version
-    assert other.load_weights(tmp_path) is other
-    assert other.version == model.version != version
-    assert other.name == "other"
-    assert other.batch(digits[0][:9]) == model.batch(digits[0][:9])
-    with pytest.raises(ValueError, match="labels"):
-        plain().load_weights(tmp_path)
-    plain().save(tmp_path / "plain")
-    wide = ImageClassifier(nn.Sequential(nn.Flatten(), nn.Linear(192, 2)), ["a", "b"])
-    before = wide.version
-    with pytest.raises(ValueError, match="does not fit"):
-        wide.load_weights(tmp_path / "plain")
-    assert wide.version == before
-
-
 def test_load_needs_the_right_module(tmp_path):
     plain().save(tmp_path)
     with pytest.raises(ValueError, match="build="):

@@ -63,10 +63,8 @@ def test_energy_is_the_mass_that_goes_to_labels():
     )
 
 
-def test_energy_at_another_temperature_and_with_a_prior():
+def test_energy_with_a_prior():
     reply = [{"positive": 0.3, "negative": 0.5, "So": 0.2}]
-    warm = ask(reply, score="energy", label_temperature=2.0)
-    assert warm["confidence"] == pytest.approx(2 * math.log(math.sqrt(0.3) + math.sqrt(0.5)), abs=1e-4)
     prior = ask(reply, score="energy", prior={"negative": 0.9, "positive": 0.1})
     assert prior["choice"] == "positive"
     assert prior["confidence"] == pytest.approx(math.log(0.8), abs=1e-5)

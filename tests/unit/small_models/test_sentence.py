@@ -170,7 +170,7 @@ def test_fitting_again_learns_the_labels_again():
         (["a", "b"], ["x"], ValueError, "2 rows, `targets` has 1"),
         (["a", "b"], ["x", "x"], ValueError, "one class only"),
         (["a", "b"], [{"x": 1.0}, {"x": 1.0, "y": 0.0}], ValueError, "one class only"),
-        ("ab", ["x", "y"], TypeError, "list of texts"),
+        ("ab", ["x", "y"], TypeError, "list of inputs"),
         (["a", 3], ["x", "y"], TypeError, "item 1 of `texts`"),
         (["a", "b"], ["x", 3], TypeError, "item 1 of `targets`"),
         (["a", "b"], ["x", {1: 1.0}], TypeError, "item 1 of `targets`"),
