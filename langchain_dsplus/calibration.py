@@ -210,7 +210,10 @@ def _scored(confidences: ArrayLike, correct: ArrayLike, name: str = "confidences
         msg = f"`{name}` holds a number that is not finite: leave out the rows where the small model failed"
         raise ValueError(msg)
     if not ((y == 0.0) | (y == 1.0)).all():
-        msg = "`correct` must hold True or False (1 or 0): leave out the rows where nobody knows"
+        msg = (
+            "`correct` must hold True or False (1 or 0): leave out the rows where nobody knows if they are a random "
+            "part of all; where rows were chosen for labelling, ask the table (`Outcomes.estimate`)"
+        )
         raise ValueError(msg)
     return p, y
 

@@ -41,6 +41,10 @@ STRATA = (DISAGREE, CHANGED, AGREE, GIVEN)
 pruned prompt; all other rows; rows whose gold was there before anything was drawn (only in the column `stratum`)."""
 _FIRST = 9.0
 """Labels of a stratum without any, times its share and divided by `WIDEST`: enough where one in ten is wrong."""
+_UNLIKE = 3.0
+"""From so many standard deviations on, gold is no random sample: with regard to agreement, or to confidence."""
+_PIECE = 10
+"""Labels of a piece of like confidence at least, and such pieces of a stratum at most."""
 _CUT = 1e-6
 """A smaller chance than this that so many rows of a stratum are labelled: the others were taken away."""
 _ABS_NORMAL = math.sqrt(2.0 / math.pi)
@@ -181,7 +185,8 @@ class LabelSample:
         """Read off a table which rows are labelled, and how they were chosen.
 
         By the columns `stratum` and `draw`, as `to_label` and `with_gold` leave them. Without them, rows on which the
-        models agree and rows on which they do not are a stratum each, and gold counts as a random sample of each.
+        models agree and rows on which they do not are a stratum each, and gold counts as a random sample of each; where
+        it hangs on the confidence (somebody looked at the unsure rows first), of rows of like confidence.
 
         Args:
             outcomes: The table.
@@ -198,6 +203,8 @@ class LabelSample:
         drawn = ~np.isnan(outcomes["draw"]) if "draw" in outcomes else np.zeros(len(known), dtype=bool)
         place = {name: code for code, name in enumerate(STRATA)}
         codes = np.array([place.get(name, len(STRATA)) for name in found], dtype=np.intp)
+        if not drawn.any():
+            codes = _cut_where_chosen(codes, known, _confidence(outcomes))
         return cls(codes, known, drawn & ~known, level)
 
     def __len__(self) -> int:
@@ -280,9 +287,6 @@ class LabelSample:
             steps = np.arange(1, n + 1)
             return float((np.maximum(steps - n * (1.0 - rate), 0.0) / steps).mean()) if n else 0.0
 
-        if self.census:
-            value = max((area.value or 0.0) - best(errors.value or 0.0), 0.0)
-            return replace(area, value=value, low=max(area.low - best(errors.value or 0.0), 0.0), high=area.high)
         low, high = max(area.low - best(errors.high), 0.0), max(area.high - best(errors.low), 0.0)
         if area.value is None or errors.value is None:
             return self._told(replace(area, value=None, low=low, high=high))
@@ -332,6 +336,7 @@ class LabelSample:
 
         Taken from a sample as it stands this figure is too high, since noise adds to every |accuracy - confidence|. So
         the noise of each bin is taken out of the figure, and the interval allows for none of it and for all of it.
+        Where every row is labelled the figure is the usual one, and the interval is about inputs like these.
 
         Args:
             confidence: Probabilities of the chosen class, shape (n,).
@@ -356,14 +361,12 @@ class LabelSample:
                 part, n = count / inside.sum(), int(known.sum())
                 likely = self._likely(rows, wrong, rate, 2.0)
                 gap += part * (float(wrong[known].mean()) if n else rate)
-                open_ = int((rows & self.skipped).sum()) / count
-                var += part**2 * (likely * (1.0 - likely) / max(n, 0.5) * (1.0 - n / count) + open_**2 / 4.0)
+                open_, left = int((rows & self.skipped).sum()) / count, 1.0 if self.census else 1.0 - n / count
+                var += part**2 * (likely * (1.0 - likely) / max(n, 0.5) * left + open_**2 / 4.0)
             value += share * math.sqrt(max(gap**2 - var, 0.0))
             as_it_stands += share * abs(gap)
             noise += share * _ABS_NORMAL * math.sqrt(var)
             variance += share**2 * var
-        if self.census:
-            return Estimate(as_it_stands, as_it_stands, as_it_stands, len(p), census=True)
         # Where errors are rare, those that were seen say little about how they vary: no less than the exact limits do.
         far = max(_quantile(self.level) * math.sqrt(variance), math.sqrt(math.fsum(self._off(wrong))))
         low, high = max(as_it_stands - noise - far, 0.0), min(as_it_stands + far, 1.0)
@@ -371,7 +374,8 @@ class LabelSample:
         if missing:  # a whole stratum without a label
             low, high = max(low - math.fsum(missing), 0.0), min(high + math.fsum(missing), 1.0)
             return self._told(Estimate(None, low, high, int(self.labelled.sum())), missing)
-        return self._told(Estimate(min(max(value, low), high), low, high, int(self.labelled.sum())))
+        value = as_it_stands if self.census else min(max(value, low), high)
+        return self._told(Estimate(value, low, high, int(self.labelled.sum()), census=self.census))
 
     def _off(self, wrong: Floats) -> list[float]:
         """How far each labelled stratum's share of errors may be off by its exact limits, squared."""
@@ -583,13 +587,74 @@ def refuse_chosen(outcomes: Rows, what: str) -> None:
     Raises:
         ValueError: If only some rows of such a table have gold.
     """
-    drawn = "draw" in outcomes and bool((~np.isnan(outcomes["draw"])).any())
-    if drawn and not outcomes.known_gold().all():
+    known = outcomes.known_gold()
+    if known.any() and not known.all() and chosen(outcomes, known):
         msg = (
-            f"{what} needs gold of all rows, or of a random sample of them: here rows were chosen for labelling "
-            "(column 'stratum'), mostly those on which the models disagree. Take other rows, or label these all"
+            f"{what} needs gold of all rows, or of a random sample of them: here rows were chosen for labelling, such "
+            "as those on which the models disagree or which the small model is unsure of. Take other rows, or label "
+            "these all"
         )
         raise ValueError(msg)
+
+
+def chosen(outcomes: Rows, known: Bools, rows: Bools | None = None) -> bool:
+    """Whether gold is no random sample: drawn by `to_label`, or hanging on agreement or confidence beyond chance.
+
+    Args:
+        outcomes: The table.
+        known: Rows with gold, shape (n,).
+        rows: Rows that count, shape (n,); by default all.
+    """
+    if "stratum" in outcomes and any(value is not None for value in outcomes.values("stratum")):
+        return True
+    mine = np.ones(len(known), dtype=bool) if rows is None else rows
+    differ = np.array([name == DISAGREE for name in strata_by_answers(outcomes)], dtype=bool)
+    (a, n), (b, m) = [(int((known & part).sum()), int(part.sum())) for part in (mine & differ, mine & ~differ)]
+    if n and m:
+        share = (a + b) / (n + m)
+        spread = math.sqrt(share * (1.0 - share) * (1.0 / n + 1.0 / m))
+        if spread > 0.0 and abs(a / n - b / m) > _UNLIKE * spread:
+            return True
+    sure = _confidence(outcomes)
+    mine = mine & np.isfinite(sure)
+    return _hangs_on(known[mine], sure[mine])
+
+
+def _confidence(outcomes: Rows) -> Floats:
+    """Of the (first) small model; NaN or infinite where it failed."""
+    names = [name for name in outcomes.columns if name == "confidence" or name.startswith("confidence.")]
+    return np.asarray(outcomes[names[0]], dtype=np.float64) if names else np.full(len(outcomes), np.nan)
+
+
+def _hangs_on(known: Bools, numbers: Floats) -> bool:
+    """Whether rows are known for their numbers, beyond chance: the two-sided test of Kolmogorov and Smirnov."""
+    n, k = len(known), int(known.sum())
+    if not 0 < k < n:
+        return False
+    _, code = np.unique(numbers, return_inverse=True)
+    ends = [np.cumsum(np.bincount(code[part], minlength=code.max() + 1)) / part.sum() for part in (known, ~known)]
+    far = float(np.abs(ends[0] - ends[1]).max()) * math.sqrt(k * (n - k) / n)
+    special: Any = require("scipy.special", "sklearn")
+    return 2.0 * math.exp(-2.0 * far * far) < 2.0 * float(special.ndtr(-_UNLIKE))
+
+
+def _cut_where_chosen(codes: Ints, known: Bools, sure: Floats) -> Ints:
+    """Cut strata in which gold hangs on the confidence into pieces of like confidence, shape (n,).
+
+    What is less sure, or surer, than every row with gold is a piece without a label: nobody knows about it.
+    """
+    found = codes * (_PIECE + 3)
+    for code in np.unique(codes):
+        rows = np.flatnonzero((codes == code) & np.isfinite(sure))
+        labelled, score = known[rows], sure[rows]
+        if not _hangs_on(labelled, score):
+            continue
+        pieces = min(max(int(labelled.sum()) // _PIECE, 1), _PIECE)
+        cuts = np.quantile(score[labelled], np.arange(1, pieces) / pieces)
+        place = 2 + np.searchsorted(cuts, score, side="left")
+        place[score < score[labelled].min()], place[score > score[labelled].max()] = 1, pieces + 2
+        found[rows] += place
+    return found
 
 
 def _refuse_cut(outcomes: Rows, found: Sequence[str]) -> None:
@@ -662,6 +727,7 @@ __all__ = [
     "Estimate",
     "LabelSample",
     "Rates",
+    "chosen",
     "rates",
     "refuse_chosen",
     "strata",

@@ -591,13 +591,11 @@ def reliability(outcomes: Outcomes, rows: Rows) -> Reliability | None:
         return None
     sample = LabelSample.of(outcomes, right, level=rows.sample.level).within(counts)
     p, y = score[counts], right[counts]
+    error = sample.calibration_error(p, y)
     if sample.census:
         bins = reliability_bins(p, y)
-        off = math.fsum(item.n * abs(item.accuracy - item.confidence) for item in bins) / len(p)
-        error = Estimate(off, off, off, len(p), census=True)
         ends = [accuracy_interval(round(item.n * item.accuracy), item.n, level=sample.level) for item in bins]
         return Reliability(bins, [low for low, _ in ends], [high for _, high in ends], error, what)
-    error = sample.calibration_error(p, y)
     for count in (15, 10, 6, 4, 3):  # the finest bins that have labels enough
         places = bin_places(p, bins=count)
         masks = np.stack([places == place for place in np.unique(places)])

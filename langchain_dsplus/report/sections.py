@@ -29,11 +29,12 @@ from langchain_dsplus.report.words import (
     words,
 )
 from langchain_dsplus.threshold.certificate import say_losing
-from langchain_dsplus.threshold.curves import accuracy_interval, risk_coverage_curve
+from langchain_dsplus.threshold.curves import accuracy_interval
 from langchain_dsplus.threshold.deferral import apgr, cost_at_parity, cpt
 from langchain_dsplus.threshold.findings import find_mistakes
 
 if TYPE_CHECKING:
+    from langchain_dsplus.outcomes.table import Figure
     from langchain_dsplus.report.numbers import Part, Tally
     from langchain_dsplus.report.view import View
     from langchain_dsplus.threshold.certificate import Certificate, Step, TestResult
@@ -42,6 +43,7 @@ _ANSWER_LENGTH = 200
 _INPUT_LENGTH = 1000
 _STRICT_END = 95.0  # percent of inputs that escalate at the first step of a sequence that was not started later
 _PRUNED = "always large, pruned prompt"
+_AREAS: tuple[Figure, ...] = ("aurc", "e_aurc", "auroc")
 WORST = "at worst: gold is missing"
 """Stands in place of an interval where rows count as lost only since nobody knows who is right."""
 _BOOTSTRAP_ROWS = 20_000  # beyond, a bootstrap takes seconds and its intervals are thin
@@ -416,18 +418,14 @@ def _risk(view: View) -> str:
     now = f"At the threshold above, wrong among the local answers: {_span('local-errors', now)}."
     area = ""
     if len(view.rows.names) == 1:
-        areas = [view.outcomes.estimate(figure, level=view.level) for figure in ("aurc", "e_aurc", "auroc")]
-        if found.rates is None and shown.any():
-            curve = risk_coverage_curve(view.outcomes)
-            area = f" Area under the curve {percent(curve.aurc)} (AURC), {percent(curve.e_aurc)} above a perfect order."
-        elif found.rates is not None:
-            aurc, e_aurc, auroc = (
-                _span(name, figure_words(item)) for name, item in zip(("aurc", "e-aurc", "auroc"), areas, strict=True)
-            )
-            area = (
-                f" Area under the curve (AURC): {aurc}; above a perfect order: {e_aurc}. It ranks right above wrong "
-                f"(AUROC): {auroc}."
-            )
+        aurc, e_aurc, auroc = (
+            _span(name.replace("_", "-"), figure_words(view.outcomes.estimate(name, level=view.level)))
+            for name in _AREAS
+        )
+        area = (
+            f" Area under the curve (AURC): {aurc}; above a perfect order: {e_aurc}. It ranks right above wrong "
+            f"(AUROC): {auroc}."
+        )
     if not shown.any():
         nothing = "Nobody knows where the small model was right." if found.rates is None else now + area
         return f'{head}<p class="soft">{nothing}</p></section>'

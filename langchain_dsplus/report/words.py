@@ -103,12 +103,12 @@ def money(value: float) -> str:
 
 
 def figure_words(found: Estimate | None, value: float | None = None) -> str:
-    """A figure with its interval, or what it needs; the bare value where every row is known."""
+    """A figure with its interval, or what it needs; without one the bare value."""
     if found is None:
         return NONE if value is None else percent(value)
     if found.value is None or not found.known:
         return needs_words(found)
-    return percent(found.value) if found.census else f"{percent(found.value)} ({_ends(found)})"
+    return f"{percent(found.value)} ({_ends(found)})"
 
 
 def needs_words(found: Estimate) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from langchain_dsplus._shown import Shown
 from langchain_dsplus.answer import Answer
+from langchain_dsplus.outcomes.sampling import refuse_chosen
 from langchain_dsplus.scores.ready import Arrays, ReadyScore, inputs_of, losses_of
 from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel
 from langchain_dsplus.small_models.kinds import load_small_model
@@ -118,6 +119,7 @@ class PredictedCorrectness(_Predicted):
     goal: ClassVar[dict[str, float]] = {"right": 1.0, "wrong": 0.0}
 
     def _targets(self, outcomes: Outcomes) -> list[str | None]:
+        refuse_chosen(outcomes, "`PredictedCorrectness`")
         words = {1.0: "right", 0.0: "wrong"}
         return [words.get(float(value)) for value in outcomes.correct("small")]
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from langchain_dsplus.losses import points
 from langchain_dsplus.shunt.folder import ShuntFolder, open_use, spent
+from langchain_dsplus.shunt.report import shunt_outcomes
 from langchain_dsplus.shunt.rows import Ledger, read_rows
 from langchain_dsplus.shunt.worker import outcome_words, what_it_waits_for
+from langchain_dsplus.threshold.certificate import say_losing
+from langchain_dsplus.threshold.classes import losing_classes
+from langchain_dsplus.threshold.differences import differences
 
 if TYPE_CHECKING:
     from langchain_dsplus.registry.registry import ModelRegistry
@@ -35,6 +42,7 @@ class ShuntStatus:
         certifications: How they ended, in words.
         why_not_more: In words.
         waits: What happens next.
+        losing: Classes that lose under a good average, as seen on rows that teach; empty without any.
     """
 
     live: bool
@@ -53,11 +61,15 @@ class ShuntStatus:
     certifications: str
     why_not_more: str
     waits: str
+    losing: str = ""
 
     def __str__(self) -> str:
         share = self.local / self.inputs if self.inputs else 0.0
         if self.live:
-            first = f"LIVE since {self.since}: version {self.version}, about {self.coverage:.0%} local, {self.promise}."
+            but = f", but {self.losing}. It is" if self.losing else ":"
+            first = (
+                f"LIVE since {self.since}{but} version {self.version}, about {self.coverage:.0%} local, {self.promise}."
+            )
         else:
             first = "Everything goes to the large model."
         lines = [
@@ -109,7 +121,24 @@ def shunt_status(folder: ShuntFolder, store: Any, registry: ModelRegistry) -> Sh
         certifications=outcome_words(life["uses"]),
         why_not_more=_why(life, ledger, live=held is not None),
         waits=what_it_waits_for(terms, life, ledger, held, len(folder.gold())),
+        losing="" if held is None else losing_words(folder, store, held.thresholds.values()),
     )
+
+
+def losing_words(folder: ShuntFolder, store: Any, thresholds: Iterable[float]) -> str:
+    """Name the classes that lose, on rows that teach: what rows that certify say of classes may not be looked at yet.
+
+    Args:
+        folder: The shunt's.
+        store: Its store.
+        thresholds: Of what is live.
+    """
+    if not folder.evidence():
+        return ""
+    table = shunt_outcomes(folder, store)
+    found = differences(table)
+    live = dict(zip((model.name for model in found.models), thresholds, strict=True))
+    return say_losing(losing_classes(table, found, live, np.ones(len(table), dtype=bool), folder.terms().max_loss))
 
 
 def _why(life: Any, ledger: Ledger, *, live: bool) -> str:

@@ -85,12 +85,14 @@ def losing_classes(
 
     Returns:
         Dicts with `class`, `n`, `harms`, `gains`, `loss`, `p_value`, `unlabeled` (harms for lack of gold alone), and
-        `large`, `cascade`: the shares right where both are known, or None.
+        `large`, `cascade`: the shares right, or None where that is not known of every row: those with gold are no
+        sample of the others.
     """
     classes = Classes.of(outcomes)
     loss, _, unlabeled = found.at(thresholds)
     right = found.correct(thresholds)
     both = ~np.isnan(right) & ~np.isnan(found.large)
+    open_ = found.compared & ~both
     tested = []
     for code, name in enumerate(classes.names):
         mine = rows & (classes.codes == code)
@@ -106,7 +108,7 @@ def losing_classes(
         if (harms - gains) / n <= max_loss:
             continue
         known = mine & both
-        some = bool(known.any())
+        some = bool(known.any()) and not (mine & open_).any()
         named.append(
             {
                 "class": name,

@@ -10,7 +10,7 @@ import numpy as np
 
 from langchain_dsplus import calibration
 from langchain_dsplus._imports import require
-from langchain_dsplus.outcomes.sampling import DISAGREE, LabelSample, strata
+from langchain_dsplus.outcomes.sampling import LabelSample, chosen, strata
 from langchain_dsplus.threshold.cascade import Costs, candidate_thresholds
 from langchain_dsplus.threshold.differences import UnusableLarge, differences
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     Floats: TypeAlias = NDArray[np.float64]
 
 Prompt: TypeAlias = Literal["plain", "pruned"]
-_UNLIKE = 3.0
-"""From so many standard deviations on, gold is no random sample with regard to agreement."""
 
 
 @dataclass(frozen=True)
@@ -192,20 +190,6 @@ def rows_to_compare(outcomes: Outcomes, found: Differences, known: Bools) -> tup
         usable = order[((known | same) & (names == name))[order]]
         kept[usable[np.diff(np.floor(share * np.arange(len(usable) + 1) + 0.5 + 1e-9)) > 0]] = True
     return known & kept, same & kept
-
-
-def chosen(outcomes: Outcomes, known: Bools, rows: Bools) -> bool:
-    """Whether rows with gold are no random sample: drawn by `to_label`, or far more frequent among disagreements."""
-    if "stratum" in outcomes and any(value is not None for value in outcomes.values("stratum")):
-        return True
-    differ = np.array([name == DISAGREE for name in strata(outcomes)], dtype=bool)
-    counts = [(int((known & part).sum()), int(part.sum())) for part in (rows & differ, rows & ~differ)]
-    (a, n), (b, m) = counts
-    if not n or not m:
-        return False
-    share = (a + b) / (n + m)
-    spread = math.sqrt(share * (1.0 - share) * (1.0 / n + 1.0 / m))
-    return spread > 0.0 and abs(a / n - b / m) > _UNLIKE * spread
 
 
 def rows_that_count(found: Differences) -> NDArray[np.bool_]:

@@ -401,20 +401,24 @@ def covers(words, truth):
     return inside
 
 
-@pytest.mark.parametrize(("agreements", "seed"), [(0.0, 0), (0.02, 1), (0.1, 2), (0.1, 3), (0.3, 4)])
-def test_labels_that_were_chosen_mislead_nobody(browser, tmp_path, agreements, seed):
-    whole = outcomes_of(2500, seed=seed)
+def by_labels(whole, folder, agreements, seed):
+    """The table as a person leaves it who labels what `to_label` asks for, through its file, sorted in a spreadsheet."""
     truth = dict(zip(whole.values("id"), whole.values("gold"), strict=True))
     empty = Outcomes({name: whole.values(name) for name in whole.columns if name != "gold"}, about=whole.about)
-    # Through the file, as a person does it, sorted by id in a spreadsheet.
-    empty.to_label(tmp_path / "todo.csv", agreements=agreements, seed=seed)
-    with (tmp_path / "todo.csv").open(encoding="utf-8-sig", newline="") as file:
+    empty.to_label(folder / "todo.csv", agreements=agreements, seed=seed)
+    with (folder / "todo.csv").open(encoding="utf-8-sig", newline="") as file:
         lines = sorted(csv.DictReader(file), key=lambda line: line["id"])
-    with (tmp_path / "done.csv").open("w", encoding="utf-8", newline="") as file:
+    with (folder / "done.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, lines[0])
         writer.writeheader()
         writer.writerows({**line, "gold": truth[line["id"]]} for line in lines)
-    part = empty.with_gold(tmp_path / "done.csv")
+    return empty.with_gold(folder / "done.csv")
+
+
+@pytest.mark.parametrize(("agreements", "seed"), [(0.0, 0), (0.02, 1), (0.1, 2), (0.1, 3), (0.3, 4)])
+def test_labels_that_were_chosen_mislead_nobody(browser, tmp_path, agreements, seed):
+    whole = outcomes_of(2500, seed=seed)
+    part = by_labels(whole, tmp_path, agreements, seed)
     part.to_jsonl(tmp_path / "part.jsonl")
     path = write_report(tmp_path / "chosen.html", Outcomes.from_jsonl(tmp_path / "part.jsonl"))
     logs(browser)
@@ -440,4 +444,80 @@ def test_labels_that_were_chosen_mislead_nobody(browser, tmp_path, agreements, s
         assert np.mean([inside for _, inside in hits]) >= 0.9, [name for name, inside in hits if not inside]
     if agreements >= 0.1:
         assert {"accuracy", "large-accuracy", "local-errors", "auroc"} <= {name for name, _ in hits}
+    assert logs(browser)[0] == []
+
+
+def collapsed(seed, n=4000):
+    """A table on which one class is lost however sure the small model is, under a fine average."""
+    whole = outcomes_of(n, seed=seed)
+    rows = whole.to_records()
+    draw = np.random.default_rng((seed, 1))
+    for row in rows:
+        sure = row["confidence"]
+        lost = row["gold"] == "class 2" and draw.random() < 0.5
+        row["small"] = "class 0" if lost else row["gold"] if draw.random() < 0.8 + 0.2 * sure else "class 3"
+    return Outcomes.from_records(
+        [row for row in rows if row["gold"] != "class 2" or draw.random() < 0.25], about=whole.about
+    )
+
+
+@pytest.mark.parametrize(("seed", "kind"), [(0, "parquet"), (1, "csv"), (2, "jsonl")])
+def test_a_certificate_on_chosen_labels_is_read_back_figure_by_figure(browser, tmp_path, seed, kind):
+    """The headline names the class that is lost, the alternatives stand side by side, and every figure holds."""
+    from langchain_dsplus.losses import parse_loss
+
+    whole = collapsed(seed)
+    part = by_labels(whole, tmp_path, 0.1, seed)
+    getattr(part, f"to_{kind}")(tmp_path / f"part.{kind}")
+    part = getattr(Outcomes, f"from_{kind}")(tmp_path / f"part.{kind}", about=part.about)
+    certificate = certify(part, "5 points", error_cost=2.0)
+    assert certificate.certified
+    browser.get(write_report(tmp_path / "chosen.html", part, certificate).as_uri())
+
+    # The headline: the class that is lost, with its numbers, before what is promised and before any share.
+    rows = whole.to_records()
+    local = [row for row in rows if row["confidence"] > certificate.threshold]
+    mine = [row for row in local if row["gold"] == "class 2"]
+    lost = sum(row["small"] != row["gold"] and row["large"] == row["gold"] for row in mine)
+    won = sum(row["small"] == row["gold"] != row["large"] for row in mine)
+    title = browser.execute_script("return document.querySelector('#verdict').textContent")
+    assert title.startswith("Certified, but not for every class: 'class 2' loses ")
+    assert f"{lost} lost, {won} won" in title
+    card = browser.execute_script("return document.querySelector('section.verdict').textContent")
+    assert card.index("'class 2'") < card.index("locally")
+    assert "falls from" not in card  # the labelled rows alone are no sample of the class
+
+    # The three certified thresholds, each counted on all gold.
+    cells = browser.execute_script(
+        "return Array.from(document.querySelectorAll('#alternatives ~ div tbody tr'))"
+        ".map((r) => Array.from(r.cells).map((c) => c.textContent))"
+    )
+    assert [cell[0] for cell in cells] == [item.name for item in certificate.alternatives]
+    assert len(cells) == 3
+    for (_, shown, calls, gap), item in zip(cells, certificate.alternatives, strict=True):
+        assert limit(shown) == pytest.approx(next(iter(item.thresholds.values())), rel=1e-5)
+        want = expected(whole, next(iter(item.thresholds.values())))
+        assert number(calls) == pytest.approx(100 - 100 * want["accepted"] / want["n"], abs=0.0501)
+        gain = 100 * (want["won"] - len(want["lost"])) / want["n"]
+        assert number(gap) == pytest.approx(gain, abs=0.0501)
+        low, high = (number(end) for end in re.search(r"\((.*) to (.*)\)", gap).groups())
+        assert low <= gain + 0.06
+        assert high >= gain - 0.06
+        assert gain > -100 * parse_loss("5 points")
+
+    # Everything else, at the certificate's threshold and at others.
+    hits, last = [], int(browser.execute_script("return document.getElementById('slider').max"))
+    for step in (None, last // 2, last):
+        if step is not None:
+            move(browser, step)
+        want = truths(whole, limit(read(browser, "threshold")))
+        found = shown_figures(browser)
+        assert found.keys() == want.keys()
+        hits += [(name, inside) for name in want if (inside := covers(found[name], want[name])) is not None]
+        there = expected(whole, limit(read(browser, "threshold")))
+        assert int(number(read(browser, "harms"))) == len(there["lost"])
+        assert int(number(read(browser, "gains"))) == there["won"]
+        assert read(browser, "coverage-rows") == f"{there['accepted']:,} of {there['n']:,} inputs"
+    assert len(hits) >= 30
+    assert np.mean([inside for _, inside in hits]) >= 0.9, [name for name, inside in hits if not inside]
     assert logs(browser)[0] == []

@@ -248,3 +248,87 @@ def test_what_needs_a_sample_as_it_stands_refuses_chosen_rows(tmp_path):
         with pytest.raises(ValueError, match="rows were chosen for labelling"):
             door(done)
         door(table.with_gold(truth))
+
+
+def _chosen_by_hand(how, seed):
+    """A table whose gold somebody gave as they liked, without `to_label`: all gold, and what is known of it."""
+    rng = np.random.default_rng(seed)
+    n = 2000
+    sure = np.round(0.4 + 0.6 * rng.random(n), 3)
+    gold = rng.integers(0, 3, n)
+    small = np.where(rng.random(n) < sure, gold, (gold + 1) % 3)
+    large = np.where(rng.random(n) < 0.9, gold, (gold + 2) % 3)
+    place, chance = sure.argsort().argsort() / n, rng.random(n)
+    known = {
+        "at random": chance < 0.3,
+        "disagreements": small != large,
+        "unsure first": place < 0.35,
+        "sure first": place > 0.6,
+        "around a threshold": abs(place - 0.5) < 0.2,
+        "the unsure more often": chance < 0.9 - 0.8 * place,
+        "sure disagreements, and some others": ((small != large) & (place > 0.5)) | (chance < 0.05),
+    }[how]
+    names = np.array(["a", "b", "c"])
+    columns = {"id": [str(k) for k in range(n)], "small": names[small].tolist(), "confidence": sure.tolist()}
+    columns |= {"large": names[large].tolist(), "gold": names[gold].tolist()}
+    columns["probabilities"] = [{name: 0.8 if name == names[k] else 0.1 for name in "abc"} for k in small]
+    whole = Outcomes(columns, about={"labels": ["a", "b", "c"]})
+    columns = columns | {"gold": [names[k] if fine else None for k, fine in zip(gold, known, strict=True)]}
+    return whole, Outcomes(columns, about={"labels": ["a", "b", "c"]})
+
+
+FIGURES = ("accuracy", "calibration_error", "auroc", "aurc", "e_aurc")
+BY_HAND = (
+    "disagreements", "unsure first", "sure first", "around a threshold", "the unsure more often",
+    "sure disagreements, and some others",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("how", ["at random", *BY_HAND])
+def test_gold_that_somebody_chose_misleads_nobody(how):
+    hits, needs = [], 0
+    for seed in range(12):
+        whole, part = _chosen_by_hand(how, seed)
+        for figure in FIGURES:
+            found, truth = part.estimate(figure), whole.estimate(figure).value
+            if found.known:
+                hits.append(found.low - 1e-9 <= truth <= found.high + 1e-9)
+            else:
+                needs += 1
+                assert found.needed > 0
+    assert len(hits) + needs == 60
+    assert not hits or np.mean(hits) >= 0.93 - 2 * np.sqrt(0.93 * 0.07 / len(hits))
+    assert len(hits) >= 50 if how == "at random" else needs >= 12 or how == "the unsure more often"
+
+
+@pytest.mark.parametrize("how", ["at random", *BY_HAND])
+def test_what_needs_a_sample_refuses_gold_that_somebody_chose(how):
+    from langchain_dsplus.prompts.conformal import ConformalCandidates
+    from langchain_dsplus.prompts.proficient import proficient_classes
+    from langchain_dsplus.scores import PredictedCorrectness
+    from langchain_dsplus.threshold import risk_coverage_curve
+
+    doors = {
+        "conformal": lambda rows: ConformalCandidates.fit(rows, 0.1),
+        "proficient": lambda rows: proficient_classes(rows, 0.6),
+        "predicted": lambda rows: PredictedCorrectness(object())._targets(rows),
+    }
+    whole, part = _chosen_by_hand(how, 3)
+    for door in doors.values():
+        door(whole)
+        if how == "at random":
+            door(part)
+            continue
+        with pytest.raises(ValueError, match="rows were chosen for labelling"):
+            door(part)
+    curve = risk_coverage_curve(part)
+    assert (curve.estimates is None) == (how == "at random")
+
+
+def test_gold_at_random_is_taken_for_chosen_once_in_some_hundred_tables():
+    from langchain_dsplus.outcomes.sampling import chosen
+
+    rng = np.random.default_rng(0)
+    whole, _ = _chosen_by_hand("at random", 0)
+    taken = [chosen(whole, rng.random(len(whole)) < rng.random()) for _ in range(400)]
+    assert np.mean(taken) <= 0.0155  # two tests of three standard deviations: 0.0054, and three of their own beyond

@@ -46,6 +46,22 @@ def test_a_class_that_collapses_is_named_before_any_praise(seed):
     assert certificate.text.splitlines()[0].index("'x'") < certificate.text.splitlines()[0].index("4 percentage points")
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("agreements", [0.0, 0.05, 0.3])
+def test_labels_that_were_chosen_do_not_make_a_fall_steeper(seed, agreements):
+    """The shares right of the labelled rows alone are those of disagreements: 80 to 30 % would read as 70 to 5 %."""
+    whole = _table(2500, seed, collapse=0.5)
+    truth = dict(zip(whole.values("id"), whole.values("gold"), strict=True))
+    open_ = Outcomes({name: whole.values(name) for name in whole.columns if name != "gold"}, about=whole.about)
+    lines = [{**line, "gold": truth[line["id"]]} for line in open_.to_label(agreements=agreements)]
+    certificate = certify(open_.with_gold(lines), "5 points")
+    assert certificate.certified
+    item = certificate.losing_classes[0]
+    assert (item["class"], item["large"], item["cascade"], item["unlabeled"]) == ("x", None, None, 0)
+    assert f"'x' loses {100 * item['loss']:.1f} points (n = {item['n']}, {item['harms']} lost" in certificate.text
+    assert "falls from" not in certificate.text
+
+
 def test_without_gold_the_class_is_what_the_large_model_said():
     certificate = certify(_table(2500, 2, gold=False, collapse=0.3, share=0.04), "9 points")
     named = {item["class"]: item for item in certificate.losing_classes}
