@@ -128,7 +128,7 @@ def test_unknown_is_unknown():
     rows = [{**row, "gold": None if row["small"] == row["large"] else row["gold"]} for row in table.to_records()]
     unlabeled = Outcomes.from_records(rows, about={"labels": LABELS})
     assert ready(WinProbability).fit(unlabeled, texts).version == ready(WinProbability).fit(table, texts).version
-    with pytest.raises(ValueError, match="nothing to learn"):
+    with pytest.raises(ValueError, match="chosen for labelling"):
         ready(PredictedCorrectness).fit(unlabeled, texts)
 
 
