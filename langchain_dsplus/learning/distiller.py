@@ -149,7 +149,8 @@ class Distiller(Shown):
     What is shown of this (`python -m benchmarks distil`, 77 classes): as a whole it is more accurate than two-stage
     distillation with a bag of words, and level with it with an encoder's head. Gold and the large model's labels alone,
     fitted once, are not better than two-stage distillation, whichever rows are asked; the least sure rows are no better
-    than random ones, so take `random_share=1.0` where you want every answer to serve as an audit too. With few classes
+    than random ones, so take `random_share=1.0` where you want every answer to serve as an audit too. Without gold it
+    is worse than one fit on gold; what doubts and names add is too little to be shown for each alone. With few classes
     one fit on gold and random rows is as good (`IMDB` there): try that first.
 
     Nothing is put in place: see `promotion`.
