@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import operator
 import re
 import threading
@@ -286,16 +285,26 @@ def _count(value: Any) -> int:
 
 
 def is_free(error: BaseException) -> bool:
-    """Whether a failed call surely cost nothing: the server refused it, or was never reached."""
-    if isinstance(error, (TimeoutError, asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)):
-        return False
+    """Whether a failed call surely cost nothing: the server refused it, or was never reached.
+
+    A connection that broke is another matter: the server may have been at work by then.
+    """
     status = getattr(error, "status_code", None)
     if isinstance(status, int):
         return status >= 400
-    names = {kind.__name__ for kind in type(error).__mro__}
-    if any("Timeout" in name for name in names):
-        return False
-    return not names.isdisjoint({"ConnectionError", "APIConnectionError", "ConnectError"})
+    seen: BaseException | None = error
+    for _ in range(_DEEPEST):  # a client's own error names what broke as its cause
+        if seen is None:
+            break
+        if type(seen) is ConnectionError or not _UNREACHED.isdisjoint(kind.__name__ for kind in type(seen).__mro__):
+            return True
+        seen = seen.__cause__
+    return False
+
+
+_DEEPEST = 20
+_UNREACHED = frozenset({"ConnectError", "ConnectTimeout", "ConnectionRefusedError", "NewConnectionError", "gaierror"})
+"""Errors of httpx, urllib3 and Python before a connection stands."""
 
 
 def read_result(result: Any) -> tuple[Any, Any]:

@@ -1,8 +1,10 @@
 """Every fault of a provider, on every way of asking: what a cell does, and what is right in it.
 
-A cell is (fault, way, policy, cancelled). Its provider is a real HTTP server on loopback that counts; its client a real
-`ChatOpenAI`. Right is: the answer that the provider gave as a whole, the small model's where the policy says so and the
-large one failed, or an error; and recorder, ledger and server agree on what was asked and paid for.
+A cell is (fault, way, policy, end). Its provider is a real HTTP server on loopback that counts; its client a real
+`ChatOpenAI`, or behind `dsplus serve` plain HTTP. Right is: the answer that the provider gave as a whole, the small
+model's where the policy says so and the large one failed, or an error; and recorder, ledger and server agree on what
+was asked and paid for. An end is none, `cancelled` (once the provider was asked: a task is cancelled, a synchronous
+call gets Ctrl-C, a client of the proxy goes away), or `midway` (the same once a part of the reply is there).
 """
 
 from __future__ import annotations
@@ -10,9 +12,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
 import threading
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -32,12 +36,21 @@ FAULTS = (
     "malformed_json", "empty_choices", "null_choices", "null_content", "missing_logprobs", "empty_logprobs",
     "wrong_label", "cut_reply", "content_filter",
 )  # fmt: skip
-SYNC = ("invoke", "batch", "batch_as_completed", "stream", "node", "agent")
-ASYNC = ("ainvoke", "abatch", "astream", "astream_events", "anode", "aagent")
-OWN = tuple(
-    f"{who}.{how}" for who in ("ChatDSPlus", "CascadeDecisionModel", "DataShunt") for how in ("invoke", "ainvoke")
+WAYS = tuple(
+    f"{who}.{how}"
+    for who, hows in {
+        "router": "invoke ainvoke batch abatch batch_as_completed abatch_as_completed stream astream astream_events",
+        "messages": "invoke ainvoke stream astream",
+        "node": "invoke ainvoke",
+        "agent": "invoke ainvoke",
+        "ChatDSPlus": "invoke ainvoke batch abatch stream astream",
+        "CascadeDecisionModel": "invoke ainvoke batch abatch",
+        "DataShunt": "invoke ainvoke batch abatch stream astream",
+        "serve": "ainvoke astream",
+    }.items()
+    for how in hows.split()
 )
-WAYS = (*SYNC, *ASYNC, *OWN)
+"""Who is asked, and how; `messages` is a router in front of a bare chat model."""
 POLICIES = ("raise", "small")
 WHOLE = {"none", "slow_trickle", "missing_logprobs", "empty_logprobs"}
 """Where a right answer comes, whole."""
@@ -51,23 +64,48 @@ class Cell(NamedTuple):
     fault: str
     way: str
     policy: str
-    cancelled: bool
+    end: str
 
     @property
     def name(self) -> str:
-        return "-".join((self.fault, self.way, self.policy, *(["cancelled"] if self.cancelled else [])))
+        return "-".join(part for part in self if part)
+
+    @property
+    def who(self) -> str:
+        return self.way.partition(".")[0]
+
+    @property
+    def how(self) -> str:
+        return self.way.partition(".")[2]
 
     @property
     def is_async(self) -> bool:
-        return self.way in ASYNC or self.way.endswith(".ainvoke")
+        return self.how.startswith("a")
+
+    @property
+    def streams(self) -> bool:
+        return "stream" in self.how
+
+    @property
+    def inputs(self) -> int:
+        return 2 if "batch" in self.how else 1
 
     @property
     def passes_on(self) -> bool:
         """Whether the chain's own type is a message: whatever the provider said comes through as it is."""
-        return self.way in ("agent", "aagent") or self.way.startswith("ChatDSPlus")
+        return self.who in ("agent", "ChatDSPlus", "messages", "serve")
+
+    @property
+    def closes(self) -> bool:
+        """Whether it reads a first chunk and leaves, as a `for` with a `break` does."""
+        return self.end == "midway" and self.how == "stream"
 
 
-CELLS = [Cell(*parts) for parts in product(FAULTS, WAYS, POLICIES, (False, True))]
+CELLS = [
+    cell
+    for parts in product(FAULTS, WAYS, POLICIES, ("", "cancelled", "midway"))
+    if (cell := Cell(*parts)).streams or cell.end != "midway"
+]
 
 
 # --- the provider -----------------------------------------------------------------------------------------------------
@@ -87,12 +125,28 @@ def _choice(fault: str, said: str, logprobs: bool) -> dict[str, Any]:
 class Book:
     """What a provider did in one cell; all of it in its own thread."""
 
-    hold: bool = False
-    """Whether it says nothing until `go`: the caller is cancelled meanwhile."""
+    hold: str = ""
+    """Where it waits for `go`, while its caller is stopped: before it says anything (`cancelled`), or `midway`."""
     requests: int = 0
+    held: int = 0
+    """Requests that wait for `go`."""
     delivered: int = 0
     """Replies that ended, with their usage in them."""
     go: threading.Event = field(default_factory=threading.Event)
+
+    stopped: bool = False
+    """Whether its caller was stopped while it held."""
+
+    def stop(self) -> None:
+        """The caller goes now: what is delivered later nobody hears."""
+        self.stopped = self.held > 0
+
+    async def wait(self, where: str) -> None:
+        """Hold here, if this is the place."""
+        if self.hold == where:
+            self.held += 1
+            while not self.go.is_set():  # noqa: ASYNC110 - set by another thread
+                await asyncio.sleep(0.005)
 
 
 @dataclass
@@ -103,7 +157,7 @@ class Provider:
     book: Book = field(default_factory=lambda: Book())
     url: str = ""
 
-    def reset(self, fault: str, *, hold: bool) -> Book:
+    def reset(self, fault: str, hold: str) -> Book:
         """Begin a new cell: what an old one still has under way counts in its own book."""
         self.fault, self.book = fault, Book(hold)
         return self.book
@@ -149,7 +203,7 @@ class Provider:
         rows.append({**head, "choices": [], "usage": USAGE})
         found = [_event(row) for row in rows]
         if self.fault == "malformed_json":
-            found[1] = b"data: {not json\n\n"
+            found[(len(found) + 1) // 2] = b"data: {not json\n\n"  # the first after a pause midway
         return [*found, b"data: [DONE]\n\n"]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -163,8 +217,7 @@ class Provider:
     async def reply(self, body: dict[str, Any], writer: asyncio.StreamWriter) -> None:
         fault, book = self.fault, self.book
         book.requests += 1
-        while book.hold and not book.go.is_set():  # noqa: ASYNC110 - set by another thread
-            await asyncio.sleep(0.005)
+        await book.wait("cancelled")
         if fault == "timeout":
             await asyncio.sleep(3 * TIMEOUTS[fault])
         if fault in ("timeout", "reset"):
@@ -187,9 +240,11 @@ class Provider:
         kind = b"text/event-stream" if stream else b"application/json"
         writer.write(_head("200 OK", len(whole) + (100 if cut else 0), kind=kind))
         legible = fault not in ("malformed_json", "cut_stream") and not (stream and fault == "clean_early_end")
-        if legible:
-            book.delivered += 1  # before the last byte: its reader may look at once
-        for part in parts:
+        for place, part in enumerate(parts):
+            if place == len(parts) // 2:
+                await book.wait("midway")
+            # With the row of usage, and before the last byte: its reader may look at once.
+            book.delivered += legible and place == max(len(parts) - 2, 0) if stream else legible and place == 1
             writer.write(part)
             await writer.drain()
             await asyncio.sleep(0.3 if fault == "slow_trickle" and len(parts) < 9 else 0)
@@ -241,10 +296,21 @@ def provider() -> Iterator[Provider]:
 
 
 class Rows(list):  # type: ignore[type-arg]
-    """A recorder."""
+    """A recorder, and what a `DataShunt` needs of a store."""
+
+    key = None
 
     def record(self, row: Any) -> None:
         self.append(dict(row))
+
+    def rows(self, **_: Any) -> Iterator[Any]:
+        return iter(self)
+
+    def flush(self, *_: Any) -> bool:
+        return True
+
+    def close(self, *_: Any) -> None:
+        """Nothing is open."""
 
 
 def _chat(url: str, timeout: float) -> Any:
@@ -259,199 +325,343 @@ def _chat(url: str, timeout: float) -> Any:
     )  # fmt: skip
 
 
-def _build(cell: Cell, chat: Any, rows: Rows, folder: Path) -> Any:
-    """What is asked, and with what."""
-    from langchain_dsplus import ConfidenceRouter, FakeSmallModel, LabelParser, PromptPruner
+def _small(**options: Any) -> Any:
+    from langchain_dsplus import FakeSmallModel
 
-    unsure = {SMALL: 0.5, CUT: 0.3, RIGHT: 0.2}
-    options: dict[str, Any] = {"threshold": 0.9, "on_large_error": cell.policy, "recorder": rows}
-    small = FakeSmallModel(default=unsure, labels=LABELS)
-    if cell.way.startswith("CascadeDecisionModel"):
-        from langchain_core.decisions import Choice, ClassifierRequest
-
-        from langchain_dsplus import CascadeDecisionModel
-
-        model = CascadeDecisionModel(small={"label": small}, large=chat, **options)
-        question = Choice(instructions="Which?", criteria=dict.fromkeys(LABELS))
-        return model, ClassifierRequest(state=TEXT, questions={"label": question})
-    if cell.way.startswith("ChatDSPlus"):
-        from langchain_core.messages import AIMessage
-
-        from langchain_dsplus import ChatDSPlus
-        from tests.unit.chat_dsplus.conftest import Scripted
-
-        draft = Scripted(reply=lambda *_: AIMessage(SMALL), p=0.5)
-        return ChatDSPlus(models=[draft, chat], accept=lambda *_: 0.1, **options), TEXT
-    if cell.way in ("agent", "aagent"):
-        from langchain.agents import create_agent
-
-        from langchain_dsplus import ConfidenceShuntMiddleware
-
-        if cell.policy == "small":
-            options.pop("on_large_error")  # an agent's errors pass through, whatever is wished
-        return create_agent(chat, middleware=[ConfidenceShuntMiddleware(small, **options)]), {
-            "messages": [("human", TEXT)]
-        }
-    prompt = PromptPruner.from_messages([("human", "{text}")], labels=LABELS)
-    large = prompt | chat | LabelParser(LABELS)
-    if cell.way.startswith("DataShunt"):
-        from langchain_dsplus import DataShunt
-
-        options.pop("threshold")
-        return DataShunt(
-            large, LABELS, folder, "5 points", small=None, background=False, version="1", follow=None,
-            input_key="text", store=rows_store(rows), **{**options, "recorder": None},
-        ), {"text": TEXT}  # fmt: skip
-    keyed = FakeSmallModel(default=unsure, labels=LABELS, input_key="text")
-    router = ConfidenceRouter(small=keyed, large=large, **options)
-    if cell.way in ("node", "anode"):
-        from langgraph.graph import START, StateGraph
-        from typing_extensions import TypedDict
-
-        class State(TypedDict, total=False):
-            text: str
-            label: str
-
-        graph: Any = StateGraph(State)
-        graph.add_node("ask", router.as_node(output_key="label"))
-        graph.add_edge(START, "ask")
-        return graph.compile(), {"text": TEXT}
-    return router, {"text": TEXT}
+    return FakeSmallModel(default={SMALL: 0.5, CUT: 0.3, RIGHT: 0.2}, labels=LABELS, **options)
 
 
-def rows_store(rows: Rows) -> Any:
-    """A store that a `DataShunt` takes."""
+def _router(chat: Any, options: dict[str, Any], _: Path) -> Any:
+    from langchain_dsplus import ConfidenceRouter
 
-    class Store:
-        key = None
+    return ConfidenceRouter(small=_small(input_key="text"), large=_labelling(chat), **options), {"text": TEXT}
 
-        def record(self, row: Any) -> None:
-            rows.record(row)
 
-        def rows(self, **_: Any) -> Iterator[Any]:
-            return iter(rows)
+def _messages(chat: Any, options: dict[str, Any], _: Path) -> Any:
+    from langchain_dsplus import ConfidenceRouter
 
-        def flush(self, *_: Any) -> bool:
-            return True
+    return ConfidenceRouter(small=_small(), large=chat, **options), TEXT
 
-    return Store()
+
+def _node(chat: Any, options: dict[str, Any], folder: Path) -> Any:
+    from langgraph.graph import START, StateGraph
+    from typing_extensions import TypedDict
+
+    class State(TypedDict, total=False):
+        text: str
+        label: str
+
+    router, value = _router(chat, options, folder)
+    graph: Any = StateGraph(State)
+    graph.add_node("ask", router.as_node(output_key="label"))
+    graph.add_edge(START, "ask")
+    return graph.compile(), value
+
+
+def _agent(chat: Any, options: dict[str, Any], _: Path) -> Any:
+    from langchain.agents import create_agent
+
+    from langchain_dsplus import ConfidenceShuntMiddleware
+
+    if options["on_large_error"] == "small":
+        options.pop("on_large_error")  # an agent's errors pass through, whatever is wished
+    return create_agent(chat, middleware=[ConfidenceShuntMiddleware(_small(), **options)]), {
+        "messages": [("human", TEXT)]
+    }
+
+
+def _chat_dsplus(chat: Any, options: dict[str, Any], _: Path) -> Any:
+    from langchain_core.messages import AIMessage
+
+    from langchain_dsplus import ChatDSPlus
+    from tests.unit.chat_dsplus.conftest import Scripted
+
+    draft = Scripted(reply=lambda *_: AIMessage(SMALL), p=0.5)
+    return ChatDSPlus(models=[draft, chat], accept=lambda *_: 0.1, **options), TEXT
+
+
+def _decisions(chat: Any, options: dict[str, Any], _: Path) -> Any:
+    from langchain_core.decisions import Choice, ClassifierRequest
+
+    from langchain_dsplus import CascadeDecisionModel
+
+    question = Choice(instructions="Which?", criteria=dict.fromkeys(LABELS))
+    model = CascadeDecisionModel(small={"label": _small()}, large=chat, **options)
+    return model, ClassifierRequest(state=TEXT, questions={"label": question})
+
+
+def _shunt(chat: Any, options: dict[str, Any], folder: Path) -> Any:
+    from langchain_dsplus import DataShunt
+
+    rows = options["recorder"]
+    return DataShunt(
+        _labelling(chat), LABELS, folder, "5 points", background=False, version="1", follow=None, input_key="text",
+        store=rows, on_large_error=options["on_large_error"],
+    ), {"text": TEXT}  # fmt: skip
+
+
+def _labelling(chat: Any) -> Any:
+    from langchain_dsplus import LabelParser, PromptPruner
+
+    return PromptPruner.from_messages([("human", "{text}")], labels=LABELS) | chat | LabelParser(LABELS)
+
+
+class _Client:
+    """Somebody who asks `dsplus serve`: nothing of LangChain, a real proxy on a real socket, one for each question."""
+
+    def __init__(self, url: str, timeout: float, options: dict[str, Any], folder: Path) -> None:
+        from langchain_dsplus.serve import ChatTask, Upstream, create_app, open_shunt
+
+        upstream = Upstream(url, timeout=timeout, connect_timeout=5.0)
+        task = ChatTask("asked", [("system", "Which?"), ("user", "{text}")])
+        shunt = open_shunt(
+            folder, task, upstream, labels=LABELS, max_loss="5 points", version="1", follow=None,
+            store=options["recorder"], on_large_error=options["on_large_error"],
+        )  # fmt: skip
+        self.app = create_app(shunt, upstream)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[str]:
+        """The proxy's root; at the end it is drained."""
+        import uvicorn
+
+        from langchain_dsplus.serve.run import config_of
+
+        server = uvicorn.Server(config_of(self.app, "127.0.0.1", 0, 10.0))
+        task = asyncio.create_task(server.serve())
+        while not server.started:  # noqa: ASYNC110 - uvicorn tells it in no other way
+            await asyncio.sleep(0.005)
+        try:
+            yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            await task
+
+    async def ask(self, root: str, *, stream: bool) -> str:
+        """The text of the reply, out of its bytes.
+
+        Raises:
+            httpx.HTTPError: If it is an error, or cut.
+            ValueError: If it is no completion.
+        """
+        import httpx
+
+        messages = [{"role": "system", "content": "Which?"}, {"role": "user", "content": TEXT}]
+        more = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
+        async with httpx.AsyncClient(timeout=30) as client:
+            reply = await client.post(
+                f"{root}/v1/chat/completions", json={"model": "asked", "messages": messages, **more}
+            )
+        reply.raise_for_status()
+        if not stream:
+            (choice,) = reply.json()["choices"] or [{}]
+            return choice["message"]["content"] or ""
+        lines = [line.removeprefix("data: ") for line in reply.text.splitlines() if line]
+        found = [json.loads(line) for line in lines if line != "[DONE]"]
+        return "".join(c["delta"].get("content") or "" for part in found for c in part["choices"] or ())
+
+
+BUILDERS: dict[str, Callable[[Any, dict[str, Any], Path], Any]] = {
+    "router": _router, "messages": _messages, "node": _node, "agent": _agent, "ChatDSPlus": _chat_dsplus,
+    "CascadeDecisionModel": _decisions, "DataShunt": _shunt,
+}  # fmt: skip
 
 
 def _sync(cell: Cell, asked: Any, value: Any, config: Any) -> list[Any]:
-    way = cell.way
-    if way == "batch":
-        return list(asked.batch([value, value], config))
-    if way == "batch_as_completed":
+    if cell.how == "batch":
+        return [_read(cell, output) for output in asked.batch([value, value], config)]
+    if cell.how == "batch_as_completed":
         return [found for _, found in asked.batch_as_completed([value, value], config)]
-    if way == "stream":
+    if cell.how == "stream":
         stream = asked.stream(value, config)
-        if cell.cancelled:
+        if cell.closes:
             with contextlib.closing(stream):
                 next(stream)
             return ["left"]
-        return ["".join(stream)]
+        return [_joined([*stream])]
     return [_read(cell, asked.invoke(value, config))]
 
 
 async def _async(cell: Cell, asked: Any, value: Any, config: Any) -> list[Any]:
-    way = cell.way
-    if way == "abatch":
-        return list(await asked.abatch([value, value], config))
-    if way == "astream":
-        return ["".join([chunk async for chunk in asked.astream(value, config)])]
-    if way == "astream_events":
+    if cell.who == "serve":
+        return [await asked.ask(value, stream=cell.streams)]
+    if cell.how == "abatch":
+        return [_read(cell, output) for output in await asked.abatch([value, value], config)]
+    if cell.how == "abatch_as_completed":
+        return [found async for _, found in asked.abatch_as_completed([value, value], config)]
+    if cell.how == "astream":
+        return [_joined([chunk async for chunk in asked.astream(value, config)])]
+    if cell.how == "astream_events":
         found = [event async for event in asked.astream_events(value, config, version="v2")]
         return [found[-1]["data"]["output"]]
     return [_read(cell, await asked.ainvoke(value, config))]
 
 
+def _joined(chunks: list[Any]) -> str:
+    return "".join(chunk if isinstance(chunk, str) else chunk.text for chunk in chunks)
+
+
 def _read(cell: Cell, output: Any) -> Any:
-    if cell.way in ("node", "anode"):
+    if cell.who == "node":
         return output["label"]
-    if cell.way in ("agent", "aagent"):
+    if cell.who == "agent":
         return output["messages"][-1].text
-    if cell.way.startswith("ChatDSPlus"):
+    if cell.who in ("ChatDSPlus", "messages"):
         return output.text
-    if cell.way.startswith("CascadeDecisionModel"):
+    if cell.who == "CascadeDecisionModel":
         return output.answers["label"].choice
     return output
 
 
-async def _cancelled(cell: Cell, book: Book, asked: Any, value: Any, config: Any) -> list[Any]:
-    """Cancel it once the provider has been reached; it must end with the cancellation, soon."""
-    task = asyncio.create_task(_async(cell, asked, value, config))
-    for _ in range(2000):
-        if book.requests == (2 if "batch" in cell.way else 1) or task.done():
-            break
+# --- stopping it ------------------------------------------------------------------------------------------------------
+
+
+async def _cancelled(cell: Cell, book: Book, work: Awaitable[list[Any]]) -> list[Any]:
+    """Cancel it once the provider holds every question; it must end with the cancellation, soon."""
+    task = asyncio.ensure_future(work)
+    end = time.monotonic() + PATIENCE
+    while book.held < cell.inputs and not task.done() and time.monotonic() < end:  # noqa: ASYNC110 - as above
         await asyncio.sleep(0.005)
-    task.cancel()
+    if cell.end == "midway":
+        await asyncio.sleep(0.02)  # what was sent arrives
+    if not task.done():
+        book.stop()
     try:
-        return await asyncio.wait_for(task, PATIENCE)
+        while not task.done() and time.monotonic() < end:
+            if (
+                book.stopped
+            ):  # again and again: a client may lose one that meets a chunk, with nothing of ours around it
+                task.cancel()
+            await asyncio.wait({task}, timeout=0.3)
+        return await asyncio.wait_for(task, 0.1)
     finally:
         book.go.set()
 
 
+def _interrupted(cell: Cell, book: Book, work: Callable[[], list[Any]]) -> list[Any]:
+    """The same with Ctrl-C."""
+    over = threading.Event()
+
+    def stop() -> None:
+        end = time.monotonic() + PATIENCE
+        while book.held < cell.inputs and not over.is_set() and time.monotonic() < end:
+            time.sleep(0.005)
+        if not over.is_set():
+            book.stop()
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            time.sleep(0.05)
+        book.go.set()
+
+    thread = threading.Thread(target=stop)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    thread.start()
+    try:
+        return work()
+    finally:
+        over.set()
+        thread.join()
+        signal.signal(signal.SIGINT, before)
+
+
+def _run(cell: Cell, book: Book, asked: Any, value: Any, config: Any) -> list[Any]:
+    """Synchronously."""
+
+    def work() -> list[Any]:
+        return _sync(cell, asked, value, config)
+
+    if cell.closes:
+        book.go.set()
+    return _interrupted(cell, book, work) if cell.end and not cell.closes else work()
+
+
+async def _arun(cell: Cell, book: Book, chat: Any, asked: Any, value: Any, config: Any) -> list[Any]:
+    """In a loop of its own."""
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(chat.http_async_client.aclose)
+        if cell.who == "serve":
+            value = await stack.enter_async_context(asked.running())
+        work = _async(cell, asked, value, config)
+        return await (_cancelled(cell, book, work) if cell.end else work)
+
+
 def run_cell(cell: Cell, server: Provider, folder: Path) -> list[str]:
-    """Run one cell; what is wrong in it."""
+    """Run one cell in the main thread; what is wrong in it."""
     from langchain_dsplus import CostLedger, Price
 
-    stopped = cell.cancelled and cell.is_async
-    book = server.reset(cell.fault, hold=stopped)
+    book = server.reset(cell.fault, cell.end)
     rows, ledger = Rows(), CostLedger(Price(input=1.0, output=1.0))
-    config = {"callbacks": [ledger]}
-    chat = _chat(server.url, TIMEOUTS.get(cell.fault, 20.0))
+    timeout = TIMEOUTS.get(cell.fault, 20.0)
+    options: dict[str, Any] = {"threshold": 0.9, "on_large_error": cell.policy, "recorder": rows}
+    chat = _chat(server.url, timeout)
     answers: list[Any] = []
     error: BaseException | None = None
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
-        asked, value = _build(cell, chat, rows, folder)
+        if cell.who == "serve":
+            asked, value = _Client(server.url, timeout, options, folder), None
+        else:
+            asked, value = BUILDERS[cell.who](chat, options, folder)
+        config = {"callbacks": [ledger]}
         try:
-            if stopped:
-                answers = asyncio.run(_closing(chat, _cancelled(cell, book, asked, value, config)))
-            elif cell.is_async:
-                answers = asyncio.run(_closing(chat, _async(cell, asked, value, config)))
+            if cell.is_async:
+                answers = asyncio.run(_arun(cell, book, chat, asked, value, config))
             else:
-                answers = _sync(cell, asked, value, config)
+                answers = _run(cell, book, asked, value, config)
         except (Exception, asyncio.CancelledError, KeyboardInterrupt) as found:
             error = found
         finally:
             chat.http_client.close()
-    return [f"{cell.name}: {problem}" for problem in _problems(cell, book, rows, ledger, answers, error)]
-
-
-async def _closing(chat: Any, work: Any) -> Any:
-    try:
-        return await work
-    finally:
-        await chat.http_async_client.aclose()
+    told = _told_by_proxy(asked) if cell.who == "serve" else _told_by(ledger)
+    found = [*_wrong_answer(cell, book, answers, error), *_wrong_books(cell, book, rows, told)]
+    return [f"{cell.name}: {problem}" for problem in found]
 
 
 # --- what is right ----------------------------------------------------------------------------------------------------
 
 
-def _problems(
-    cell: Cell, book: Book, rows: Rows, ledger: Any, answers: list[Any], error: BaseException | None
-) -> Iterator[str]:
-    yield from _wrong_answer(cell, answers, error)
-    yield from _wrong_books(cell, book, rows, ledger)
+class Told(NamedTuple):
+    """What a ledger says of the large side."""
+
+    asked: int
+    tokens: tuple[int, int] | None
+    """None where it counts none."""
+    silent: int
+    """Calls of which it says that their cost is not known."""
 
 
-def _wrong_answer(cell: Cell, answers: list[Any], error: BaseException | None) -> Iterator[str]:
-    if cell.cancelled and cell.is_async:
-        if not isinstance(error, asyncio.CancelledError):
-            yield f"cancelled, and it came back with {type(error).__name__ if error else answers!r}"
+def _told_by(ledger: Any) -> Told:
+    total = ledger.total()
+    large = [row for row in ledger.table() if row["side"] != "small"]
+    calls = sum(row["calls"] + row["failed"] for row in large) + total["open"]
+    tokens = sum(row["input_tokens"] for row in large), sum(row["output_tokens"] for row in large)
+    return Told(calls, tokens, total["unmetered"] + total["open"])
+
+
+def _told_by_proxy(client: _Client) -> Told:
+    """A proxy counts requests; tokens are in its rows."""
+    (health,) = (route for route in client.app.routes if route.path == "/metrics")
+    text = health.endpoint.__self__.metrics.text()[0].decode()
+    counted = [line.rpartition(" ") for line in text.splitlines() if line.startswith("dsplus_requests_total{")]
+    return Told(int(sum(float(value) for _, _, value in counted)), None, 1)
+
+
+def _wrong_answer(cell: Cell, book: Book, answers: list[Any], error: BaseException | None) -> Iterator[str]:
+    if book.stopped:
+        wanted = asyncio.CancelledError if cell.is_async else KeyboardInterrupt
+        if not isinstance(error, wanted):
+            yield f"stopped, and it came back with {type(error).__name__ if error else answers!r}"
         return
     if error is not None:
         if not isinstance(error, Exception) or not str(error):
             yield f"the error says nothing: {type(error).__name__}"
-        if isinstance(error, (AttributeError, KeyError, AssertionError, UnboundLocalError, RecursionError)):
+        unclear = (AttributeError, KeyError, AssertionError, UnboundLocalError, RecursionError)
+        if isinstance(error, unclear) and cell.who != "serve":
             yield f"not a clear error: {error!r}"
         if cell.fault in WHOLE:
             yield f"a whole reply became {error!r}"
-        # An agent's errors pass through; a shunt that has learned nothing has no small answer; what has begun to stream stays.
-        stands_in = (
-            not cell.way.startswith("DataShunt") and cell.way not in ("agent", "aagent") and "stream" not in cell.way
-        )
+        # An agent's errors pass through; a shunt that has learned nothing has no small answer; what has begun to stream
+        # stays.
+        stands_in = cell.who not in ("DataShunt", "serve", "agent") and not cell.streams
         if cell.policy == "small" and stands_in:
             yield f"the small model was to stand in: {error!r}"
         return
@@ -462,33 +672,27 @@ def _wrong_answer(cell: Cell, answers: list[Any], error: BaseException | None) -
         allowed.add(SMALL)
     if cell.passes_on:  # what the provider said, as it is today: it says itself how it ended
         allowed |= {"some refund card, or none", "", CUT} if cell.fault not in WHOLE else set()
-    if cell.fault == "clean_early_end" and "stream" not in cell.way:
+    if cell.fault == "clean_early_end" and not cell.streams:
         allowed.add(CUT)  # a whole reply that names no reason to end, as some servers write it
     for answer in answers:
         if answer not in allowed:
             yield f"answered {answer!r}"
 
 
-def _wrong_books(cell: Cell, book: Book, rows: Rows, ledger: Any) -> Iterator[str]:
-    inputs = 2 if "batch" in cell.way else 1
+def _wrong_books(cell: Cell, book: Book, rows: Rows, told: Told) -> Iterator[str]:
     routes = [row for row in rows if row["kind"] in ("route", "shadow")]
-    if len(routes) != inputs:
-        yield f"{len(routes)} rows for {inputs} inputs"
-    total = ledger.total()
-    large = [row for row in ledger.table() if row["side"] != "small"]
-    calls, failed = sum(row["calls"] for row in large), sum(row["failed"] for row in large)
-    if calls + failed + total["open"] != book.requests:
-        yield f"ledger: {calls} calls, {failed} failed, {total['open']} open; the server was asked {book.requests} times"
-    tokens = sum(row["input_tokens"] for row in large), sum(row["output_tokens"] for row in large)
-    left = cell.cancelled and cell.way == "stream"
-    if not (cell.cancelled and cell.is_async) and not left:
+    if len(routes) != cell.inputs:
+        yield f"{len(routes)} rows for {cell.inputs} inputs"
+    if told.asked != book.requests:
+        yield f"ledger: {told.asked} calls; the server was asked {book.requests} times"
+    in_rows = sum((row.get("usage") or {}).get("input_tokens", 0) for row in routes)
+    tokens = told.tokens or (in_rows, book.delivered * USAGE["completion_tokens"])
+    if not cell.end:
         wanted = book.delivered * USAGE["prompt_tokens"], book.delivered * USAGE["completion_tokens"]
-        silent = total["unmetered"] + total["open"]
-        if tokens != wanted and not (silent and tokens <= wanted):
-            yield f"ledger: {tokens} tokens, the server delivered {wanted}, {silent} said to be unknown"
-    unknown = book.requests - book.delivered
-    if unknown and cell.fault not in UNPAID and total["complete"]:
-        yield f"ledger says that it is complete, and {unknown} calls did not say what they cost"
-    told = sum((row.get("usage") or {}).get("input_tokens", 0) for row in routes)
-    if told != tokens[0] and not cell.way.startswith("ChatDSPlus"):
-        yield f"recorder: {told} tokens, ledger: {tokens[0]}"
+        if tokens != wanted and not (told.silent and tokens <= wanted):
+            yield f"ledger: {tokens} tokens, the server delivered {wanted}, {told.silent} said to be unknown"
+    metered = tokens[0] // USAGE["prompt_tokens"]
+    if metered + told.silent < book.requests and ((book.stopped and cell.is_async) or cell.fault not in UNPAID):
+        yield f"ledger: {metered} calls metered, {told.silent} unknown; the server was asked {book.requests} times"
+    if in_rows != tokens[0] and cell.who != "ChatDSPlus":
+        yield f"recorder: {in_rows} tokens, ledger: {tokens[0]}"

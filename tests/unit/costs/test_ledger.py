@@ -134,12 +134,26 @@ def test_retries_count_once_each():
     assert (row["calls"], row["failed"], row["unmetered"], row["cost"]) == (1, 2, 0, 15.0)
 
 
+def caused(name, cause):
+    """A client's error, with what broke as its cause."""
+    error = type(name, (Exception,), {})("no")
+    error.__cause__ = None if cause is None else type(cause, (Exception,), {})("broken")
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "free"),
     [
         (RefusedError(), True),
         (ConnectionError(), True),
         (ConnectionRefusedError(), True),
+        (caused("APIConnectionError", "ConnectError"), True),
+        (caused("APITimeoutError", "ConnectTimeout"), True),
+        (caused("APIConnectionError", "ReadError"), False),
+        (caused("APIConnectionError", "RemoteProtocolError"), False),
+        (caused("APIConnectionError", None), False),
+        (ConnectionResetError(), False),
+        (BrokenPipeError(), False),
         (TimeoutError(), False),
         (ValueError("not JSON"), False),
         (type("APITimeoutError", (Exception,), {})(), False),
