@@ -1,7 +1,12 @@
 """The demo's story: a log and its estimate, a `DataShunt` in fast motion, untouched sentences, a dispute.
 
-What it takes was fixed before any of it was run: 200 labels as people have them, half of them there from the start and
-half told where the shunt asks for them; a promise of two points; 300 sentences of past calls and six days of 100.
+What it takes was fixed beforehand, by arithmetic on other rows than those of the last part. Sentences whose raters were
+clear about them: the local language model is right about nine in ten of them, and a head with 100 labels on the half
+that it is surest of nearly always, on all of them less often, so a cascade is worth having. 200 labels as people have
+them, half there from the start and half told where the shunt asks. A promise of three points needs
+ln(1 / 0.025) / -ln(1 - 0.03) = 121 rows that only certify if nothing is lost on them (`plan_sample_size`); half of 300
+past calls are set apart for that. Some 550 calls of the language model, of a second at the most, leave time for the
+rest in ten minutes on two cores.
 """
 
 from __future__ import annotations
@@ -54,7 +59,9 @@ STATEMENT = (
     "meant the glass to break, and frankly a cabinet with a glass door has no business in a workshop. I am the "
     "one who could not finish the frame, so I think that he should pay for the door."
 )
-MAX_LOSS = "2 points"
+MAX_LOSS = "3 points"
+CLEAR = 1.5
+"""Mean rating, of -4 to 4, from which on raters were clear about a sentence."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +80,9 @@ class Sizes:
     gold: int = 100
     asked: int = 100
     log: int = 300
-    days: int = 6
-    day: int = 100
-    test: int = 300
+    days: int = 2
+    day: int = 75
+    test: int = 150
 
 
 _FULL = Sizes()
@@ -129,9 +136,9 @@ def run_demo(
     began = time.perf_counter()
     sizes = _QUICK if quick else _FULL
     console.rule("[bold]1. A log, and what it would save")
-    parts = split(read_snippets(), sizes, seed)
+    parts = split(read_snippets(least=CLEAR), sizes, seed)
     console.print(
-        f"Sentences of Amazon reviews with a clear human rating: {sizes.log} past calls, {sizes.days} days of "
+        f"Sentences of Amazon reviews that people rated clearly: {sizes.log} past calls, {sizes.days} days of "
         f"{sizes.day}, {sizes.test} untouched ones at the end; {sizes.gold} labels to begin with, and {sizes.asked} "
         "for what the shunt asks."
     )

@@ -14,6 +14,7 @@ from langchain_dsplus.learning.targets import ask
 from langchain_dsplus.losses import Loss, parse_loss, points
 from langchain_dsplus.outcomes.columns import rows_of
 from langchain_dsplus.outcomes.gold import GoldOptions, GoldRules, read_labels
+from langchain_dsplus.outcomes.sampling import hangs_on
 from langchain_dsplus.threshold.exact import least_rows, loss_upper_bound, paired_p_value
 
 if TYPE_CHECKING:
@@ -111,7 +112,8 @@ def promotion(
         old: The model that is live.
         new: The candidate, with the same labels.
         gold_rows: Pairs (input, true label), mappings with `input` and `gold`, or a DataFrame with these columns. Where
-            gold is None and the models disagree, the row counts as lost.
+            gold is None and the models disagree, the row counts as lost. Gold of some rows only must be that of a
+            random sample of them: rows that were chosen for labelling refuse.
         old_threshold: The threshold that is live; by default every row counts as answered.
         max_loss: Loss of accuracy on the old model's slice that must be excluded: `"2 points"`, or a share below .1.
         level: Of the test, in [0.5, 1).
@@ -170,6 +172,11 @@ def promotion(
         )
     if worst:
         reasons.append(f"classes that lose significantly: {', '.join(worst)}")
+    if hangs_on(known[before.answered], before.confidence[before.answered]) or hangs_on(known, differ):
+        reasons.append(
+            f"the {int(known.sum()):,} of {len(known):,} rows with gold were chosen, by disagreement or confidence: "
+            "they say nothing of the others, so label all or a random sample"
+        )
     coverage_old = float((answered & known).sum() / known.sum())
     accuracy_slice = float(before.right[answered & known].mean()) if (answered & known).any() else 1.0
     coverage_new = after.coverage_at(accuracy_slice)

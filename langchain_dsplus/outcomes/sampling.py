@@ -617,7 +617,7 @@ def chosen(outcomes: Rows, known: Bools, rows: Bools | None = None) -> bool:
             return True
     sure = _confidence(outcomes)
     mine = mine & np.isfinite(sure)
-    return _hangs_on(known[mine], sure[mine])
+    return hangs_on(known[mine], sure[mine])
 
 
 def _confidence(outcomes: Rows) -> Floats:
@@ -626,12 +626,12 @@ def _confidence(outcomes: Rows) -> Floats:
     return np.asarray(outcomes[names[0]], dtype=np.float64) if names else np.full(len(outcomes), np.nan)
 
 
-def _hangs_on(known: Bools, numbers: Floats) -> bool:
+def hangs_on(known: Bools, numbers: ArrayLike) -> bool:
     """Whether rows are known for their numbers, beyond chance: the two-sided test of Kolmogorov and Smirnov."""
     n, k = len(known), int(known.sum())
     if not 0 < k < n:
         return False
-    _, code = np.unique(numbers, return_inverse=True)
+    _, code = np.unique(np.asarray(numbers), return_inverse=True)
     ends = [np.cumsum(np.bincount(code[part], minlength=code.max() + 1)) / part.sum() for part in (known, ~known)]
     far = float(np.abs(ends[0] - ends[1]).max()) * math.sqrt(k * (n - k) / n)
     special: Any = require("scipy.special", "sklearn")
@@ -647,7 +647,7 @@ def _cut_where_chosen(codes: Ints, known: Bools, sure: Floats) -> Ints:
     for code in np.unique(codes):
         rows = np.flatnonzero((codes == code) & np.isfinite(sure))
         labelled, score = known[rows], sure[rows]
-        if not _hangs_on(labelled, score):
+        if not hangs_on(labelled, score):
             continue
         pieces = min(max(int(labelled.sum()) // _PIECE, 1), _PIECE)
         cuts = np.quantile(score[labelled], np.arange(1, pieces) / pieces)
@@ -728,6 +728,7 @@ __all__ = [
     "LabelSample",
     "Rates",
     "chosen",
+    "hangs_on",
     "rates",
     "refuse_chosen",
     "strata",

@@ -179,3 +179,22 @@ def test_bad_rows():
     with pytest.raises(ValueError, match="same labels"):
         promotion(old, other, [("0", "a")])
     assert not math.isnan(promotion(old, new, [{"input": "0", "gold": "a"}]).p_value)
+
+
+@pytest.mark.parametrize("how", ["at random", "disagreements", "unsure ones"])
+def test_gold_of_rows_that_were_chosen_for_labelling_promotes_nobody(how):
+    """Of disagreements alone the accuracies, the coverage at equal risk and the calibration would be another's."""
+    old, new, rows = case(2000, gained=0.3)
+    texts = [text for text, _ in rows]
+    said = [(a["choice"], b["choice"]) for a, b in zip(old.batch(texts), new.batch(texts), strict=True)]
+    sure = np.array([answer["confidence"] for answer in old.batch(texts)])
+    known = {
+        "at random": np.random.default_rng(1).random(2000) < 0.7,
+        "disagreements": np.array([a != b for a, b in said]) | (np.arange(2000) % 20 == 0),
+        "unsure ones": sure < np.quantile(sure, 0.8),
+    }[how]
+    part = [(text, label if fine else None) for (text, label), fine in zip(rows, known, strict=True)]
+    report = promotion(old, new, part, old_threshold=0.4, max_loss="9 points", max_calibration_error=0.2)
+    told = [reason for reason in report.reasons if "were chosen" in reason]
+    assert len(told) == (how != "at random")
+    assert not (report.promoted and told)
