@@ -1,12 +1,12 @@
 """The demo's story: a log and its estimate, a `DataShunt` in fast motion, untouched sentences, a dispute.
 
 What it takes was fixed beforehand, by arithmetic on other rows than those of the last part. Sentences whose raters were
-clear about them: the local language model is right about nine in ten of them, and a head with 100 labels on the half
-that it is surest of nearly always, on all of them less often, so a cascade is worth having. 200 labels as people have
-them, half there from the start and half told where the shunt asks. A promise of three points needs
-ln(1 / 0.025) / -ln(1 - 0.03) = 121 rows that only certify if nothing is lost on them (`plan_sample_size`); half of 300
-past calls are set apart for that. Some 550 calls of the language model, of a second at the most, leave time for the
-rest in ten minutes on two cores.
+clear about them: of 128 the local language model had 88 % right; a head with 100 labels has as many right over all, and
+98 % of the half that it is surest of, so a cascade is worth having. 200 labels as people have them, half of them there
+from the start and half told where the shunt asks. On other rows again, of the four fifths that the head is surest of,
+2.4 % were lost and 3.7 % won: then a promise of five points passes on 121 rows with a probability of 0.8, and half
+of 400 past calls are set apart for that (`plan_sample_size(0.05, 0.975, harm_rate=0.024, gain_rate=0.037)`; with
+nothing lost 75 rows would do). Some 720 calls of the language model, of half a second, take six minutes on two cores.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ STATEMENT = (
     "meant the glass to break, and frankly a cabinet with a glass door has no business in a workshop. I am the "
     "one who could not finish the frame, so I think that he should pay for the door."
 )
-MAX_LOSS = "3 points"
+MAX_LOSS = "5 points"
 CLEAR = 1.5
 """Mean rating, of -4 to 4, from which on raters were clear about a sentence."""
 
@@ -79,10 +79,10 @@ class Sizes:
 
     gold: int = 100
     asked: int = 100
-    log: int = 300
-    days: int = 2
-    day: int = 75
-    test: int = 150
+    log: int = 400
+    days: int = 3
+    day: int = 100
+    test: int = 200
 
 
 _FULL = Sizes()

@@ -126,7 +126,7 @@ def test_the_splits_never_overlap_and_the_held_out_part_stays_held_out(tmp_path)
     sizes = Sizes()
     parts = split(rows, sizes, 0)
     every = [*parts.gold, *parts.log, *(row for day in parts.days for row in day), *parts.test]
-    assert len({row["text"] for row in every}) == len(every) == 100 + 300 + 2 * 75 + 150
+    assert len({row["text"] for row in every}) == len(every) == 100 + 400 + 3 * 100 + 200
     assert not {row["text"] for row in parts.test} & {row["text"] for row in splits.train}
 
 
