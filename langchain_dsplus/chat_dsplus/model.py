@@ -15,6 +15,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.utils import ConfigurableFieldSpec
 from pydantic import ConfigDict, Field, PrivateAttr
 
+from langchain_dsplus._shown import fields_in_words
 from langchain_dsplus.answer import plain_mismatch
 from langchain_dsplus.chat_dsplus.build import ROUTED, build_router, model_name, settings_of
 from langchain_dsplus.chat_dsplus.call import Call, Stream, open_call, public, told
@@ -109,6 +110,8 @@ class ChatDSPlus(BaseChatModel):
         reply.usage_metadata["total_tokens"]  # of both
         ```
     """
+
+    __str__ = fields_in_words
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True)
 

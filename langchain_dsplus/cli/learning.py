@@ -245,7 +245,10 @@ def _open(path: Path, trusted: Sequence[str] | None) -> ModelRegistry:
 def _existing(path: Path, trusted: Sequence[str] | None = None) -> ModelRegistry:
     found = _open(path, trusted)
     if not found.exists:
-        msg = f"{path} is no model registry: `dsplus distil {quoted(path)} --start FOLDER ...` makes one"
+        msg = (
+            f"{path} is neither a shunt (`DataShunt(..., folder={str(path)!r})` makes one) nor a model registry "
+            f"(`dsplus distil {quoted(path)} --start FOLDER ...` makes one)"
+        )
         raise ValueError(msg)
     return found
 

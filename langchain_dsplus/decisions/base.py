@@ -14,6 +14,7 @@ from pydantic import ConfigDict
 
 from langchain_dsplus import _drive
 from langchain_dsplus._drive import Call, Plan
+from langchain_dsplus._shown import fields_in_words
 from langchain_dsplus.answer import pass_on
 from langchain_dsplus.costs.usage import OWN_PROVIDER
 
@@ -26,6 +27,8 @@ T = TypeVar("T")
 
 class PlannedDecisionModel(BaseDecisionModel):
     """A decision model that answers a batch at once, by one plan; a single request is a batch of one."""
+
+    __str__ = fields_in_words
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True)
 

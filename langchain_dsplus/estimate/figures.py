@@ -166,7 +166,7 @@ def _read(
 ) -> tuple[list[Task], Task | None, list[Mapping[str, Any]]]:
     """The tasks with exact counts, the one that is meant, and a sample of its calls."""
     sample = _Reservoir(max(SAMPLE, rows), seed)
-    with progress_bar("reading", 0, show=progress) as advance:
+    with progress_bar("reading", None, show=progress) as advance:
         for item in log:
             sample.add(item)
             advance(1)

@@ -17,6 +17,7 @@ from langchain_core.utils.function_calling import convert_to_json_schema
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
+from langchain_dsplus._shown import fields_in_words
 from langchain_dsplus.local.files import Place, check_model, hash_weights, locate, shown_name, stamp
 from langchain_dsplus.local.jobs import Engine, Job, Request, shared_engine
 from langchain_dsplus.local.messages import (
@@ -79,6 +80,8 @@ class ChatLocal(BaseChatModel):
         small = ChatClassifier(llm, ["negative", "positive"])
         ```
     """
+
+    __str__ = fields_in_words
 
     model_config = ConfigDict(hide_input_in_errors=True)
 

@@ -25,6 +25,7 @@ from langchain_core.runnables.utils import (
 from pydantic import ConfigDict, Field, field_validator
 
 from langchain_dsplus import _drive
+from langchain_dsplus._shown import fields_in_words
 from langchain_dsplus.answer import (
     Answer,
     Context,
@@ -124,6 +125,8 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
         router.batch(["great!", "well..."])  # ["pos", "neg"]: one call of the large model
         ```
     """
+
+    __str__ = fields_in_words
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True)
 

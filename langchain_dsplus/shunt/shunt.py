@@ -14,7 +14,7 @@ from langchain_core.runnables.base import coerce_to_runnable
 from langchain_dsplus._inputs import read_key
 from langchain_dsplus.identity import identify
 from langchain_dsplus.labels import list_labels
-from langchain_dsplus.losses import Loss, parse_loss
+from langchain_dsplus.losses import Loss, parse_loss, points
 from langchain_dsplus.registry.live import VERSION_KEY, LiveRouter
 from langchain_dsplus.registry.registry import ModelRegistry
 from langchain_dsplus.shunt.audits import replay
@@ -103,6 +103,11 @@ class DataShunt(LiveRouter):
         print(shunt.status())
         ```
     """
+
+    def __repr__(self) -> str:
+        terms = self.folder.terms()
+        below = f"less than {points(terms.max_loss)} below the large model"
+        return f"DataShunt(folder={str(self.folder.path)!r}, {len(terms.labels)} labels, {below})"
 
     def __init__(
         self,

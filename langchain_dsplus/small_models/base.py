@@ -18,6 +18,7 @@ from langchain_core.runnables.config import run_in_executor
 from pydantic import ConfigDict, Field, PrivateAttr
 
 from langchain_dsplus._inputs import Seen, canonical
+from langchain_dsplus._shown import fields_in_words
 from langchain_dsplus.answer import Answer, AttachmentError, InputError, InvalidAnswerError, failure, pass_on
 from langchain_dsplus.confidence import SCORES, ScoreFunction, resolve_score
 from langchain_dsplus.small_models.attachments import find_attachment, is_row, row_to_dict
@@ -93,6 +94,8 @@ class SmallModel(RunnableSerializable[Any, Answer]):
         Length().invoke("hello")["choice"]  # "short"
         ```
     """
+
+    __str__ = fields_in_words
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True)
 

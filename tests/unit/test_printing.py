@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 from langchain_core.language_models import FakeListChatModel
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import Runnable, RunnableLambda
 
 import langchain_dsplus
-from langchain_dsplus import ConfidenceRouter, FakeSmallModel, LabelParser, Outcomes, PromptPruner
+from langchain_dsplus import ConfidenceRouter, FakeSmallModel, LabelParser, Outcomes, PromptPruner, SmallModel
 
 ROOT = Path(__file__).parents[2]
 LONGEST = 2500
@@ -114,7 +114,71 @@ def things(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "DataShunt.work()": work,
         "DataShunt.status()": status,
         "LocalDecisionModel": langchain_dsplus.LocalDecisionModel({"team": small}),
+        **the_rest(small, chain, outcomes, folder),
     }
+
+
+def the_rest(small: Any, chain: Any, outcomes: Any, folder: Path) -> dict[str, Any]:
+    """One of every other public kind, and what every public function returns."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    from langchain_core.decisions import Choice
+
+    from langchain_dsplus.scores import PredictedCorrectness
+    from langchain_dsplus.small_models.image import ImagePreprocess
+    from tests.unit.small_models.test_transformers_classifier import make_net, make_tokenizer
+
+    chat = FakeListChatModel(responses=["billing"])
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2))
+    team = langchain_dsplus.LocalDecisionModel({"team": small})
+    which = Choice(id="team", prompt="Which team?", options=LABELS)
+    text = {"text": f"billing {SECRET}"}
+    cases = [{"id": str(n), "input": text, "gold": "billing"} for n in range(30)]
+    router = ConfidenceRouter(small=small, large=chain, threshold=0.9, name="mails")
+    kept = langchain_dsplus.save_router(router, folder / "router")
+    image = ImagePreprocess(size=(8, 8), channels=1)
+    said = {"version": "1", "progress": False}
+    top = langchain_dsplus
+    return {
+        "Answer": small.invoke(text),
+        "SentenceClassifier": top.SentenceClassifier("minilm", labels=LABELS, input_key="text"),
+        "SklearnClassifier": small,
+        "TransformersClassifier": top.TransformersClassifier(make_net(), tokenizer=make_tokenizer(), device="cpu"),
+        "ImageClassifier": top.ImageClassifier(net, LABELS, preprocess=image, device="cpu"),
+        "ChatClassifier": top.ChatClassifier(chat, labels=LABELS),
+        "ChatLocal": top.ChatLocal("qwen2.5-coder-0.5b", max_tokens=8),
+        "ChatDSPlus": top.ChatDSPlus(models=[chat, chat], accept="agreement", peers=[chat]),
+        "CascadeDecisionModel": top.CascadeDecisionModel(small={"team": small}, large=team),
+        "DecisionSmallModel": top.DecisionSmallModel(team, which),
+        "ConfidenceShuntMiddleware": top.ConfidenceShuntMiddleware(small, threshold=0.6, answers={"billing": SECRET}),
+        "RouteScore": PredictedCorrectness(),
+        "certify": top.certify(outcomes),
+        "certify_transfer": top.certify_transfer(cases, plain=chain, transferred=chain, **said),
+        "collect_outcomes": top.collect_outcomes(small, chain, cases, **said),
+        "promotion": top.promotion(small, small, [(text, "billing")] * 30),
+        "save_router": kept,
+        "load_router": top.load_router(folder / "router", large=chain),
+        "write_report": top.write_report(folder / "report.html", outcomes),
+    }
+
+
+GRAPHS = {"create_dispute_graph", "create_dsplus_graph"}
+"""What they return is LangGraph's own, and prints as that does."""
+SAME = {"collect_chat_outcomes"}
+"""What it returns is there under another name."""
+
+
+def test_every_public_name_is_printed_here(things: dict[str, Any]) -> None:
+    names = {*langchain_dsplus.__all__, "ConfidenceShuntMiddleware"} - {"__version__"} - GRAPHS - SAME
+    assert len(names) == 40
+    assert names - things.keys() == set()
+
+
+def test_what_prints_itself_names_its_kind(things: dict[str, Any]) -> None:
+    for name in sorted(langchain_dsplus.__all__):
+        kind = getattr(langchain_dsplus, name)
+        if inspect.isclass(kind) and name in things and issubclass(kind, (SmallModel, ConfidenceRouter, Runnable)):
+            assert type(things[name]).__name__ in str(things[name]), name
 
 
 def math_free(certificate: Any) -> float:

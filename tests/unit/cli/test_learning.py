@@ -358,9 +358,9 @@ def test_a_saved_router_starts_a_registry_with_its_certificate(run, place, old_m
             ["distil", "models", "--gold", "gold.jsonl", "--start", "small", "--traces", "sqlite:///typo.db"],
             "typo.db: there is no such trace store",
         ),
-        (["status", "models"], "models is no model registry"),
-        (["promote", "models"], "models is no model registry"),
-        (["rollback", "models"], "models is no model registry"),
+        (["status", "models"], "models is neither a shunt"),
+        (["promote", "models"], "models is neither a shunt"),
+        (["rollback", "models"], "models is neither a shunt"),
     ],
 )
 def test_mistakes_are_told_in_one_line(run, place, monkeypatch, arguments, words):
