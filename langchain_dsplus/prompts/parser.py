@@ -12,6 +12,7 @@ from langchain_core.output_parsers.base import BaseGenerationOutputParser
 from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.runnables import RunnableConfig
 
+from langchain_dsplus._shown import fields_in_words
 from langchain_dsplus.answer import Answer
 from langchain_dsplus.labels import (
     NoLabelMassError,
@@ -52,6 +53,8 @@ class LabelParser(BaseGenerationOutputParser[Any]):
         >>> LabelParser(["card_arrival", "card_linking"]).invoke("The answer is: Card arrival.")
         'card_arrival'
     """
+
+    __str__ = fields_in_words
 
     speaks_labels: ClassVar[str] = "LabelParser"
     """A part of a chain with `labels` that small models must share: see `chain_labels`."""

@@ -17,6 +17,7 @@ from pydantic import ConfigDict, Field, InstanceOf, field_validator, model_valid
 
 from langchain_dsplus import _drive
 from langchain_dsplus._drive import Call
+from langchain_dsplus._shown import fields_in_words
 from langchain_dsplus.answer import EscalationContext, note, note_later, pass_on
 from langchain_dsplus.labels import list_labels, show_label
 from langchain_dsplus.prompts.conformal import ConformalCandidates, Offered, contradicts
@@ -125,6 +126,8 @@ class PromptPruner(BaseChatPromptTemplate):
         >>> pruner.offered({"text": "It purrs.", "probabilities": {"cat": 0.7, "dog": 0.1, "owl": 0.2}})
         ['cat', 'owl']
     """
+
+    __str__ = fields_in_words
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True)
 

@@ -13,6 +13,7 @@ from pydantic import Field, PrivateAttr
 
 from langchain_dsplus import _drive
 from langchain_dsplus._drive import Attempt, Call, Plan
+from langchain_dsplus._shown import fields_in_words
 from langchain_dsplus.answer import describe_error, failure, note, pass_on
 from langchain_dsplus.fidelity.check import Fidelity, FidelityResult
 from langchain_dsplus.fidelity.sentences import HAN
@@ -123,6 +124,8 @@ class PromptTransfer(Transferring):
         graph.add_node("transfer", transfer)  # or as a node
         ```
     """
+
+    __str__ = fields_in_words
 
     model: Any = Field(exclude=True)
     name: str | None = "transfer"

@@ -121,17 +121,22 @@ def things(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def the_rest(small: Any, chain: Any, outcomes: Any, folder: Path) -> dict[str, Any]:
     """One of every other public kind, and what every public function returns."""
     torch = pytest.importorskip("torch")
-    pytest.importorskip("transformers")
+    transformers = pytest.importorskip("transformers")
     from langchain_core.decisions import Choice
 
     from langchain_dsplus.scores import PredictedCorrectness
     from langchain_dsplus.small_models.image import ImagePreprocess
-    from tests.unit.small_models.test_transformers_classifier import make_net, make_tokenizer
 
     chat = FakeListChatModel(responses=["billing"])
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2))
     team = langchain_dsplus.LocalDecisionModel({"team": small})
-    which = Choice(id="team", prompt="Which team?", options=LABELS)
+    which = Choice(instructions="Which team?", criteria=dict.fromkeys(LABELS))
+    config = transformers.BertConfig(
+        vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
+    )
+    words = folder / "vocab.txt"
+    words.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nb\nc\n")
+    bert = transformers.BertForSequenceClassification(config), transformers.BertTokenizer(str(words))
     text = {"text": f"billing {SECRET}"}
     cases = [{"id": str(n), "input": text, "gold": "billing"} for n in range(30)]
     router = ConfidenceRouter(small=small, large=chain, threshold=0.9, name="mails")
@@ -143,7 +148,7 @@ def the_rest(small: Any, chain: Any, outcomes: Any, folder: Path) -> dict[str, A
         "Answer": small.invoke(text),
         "SentenceClassifier": top.SentenceClassifier("minilm", labels=LABELS, input_key="text"),
         "SklearnClassifier": small,
-        "TransformersClassifier": top.TransformersClassifier(make_net(), tokenizer=make_tokenizer(), device="cpu"),
+        "TransformersClassifier": top.TransformersClassifier(bert[0], LABELS, tokenizer=bert[1], device="cpu"),
         "ImageClassifier": top.ImageClassifier(net, LABELS, preprocess=image, device="cpu"),
         "ChatClassifier": top.ChatClassifier(chat, labels=LABELS),
         "ChatLocal": top.ChatLocal("qwen2.5-coder-0.5b", max_tokens=8),
