@@ -162,21 +162,10 @@ def promotion(
         for rows in [np.array([g == label for g in gold])]
     ]
     worst = _worst(classes, 1.0 - level)
-    reasons = []
-    if p_value > 1.0 - level:
-        least = least_rows(max_loss, level)
-        few = f"; at least {least} are needed" if n_slice < least else ""
-        reasons.append(
-            f"not shown that it forgets less than {points(max_loss)} of what the old one answered: p = {p_value:.3g} "
-            f"({harms} lost, {gains} won on {n_slice} rows{few})"
-        )
+    reasons = [] if p_value <= 1.0 - level else [_not_shown(p_value, (harms, gains, n_slice), max_loss, level)]
     if worst:
         reasons.append(f"classes that lose significantly: {', '.join(worst)}")
-    if hangs_on(known[before.answered], before.confidence[before.answered]) or hangs_on(known, differ):
-        reasons.append(
-            f"the {int(known.sum()):,} of {len(known):,} rows with gold were chosen, by disagreement or confidence: "
-            "they say nothing of the others, so label all or a random sample"
-        )
+    reasons += _chosen(before, known, differ)
     coverage_old = float((answered & known).sum() / known.sum())
     accuracy_slice = float(before.right[answered & known].mean()) if (answered & known).any() else 1.0
     coverage_new = after.coverage_at(accuracy_slice)
@@ -201,6 +190,24 @@ def promotion(
         calibration_old=calibration_old,
         calibration_new=calibration_new,
     )
+
+
+def _not_shown(p_value: float, counts: tuple[int, int, int], max_loss: float, level: float) -> str:
+    harms, gains, n = counts
+    least = least_rows(max_loss, level)
+    few = f"; at least {least} are needed" if n < least else ""
+    return (
+        f"not shown that it forgets less than {points(max_loss)} of what the old one answered: p = {p_value:.3g} "
+        f"({harms} lost, {gains} won on {n} rows{few})"
+    )
+
+
+def _chosen(before: _Asked, known: Bools, differ: Bools) -> list[str]:
+    """Gold of rows that were chosen for labelling says nothing of accuracy, coverage and calibration over all."""
+    if not (hangs_on(known[before.answered], before.confidence[before.answered]) or hangs_on(known, differ)):
+        return []
+    some = f"the {int(known.sum()):,} of {len(known):,} rows with gold were chosen, by disagreement or confidence"
+    return [f"{some}: they say nothing of the others, so label all or a random sample"]
 
 
 def _no_better(before: float, after: float, gain: float) -> list[str]:
