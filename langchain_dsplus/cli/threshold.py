@@ -212,13 +212,17 @@ def _promise(certificate: Certificate, outcomes: Path, output: Path, unknown: in
     from langchain_dsplus.losses import signed_points
     from langchain_dsplus.report.words import help_lines
 
-    style = "green" if certificate.certified else "yellow"
-    yield Panel(Text(certificate.text), title=certificate.status, border_style=style, expand=False)
+    losing = bool(certificate.losing_classes)
+    style = "green" if certificate.certified and not losing else "yellow"
+    title = f"{certificate.status}, but not for every class" if losing else certificate.status
+    yield Panel(Text(certificate.text), title=title, border_style=style, expand=False)
     table = new_table(
         "On the same rows", "way", "calls of the large model", "accuracy", "against the large model, points"
     )
     for item in certificate.baselines:
-        accuracy = "needs gold" if item.accuracy is None else f"{item.accuracy:.1%}"
+        accuracy = f"needs gold (about {item.needs_gold:,} labels)" if item.needs_gold else "needs gold"
+        if item.accuracy is not None:
+            accuracy = f"{item.accuracy:.1%} ({item.low:.1%} to {item.high:.1%})"
         guessed = certificate.unlabeled if item.name == "cascade" else 0 if item.name == "always large" else unknown
         gap = signed_points(-item.loss)
         if guessed:  # each counts as lost

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+import random
 import re
 import threading
 from pathlib import Path
@@ -625,3 +626,20 @@ def test_from_a_data_set_to_a_page(run, folder, server):
     assert run("certify", "o.jsonl", "-o", "c.json", "--max-loss", "0.05").exit_code == 0
     assert run("report", "o.jsonl", "-c", "c.json", "-o", "r.html", "--inputs", "data.csv").exit_code == 0
     assert "Promise holds" in Path("r.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_title_says_where_a_class_loses(run, tmp_path, seed):
+    draw = random.Random(seed)
+    rows = []
+    for place in range(2500):
+        true = draw.choices("abx", [0.5, 0.44, 0.06])[0]
+        small = "a" if true == "x" and draw.random() < 0.6 else true
+        rows.append({"id": str(place), "small": small, "confidence": draw.random(), "large": true, "gold": true})
+    path = tmp_path / "table.jsonl"
+    Outcomes.from_records(rows, about={"labels": ["a", "b", "x"]}).to_jsonl(path)
+    result = run("certify", path, "-o", tmp_path / "c.json", "--max-loss", "6 points")
+    assert result.exit_code == 0, result.output
+    first = result.output.splitlines()[0]
+    assert "CERTIFIED, but not for every class" in first
+    assert result.output.index("'x' falls from") < result.output.index("answers")
