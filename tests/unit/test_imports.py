@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -179,6 +180,19 @@ def test_no_cycles() -> None:
 
     for module in graph:
         visit(module, ())
+
+
+def test_the_map_for_newcomers_has_every_room_in_this_order() -> None:
+    text = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = text.partition("| room | what belongs in it |\n|---|---|\n")[2].partition("\n\n")[0]
+    rows = [re.findall(r"`([^`]+)`", cell) for line in table.splitlines() for cell in line.split("|")[1:3]]
+    rooms = [room.removesuffix("/").removesuffix(".py") for cell in rows[::2] for room in cell]
+    assert set(rooms) == RANK.keys() - {"_version"} | {"__init__"}
+    ranks = [RANK.get(room, len(LAYERS)) for room in rooms]
+    assert ranks == sorted(ranks)
+    for homes, named in zip(rows[::2], rows[1::2], strict=True):
+        there = {path.name for home in homes for path in PACKAGE.glob(f"{home}*")}
+        assert {name for name in named if name.endswith(".py")} <= there, homes
 
 
 @pytest.mark.parametrize("module", MODULES)
