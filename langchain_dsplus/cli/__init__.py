@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -14,8 +15,28 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
-for verbs in (estimate, collect, threshold, learning, route, shunt, serve, transfer, models):
-    verbs.add_to(app)
+_VERBS: dict[Callable[..., None], str] = {
+    estimate.estimate_command: "estimate",
+    collect.plan: "plan",
+    collect.collect: "collect",
+    threshold.label: "label",
+    threshold.certify: "certify",
+    threshold.report: "report",
+    learning.distil: "distil",
+    learning.status: "status",
+    learning.promote: "promote",
+    learning.rollback: "rollback",
+    route.route: "route",
+    shunt.work: "work",
+    shunt.check: "check",
+    serve.serve: "serve",
+    transfer.compare_transfer: "compare-transfer",
+    models.serve_model_command: "serve-model",
+    models.demo: "demo",
+}
+for verb, name in _VERBS.items():
+    app.command(name)(verb)
+app.add_typer(models.models, name="models")
 
 
 def _version(wanted: bool) -> None:

@@ -77,7 +77,7 @@ def plan(
 
 def collect(
     dataset: Annotated[Path, typer.Argument(help="Rows to ask about: .csv, .jsonl or .parquet.")],
-    small: Annotated[Path, typer.Option(help="Folder of a saved SentenceClassifier or SklearnClassifier.")],
+    small: Annotated[Path, typer.Option(help="Folder of a saved small model.")],
     large: Annotated[str, typer.Option(help="Name of the large model, as its server knows it.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Table to write: .jsonl, .csv or .parquet.")],
     base_url: BaseUrl = None,
@@ -199,26 +199,10 @@ def _check_output(path: Path) -> None:
 
 
 def _load_small(folder: Path, column: str, rows: Sequence[Mapping[str, Any]]) -> SmallModel:
-    """Load a saved model by what its settings say it is."""
-    from langchain_dsplus.small_models.files import SETTINGS
+    """Load a saved model, and look whether each row has what it reads."""
+    from langchain_dsplus.small_models.kinds import load_small_model
 
-    try:
-        kind = _kind(folder)
-    except (OSError, ValueError, AttributeError):
-        msg = f"{folder} is no saved small model: it has no readable {SETTINGS}"
-        raise ValueError(msg) from None
-    model: SmallModel
-    if kind == "SklearnClassifier":
-        from langchain_dsplus.small_models.sklearn import SklearnClassifier
-
-        model = SklearnClassifier.load(folder)
-    elif kind == "SentenceClassifier":
-        from langchain_dsplus.small_models.sentence import SentenceClassifier
-
-        model = SentenceClassifier.load(folder)
-    else:
-        msg = f"{folder} holds a small model of another kind; here only SentenceClassifier and SklearnClassifier work"
-        raise ValueError(msg)
+    model = load_small_model(folder)
     if model.input_key is None:
         model = model.model_copy(update={"input_key": column})
     empty = next((place for place, row in enumerate(rows, 1) if row.get(str(model.input_key)) is None), None)
@@ -298,9 +282,3 @@ def _summary(outcomes: Outcomes) -> Table:
         spent = float(np.nansum(outcomes["cost_large"]))
         table.add_row(f"paid, {outcomes.about.get('currency', '')}", f"{spent:.4g}")
     return table
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the commands."""
-    for command in (plan, collect):
-        app.command()(command)

@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from langchain_dsplus.cli.options import Currency, PriceInput, PriceOutput, Quiet, plain_errors, show, write_table
+from langchain_dsplus.cli.options import (
+    Currency,
+    PriceInput,
+    PriceOutput,
+    Quiet,
+    plain_errors,
+    show,
+    told_price,
+    write_table,
+)
 
 NO_TASK = 3
 """Exit code where the log has no task that a shunt could take; 0 is fine, 1 an error, 2 a wrong option."""
@@ -42,17 +51,11 @@ def estimate_command(
     quiet: Quiet = False,
 ) -> None:
     """Tell from past calls what could stay local, certified from agreement, and what it would save."""
-    from langchain_dsplus.costs.prices import Price
     from langchain_dsplus.estimate import estimate
     from langchain_dsplus.traces.logs import Columns
 
     with plain_errors():
-        if (price_input is None) != (price_output is None):
-            msg = "pass both --price-input and --price-output, per million tokens"
-            raise ValueError(msg)
-        price = None
-        if price_input is not None and price_output is not None:
-            price = Price(price_input, price_output, currency=currency)
+        price = told_price(price_input, price_output, currency)
         named = {"input": input, "output": output, "gold": gold, "group": group, "model": model}
         named |= {"usage": usage, "seconds": seconds}
         given = {name: path for name, path in named.items() if path is not None}
@@ -80,8 +83,3 @@ def estimate_command(
             show(f"Held-out rows: {table}")
     if found.decision == "NO TASK":
         raise typer.Exit(NO_TASK)
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("estimate")(estimate_command)

@@ -23,11 +23,13 @@ from langchain_dsplus.cli.options import (
     OtherGold,
     PriceInput,
     PriceOutput,
+    Trusted,
     UnknownGold,
     Yes,
     cost_estimate,
     gold_rules,
     large_chain,
+    load_options,
     new_table,
     plain_errors,
     price_of,
@@ -57,10 +59,6 @@ _CLASSES_SHOWN = 5
 _EVENTS_SHOWN = 8
 
 _Registry = Annotated[Path, typer.Argument(help="Folder of the model registry.")]
-_Trusted = Annotated[
-    list[str] | None,
-    typer.Option("--trusted", help="Type that a saved scikit-learn model may hold. Repeat it for more."),
-]
 _Text = Annotated[str, typer.Option(help="Column, or key, of the texts.")]
 _Id = Annotated[str, typer.Option("--id", help="Column of the ids; may be missing.")]
 
@@ -128,7 +126,7 @@ def distil(
         float | None, typer.Option(help="Threshold that is live; by default that of the certificate in force.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of every draw.")] = 0,
-    trusted: _Trusted = None,
+    trusted: Trusted = None,
     yes: Yes = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
     gold_map: GoldMap = None,
@@ -239,7 +237,7 @@ def _keep_known(material: Material, model: SmallModel, rules: Any, where: Any, c
 def _open(path: Path, trusted: Sequence[str] | None) -> ModelRegistry:
     from langchain_dsplus.registry.registry import ModelRegistry
 
-    return ModelRegistry(path, options={"trusted": list(trusted)} if trusted else None)
+    return ModelRegistry(path, options=load_options(trusted))
 
 
 def _existing(path: Path, trusted: Sequence[str] | None = None) -> ModelRegistry:
@@ -260,7 +258,7 @@ def _first(start: Path | None, trusted: Sequence[str] | None) -> tuple[SmallMode
     if start is None:
         msg = "there is no registry yet: name the folder of a saved small model or router with --start"
         raise ValueError(msg)
-    return load_any_small_model(start, {"trusted": list(trusted)} if trusted else None)
+    return load_any_small_model(start, load_options(trusted))
 
 
 def _rows(path: Path, text: str, gold: str) -> list[tuple[str, Any]]:
@@ -670,9 +668,3 @@ def rollback(
     show(f"Version {live.number} is live again, {held}. Version {left} needs a new gate to come back.")
     show("Running routers follow at their next `refresh`, or restart.")
     show(f"Next: {state.next_step}", *_commands(state, registry))
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the commands."""
-    for command in (distil, status, promote, rollback):
-        app.command()(command)

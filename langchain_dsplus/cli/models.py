@@ -94,10 +94,3 @@ def demo(
         from langchain_dsplus.demo import DemoError, run_demo
     with model_errors(DemoError):
         run_demo(model="qwen2.5-coder-1.5b" if large else model, quick=quick, output=output)
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command("serve-model")(serve_model_command)
-    app.command()(demo)
-    app.add_typer(models, name="models")

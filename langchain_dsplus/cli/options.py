@@ -49,11 +49,20 @@ PriceInput = Annotated[float | None, typer.Option(help="Price of a million promp
 PriceOutput = Annotated[float | None, typer.Option(help="Price of a million reply tokens.")]
 Currency = Annotated[str, typer.Option(help="What prices are in.")]
 Concurrency = Annotated[int, typer.Option(min=1, help="Calls at a time.")]
+Trusted = Annotated[
+    list[str] | None,
+    typer.Option("--trusted", help="Type that a saved scikit-learn model may hold. Repeat it for more."),
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before money is spent.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
 OutcomesTable = Annotated[Path, typer.Argument(help="Table of outcomes: .jsonl, .csv or .parquet.")]
 TextColumn = Annotated[str, typer.Option(help="Column of the texts.")]
 IdOrPlace = Annotated[str, typer.Option("--id", help="Column of the ids; without one, the row's place.")]
+
+
+def load_options(trusted: Sequence[str] | None) -> dict[str, Any] | None:
+    """The options of a small model's `load`."""
+    return {"trusted": list(trusted)} if trusted else None
 
 
 def gold_rules(
@@ -276,6 +285,18 @@ def read_label_file(path: Path) -> list[str]:
 # --- the large side ---------------------------------------------------------------------------------------------------
 
 
+def told_price(price_input: float | None, price_output: float | None, currency: str) -> Price | None:
+    """The price that the options name, if they name one."""
+    from langchain_dsplus.costs.prices import Price
+
+    if (price_input is None) != (price_output is None):
+        msg = "pass both --price-input and --price-output, per million tokens"
+        raise ValueError(msg)
+    if price_input is None or price_output is None:
+        return None
+    return Price(price_input, price_output, currency=currency)
+
+
 def price_of(
     large: str,
     base_url: str | None,
@@ -285,15 +306,10 @@ def price_of(
     max_cost: float | None,
 ) -> Price | None:
     """What the large model costs: as told, else by its name; refuses a limit without a price."""
-    from langchain_dsplus.costs.prices import Price, find_price
+    from langchain_dsplus.costs.prices import find_price
 
-    if (price_input is None) != (price_output is None):
-        msg = "pass both --price-input and --price-output, per million tokens"
-        raise ValueError(msg)
-    price: Price | None = None
-    if price_input is not None and price_output is not None:
-        price = Price(price_input, price_output, currency=currency)
-    elif base_url is None:
+    price = told_price(price_input, price_output, currency)
+    if price is None and base_url is None:
         price = find_price(large)
     if max_cost is not None and price is None:
         msg = f"--max-cost needs to know what {large} costs: pass --price-input and --price-output"

@@ -132,8 +132,3 @@ def make_saved_router(
         labels = load_small_models(folder)[0][0].labels
     chain = large_chain(large, base_url, api_key_env, prompt, labels, column, [row])
     return load_router(folder, large=chain)
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(route)

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from langchain_dsplus._json import load_json
-from langchain_dsplus.cli.options import model_errors, plain_errors, prompt_messages, read_label_file
+from langchain_dsplus.cli.options import (
+    Trusted,
+    load_options,
+    model_errors,
+    plain_errors,
+    prompt_messages,
+    read_label_file,
+)
 
 if TYPE_CHECKING:
     from langchain_dsplus.serve.tasks import Task
@@ -50,9 +57,7 @@ def serve(
     labels: Annotated[Path | None, typer.Option(help="The task's labels, one a line, where the folder is new.")] = None,
     max_loss: Annotated[str | None, typer.Option(help="What may be lost, where the folder is new: '1 point'.")] = None,
     version: Annotated[str | None, typer.Option(help="As in DataShunt, where a chain has made the folder.")] = None,
-    trusted: Annotated[
-        list[str] | None, typer.Option(help="Type that a saved scikit-learn model may hold. Repeat it for more.")
-    ] = None,
+    trusted: Trusted = None,
     host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8080,
     max_requests: Annotated[int, typer.Option(min=1, help="At a time; more get 503.")] = 256,
@@ -78,7 +83,6 @@ def serve(
             raise ValueError(msg)
         token = token_for(host)
         provider = Upstream(upstream, timeout=timeout)
-        options = {"options": {"trusted": list(trusted)}} if trusted else {}
         shunts = [
             open_shunt(
                 folder,
@@ -87,7 +91,7 @@ def serve(
                 labels=None if labels is None else read_label_file(labels),
                 max_loss=max_loss,
                 version=version,
-                **options,
+                options=load_options(trusted),
             )
             for folder in folders
         ]
@@ -130,8 +134,3 @@ def _task(model: str | None, prompt: Path | None, question: Path | None, reply: 
         return DecisionTask(model, load_json(question.read_bytes()))
     assert prompt is not None
     return ChatTask(model, prompt_messages(prompt, "text"), reply)
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(serve)

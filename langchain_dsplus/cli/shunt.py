@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from langchain_dsplus.cli.options import Currency, PriceInput, PriceOutput, plain_errors, read_label_file, show
+from langchain_dsplus.cli.options import (
+    Currency,
+    PriceInput,
+    PriceOutput,
+    Trusted,
+    load_options,
+    plain_errors,
+    read_label_file,
+    show,
+    told_price,
+)
 
 if TYPE_CHECKING:
     from langchain_dsplus.shunt.worker import Worker
@@ -25,10 +35,6 @@ MOVED = 1
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _Folder = Annotated[Path, typer.Argument(help="Folder of the shunt.")]
 _Traces = Annotated[str | None, typer.Option(help="URL of the trace store, where it is not in the folder.")]
-_Trusted = Annotated[
-    list[str] | None,
-    typer.Option("--trusted", help="Type that a saved scikit-learn model may hold. Repeat it for more."),
-]
 
 
 def work(
@@ -40,7 +46,7 @@ def work(
         str | None, typer.Option(help="How long a certification waits for labels: 0s, 2h, 3d; by default a week.")
     ] = None,
     traces: _Traces = None,
-    trusted: _Trusted = None,
+    trusted: Trusted = None,
 ) -> None:
     """Do what is due in a shunt: train, certify, put live, certify again after an alarm; say what was done.
 
@@ -81,7 +87,7 @@ def check(
     price_output: PriceOutput = None,
     currency: Currency = "USD",
     traces: _Traces = None,
-    trusted: _Trusted = None,
+    trusted: Trusted = None,
 ) -> None:
     """For CI: whether what a shunt's certificate is bound to is still what it was.
 
@@ -89,12 +95,8 @@ def check(
     price. Exit code 0: nothing has moved. 1: something has, or an error; the output says what. 2: a wrong option.
     """
     with plain_errors():
-        from langchain_dsplus.costs.prices import Price
         from langchain_dsplus.shunt.check import check_shunt
 
-        if (price_input is None) != (price_output is None):
-            msg = "pass both --price-input and --price-output, per million tokens"
-            raise ValueError(msg)
         worker = _worker(folder, traces, trusted)
         found = check_shunt(
             worker.folder,
@@ -103,9 +105,7 @@ def check(
             large=None if chain is None else _load(chain),
             version=version,
             labels=None if labels is None else read_label_file(labels),
-            price=None
-            if price_input is None or price_output is None
-            else Price(price_input, price_output, currency=currency),
+            price=told_price(price_input, price_output, currency),
         )
         for one in found:
             show(f"MOVED {one.part}: {one.message}")
@@ -150,7 +150,7 @@ def report_shunt(path: Path, output: Path) -> Path:
 def _worker(path: Path, traces: str | None, trusted: list[str] | None) -> Worker:
     from langchain_dsplus.shunt.worker import Worker
 
-    return Worker.open(path, traces=traces, options={"trusted": list(trusted)} if trusted else None)
+    return Worker.open(path, traces=traces, options=load_options(trusted))
 
 
 def _seconds(text: str, option: str) -> float:
@@ -176,9 +176,3 @@ def _load(path: str) -> Any:
         msg = f"--chain {path}: {error}"
         raise ValueError(msg) from None
     return found
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the commands."""
-    for command in (work, check):
-        app.command()(command)

@@ -356,9 +356,3 @@ def report(
         import webbrowser
 
         webbrowser.open(written.resolve().as_uri())
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the commands."""
-    for command in (label, certify, report):
-        app.command()(command)

@@ -19,6 +19,7 @@ from langchain_dsplus.cli.options import (
     Yes,
     gold_rules,
     plain_errors,
+    told_price,
 )
 
 if TYPE_CHECKING:
@@ -76,24 +77,19 @@ def compare_transfer(
     is written down as it comes: after a crash the same command goes on, and asks nothing twice.
     """
     with plain_errors():
-        from langchain_dsplus.costs.prices import Price, find_price
+        from langchain_dsplus.costs.prices import find_price
         from langchain_dsplus.transfer import PromptTransfer
         from langchain_dsplus.transfer import compare_transfer as compare
         from langchain_dsplus.transfer.verdicts import VERDICTS
 
-        if (price_input is None) != (price_output is None):
-            msg = "give both --price-input and --price-output, or neither"
-            raise ValueError(msg)
+        price = told_price(price_input, price_output, currency)
         judges = {name: _chat(name, api_key_env, temperature) for name in judge}
         transfers: dict[str, Any] = {}
         for name in rewriter or ["extractive"]:
             model: Any = name if name == "extractive" else _chat(name, api_key_env, 0.0)
             transfers[name] = PromptTransfer(model, subtask=subtask, fidelity=fidelity)
-        if price_input is None or price_output is None:
-            found = {name: find_price(name) for name in judges if "@" not in name}
-            prices = {name: price for name, price in found.items() if price is not None}
-        else:
-            prices = dict.fromkeys(judges, Price(price_input, price_output, currency=currency))
+        known = {name: price or find_price(name) for name in judges if price is not None or "@" not in name}
+        prices = {name: one for name, one in known.items() if one is not None}
         asked: dict[str, Any] = {} if question is None else {"question": question}
         if instructions is not None:
             asked["instructions"] = instructions.read_text(encoding="utf-8")
@@ -130,11 +126,6 @@ def compare_transfer(
             typer.echo(f"No plot: {error}", err=True)
         else:
             typer.echo(f"Plot: {output / 'comparison.png'}")
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("compare-transfer")(compare_transfer)
 
 
 def _confirmed() -> bool:

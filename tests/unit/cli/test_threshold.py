@@ -569,7 +569,7 @@ def test_a_table_that_was_certified_is_not_written_over(run, folder, server):
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (["--small", "gone"], "gone is no saved small model"),
+        (["--small", "gone"], "gone holds no saved small model"),
         (["--text", "words"], "nothing in column 'words'; which one to read: --text"),
         (["--prompt", "p.txt"], "the prompt asks for ['subject']"),
         (["--prompt", "p.json"], "must hold JSON like"),
