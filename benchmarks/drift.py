@@ -36,7 +36,8 @@ DELAYS = ((0.02, 0.03), (0.02, 0.04), (0.02, 0.06), (0.05, 0.10))
 
 def false_alarms(context: Context, *, first: bool = False) -> Figures:
     """Runs with an alarm although nothing has changed, in percent; of the first kind alone, or of all."""
-    from langchain_dsplus.monitoring.betting import alarm_times, binomial_upper
+    from langchain_dsplus.calibration import binomial_upper
+    from langchain_dsplus.monitoring.betting import alarm_times
 
     runs = context.pick(2000, 300)
     figures: Figures = {"false.runs": runs}

@@ -400,3 +400,30 @@ def e_aurc(confidences: ArrayLike, correct: ArrayLike) -> float:
     s, y = _scored(confidences, correct)
     best = aurc_weights(y)  # a perfect order: all right answers before all wrong ones
     return max(0.0, float(aurc_weights(s) @ (1.0 - y)) - float(best @ (1.0 - y)))
+
+
+def binomial_upper(hits: int, n: int, alpha: float) -> float:
+    """Return the upper limit of a share: exact, one-sided, wrong with probability `alpha` (Clopper and Pearson 1934).
+
+    Args:
+        hits: How often.
+        n: Out of how many; 0 knows nothing.
+        alpha: Error probability, in (0, 1).
+
+    Raises:
+        ValueError: If the counts are impossible, or `alpha` is out of range.
+
+    Example:
+        >>> round(binomial_upper(0, 598, 0.05), 4), binomial_upper(0, 0, 0.05)
+        (0.005, 1.0)
+    """
+    if not 0 <= hits <= n or not 0.0 < alpha < 1.0:
+        msg = "`hits` must lie in [0, n] and `alpha` in (0, 1)"
+        raise ValueError(msg)
+    special: Any = require("scipy.special", "sklearn")
+    return 1.0 if hits == n else float(special.betaincinv(hits + 1, n - hits, 1.0 - alpha))
+
+
+def binomial_lower(hits: int, n: int, alpha: float) -> float:
+    """Return the lower limit of a share; see `binomial_upper`."""
+    return 1.0 - binomial_upper(n - hits, n, alpha)

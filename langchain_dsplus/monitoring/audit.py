@@ -18,9 +18,10 @@ from langchain_dsplus._files import replace_file
 from langchain_dsplus._json import load_json
 from langchain_dsplus._shown import Shown
 from langchain_dsplus.answer import failure
+from langchain_dsplus.calibration import binomial_lower, binomial_upper
 from langchain_dsplus.labels import ending, match_label
 from langchain_dsplus.losses import Loss, parse_loss
-from langchain_dsplus.monitoring.betting import BettingProcess, binomial_lower, binomial_upper
+from langchain_dsplus.monitoring.betting import BettingProcess
 from langchain_dsplus.outcomes.cells import other_gold
 from langchain_dsplus.outcomes.gold import GoldRules, read_labels
 from langchain_dsplus.outcomes.traces import default_label
@@ -244,11 +245,6 @@ class AuditMonitor(Shown):
     def evidence(self) -> float:
         """Against "they disagree as rarely as before": the alarm goes off at 2 / (1 - level)."""
         return float(self._evidence.evidence)
-
-    @property
-    def loss_evidence(self) -> float:
-        """Against "the promise holds": the alarm goes off at 1 / (0.9 (1 - level)). 0 without gold."""
-        return 0.0 if self._loss is None else float(self._loss.evidence)
 
     @property
     def needs_certification(self) -> bool:

@@ -7,7 +7,6 @@ at any time (Waudby-Smith and Ramdas 2020, arXiv 2010.09686; Podkopaev and Ramda
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -151,42 +150,3 @@ def alarm_times(values: Any, limit: Any, alpha: float, *, low: float = 0.0) -> A
         if place % 256 == 255 and times.all():
             break
     return times
-
-
-def binomial_upper(hits: int, n: int, alpha: float) -> float:
-    """Return the Clopper-Pearson upper bound of a share: exact, one-sided, at level 1 - alpha.
-
-    Args:
-        hits: How often.
-        n: Out of how many; 0 knows nothing.
-        alpha: Error probability, in (0, 1).
-
-    Returns:
-        The largest share under which so few hits have at least probability alpha.
-
-    Example:
-        >>> round(binomial_upper(0, 598, 0.05), 4)
-        0.005
-    """
-    if not 0 <= hits <= n or not 0.0 < alpha < 1.0:
-        msg = "`hits` must lie in [0, n] and `alpha` in (0, 1)"
-        raise ValueError(msg)
-    if hits == n:
-        return 1.0
-    k = np.arange(hits + 1)
-    ways = np.concatenate([[0.0], np.cumsum(np.log((n - k[:-1]) / (k[:-1] + 1.0)))])
-    low, high = hits / n, 1.0
-    for _ in range(60):
-        share = (low + high) / 2.0
-        terms = ways + k * math.log(share) + (n - k) * math.log1p(-share)
-        top = float(terms.max())
-        if top + math.log(float(np.exp(terms - top).sum())) > math.log(alpha):
-            low = share
-        else:
-            high = share
-    return high
-
-
-def binomial_lower(hits: int, n: int, alpha: float) -> float:
-    """Return the Clopper-Pearson lower bound of a share; see `binomial_upper`."""
-    return 1.0 - binomial_upper(n - hits, n, alpha)

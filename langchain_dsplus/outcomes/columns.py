@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 import numpy as np
 
@@ -59,32 +60,39 @@ WANTED: dict[Kind, str] = {
 }
 
 
-class Column(Protocol):
+class Column(ABC):
     """A column, never changed once it is made."""
 
+    @abstractmethod
     def __len__(self) -> int:
         """Rows."""
 
-    def take(self, places: Places) -> Column:
+    @abstractmethod
+    def take(self, places: Places) -> Self:
         """Some rows."""
 
+    @abstractmethod
     def values(self) -> list[Any]:
         """Plain Python values; None where nothing is known."""
 
-    def array(self) -> NDArray[Any]:
-        """Shape (n,), read-only."""
-
+    @abstractmethod
     def known(self) -> NDArray[np.bool_]:
         """Where something is known, shape (n,)."""
 
-    def empty(self) -> bool:
-        """Whether nothing is known in any row."""
-
+    @abstractmethod
     def feed(self, update: Callable[[bytes], None], order: Places) -> None:
         """Feed a hash with the values in that order, in a form that does not depend on how they are kept."""
 
+    def array(self) -> NDArray[Any]:
+        """Shape (n,), read-only."""
+        return _objects(self.values())
 
-class Numbers:
+    def empty(self) -> bool:
+        """Whether nothing is known in any row."""
+        return not self.known().any()
+
+
+class Numbers(Column):
     """Numbers or bools, as float64; NaN where nothing is known."""
 
     def __init__(self, kind: Kind, data: Floats) -> None:
@@ -95,9 +103,9 @@ class Numbers:
     def __len__(self) -> int:
         return len(self.data)
 
-    def take(self, places: Places) -> Numbers:
+    def take(self, places: Places) -> Self:
         """Some rows."""
-        return Numbers(self.kind, self.data[places])
+        return type(self)(self.kind, self.data[places])
 
     def values(self) -> list[Any]:
         """Plain floats, ints or bools."""
@@ -115,10 +123,6 @@ class Numbers:
         """Where there is a number."""
         return ~np.isnan(self.data)
 
-    def empty(self) -> bool:
-        """Whether nothing is known in any row."""
-        return not self.known().any()
-
     def feed(self, update: Callable[[bytes], None], order: Places) -> None:
         """As float64, little-endian."""
         data = self.data[order] + 0.0  # minus zero becomes zero
@@ -126,7 +130,7 @@ class Numbers:
         update(data.astype("<f8").tobytes())
 
 
-class Labels:
+class Labels(Column):
     """Texts of which many are equal: the place of each in a list of words; -1 where nothing is known."""
 
     def __init__(self, codes: Codes, words: list[str]) -> None:
@@ -137,14 +141,14 @@ class Labels:
     def __len__(self) -> int:
         return len(self.codes)
 
-    def take(self, places: Places) -> Labels:
+    def take(self, places: Places) -> Self:
         """Some rows; of a few rows out of many, the words that they use."""
         codes = self.codes[places]
         if len(codes) * 4 >= len(self.words):
-            return Labels(codes, self.words)
+            return type(self)(codes, self.words)
         used, places = np.unique(codes, return_inverse=True)
         start = int(len(used) > 0 and used[0] < 0)
-        return Labels((places - start).astype(np.int32), [self.words[code] for code in used[start:]])
+        return type(self)((places - start).astype(np.int32), [self.words[code] for code in used[start:]])
 
     def values(self) -> list[Any]:
         """Texts."""
@@ -154,10 +158,6 @@ class Labels:
     def array(self) -> NDArray[Any]:
         """Texts, as objects."""
         return _objects([*self.words, None])[self.codes]
-
-    def empty(self) -> bool:
-        """Whether nothing is known in any row."""
-        return bool((self.codes < 0).all())
 
     def known(self) -> NDArray[np.bool_]:
         """Where there is a text."""
@@ -185,7 +185,7 @@ class Labels:
         update(rank[self.codes[order]].tobytes())
 
 
-class Spread:
+class Spread(Column):
     """Dicts with the same keys and floats as values, as probabilities are: one matrix."""
 
     def __init__(self, keys: tuple[str, ...], data: Floats, known: NDArray[np.bool_]) -> None:
@@ -200,9 +200,9 @@ class Spread:
         """Where there is a dict."""
         return self._known
 
-    def take(self, places: Places) -> Spread:
+    def take(self, places: Places) -> Self:
         """Some rows."""
-        return Spread(self.keys, self.data[places], self._known[places])
+        return type(self)(self.keys, self.data[places], self._known[places])
 
     def values(self) -> list[Any]:
         """Dicts, made anew."""
@@ -212,21 +212,13 @@ class Spread:
             for row, known in zip(self.data.tolist(), self._known.tolist(), strict=True)
         ]
 
-    def array(self) -> NDArray[Any]:
-        """Dicts, as objects."""
-        return _objects(self.values())
-
-    def empty(self) -> bool:
-        """Whether nothing is known in any row."""
-        return not self._known.any()
-
     def feed(self, update: Callable[[bytes], None], order: Places) -> None:
         """As any other value."""
         for start in range(0, len(order), _HASHED):
             update(_packed(self.take(order[start : start + _HASHED]).values()))
 
 
-class Plain:
+class Plain(Column):
     """Whatever else, as it is: plain Python values."""
 
     def __init__(self, data: list[Any]) -> None:
@@ -235,26 +227,18 @@ class Plain:
     def __len__(self) -> int:
         return len(self.data)
 
-    def take(self, places: Places) -> Plain:
+    def take(self, places: Places) -> Self:
         """Some rows."""
         data = self.data
-        return Plain([data[place] for place in places.tolist()])
+        return type(self)([data[place] for place in places.tolist()])
 
     def values(self) -> list[Any]:
         """A copy of the list."""
         return list(self.data)
 
-    def array(self) -> NDArray[Any]:
-        """As objects."""
-        return _objects(self.data)
-
     def known(self) -> NDArray[np.bool_]:
         """Where there is a value."""
         return np.fromiter((value is not None for value in self.data), dtype=bool, count=len(self.data))
-
-    def empty(self) -> bool:
-        """Whether nothing is known in any row."""
-        return all(value is None for value in self.data)
 
     def feed(self, update: Callable[[bytes], None], order: Places) -> None:
         """As JSON with sorted keys."""

@@ -306,12 +306,7 @@ class _Strata:
 
 
 def sampled(outcomes: Rows, told: Told) -> dict[str, list[Any]]:
-    """Return the columns `stratum`, `draw` and `label_probability` with further draws; {} where nothing was drawn.
-
-    Args:
-        outcomes: The table before.
-        told: What was said since.
-    """
+    """Return the columns `stratum`, `draw` and `label_probability` with further draws; {} where nothing was drawn."""
     if not told.drawn and "stratum" not in outcomes:
         return {}
     names = _settled(outcomes)

@@ -580,10 +580,6 @@ def _said(outcomes: Rows, column: str) -> Bools:
 def refuse_chosen(outcomes: Rows, what: str) -> None:
     """Refuse a table whose gold was drawn by `to_label`, where only rows that are a sample as they stand will do.
 
-    Args:
-        outcomes: The table.
-        what: What is fitted, as the message begins.
-
     Raises:
         ValueError: If only some rows of such a table have gold.
     """

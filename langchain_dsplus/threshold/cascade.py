@@ -161,13 +161,7 @@ class Costs:
 
     @classmethod
     def of(cls, outcomes: Outcomes, names: Sequence[str], prompt: Literal["plain", "pruned"] = "plain") -> Costs:
-        """Read the costs of a table.
-
-        Args:
-            outcomes: The table.
-            names: Of its small models, as `differences.model_names` gives them.
-            prompt: What escalated rows are asked.
-        """
+        """Read the costs of a table."""
         n, gaps = len(outcomes), {}
         free = np.zeros(n)
 

@@ -7,9 +7,12 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias, cast, get_args
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, WrapValidator
 
 from langchain_dsplus._files import replace_file
 from langchain_dsplus._json import load_json
@@ -28,6 +31,14 @@ Unit: TypeAlias = Literal["input", "group"]
 
 _FORMAT = 1
 _NEARLY = 1.0 + 1e-9
+
+# What may stand in a file, checked when one is read.
+_STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+_Count: TypeAlias = Annotated[int, Field(ge=0, lt=2**53)]
+_Share: TypeAlias = Annotated[float, Field(ge=0.0, le=1.0)]
+_Change: TypeAlias = Annotated[float, Field(ge=-1.0, le=1.0)]
+_Limit: TypeAlias = Annotated[float, WrapValidator(lambda value, read: math.inf if value is None else read(value))]
+"""A threshold; null stands for infinity."""
 
 
 class _WhenAsked:
@@ -58,12 +69,14 @@ class TestResult:
             Exact p-values take long: `certify` gives it as a function, which is called when this is first read.
     """
 
+    __pydantic_config__ = _STRICT
+
     __test__ = False  # not for pytest
 
-    harms: int
-    gains: int
-    n: int
-    p_value: float | None
+    harms: _Count
+    gains: _Count
+    n: _Count
+    p_value: _Share | None
 
 
 @dataclass(frozen=True)
@@ -85,16 +98,18 @@ class Step:
             included; None where the table has not both answers. Audits are held against it.
     """
 
-    thresholds: dict[str, float]
-    coverage: float
-    accepted: int
-    harms: int
-    gains: int
-    p_value: float | None
+    __pydantic_config__ = _STRICT
+
+    thresholds: dict[str, _Limit]
+    coverage: _Share
+    accepted: _Count
+    harms: _Count
+    gains: _Count
+    p_value: _Share | None
     passed: bool
     tests: dict[str, TestResult] = field(default_factory=dict)
     cost: float | None = None
-    disagreements: int | None = None
+    disagreements: _Count | None = None
 
 
 TestResult.p_value = _WhenAsked("p_value")  # type: ignore[assignment]
@@ -119,16 +134,18 @@ class Baseline:
         unlabeled: Rows that count as lost for lack of gold: with any, `loss` is the worst that can be.
     """
 
+    __pydantic_config__ = _STRICT
+
     name: str
-    escalation_rate: float
-    accuracy: float | None
-    low: float
-    high: float
-    loss: float
-    loss_low: float
-    loss_high: float
-    needs_gold: int
-    unlabeled: int = 0
+    escalation_rate: _Share
+    accuracy: _Share | None
+    low: _Change
+    high: _Change
+    loss: _Change
+    loss_low: _Change
+    loss_high: _Change
+    needs_gold: _Count
+    unlabeled: _Count = 0
 
 
 @dataclass(frozen=True)
@@ -167,12 +184,14 @@ class ClassFloor:
         fit_rows: Rows on which the labels were chosen.
     """
 
-    floor: float
-    covered: dict[str, int]
-    not_shown: dict[str, int]
+    __pydantic_config__ = _STRICT
+
+    floor: _Share
+    covered: dict[str, _Count]
+    not_shown: dict[str, _Count]
     kept: tuple[str, ...]
-    coverage_without: float
-    fit_rows: int
+    coverage_without: _Share
+    fit_rows: _Count
 
     def words(self, coverage: float) -> str:
         """Say it, beside the coverage with the floor."""
@@ -274,38 +293,40 @@ class Certificate:
         class_floor: What is promised of the classes, where `class_floor=` was asked for.
     """
 
+    __pydantic_config__ = _STRICT
+
     status: Status
     threshold: float | None
-    thresholds: dict[str, float]
-    max_loss: float
-    level: float
-    alpha: float
-    p_value: float
-    harms: int
-    gains: int
-    coverage: float
-    n: int
+    thresholds: Annotated[dict[str, _Limit], Field(min_length=1)]
+    max_loss: _Share
+    level: _Share
+    alpha: _Share
+    p_value: _Share
+    harms: _Count
+    gains: _Count
+    coverage: _Share
+    n: _Count
     unit: Unit
     prompt: Literal["plain", "pruned"]
     about: dict[str, Any]
-    certification: int = 1
+    certification: _Count = 1
     slices: tuple[str, ...] = ()
     never_local: tuple[str, ...] = ()
-    loss: float = 0.0
-    loss_upper: float | None = None
+    loss: _Change = 0.0
+    loss_upper: _Change | None = None
     steps: tuple[Step, ...] = ()
     baselines: tuple[Baseline, ...] = ()
     by_class: tuple[dict[str, Any], ...] = ()
     by_slice: tuple[dict[str, Any], ...] = ()
-    unlabeled: int = 0
+    unlabeled: _Count = 0
     help: dict[str, Any] | None = None
     verdict: str = ""
-    groups: int | None = None
-    error_cost: float = 0.0
+    groups: _Count | None = None
+    error_cost: Annotated[float, Field(ge=0.0)] = 0.0
     unusable_large: Literal["unknown", "wrong"] = "unknown"
-    unusable: int = 0
-    unanswered: int = 0
-    unusable_pruned: int = 0
+    unusable: _Count = 0
+    unanswered: _Count = 0
+    unusable_pruned: _Count = 0
     findings: tuple[dict[str, Any], ...] = ()
     losing_classes: tuple[dict[str, Any], ...] = ()
     class_floor: ClassFloor | None = None
@@ -499,20 +520,16 @@ class Certificate:
         if not isinstance(body, Mapping) or body.get("format") != _FORMAT:
             msg = f"not a certificate: `format` must be {_FORMAT}"
             raise CertificateError(msg)
-        known = cls.__dataclass_fields__
-        values = {name: value for name, value in body.items() if name != "format"}
-        if unknown := sorted(values.keys() - known.keys()):
-            msg = f"not a certificate: it has unknown fields {unknown}"
-            raise CertificateError(msg)
-        if missing := [name for name in _REQUIRED if name not in values]:
-            msg = f"not a certificate: it lacks {missing}"
-            raise CertificateError(msg)
         try:
-            read = _read(values)
-        except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
+            found = _reader().validate_json(json.dumps({name: body[name] for name in body if name != "format"}))
+            return cast("Self", _checked(found))
+        except ValidationError as error:
+            first = error.errors()[0]
+            msg = f"not a certificate: `{'.'.join(map(str, first['loc']))}`: {first['msg']}"
+            raise CertificateError(msg) from None
+        except (TypeError, ValueError) as error:
             msg = f"not a certificate: {error}"
             raise CertificateError(msg) from error
-        return cls(**read)
 
     @classmethod
     def from_json(cls, source: str | Path) -> Self:
@@ -531,13 +548,9 @@ class Certificate:
         return cls.from_dict(body)
 
 
-_REQUIRED = (
-    "status", "threshold", "thresholds", "max_loss", "level", "alpha", "p_value", "harms", "gains", "coverage", "n",
-    "unit", "prompt", "about",
-)  # fmt: skip
-
-
-_COUNTS = ("harms", "gains", "n", "certification", "unlabeled", "unusable", "unanswered", "unusable_pruned", "groups")
+@cache
+def _reader() -> TypeAdapter[Certificate]:
+    return TypeAdapter(Certificate)
 
 
 def _hidden(value: Any) -> bool:
@@ -562,113 +575,81 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _read(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the fields one by one and against each other, and rebuild the records."""
-    read = dict(values)
-    status = _one_of(read, "status", ("CERTIFIED", "NOT_CERTIFIED"))
-    _one_of(read, "unit", ("input", "group"))
-    _one_of(read, "prompt", ("plain", "pruned"))
-    if "unusable_large" in read:
-        _one_of(read, "unusable_large", ("unknown", "wrong"))
-    for name in ("max_loss", "level", "alpha", "p_value", "coverage"):
-        _number(read, name, 0.0, 1.0)
-    for name in ("loss", "loss_upper", "error_cost"):
-        if read.get(name) is not None:
-            _number(read, name, *((0.0, math.inf) if name == "error_cost" else (-1.0, 1.0)))
-    for name in _COUNTS:
-        if read.get(name) is not None:
-            _count(read, name)
-    if not isinstance(read["about"], Mapping):
-        msg = "`about` must be a JSON object"
-        raise TypeError(msg)
-    if not isinstance(read["thresholds"], Mapping) or not read["thresholds"]:
-        msg = "`thresholds` must be a JSON object, not empty"
-        raise ValueError(msg)
-    read["thresholds"] = {name: _threshold(value) for name, value in read["thresholds"].items()}
-    if status == "NOT_CERTIFIED":
-        if read["threshold"] is not None or any(math.isfinite(value) for value in read["thresholds"].values()):
+def _checked(read: Certificate) -> Certificate:
+    """Refuse what no `certify` could have written, though every field by itself might be; null becomes infinity."""
+    finite = any(map(math.isfinite, read.thresholds.values()))
+    if not read.certified:
+        if read.threshold is not None or finite:
             msg = "`threshold` must be null in a certificate that is NOT_CERTIFIED"
             raise ValueError(msg)
-        read["threshold"] = math.inf
-    elif read["threshold"] is not None:
-        read["threshold"] = _threshold(read["threshold"])
-        if list(read["thresholds"].values()) != [read["threshold"]]:
-            msg = "`threshold` and `thresholds` differ"
-            raise ValueError(msg)
-    elif len(read["thresholds"]) < 2:
-        msg = "`threshold` must be a number in a certificate for one small model"
-        raise ValueError(msg)
-    if status == "CERTIFIED" and not any(math.isfinite(value) for value in read["thresholds"].values()):
+        read = replace(read, threshold=math.inf)
+    elif not finite:
         msg = "`threshold` must be finite in a certificate that is CERTIFIED"
         raise ValueError(msg)
-    for name in ("slices", "never_local", "by_class", "by_slice", "findings", "losing_classes"):
-        if name in read:
-            read[name] = _list(read, name)
+    elif read.threshold is None and len(read.thresholds) < 2:
+        msg = "`threshold` must be a number in a certificate for one small model"
+        raise ValueError(msg)
+    elif read.threshold is not None and list(read.thresholds.values()) != [read.threshold]:
+        msg = "`threshold` and `thresholds` differ"
+        raise ValueError(msg)
     _labels_make_sense(read)
-    if not isinstance(read.get("verdict", ""), str):
-        msg = "`verdict` must be a text"
-        raise TypeError(msg)
-    if not isinstance(read.get("help") or {}, Mapping):
-        msg = "`help` must be a JSON object or null"
-        raise TypeError(msg)
-    if "baselines" in read:
-        read["baselines"] = tuple(_baseline(item) for item in read["baselines"])
-    if read.get("class_floor") is not None:
-        read["class_floor"] = _class_floor(read["class_floor"])
-    if "steps" in read:
-        read["steps"] = tuple(_step(item) for item in read["steps"])
-    _make_sense(read)
+    for name, texts in _TEXTS.items():
+        for item in getattr(read, name):
+            _words_and_counts(name, texts, item)
+    _counts_make_sense(read)
+    _steps_make_sense(read)
     return read
 
 
-def _make_sense(read: Mapping[str, Any]) -> None:
-    """Refuse what no `certify` could have written."""
-    certified, n, alpha = read["status"] == "CERTIFIED", read["n"], read["alpha"]
-    harms, gains = read["harms"], read["gains"]
-    none = not n and not harms + gains
+def _counts_make_sense(read: Certificate) -> None:
+    certified, n, harms, gains = read.certified, read.n, read.harms, read.gains
+    spent = (1.0 - read.level) / 2.0 ** (min(read.certification, 1000) - 1)
     rules = {
-        "`max_loss` must lie between 0 and 1": 0.0 < read["max_loss"] < 1.0,
-        "`level` must lie in [0.5, 1)": 0.5 <= read["level"] < 1.0,
-        "`certification` must be at least 1": read.get("certification", 1) >= 1,
-        "`alpha` is more than 1 - `level` allows": 0.0
-        < alpha
-        <= (1.0 - read["level"]) / 2.0 ** (min(read.get("certification", 1), 1000) - 1) * _NEARLY,
+        "`max_loss` must lie between 0 and 1": 0.0 < read.max_loss < 1.0,
+        "`level` must lie in [0.5, 1)": 0.5 <= read.level < 1.0,
+        "`certification` must be at least 1": read.certification >= 1,
+        "`alpha` is more than 1 - `level` allows": 0.0 < read.alpha <= spent * _NEARLY,
         "`harms` and `gains` are more than `n`": harms + gains <= n,
-        "`unlabeled` is more than `harms`": read.get("unlabeled", 0) <= harms,
-        "`unusable` and `unanswered` are more than `n`": read.get("unusable", 0) + read.get("unanswered", 0) <= n,
-        "`unusable_pruned` is more than `n`": read.get("unusable_pruned", 0) <= n,
-        "`groups` are more than `n`": read.get("groups") is None or 0 < read["groups"] <= n,
-        "`loss` is not what `harms` and `gains` say": not read.get("loss")  # 0 is also "not said"
-        or none
-        or abs(read["loss"] - (harms - gains) / max(n, 1)) < 1e-9,
-        "`p_value` is above `alpha`, so it is not CERTIFIED": not certified or read["p_value"] <= alpha * _NEARLY,
+        "`unlabeled` is more than `harms`": read.unlabeled <= harms,
+        "`unusable` and `unanswered` are more than `n`": read.unusable + read.unanswered <= n,
+        "`unusable_pruned` is more than `n`": read.unusable_pruned <= n,
+        "`groups` are more than `n`": read.groups is None or 0 < read.groups <= n,
+        "`loss` is not what `harms` and `gains` say": not read.loss  # 0 is also "not said"
+        or not (n or harms + gains)
+        or abs(read.loss - (harms - gains) / max(n, 1)) < 1e-9,
+        "`p_value` is above `alpha`, so it is not CERTIFIED": not certified or read.p_value <= read.alpha * _NEARLY,
         "`n` must be at least 1 where something is certified": not certified or n > 0,
-        "`harms` are too many for `max_loss`": not certified or harms - gains < read["max_loss"] * n * _NEARLY,
+        "`harms` are too many for `max_loss`": not certified or harms - gains < read.max_loss * n * _NEARLY,
         "`harms` and `gains` are more than `coverage` accepts": not certified
-        or read["prompt"] == "pruned"
-        or harms + gains <= round(read["coverage"] * n),
+        or read.prompt == "pruned"
+        or harms + gains <= round(read.coverage * n),
+        "`low` of a baseline is above `high`": all(item.low <= item.high for item in read.baselines),
+        "`loss_low` of a baseline is above `loss_high`": all(
+            item.loss_low <= item.loss_high for item in read.baselines
+        ),
+        "`verdict` is not that of its `status`": read.decision in _VERDICTS[read.status],
     }
-    head = read.get("verdict", "").partition(":")[0]
-    if head in DECISIONS:
-        rules["`verdict` is not that of its `status`"] = head in (
-            ("CASCADE", "SMALL ALONE", "NOT ENOUGH DATA") if certified else ("LARGE ALONE", "NOT ENOUGH DATA")
-        )
     broken = next((rule for rule, holds in rules.items() if not holds), None)
     if broken is not None:
         raise ValueError(broken)
-    _steps_make_sense(read)
 
 
-def _steps_make_sense(read: Mapping[str, Any]) -> None:
-    steps: Sequence[Step] = read.get("steps", ())
+_VERDICTS: dict[Status, tuple[Decision | None, ...]] = {
+    "CERTIFIED": ("CASCADE", "SMALL ALONE", "NOT ENOUGH DATA", None),
+    "NOT_CERTIFIED": ("LARGE ALONE", "NOT ENOUGH DATA", None),
+}
+
+
+def _steps_make_sense(read: Certificate) -> None:
+    steps = read.steps
     for step in steps:
-        if set(step.thresholds) != set(read["thresholds"]):
+        if set(step.thresholds) != set(read.thresholds):
             msg = "a step of `steps` does not name the small models of the certificate"
             raise ValueError(msg)
-        if step.harms + step.gains > read["n"] or step.accepted > read["n"]:
+        if step.harms + step.gains > read.n or step.accepted > read.n:
             msg = "a step of `steps` counts more than `n` rows"
             raise ValueError(msg)
-        if step.passed and (step.p_value is None or step.p_value > read["alpha"] * _NEARLY):
+        if step.passed and (step.p_value is None or step.p_value > read.alpha * _NEARLY):
             msg = "a step of `steps` passed with a p-value above `alpha`"
             raise ValueError(msg)
     for before, after in pairwise(steps):
@@ -678,9 +659,9 @@ def _steps_make_sense(read: Mapping[str, Any]) -> None:
         if any(after.thresholds[name] > value for name, value in before.thresholds.items()):
             msg = "the thresholds of `steps` do not go from strict to lax"
             raise ValueError(msg)
-    if read["status"] == "CERTIFIED" and steps:
-        mine = [step for step in steps if step.passed and step.thresholds == read["thresholds"]]
-        counts = read["harms"], read["gains"], read["coverage"]
+    if read.certified and steps:
+        mine = [step for step in steps if step.passed and step.thresholds == read.thresholds]
+        counts = read.harms, read.gains, read.coverage
         if not any((step.harms, step.gains, step.coverage) == counts for step in mine):
             msg = "`thresholds`, `harms`, `gains` and `coverage` are those of no step that passed"
             raise ValueError(msg)
@@ -694,131 +675,31 @@ _TEXTS = {
 }
 
 
-def _list(read: Mapping[str, Any], name: str) -> tuple[Any, ...]:
-    """A list of texts, or of what texts and reports show."""
-    kind = str if name in ("slices", "never_local") else Mapping
-    if not isinstance(read[name], list | tuple) or not all(isinstance(item, kind) for item in read[name]):
-        msg = f"`{name}` must be a list of {'texts' if kind is str else 'JSON objects'}"
-        raise TypeError(msg)
-    for item in read[name]:
-        if kind is not str:
-            _words_and_counts(name, item)
-    return tuple(read[name])
-
-
-def _words_and_counts(name: str, item: Mapping[str, Any]) -> None:
+def _words_and_counts(name: str, texts: Sequence[str], item: Mapping[str, Any]) -> None:
     """Check one entry of a list that texts and reports show."""
-    if not all(isinstance(item[key], str) for key in _TEXTS[name]):
-        msg = f"`{name}` must hold texts under {list(_TEXTS[name])}"
+    if not all(isinstance(item.get(key), str) for key in texts):
+        msg = f"`{name}` must hold texts under {list(texts)}"
         raise TypeError(msg)
-    if name == "findings":
-        return
-    for key in ("n", "harms", "gains"):
-        _count(item, key)
-    _number(item, "loss", -1.0, 1.0)
-    if item["harms"] + item["gains"] > item["n"]:
-        msg = f"`{name}` counts more harms and gains than rows"
+    if name != "findings" and not (
+        all(type(item.get(key)) is int and 0 <= item[key] < 2**53 for key in ("n", "harms", "gains"))
+        and item["harms"] + item["gains"] <= item["n"]
+        and isinstance(item.get("loss"), (int, float))
+        and -1.0 <= item["loss"] <= 1.0
+    ):
+        msg = f"`{name}` must hold whole numbers `n`, `harms` and `gains` that fit together, and a `loss`"
         raise ValueError(msg)
 
 
-def _labels_make_sense(read: Mapping[str, Any]) -> None:
+def _labels_make_sense(read: Certificate) -> None:
     """Check the labels, by small model or of all, and that `never_local` names some of them."""
-    labels = read["about"].get("labels")
+    labels = read.about.get("labels")
     lists = list(labels.values()) if isinstance(labels, Mapping) else [labels]
     for part in lists:
         whole = isinstance(part, list | tuple) and all(isinstance(label, str | int | float) for label in part)
         if part is not None and not (whole and len(set(part)) == len(part)):
             msg = "`about['labels']` must be a list of distinct labels"
             raise ValueError(msg)
-    known = known_labels(read["about"])
-    if known is not None and not known.issuperset(read.get("never_local", ())):
+    known = known_labels(read.about)
+    if known is not None and not known.issuperset(read.never_local):
         msg = "`never_local` names what is none of `about['labels']`"
-        raise ValueError(msg)
-
-
-def _baseline(item: Mapping[str, Any]) -> Baseline:
-    _number(item, "escalation_rate", 0.0, 1.0)
-    for name in ("low", "high", "loss", "loss_low", "loss_high"):
-        _number(item, name, -1.0, 1.0)
-    if item["accuracy"] is not None:
-        _number(item, "accuracy", 0.0, 1.0)
-    for name in ("needs_gold", "unlabeled"):
-        if name in item:
-            _count(item, name)
-    for low, high in (("low", "high"), ("loss_low", "loss_high")):
-        if item[low] > item[high]:
-            msg = f"`{low}` of a baseline is above `{high}`"
-            raise ValueError(msg)
-    return Baseline(**item)
-
-
-def _class_floor(item: Mapping[str, Any]) -> ClassFloor:
-    for name in ("floor", "coverage_without"):
-        _number(item, name, 0.0, 1.0)
-    _count(item, "fit_rows")
-    for name in ("covered", "not_shown"):
-        for label in item[name]:
-            _count(item[name], label)
-    return ClassFloor(**{**item, "kept": tuple(item["kept"])})
-
-
-def _step(item: Mapping[str, Any]) -> Step:
-    for name in ("harms", "gains", "accepted"):
-        _count(item, name)
-    _number(item, "coverage", 0.0, 1.0)
-    for test in (item, *item.get("tests", {}).values()):
-        if test["p_value"] is not None:
-            _number(test, "p_value", 0.0, 1.0)
-    for test in item.get("tests", {}).values():
-        for name in ("harms", "gains", "n"):
-            _count(test, name)
-    if item.get("cost") is not None:
-        _number(item, "cost", -math.inf, math.inf)
-    if item.get("disagreements") is not None:
-        _count(item, "disagreements")
-    if not isinstance(item["passed"], bool):
-        msg = "`passed` must be true or false"
-        raise TypeError(msg)
-    tests = {name: TestResult(**test) for name, test in item.get("tests", {}).items()}
-    thresholds = {name: _threshold(value) for name, value in item["thresholds"].items()}
-    return Step(**{**item, "thresholds": thresholds, "tests": tests})
-
-
-def _threshold(value: Any) -> float:
-    if value is None:
-        return math.inf
-    if not _is_number(value):
-        msg = "a threshold must be a number or null"
-        raise ValueError(msg)
-    return float(value)
-
-
-def _is_number(value: Any) -> bool:
-    """Whether a value is a number that a float holds."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:
-        return False
-
-
-def _count(values: Mapping[str, Any], name: str) -> None:
-    value = values[name]
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53:
-        msg = f"`{name}` must be a whole number, at least 0"
-        raise ValueError(msg)
-
-
-def _one_of(values: Mapping[str, Any], name: str, allowed: Sequence[str]) -> str:
-    if values[name] not in allowed:
-        msg = f"`{name}` must be one of {list(allowed)}"
-        raise ValueError(msg)
-    return str(values[name])
-
-
-def _number(values: Mapping[str, Any], name: str, low: float, high: float) -> None:
-    value = values[name]
-    if not _is_number(value) or not low <= value <= high:
-        msg = f"`{name}` must be a number from {low:g} to {high:g}"
         raise ValueError(msg)

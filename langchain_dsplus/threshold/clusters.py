@@ -111,9 +111,6 @@ def clustered_upper_bound(
     Returns:
         To 1e-6, from above; 1.0 where nothing can be shown.
 
-    Raises:
-        ValueError: As there.
-
     Example:
         >>> round(clustered_upper_bound([0] * 598, [7] * 598), 4)
         0.005
@@ -168,12 +165,6 @@ def least_groups(sizes: ArrayLike, max_loss: float, level: float = 0.95, *, larg
     """Return about how many groups of such sizes are needed if not one row is harmed.
 
     Gains need fewer, harms more. It is never below what `clustered_p_value` asks for.
-
-    Args:
-        sizes: Rows of each group of a sample.
-        max_loss: The loss per input that must not be reached.
-        level: Of the certificate.
-        largest: As in `clustered_p_value`.
 
     Example:
         >>> least_groups([5] * 100, 0.005), least_groups([1, 3] * 50, 0.005)

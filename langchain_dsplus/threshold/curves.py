@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from langchain_dsplus import calibration
-from langchain_dsplus._imports import require
 from langchain_dsplus.outcomes.sampling import LabelSample, chosen, strata
 from langchain_dsplus.threshold.cascade import Costs, candidate_thresholds
 from langchain_dsplus.threshold.differences import UnusableLarge, differences
@@ -30,40 +29,53 @@ if TYPE_CHECKING:
 Prompt: TypeAlias = Literal["plain", "pruned"]
 
 
-@dataclass(frozen=True)
-class Sweep:
-    """The rows that count, and the cascade's record at every candidate threshold.
+@dataclass(frozen=True, kw_only=True)
+class Counted:
+    """The rows that count, and how many are accepted and right, step by step from strict to lax.
 
     Attributes:
-        thresholds: From strict to lax, shape (m,).
-        accepted: Rows accepted at each, shape (m,).
+        accepted: Rows accepted at each step, shape (m,).
         right: Rows that the cascade gets right at each, shape (m,).
-        small: Whether the small model is right, per row from confident to unsure, shape (n,); 0 where it failed.
-        escalated: Whether the large model is right when it is asked, same order.
-        large: Whether the large model is right on the plain prompt, same order.
-        rows: Which row of the table each is, same order.
-        groups: Number of each row's group, same order; None where every row stands for itself.
+        escalated: Whether the large model is right when it is asked, shape (n,).
+        large: Whether the large model is right on the plain prompt, shape (n,).
+        rows: Which row of the table each is, shape (n,).
+        groups: Number of each row's group, shape (n,); None where every row stands for itself.
         left_out: Rows that do not count, since the large model gave no answer there or nobody knows who was right.
         sample: Where rows were chosen for labelling, which of these are labelled, same order; else None. Rows without a
             label count as wrong whoever answers: all say the same there, so no difference between answers depends on
-            them. How often somebody is right does: see `levels`.
+            them. How often somebody is right does: see `Sweep.levels`.
     """
 
-    thresholds: Floats
     accepted: NDArray[np.intp]
     right: Floats
-    small: Floats
     escalated: Floats
     large: Floats
     rows: NDArray[np.intp]
     groups: NDArray[np.intp] | None
     left_out: int
-    sample: LabelSample | None = None
+    sample: LabelSample | None
 
     @property
     def n(self) -> int:
         """Rows that count."""
         return len(self.large)
+
+    def shift(self) -> Estimate | None:
+        """What an accuracy counted over these rows lacks, where some have no label: a share of all of them."""
+        return None if self.sample is None else shift(self.sample, self.large)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep(Counted):
+    """The cascade's record at every candidate threshold; rows stand from confident to unsure.
+
+    Attributes:
+        thresholds: From strict to lax, shape (m,).
+        small: Whether the small model is right, shape (n,); 0 where it failed.
+    """
+
+    thresholds: Floats
+    small: Floats
 
     @property
     def path(self) -> list[dict[str, float]]:
@@ -78,10 +90,6 @@ class Sweep:
     def levels(self) -> Rates | None:
         """How often the cascade is right at each threshold, where rows were chosen for labelling; else None."""
         return None if self.sample is None else self.sample.first(self.small, self.accepted, self.escalated)
-
-    def shift(self) -> Estimate | None:
-        """What an accuracy counted over these rows lacks, where some have no label: a share of all of them."""
-        return None if self.sample is None else shift(self.sample, self.large)
 
 
 def shift(sample: LabelSample, right: Floats) -> Estimate:
@@ -140,12 +148,18 @@ def sweep(outcomes: Outcomes, *, prompt: Prompt = "plain", unusable_large: Unusa
     large = np.where(same, 0.0, found.large)[rows]
     escalated = np.where(same, 0.0, np.where(failed, found.large, found.asked))[rows]
     gained = np.concatenate([[0.0], np.cumsum(small - escalated)])
-    right = escalated.sum() + gained[accepted]
-    groups = group_numbers(outcomes, rows)
-    sample = None
-    if same.any():
-        sample = LabelSample.of(outcomes, np.where(known, 1.0, np.nan)).at(rows)
-    return Sweep(thresholds, accepted, right, small, escalated, large, rows, groups, int((~counts).sum()), sample)
+    return Sweep(
+        thresholds=thresholds,
+        accepted=accepted,
+        right=escalated.sum() + gained[accepted],
+        small=small,
+        escalated=escalated,
+        large=large,
+        rows=rows,
+        groups=group_numbers(outcomes, rows),
+        left_out=int((~counts).sum()),
+        sample=LabelSample.of(outcomes, np.where(known, 1.0, np.nan)).at(rows) if same.any() else None,
+    )
 
 
 def rows_to_compare(outcomes: Outcomes, found: Differences, known: Bools) -> tuple[Bools, Bools]:
@@ -154,11 +168,6 @@ def rows_to_compare(outcomes: Outcomes, found: Differences, known: Bools) -> tup
     The latter only where rows were chosen for labelling; else gold is known for all rows, or for what looks like a
     random sample of them, and the rows with gold count. Where disagreements have labels in part, as large a part of the
     other rows counts, spread evenly over the confidences, so that disagreements are as frequent as among all rows.
-
-    Args:
-        outcomes: The table.
-        found: Its losses.
-        known: From `rows_that_count`.
 
     Returns:
         Two masks without a row in common, shape (n,).
@@ -421,16 +430,8 @@ def risk_coverage_curve(outcomes: Outcomes) -> RiskCoverageCurve:
     return RiskCoverageCurve(thresholds, accepted / n, errors / accepted, aurc, e_aurc, n)
 
 
-def accuracy_interval(
-    right: int, n: int, *, level: float = 0.95, method: Literal["exact", "wilson"] = "exact"
-) -> tuple[float, float]:
-    """Return a two-sided confidence interval for an accuracy.
-
-    Args:
-        right: How many were right.
-        n: Out of how many.
-        level: Confidence level.
-        method: `exact` (Clopper and Pearson 1934, never covers less than `level`) or `wilson` (1927, shorter).
+def accuracy_interval(right: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
+    """Return the exact two-sided interval of an accuracy: `right` out of `n` (Clopper and Pearson 1934).
 
     Raises:
         ValueError: If the counts are impossible or `level` is outside (0, 1).
@@ -439,23 +440,5 @@ def accuracy_interval(
         >>> [round(x, 3) for x in accuracy_interval(90, 100)]
         [0.824, 0.951]
     """
-    if not 0 <= right <= n or n < 1:
-        msg = f"`right` must lie in 0..n, and n be at least 1: got {right} of {n}"
-        raise ValueError(msg)
-    if not 0.0 < level < 1.0:
-        msg = "`level` must lie between 0 and 1"
-        raise ValueError(msg)
-    if method not in ("exact", "wilson"):
-        msg = f"`method` must be 'exact' or 'wilson', not {method!r}"
-        raise ValueError(msg)
-    special: Any = require("scipy.special", "sklearn")
     tail = (1.0 - level) / 2
-    if method == "exact":
-        low = 0.0 if right == 0 else float(special.betaincinv(right, n - right + 1, tail))
-        high = 1.0 if right == n else float(special.betaincinv(right + 1, n - right, 1 - tail))
-        return low, high
-    z = -float(special.ndtri(tail))
-    share = right / n
-    center = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return max(0.0, center - half), min(1.0, center + half)
+    return calibration.binomial_lower(right, n, tail), calibration.binomial_upper(right, n, tail)

@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, Unpack
 
 import numpy as np
+from typing_extensions import TypedDict
 
 from langchain_dsplus.threshold.cascade import Costs
 from langchain_dsplus.threshold.curves import lacking, resampled_weights, sweep
@@ -55,15 +56,22 @@ class Estimate(float):
         return f"Estimate({float(self)!r}{interval})"
 
 
-def apgr(
-    outcomes: Outcomes,
-    *,
-    prompt: Prompt = "plain",
-    unusable_large: UnusableLarge = "unknown",
-    bootstrap: int = 0,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Estimate:
+class Options(TypedDict, total=False):
+    """How rows are read, and whether there is an interval."""
+
+    prompt: Prompt
+    """What escalated rows are asked, `plain` by default; the gap is always to the plain prompt."""
+    unusable_large: UnusableLarge
+    """As in `certify`."""
+    bootstrap: int
+    """Resamples of the interval (percentile); 0, the default, makes none. Rows of one `group` are drawn together."""
+    level: float
+    """Of the interval; .95 by default."""
+    seed: int
+    """Of the bootstrap."""
+
+
+def apgr(outcomes: Outcomes, **options: Unpack[Options]) -> Estimate:
     """Return the average performance gap recovered (RouteLLM, 2406.18665): the mean PGR over all shares of calls.
 
     PGR = (accuracy - small's) / (large's - small's). Random deferral has 0.5; higher is better. The area is exact, by
@@ -71,11 +79,7 @@ def apgr(
 
     Args:
         outcomes: The table, of one small model.
-        prompt: What escalated rows are asked; the gap is always to the plain prompt.
-        unusable_large: As in `certify`.
-        bootstrap: Resamples of the interval (percentile); 0 makes none. Rows of one `group` are drawn together.
-        level: Of the interval.
-        seed: Of the bootstrap.
+        **options: `prompt`, `unusable_large`, `bootstrap`, `level`, `seed`: see `Options`.
 
     Returns:
         A float; with `bootstrap` it has `.low` and `.high`.
@@ -94,21 +98,10 @@ def apgr(
     def area(rates: Floats, pgr: Floats) -> float:
         return float((np.diff(rates) * (pgr[1:] + pgr[:-1]) / 2.0).sum())
 
-    return _estimate(
-        outcomes, area, prompt=prompt, unusable_large=unusable_large, bootstrap=bootstrap, level=level, seed=seed
-    )
+    return _estimate(outcomes, area, _How(**options))
 
 
-def cpt(
-    outcomes: Outcomes,
-    x: float,
-    *,
-    prompt: Prompt = "plain",
-    unusable_large: UnusableLarge = "unknown",
-    bootstrap: int = 0,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Estimate:
+def cpt(outcomes: Outcomes, x: float, **options: Unpack[Options]) -> Estimate:
     """Return the call-performance threshold CPT(x) (RouteLLM, 2406.18665): the smallest share of calls with PGR >= x.
 
     Only shares that a threshold can reach count; nothing is interpolated. Lower is better; random deferral needs x.
@@ -116,11 +109,7 @@ def cpt(
     Args:
         outcomes: The table, of one small model.
         x: Share of the gap to recover, in (0, 1]: 0.5 for RouteLLM's CPT(50 %).
-        prompt: What escalated rows are asked; the gap is always to the plain prompt.
-        unusable_large: As in `certify`.
-        bootstrap: Resamples of the interval (percentile); 0 makes none. Rows of one `group` are drawn together.
-        level: Of the interval.
-        seed: Of the bootstrap.
+        **options: `prompt`, `unusable_large`, `bootstrap`, `level`, `seed`: see `Options`.
 
     Returns:
         A float in [0, 1]; with `bootstrap` it has `.low` and `.high`.
@@ -143,11 +132,10 @@ def cpt(
         enough = np.flatnonzero(pgr >= x - _NEAR)
         return float(rates[enough[0]]) if len(enough) else math.nan
 
-    value = _estimate(
-        outcomes, smallest, prompt=prompt, unusable_large=unusable_large, bootstrap=bootstrap, level=level, seed=seed
-    )
+    how = _How(**options)
+    value = _estimate(outcomes, smallest, how)
     if math.isnan(value):
-        msg = f"no threshold recovers {x:g} of the gap with prompt={prompt!r}"
+        msg = f"no threshold recovers {x:g} of the gap with prompt={how.prompt!r}"
         raise ValueError(msg)
     return value
 
@@ -189,15 +177,7 @@ class Parity:
     level: float | None = None
 
 
-def cost_at_parity(
-    outcomes: Outcomes,
-    *,
-    prompt: Prompt = "plain",
-    unusable_large: UnusableLarge = "unknown",
-    bootstrap: int = 0,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Parity:
+def cost_at_parity(outcomes: Outcomes, **options: Unpack[Options]) -> Parity:
     """Return the smallest share of calls, and its money, at which the cascade is as accurate as the large model.
 
     Money needs a column `cost_large` (and `cost_large_pruned` with pruned prompts); the small side's, `cost_small`, is
@@ -205,11 +185,7 @@ def cost_at_parity(
 
     Args:
         outcomes: The table, of one small model. It need not be worse than the large one: the share is then about 0.
-        prompt: What escalated rows are asked; parity is always with the plain prompt.
-        unusable_large: As in `certify`.
-        bootstrap: Resamples of the intervals (percentile); 0 makes none. Rows of one `group` are drawn together.
-        level: Of the intervals.
-        seed: Of the bootstrap.
+        **options: `prompt`, `unusable_large`, `bootstrap`, `level`, `seed`: see `Options`.
 
     Raises:
         ValueError: If no threshold reaches parity (possible with pruned prompts only), or not in too many of the
@@ -223,8 +199,8 @@ def cost_at_parity(
         >>> found.escalation_rate, round(found.threshold, 2)
         (0.25, 0.65)
     """
-    _check(bootstrap, level)
-    found = sweep(outcomes, prompt=prompt, unusable_large=unusable_large)
+    how = _How(**options)
+    found, prompt, level = how.sweep(outcomes), how.prompt, how.level
     place = _laxest_parity(found, np.ones(found.n))
     if place is None:
         msg = f"no threshold is as accurate as the large model on the plain prompt, with prompt={prompt!r}"
@@ -254,11 +230,11 @@ def cost_at_parity(
         n=found.n,
         left_out=found.left_out,
     )
-    if not bootstrap:
+    if not how.bootstrap:
         return parity
     draws = [
         (math.nan, math.nan, math.nan) if (at := _laxest_parity(found, weights)) is None else spent(weights, at)
-        for weights in _weights(found, bootstrap, seed)
+        for weights in how.weights(found)
     ]
     why = "no threshold reaches parity"
     low, high = _interval([share for share, _, _ in draws], level, why)
@@ -269,14 +245,24 @@ def cost_at_parity(
     return replace(parity, low=low, high=high, cost_share_low=share_low, cost_share_high=share_high, level=level)
 
 
-def _check(bootstrap: int, level: float) -> None:
-    if bootstrap < 0 or not 0.0 < level < 1.0:
-        msg = "`bootstrap` must be at least 0, and `level` lie between 0 and 1"
-        raise ValueError(msg)
+@dataclass(frozen=True)
+class _How:
+    """`Options`, each with its default."""
 
+    prompt: Prompt = "plain"
+    unusable_large: UnusableLarge = "unknown"
+    bootstrap: int = 0
+    level: float = 0.95
+    seed: int = 0
 
-def _weights(found: Sweep, bootstrap: int, seed: int) -> Iterator[Floats]:
-    return resampled_weights(found.n, found.groups, seed=seed, bootstrap=bootstrap)
+    def sweep(self, outcomes: Outcomes) -> Sweep:
+        if self.bootstrap < 0 or not 0.0 < self.level < 1.0:
+            msg = "`bootstrap` must be at least 0, and `level` lie between 0 and 1"
+            raise ValueError(msg)
+        return sweep(outcomes, prompt=self.prompt, unusable_large=self.unusable_large)
+
+    def weights(self, found: Sweep) -> Iterator[Floats]:
+        return resampled_weights(found.n, found.groups, seed=self.seed, bootstrap=self.bootstrap)
 
 
 def _curve(found: Sweep, weights: Floats) -> tuple[Floats, Floats]:
@@ -302,19 +288,9 @@ def _lead(small: float, large: float) -> float:
     return large - small
 
 
-def _estimate(
-    outcomes: Outcomes,
-    statistic: Callable[[Floats, Floats], float],
-    *,
-    prompt: Prompt,
-    unusable_large: UnusableLarge,
-    bootstrap: int,
-    level: float,
-    seed: int,
-) -> Estimate:
+def _estimate(outcomes: Outcomes, statistic: Callable[[Floats, Floats], float], how: _How) -> Estimate:
     """A statistic of shares and PGR, with its interval where one is asked for; NaN where it does not exist."""
-    _check(bootstrap, level)
-    found = sweep(outcomes, prompt=prompt, unusable_large=unusable_large)
+    found = how.sweep(outcomes)
 
     def value(weights: Floats) -> float:
         rates, accuracy = _curve(found, weights)
@@ -328,10 +304,11 @@ def _estimate(
             return math.nan
 
     whole = value(np.ones(found.n))
-    if not bootstrap or math.isnan(whole):
+    if not how.bootstrap or math.isnan(whole):
         return Estimate(whole)
-    draws = [or_nan(weights) for weights in _weights(found, bootstrap, seed)]
-    return Estimate(whole, *_interval(draws, level, "the large model is no better, or the gap is not recovered"), level)
+    draws = [or_nan(weights) for weights in how.weights(found)]
+    why = "the large model is no better, or the gap is not recovered"
+    return Estimate(whole, *_interval(draws, how.level, why), how.level)
 
 
 def _interval(draws: Sequence[float], level: float, why: str) -> tuple[float, float]:

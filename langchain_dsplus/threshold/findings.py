@@ -73,10 +73,6 @@ def find_mistakes(outcomes: Outcomes, *, seed: int = 0) -> tuple[Finding, ...]:
     may be no labels where none are named, inputs that stand twice, training rows, earlier certifications, rows sorted
     by confidence, a change along the rows, live rows.
 
-    Args:
-        outcomes: The table.
-        seed: Of the permutations.
-
     Example:
         >>> from langchain_dsplus import Outcomes
         >>> rows = [{"small": "a", "confidence": i / 60, "large": "a", "gold": "ab"[i % 2]} for i in range(60)]
@@ -262,11 +258,6 @@ def agrees(gold: Sequence[str], said: Sequence[str], *, seed: int = 0) -> bool |
     Chance is gold in any other order. The number of matches has a known mean and variance over all orders. Beyond five
     standard deviations it passes; else 4,999 seeded permutations decide (on more than 20,000 rows, the normal form).
     Where even the most matches that the two could have lie within ten standard deviations of chance, no test has a say.
-
-    Args:
-        gold: What is true, without gaps.
-        said: What was answered, as long.
-        seed: Of the permutations.
 
     Returns:
         None where it cannot be tested.
@@ -512,9 +503,6 @@ def change_point(values: Floats) -> tuple[float, float]:
 
     The largest distance of the partial sums from the straight line, over the standard deviation, is that of a Brownian
     bridge where the order says nothing: P(sup > x) <= 2 exp(-2 x^2) (Kolmogorov), which is used as it is.
-
-    Args:
-        values: In order, finite; fewer than 20 tell nothing.
 
     Example:
         >>> import numpy as np

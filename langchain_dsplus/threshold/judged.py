@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from langchain_dsplus._imports import require
+from langchain_dsplus.calibration import binomial_upper
 
 JUDGE = "judge"
 """Where `Outcomes.about` says who judged."""
@@ -136,16 +136,3 @@ def hidden_by_judge(about: Mapping[str, Any], alpha: float, small_models: int, *
         )
         raise ValueError(msg)
     return HiddenHarms(error.hidden(alpha / 2.0, small_models), alpha / 2.0, error)
-
-
-def binomial_upper(hits: int, n: int, alpha: float) -> float:
-    """Upper confidence bound of a share, exact; 1 without data.
-
-    Example:
-        >>> round(binomial_upper(0, 100, 0.05), 4), binomial_upper(0, 0, 0.05)
-        (0.0295, 1.0)
-    """
-    if hits >= n:
-        return 1.0
-    special: Any = require("scipy.special", "sklearn")
-    return float(special.betaincinv(hits + 1, n - hits, 1.0 - alpha))

@@ -11,14 +11,13 @@ import numpy as np
 
 from langchain_dsplus.outcomes.sampling import LabelSample
 from langchain_dsplus.threshold.cascade import candidate_thresholds
-from langchain_dsplus.threshold.curves import group_numbers, rows_that_count, rows_to_compare, shift
+from langchain_dsplus.threshold.curves import Counted, group_numbers, rows_that_count, rows_to_compare
 from langchain_dsplus.threshold.differences import UnusableLarge, differences, model_names
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from langchain_dsplus.outcomes import Outcomes
-    from langchain_dsplus.outcomes.sampling import Estimate
     from langchain_dsplus.threshold.curves import Prompt
 
     Floats: TypeAlias = NDArray[np.float64]
@@ -121,44 +120,19 @@ def check_path(path: Sequence[Mapping[str, float]], names: Sequence[str]) -> lis
     return checked
 
 
-@dataclass(frozen=True)
-class PathSweep:
-    """The rows that count, and the cascade's record at every step of a path.
+@dataclass(frozen=True, kw_only=True)
+class PathSweep(Counted):
+    """The cascade's record at every step of a path.
 
     Attributes:
         path: Thresholds by model, from strict to lax, m of them; the first accepts nothing.
-        accepted: Rows accepted at each, shape (m,).
-        right: Rows that the cascade gets right at each, shape (m,).
         answers: Which model answers each row at each step, shape (m, n); -1 is the large one.
         small: Whether each small model is right, shape (models, n).
-        escalated: Whether the large model is right when it is asked, shape (n,).
-        large: Whether the large model is right on the plain prompt, shape (n,).
-        rows: Which row of the table each is, shape (n,).
-        groups: Number of each row's group, shape (n,); None where every row stands for itself.
-        left_out: Rows that do not count, since the large model gave no answer there or nobody knows who was right.
-        sample: As in `curves.Sweep`.
     """
 
     path: list[dict[str, float]]
-    accepted: NDArray[np.intp]
-    right: Floats
     answers: NDArray[np.int8]
     small: Floats
-    escalated: Floats
-    large: Floats
-    rows: NDArray[np.intp]
-    groups: NDArray[np.intp] | None
-    left_out: int
-    sample: LabelSample | None = None
-
-    @property
-    def n(self) -> int:
-        """Rows that count."""
-        return len(self.large)
-
-    def shift(self) -> Estimate | None:
-        """What an accuracy counted over these rows lacks, where some have no label: a share of all of them."""
-        return None if self.sample is None else shift(self.sample, self.large)
 
     def cascade(self, place: int) -> Floats:
         """Whether the cascade is right at one of the steps, per row in the order of `rows`."""

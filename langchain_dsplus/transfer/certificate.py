@@ -14,8 +14,8 @@ from langchain_dsplus._files import replace_file
 from langchain_dsplus._imports import require
 from langchain_dsplus._json import load_json
 from langchain_dsplus.answer import CertificateError
+from langchain_dsplus.calibration import binomial_upper
 from langchain_dsplus.losses import points
-from langchain_dsplus.monitoring.betting import binomial_upper
 from langchain_dsplus.threshold.exact import loss_upper_bound, paired_p_value
 from langchain_dsplus.threshold.planning import plan_rows
 

@@ -18,9 +18,9 @@ from langchain_core.runnables.base import RunnableBindingBase
 
 from langchain_dsplus import _drive
 from langchain_dsplus._progress import progress_bar
+from langchain_dsplus.calibration import binomial_lower, binomial_upper
 from langchain_dsplus.identity import identify
 from langchain_dsplus.losses import Loss, parse_loss
-from langchain_dsplus.monitoring.betting import binomial_lower, binomial_upper
 from langchain_dsplus.outcomes.gold import GoldOptions, GoldRules, read_labels
 from langchain_dsplus.traces.lanes import AskEach
 from langchain_dsplus.traces.replies import ReplyStore

@@ -17,8 +17,9 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableLambda
 
 from langchain_dsplus import ConfidenceRouter, FakeSmallModel, Outcomes
+from langchain_dsplus.calibration import binomial_lower, binomial_upper
 from langchain_dsplus.monitoring.audit import AuditMonitor, AuditStateError
-from langchain_dsplus.monitoring.betting import BettingProcess, _stake, alarm_times, binomial_lower, binomial_upper
+from langchain_dsplus.monitoring.betting import BettingProcess, _stake, alarm_times
 from langchain_dsplus.monitoring.drift import DriftMonitor
 from langchain_dsplus.routing.decision import Settings, limited
 from langchain_dsplus.threshold.certificate import Certificate

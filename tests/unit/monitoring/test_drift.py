@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from langchain_dsplus import Outcomes
-from langchain_dsplus.monitoring.drift import DriftMonitor, _chi_square, kolmogorov, stability_index
+from langchain_dsplus.monitoring.drift import DriftMonitor, _chi_square, stability_index
 from langchain_dsplus.threshold.certify import certify
 
 
@@ -113,11 +113,6 @@ def test_chance_alone_hardly_ever_warns():
     assert silent >= 399
 
 
-@given(st.floats(0.31, 3.0))
-def test_kolmogorovs_distribution(x):
-    assert kolmogorov(x) == pytest.approx(stats.kstwobign.sf(x), abs=1e-6)
-
-
 def test_the_stability_index_by_hand():
     first, second = [0.5, 0.5], [0.8, 0.2]
     by_hand = 0.3 * np.log(0.8 / 0.5) - 0.3 * np.log(0.2 / 0.5)
@@ -132,7 +127,4 @@ def test_the_mix_is_compared_as_chi_square_does(pairs):
     first, second = np.array(pairs, dtype=float).T
     reference = stats.chi2_contingency(np.stack([first, second]), correction=False).pvalue
     if not np.any((first + second) * min(first.sum(), second.sum()) / (first.sum() + second.sum()) < 3):
-        found = _chi_square(first, second)
-        assert found == pytest.approx(reference, abs=0.02 if reference < 0.5 else 0.1)
-        if 1e-6 < reference < 0.05:  # where it decides
-            assert np.log(found) == pytest.approx(np.log(reference), rel=0.15)
+        assert _chi_square(first, second) == pytest.approx(reference, rel=1e-6, abs=1e-12)

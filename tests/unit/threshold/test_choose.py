@@ -188,9 +188,9 @@ def test_many_rows_are_quick():
     n = 300_000
     right = {"small_ok": (rng.random(n) < 0.8).tolist(), "large_ok": (rng.random(n) < 0.9).tolist()}
     outcomes = Outcomes({"confidence": rng.random(n).tolist(), **right})
-    started = time.perf_counter()
+    started = time.process_time()  # its own, whoever else is at the machine
     choose_threshold(outcomes)
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 # --- money ----------------------------------------------------------------------------------------------------------

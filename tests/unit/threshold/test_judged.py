@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+from langchain_dsplus.calibration import binomial_upper
 from langchain_dsplus.outcomes import Outcomes
 from langchain_dsplus.threshold.certificate import Certificate
 from langchain_dsplus.threshold.certify import certify
 from langchain_dsplus.threshold.exact import significant
-from langchain_dsplus.threshold.judged import JudgeError, binomial_upper, hidden_by_judge
+from langchain_dsplus.threshold.judged import JudgeError, hidden_by_judge
 
 ERROR = JudgeError(small=1000, false_right=3, large=800, false_wrong=1, n=1800, wrong=9, unclear=2)
 
