@@ -29,7 +29,6 @@ class Cascade(Protocol):
     score: Any
     sequence: Sequence_
     samples: int
-    sample_temperature: float
     equal: Equal | None
     peers: Sequence[Any]
     verifier: Any
@@ -71,10 +70,6 @@ def build_router(model: Cascade, bound: Bound | None) -> ConfidenceRouter:
     inner = [inner_model(one) for one in (*models, *peers)]
     bound = bound or Bound.plain([*models, *peers])
     large = len(models) - 1
-    if model.score is not None and not is_route_score(model.score):
-        msg = "`score` must be a `RouteScore`: drafts have no class probabilities that a name or a function could read"
-        raise ValueError(msg)
-    accept = unjudged if getattr(model.score, "before", False) else model.accept
     drafts = []
     for place, one in enumerate(bound.models[:large]):
         name = inner[place].name or "small"
@@ -85,7 +80,6 @@ def build_router(model: Cascade, bound: Bound | None) -> ConfidenceRouter:
                 accept=accept,
                 sequence=model.sequence,
                 samples=model.samples,
-                temperature=model.sample_temperature,
                 equal=model.equal,
                 peers=bound.models[large + 1 :],
                 peer_checks=bound.checks[large + 1 :],

@@ -109,14 +109,6 @@ class Meter(BaseCallbackHandler):
             found = {name: self._usage[name] for name in self.names if name in self._usage}
         return {name: cast("UsageMetadata", usage.to_metadata()) for name, usage in found.items()}
 
-    def _begin(self, run_id: UUID, parent_run_id: UUID | None, tags: Sequence[str] | None) -> None:
-        own = frozenset(tags or ())
-        with self._lock:
-            above, theirs = self._runs.get(parent_run_id, (None, frozenset())) if parent_run_id else (None, frozenset())
-            new = own - theirs
-            who = next((name for name in reversed(self.names) if name in new), above)
-            self._runs[run_id] = (None if BACKGROUND_TAG in own else who, own)
-
     def on_chain_start(
         self,
         serialized: Any,
@@ -129,25 +121,14 @@ class Meter(BaseCallbackHandler):
     ) -> None:
         """Note whose run it is."""
         del serialized, inputs, kwargs
-        self._begin(run_id, parent_run_id, tags)
+        own = frozenset(tags or ())
+        with self._lock:
+            above, theirs = self._runs.get(parent_run_id, (None, frozenset())) if parent_run_id else (None, frozenset())
+            new = own - theirs
+            who = next((name for name in reversed(self.names) if name in new), above)
+            self._runs[run_id] = (None if BACKGROUND_TAG in own else who, own)
 
-    def on_chat_model_start(
-        self,
-        serialized: Any,
-        messages: Any,
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        tags: list[str] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Note whose run it is."""
-        del serialized, messages, kwargs
-        self._begin(run_id, parent_run_id, tags)
-
-    def on_llm_start(self, serialized: Any, prompts: Any, **kwargs: Any) -> None:
-        """Note whose run it is."""
-        self.on_chat_model_start(serialized, prompts, **kwargs)
+    on_chat_model_start = on_llm_start = on_chain_start  # type: ignore[assignment]
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         """Add the tokens of a call."""

@@ -45,10 +45,6 @@ def known_tools(tools: Tools | Sequence[Any] | None) -> Tools | None:
 def call_keys(reply: Any, tools: Tools | None = None) -> tuple[str, ...] | None:
     """What a reply calls, as sorted texts that are equal where the calls are; None where a call equals nothing.
 
-    Args:
-        reply: As in `same_calls`.
-        tools: What could be called.
-
     Example:
         >>> call_keys([{"name": "add", "args": {"b": 2.0, "a": 1}}]), call_keys("Hello.")
         (('["add", {"a": 1, "b": 2}]',), ())

@@ -213,10 +213,6 @@ class Checks:
     def check(self, message: Any, kwargs: Mapping[str, Any]) -> AIMessage:
         """Check a draft.
 
-        Args:
-            message: What the small model returned.
-            kwargs: Those of the call.
-
         Raises:
             DraftError: If it cannot be used; the message says why, and never carries the draft.
         """

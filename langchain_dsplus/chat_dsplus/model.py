@@ -70,7 +70,6 @@ class ChatDSPlus(BaseChatModel):
             Any other sees the messages and the draft, whose confidence is what `accept` says.
         sequence: With `accept="sequence"`: `mean` (geometric mean of the token probabilities), `min` or `product`.
         samples: With `accept="consistency"`: how many.
-        sample_temperature: At what temperature.
         equal: Whether two replies say the same, by their texts (tool calls as JSON); by default the same tool calls
             (`same_calls`), or the same text without regard to case, spaces and punctuation at the edges.
         peers: With `accept="agreement"`: the other cheap chat models. Tools are bound to them too, and what they cost
@@ -121,7 +120,6 @@ class ChatDSPlus(BaseChatModel):
     score: Any = Field(default=None, repr=False)
     sequence: Sequence_ = "mean"
     samples: int = Field(default=5, ge=2)
-    sample_temperature: float = Field(default=0.7, gt=0)
     equal: Equal | None = None
     peers: Sequence[Any] = Field(default=(), repr=False)
     verifier: Any = Field(default=None, repr=False)

@@ -29,10 +29,6 @@ def collect_chat_outcomes(
     ok: Judge,
     *,
     prompt: Runnable[Any, Any] | None = None,
-    input_key: str | None = "input",
-    gold_key: str = "gold",
-    id_key: str = "id",
-    group_key: str = "group",
     **options: Any,
 ) -> Outcomes:
     """Ask all models of a cascade about every row, judge what they say, and return the outcomes.
@@ -49,11 +45,8 @@ def collect_chat_outcomes(
             tool calls, `ExactJudge`, `NumericJudge`, `SimilarityJudge`, `NLIJudge`, `LLMJudge`. What a ready judge was
             found wrong about (`calibrate`) is counted by `certify`.
         prompt: Makes the messages of an input, where it is none itself.
-        input_key: Where a mapping holds the input; None takes the whole mapping without id, gold and group.
-        gold_key: Where it holds the truth, if there is one: whatever `ok` takes; in the table it is a text.
-        id_key: Where it holds an id; by default its place.
-        group_key: Where it holds a group.
-        **options: As in `collect_outcomes`: `path` to resume from, `price`, `max_cost`, `progress`, `version`, ...
+        **options: As in `collect_outcomes`: `input_key`, `gold_key` (gold may be whatever `ok` takes; in the table it
+            is a text), `id_key`, `group_key`, `path` to resume from, `price`, `max_cost`, `progress`, `version`, ...
 
     Returns:
         As `collect_outcomes`, with `small_ok` (of several small models `small.<name>_ok`) and `large_ok`; None where a
@@ -74,15 +67,8 @@ def collect_chat_outcomes(
         live = ChatDSPlus(models=cascade.models, accept=cascade.accept, threshold=certificate)
         ```
     """
-    model, rows, inputs = _prepared(cascade, dataset, prompt, (input_key, gold_key, id_key, group_key))
-    router = model.router
-    outcomes = collect_outcomes(
-        router.small_models,
-        router.large,
-        rows,
-        to_label=options.pop("to_label", answer_text),
-        **_defaults(model, options),
-    )
+    asked, inputs = _prepared(cascade, dataset, {"prompt": prompt, **options})
+    outcomes = collect_outcomes(**asked)
     items = _items(outcomes, inputs)
     if isinstance(ok, ReadyJudge):
         return _with(outcomes, ok.judge(items), ok)
@@ -98,28 +84,10 @@ def collect_chat_outcomes(
     return _with(outcomes, verdicts)
 
 
-async def acollect_chat_outcomes(
-    cascade: Any,
-    dataset: Iterable[Any],
-    ok: Judge,
-    *,
-    prompt: Runnable[Any, Any] | None = None,
-    input_key: str | None = "input",
-    gold_key: str = "gold",
-    id_key: str = "id",
-    group_key: str = "group",
-    **options: Any,
-) -> Outcomes:
+async def acollect_chat_outcomes(cascade: Any, dataset: Iterable[Any], ok: Judge, **options: Any) -> Outcomes:
     """Async twin of `collect_chat_outcomes`; `ok` may be async too."""
-    model, rows, inputs = _prepared(cascade, dataset, prompt, (input_key, gold_key, id_key, group_key))
-    router = model.router
-    outcomes = await acollect_outcomes(
-        router.small_models,
-        router.large,
-        rows,
-        to_label=options.pop("to_label", answer_text),
-        **_defaults(model, options),
-    )
+    asked, inputs = _prepared(cascade, dataset, options)
+    outcomes = await acollect_outcomes(**asked)
     items = _items(outcomes, inputs)
     if isinstance(ok, ReadyJudge):
         return _with(outcomes, await ok.ajudge(items), ok)
@@ -130,21 +98,20 @@ async def acollect_chat_outcomes(
     return _with(outcomes, verdicts)
 
 
-def _defaults(model: ChatDSPlus, options: Mapping[str, Any]) -> dict[str, Any]:
-    return {"version": model.version, "score": model.score, **options}
-
-
 def _prepared(
-    cascade: Any, dataset: Iterable[Any], prompt: Runnable[Any, Any] | None, keys: tuple[str | None, str, str, str]
-) -> tuple[ChatDSPlus, list[dict[str, Any]], dict[str, tuple[Any, Any]]]:
-    """The cascade itself, rows whose input is messages, and input and gold by id."""
+    cascade: Any, dataset: Iterable[Any], options: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, tuple[Any, Any]]]:
+    """The arguments of `collect_outcomes`, with rows whose input is messages; and input and gold by id."""
     model = cascade
     while isinstance(model, RunnableBindingBase):
         model = model.bound
     if not isinstance(model, ChatDSPlus):
         msg = f"`cascade` must be a ChatDSPlus, or what its `bind_tools` returned, not {type(model).__name__}"
         raise TypeError(msg)
-    input_key, gold_key, id_key, group_key = keys
+    prompt: Runnable[Any, Any] | None = options.pop("prompt", None)
+    input_key, gold_key, id_key, group_key = (
+        options.pop(f"{name}_key", name) for name in ("input", "gold", "id", "group")
+    )
     rows: list[dict[str, Any]] = []
     inputs: dict[str, tuple[Any, Any]] = {}
     for place, item in enumerate(dataset):
@@ -165,7 +132,8 @@ def _prepared(
         known = _gold_text(row["gold"])
         rows.append({**row, "gold": known, "input": [message.model_copy(update={"id": None}) for message in messages]})
         inputs[str(row["id"])] = (value, row["gold"])
-    return model, rows, inputs
+    asked = {"small": model.router.small_models, "large": model.router.large, "dataset": rows, "to_label": answer_text}
+    return {**asked, "version": model.version, "score": model.score, **options}, inputs
 
 
 def _gold_text(gold: Any) -> Any:

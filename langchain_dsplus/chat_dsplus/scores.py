@@ -43,10 +43,6 @@ def sequence_confidence(tokens: Sequence[Any], kind: Sequence_ = "mean") -> floa
     `mean` is exp of the mean log-probability (the geometric mean of the token probabilities), which does not fall with
     the length; `min` the least sure token; `product` the probability of the whole reply. The end token is left out.
 
-    Args:
-        tokens: `logprobs.content` in OpenAI's form.
-        kind: Which.
-
     Raises:
         DraftError: If there is no token, or one without a usable log-probability.
 

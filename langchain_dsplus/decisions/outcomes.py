@@ -36,10 +36,6 @@ def collect_decision_outcomes(
     *,
     questions: Mapping[str, Question] | None = None,
     tolerance: Mapping[str, float] | None = None,
-    input_key: str | None = "input",
-    gold_key: str = "gold",
-    id_key: str = "id",
-    group_key: str = "group",
     **options: Any,
 ) -> dict[str, Outcomes]:
     """Ask the small models and the large one about every state, and return one table of outcomes per question.
@@ -57,11 +53,8 @@ def collect_decision_outcomes(
             truth (a label, a bool, a level); both may lack some.
         questions: The questions behind ids, where the cascade's small models are known by their ids alone.
         tolerance: By id: in probability for a `Noul`, in levels for a `Score`.
-        input_key: As in `collect_outcomes`.
-        gold_key: As in `collect_outcomes`.
-        id_key: As in `collect_outcomes`.
-        group_key: As in `collect_outcomes`.
-        **options: As in `collect_outcomes`: `path` to resume from, `price`, `max_cost`, `progress`, `config`, ...
+        **options: As in `collect_outcomes`: `input_key`, `gold_key`, `id_key`, `group_key`, `path` to resume from,
+            `price`, `max_cost`, `progress`, `config`, ...
 
     Returns:
         Tables by id. What a request cost is shared among its questions.
@@ -76,24 +69,16 @@ def collect_decision_outcomes(
         live = CascadeDecisionModel(small=cascade.small, large=cascade.large, threshold=certificates)
         ```
     """
-    job = _Job.of(cascade, dataset, questions, tolerance, (input_key, gold_key, id_key, group_key))
+    options |= {"questions": questions, "tolerance": tolerance}
+    job = _Job.of(cascade, dataset, options)
     return job.tables(collect_outcomes(list(job.models.values()), job.large, job.rows, **job.options(options)))
 
 
 async def acollect_decision_outcomes(
-    cascade: CascadeDecisionModel,
-    dataset: Iterable[Any],
-    *,
-    questions: Mapping[str, Question] | None = None,
-    tolerance: Mapping[str, float] | None = None,
-    input_key: str | None = "input",
-    gold_key: str = "gold",
-    id_key: str = "id",
-    group_key: str = "group",
-    **options: Any,
+    cascade: CascadeDecisionModel, dataset: Iterable[Any], **options: Any
 ) -> dict[str, Outcomes]:
-    """Async twin of `collect_decision_outcomes`."""
-    job = _Job.of(cascade, dataset, questions, tolerance, (input_key, gold_key, id_key, group_key))
+    """Async twin of `collect_decision_outcomes`: the same arguments, files and result."""
+    job = _Job.of(cascade, dataset, options)
     return job.tables(await acollect_outcomes(list(job.models.values()), job.large, job.rows, **job.options(options)))
 
 
@@ -153,15 +138,11 @@ class _Job:
     """By a row's id, then by question."""
 
     @classmethod
-    def of(
-        cls,
-        cascade: CascadeDecisionModel,
-        dataset: Iterable[Any],
-        questions: Mapping[str, Question] | None,
-        tolerance: Mapping[str, float] | None,
-        keys: tuple[str | None, str, str, str],
-    ) -> _Job:
-        asked = cascade.asked(questions or {})
+    def of(cls, cascade: CascadeDecisionModel, dataset: Iterable[Any], options: dict[str, Any]) -> _Job:
+        """Take out of the options what is not for `collect_outcomes`."""
+        keys = [options.pop(f"{name}_key", name) for name in ("input", "gold", "id", "group")]
+        tolerance: Mapping[str, float] | None = options.pop("tolerance", None)
+        asked = cascade.asked(options.pop("questions", None) or {})
         for name, width in (tolerance or {}).items():
             if name not in asked or isinstance(asked[name].question, Choice) or not width >= 0:
                 msg = f"`tolerance` of {name!r}: it must be at least 0, and of a Noul or Score that is asked"

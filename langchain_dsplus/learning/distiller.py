@@ -18,7 +18,7 @@ from langchain_dsplus.learning.acquisition import Acquired, acquire
 from langchain_dsplus.learning.heads import HeadKind, find_head, name_rows
 from langchain_dsplus.learning.noise import correct
 from langchain_dsplus.learning.promotion import read_gold
-from langchain_dsplus.learning.students import DistillableModel, refit, remember
+from langchain_dsplus.learning.students import DistillableModel, refit, remember, untrainable
 from langchain_dsplus.learning.targets import PaidAnswers, ask, ask_large, read_targets, read_teacher, soften
 from langchain_dsplus.outcomes.gold import GoldOptions, GoldRules
 from langchain_dsplus.small_models.sklearn import SklearnClassifier
@@ -169,7 +169,6 @@ class Distiller(Shown):
             a `SentenceClassifier` or `SklearnClassifier` that reads texts, and names with a word of three letters.
         anchor_weight: Weight of a row with the old model's own answer; 0 uses none. There are at most as many such rows
             as others.
-        anchor_threshold: Confidence that such an answer must exceed; by default any.
         keep: Share of the old head's weights in the new head, in [0, 1), where both read the same features
             (`SentenceClassifier`): the average forgets less than either change of the training (Wortsman et al. 2022,
             2109.01903). It is calibrated on audits, or, with fewer than 20 held out, part by part.
@@ -205,7 +204,6 @@ class Distiller(Shown):
         caution: float = 0.15,
         name_weight: float = 1.0,
         anchor_weight: float = 0.5,
-        anchor_threshold: float | None = None,
         keep: float = 0.15,
         epochs: int = 3,
         lr: float | None = None,
@@ -223,16 +221,13 @@ class Distiller(Shown):
             if not (math.isfinite(weight) and weight >= 0.0):
                 msg = f"`{name}` must be a finite number, at least 0"
                 raise ValueError(msg)
-        if anchor_threshold is not None and not math.isfinite(anchor_threshold):
-            msg = "`anchor_threshold` must be finite; to use no anchors set `anchor_weight=0`"
-            raise ValueError(msg)
         if epochs < 1:
             msg = "`epochs` must be at least 1"
             raise ValueError(msg)
         self.model = model
         self.large_weight, self.large_error, self.large_threshold = large_weight, large_error, large_threshold
         self.caution, self.name_weight = caution, name_weight
-        self.anchor_weight, self.anchor_threshold = anchor_weight, anchor_threshold
+        self.anchor_weight = anchor_weight
         self.keep, self.epochs, self.lr, self.seed = keep, epochs, lr, seed
 
     def acquire(
@@ -416,9 +411,8 @@ class Distiller(Shown):
         values = [value for same, value in free.items() if same not in taken]
         drawn = np.random.default_rng(self.seed).permutation(len(values))[: len(taken)]
         values = [values[place] for place in sorted(drawn)]
-        rows, confidence, answered = ask(self.model, values)
-        bar = -math.inf if self.anchor_threshold is None else self.anchor_threshold
-        kept = np.flatnonzero(answered & (confidence > bar))
+        rows, _, answered = ask(self.model, values)
+        kept = np.flatnonzero(answered)
         return _Anchors([values[place] for place in kept], rows[kept])
 
     # --- training -----------------------------------------------------------------------------------------------
@@ -439,11 +433,7 @@ class Distiller(Shown):
             return _Trained(first, n_anchors=n_anchors, contradicted=len(anchors.inputs) - n_anchors)
         if head is None:
             if not isinstance(self.model, DistillableModel):
-                msg = (
-                    f"{type(self.model).__name__} cannot be trained: use a SentenceClassifier, a SklearnClassifier, or "
-                    "a model with `clone` and `train_steps` (DistillableModel)"
-                )
-                raise TypeError(msg)
+                raise untrainable(self.model)
             # Training goes on from the old model, so a first result of its own would cost as much again.
             whole = rows.extend(anchors, self.anchor_weight)
             found = self._train_steps(whole, np.vstack([truth, anchors.targets]))

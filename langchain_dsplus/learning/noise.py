@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -17,7 +17,7 @@ _TINY = 1e-12
 
 
 def correct(
-    said: Floats, before: Floats, *, error: float, known: tuple[Floats, Floats] | None = None, weights: Any = None
+    said: Floats, before: Floats, *, error: float, known: tuple[Floats, Floats] | None = None
 ) -> tuple[Floats, Floats]:
     """Estimate the true classes behind a teacher's answers, and which classes it takes for which.
 
@@ -32,7 +32,6 @@ def correct(
         before: What a classifier thinks that has not seen these answers, distributions, shape (n, K).
         error: The share of answers that are wrong, as far as known beforehand, in (0, 1).
         known: Answers on rows whose truth is known, and that truth, each of shape (m, K): certain evidence.
-        weights: How much each row counts, shape (n,).
 
     Returns:
         The posteriors, shape (n, K), and the confusion matrix, row = true class, shape (K, K).
@@ -49,7 +48,6 @@ def correct(
     np.fill_diagonal(alike, 0.0)
     alike /= alike.sum(axis=1, keepdims=True)
     usual = (1.0 - error) * np.eye(k) + error * alike
-    mass = np.ones(len(said)) if weights is None else np.asarray(weights, dtype=np.float64)
     sure = _STRENGTH * usual
     if known is not None:
         sure = sure + known[1].T @ known[0]
@@ -58,6 +56,6 @@ def correct(
     for _ in range(_STEPS):
         posterior = np.maximum(before, _TINY) * (said @ confusion.T)
         posterior = posterior / np.maximum(posterior.sum(axis=1, keepdims=True), _TINY * _TINY)
-        counts = sure + (posterior * mass[:, None]).T @ said
+        counts = sure + posterior.T @ said
         confusion = counts / counts.sum(axis=1, keepdims=True)
     return posterior, confusion

@@ -248,12 +248,6 @@ def read_gold(
 ) -> tuple[list[Any], list[str | None]]:
     """Return the inputs and the labels of gold rows; None where nobody knows, of `other_gold` the class as it is.
 
-    Args:
-        rows: As `read_rows` takes them.
-        labels: Of the small models.
-        rules: What the user says about other values.
-        name: Of the argument, for an error.
-
     Raises:
         TypeError: As `read_rows`.
         ValueError: If gold is none of the labels; the message says what to do.

@@ -113,11 +113,15 @@ def make_student(model: SmallModel, inputs: Sequence[Any], *, lr: float | None =
         return _RefitStudent(model, inputs)
     if isinstance(model, DistillableModel):
         return _StepsStudent(model, inputs, lr=lr)
-    msg = (
+    raise untrainable(model)
+
+
+def untrainable(model: Any) -> TypeError:
+    """The error about a kind of small model that has no way to be trained."""
+    return TypeError(
         f"{type(model).__name__} cannot be trained: use a SentenceClassifier, a SklearnClassifier, or a model with "
         "`clone` and `train_steps` (DistillableModel)"
     )
-    raise TypeError(msg)
 
 
 # --- softmax heads on fixed features --------------------------------------------------------------------------------

@@ -146,9 +146,6 @@ class LiveRouter(Shown, Runnable[Any, Any]):
         Args:
             rows: Of the recorder: `store.rows(since=registry.live.since)`, `JSONLRecorder.read(path)`.
             **options: Of `Outcomes.from_traces`.
-
-        Raises:
-            ValueError: As `Outcomes.from_traces`.
         """
         version = self.about["small"]
         if isinstance(version, Mapping):

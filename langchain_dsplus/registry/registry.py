@@ -312,7 +312,6 @@ class ModelRegistry:
         max_loss: Loss = 0.02,
         level: float = 0.95,
         max_calibration_error: float = 0.02,
-        min_coverage_gain: float = 0.0,
         **gold_rules: Unpack[GoldOptions],
     ) -> Gate:
         """Ask the live model and a candidate about gold rows, and write down whether the candidate may go live.
@@ -324,7 +323,6 @@ class ModelRegistry:
             max_loss: As in `promotion`.
             level: As in `promotion`, for the first gate on these rows; see `Gate.earlier`.
             max_calibration_error: As in `promotion`.
-            min_coverage_gain: As in `promotion`.
             **gold_rules: `gold_map`, `unknown_gold`, `other_gold`, as in `Outcomes`.
 
         Raises:
@@ -362,7 +360,6 @@ class ModelRegistry:
             max_loss=max_loss,
             level=1.0 - alpha,
             max_calibration_error=max_calibration_error,
-            min_coverage_gain=min_coverage_gain,
             **gold_rules,
         )
         with self._changing() as state:

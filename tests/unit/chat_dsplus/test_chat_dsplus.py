@@ -613,7 +613,6 @@ def test_versions_tell_draft_models_apart(build, scripted):
         {"sequence": "min"},
         {"accept": "consistency"},
         {"accept": "consistency", "samples": 7},
-        {"accept": "consistency", "sample_temperature": 0.9},
         {"accept": "verifier"},
         {"accept": "verifier", "verifier": judge},
         {"accept": "verifier", "verifier": classifier},

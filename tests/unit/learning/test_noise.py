@@ -49,13 +49,6 @@ def test_an_undecided_answer_leaves_the_matter_to_the_classifier():
     assert posterior[0, 2] < 0.05
 
 
-def test_rows_of_no_weight_say_nothing_about_the_teacher():
-    _, said, before = world()
-    confusion = correct(said, before, error=0.2, weights=np.zeros(len(said)))[1]
-    np.testing.assert_allclose(np.diag(confusion), np.full(5, 0.8))
-    assert confusion[0, 1] == pytest.approx(0.05, abs=0.02)
-
-
 @given(st.integers(1, 5), st.integers(0, 12), st.integers(0, 1000), st.floats(0.001, 0.999))
 def test_what_comes_out_are_distributions(k, n, seed, error):
     rng = np.random.default_rng(seed)

@@ -19,12 +19,7 @@ WORDS = {"neg": ["awful", "broken", "dull"], "pos": ["lovely", "quick", "solid"]
 LABELS = list(WORDS)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def rows(n, seed):
