@@ -13,7 +13,6 @@ import pytest
 from langgraph.cache.memory import InMemoryCache
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.types import CachePolicy, Command, RetryPolicy
-from pytest_httpserver import HTTPServer
 from werkzeug import Response
 
 from langchain_dsplus import CostLedger, FakeSmallModel, Price
@@ -88,20 +87,11 @@ def chat_model(url):
     return ChatOpenAI(base_url=url, api_key="none", model="big", max_retries=0, timeout=60.0)
 
 
-@pytest.fixture(scope="module")
-def server():
-    with HTTPServer(threaded=True) as server:
-        yield server
-
-
 @pytest.fixture
 def provider(server):
-    server.clear()
     provider = Provider(server)
     yield provider
     provider.release.set()
-    server.check_assertions()
-    server.check_handler_errors()
 
 
 @pytest.fixture(params=[False, True], ids=["sync", "async"])

@@ -10,7 +10,6 @@ import pytest
 from langchain_core.caches import InMemoryCache
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
-from pytest_httpserver import HTTPServer
 from werkzeug import Response
 
 from langchain_dsplus import ChatClassifier, ConfidenceRouter, FakeSmallModel
@@ -101,19 +100,9 @@ class Provider:
         return ((self.input - self.cached) * 2.0 + self.cached * 0.5 + self.output * 8.0) / 1e6
 
 
-@pytest.fixture(scope="module")
-def server():
-    with HTTPServer(threaded=True) as server:
-        yield server
-
-
 @pytest.fixture
 def provider(server):
-    server.clear()
-    provider = Provider(server)
-    yield provider
-    server.check_assertions()
-    server.check_handler_errors()
+    return Provider(server)
 
 
 def same(ledger, provider):

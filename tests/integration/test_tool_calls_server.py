@@ -7,7 +7,6 @@ from collections import Counter
 
 import pytest
 from langchain_core.tools import tool
-from pytest_httpserver import HTTPServer
 from werkzeug import Response
 
 from langchain_dsplus.chat_dsplus import ChatDSPlus, acollect_chat_outcomes, collect_chat_outcomes
@@ -87,19 +86,9 @@ class Provider:
         return ChatDSPlus(models=models, accept="agreement", peers=[self.model("peer")], **options)
 
 
-@pytest.fixture(scope="module")
-def server():
-    with HTTPServer(threaded=True) as server:
-        yield server
-
-
 @pytest.fixture
 def provider(server):
-    server.clear()
-    provider = Provider(server)
-    yield provider
-    server.check_assertions()
-    server.check_handler_errors()
+    return Provider(server)
 
 
 def collect(way, *args, **options):

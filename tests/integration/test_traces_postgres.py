@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pytest
 
 from langchain_dsplus.outcomes import Outcomes
 from langchain_dsplus.traces.store import TraceStore
+from tests.unit.traces.stores import ids, row, write_and_kill
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg 3 is not installed (extra `postgres`)")
 
@@ -93,14 +93,6 @@ def url(server):
     return f"postgresql://tester@127.0.0.1:{server.port}/traces"
 
 
-def row(number, **more):
-    return {"kind": "route", "route_id": str(number), "router": "r", "input": "text", "output": "label", **more}
-
-
-def ids(store, **where):
-    return [r["route_id"] for r in store.rows(**where)]
-
-
 def test_rows_come_back(url):
     odd = {"text": "\ud800 half, \x00 nothing, ü, 中", "big": 2**70}
     with TraceStore(url) as store:
@@ -145,39 +137,12 @@ def test_retention(url):
         assert ids(store) == ["new"]
 
 
-WRITER = """
-import sys
-from langchain_dsplus.traces.store import TraceStore
-store, who = TraceStore(sys.argv[1]), sys.argv[2]
-for number in range(int(sys.argv[3])):
-    store.record({"kind": "route", "route_id": f"{who}-{number}", "router": "r", "input": "x" * 500})
-    if number % 20 == 19:
-        assert store.flush(60)
-        print(number, flush=True)
-assert not (store.errors or store.dropped or store.failures), (store.errors, store.dropped, store.failures)
-"""
-
-
 def test_processes_start_at_once_and_one_is_killed(url):
-    def start(who, rows):
-        return subprocess.Popen([sys.executable, "-c", WRITER, url, who, str(rows)], stdout=subprocess.PIPE, text=True)
-
-    victim, others = start("victim", 10**6), [start(who, 100) for who in "ab"]
-    last = -1
-    while last < 60:
-        last = int(victim.stdout.readline())
-    victim.send_signal(signal.SIGKILL)
-    last = max([last, *(int(n) for n in victim.stdout.read().split())])
-    victim.wait()
-    victim.stdout.close()
-    for process in others:
-        process.stdout.read()
-        process.stdout.close()
-        assert process.wait(60) == 0
+    kept = write_and_kill(url, rows=100, flushed=60)
     with TraceStore(url) as store:
         found = ids(store)
     assert len(found) == len(set(found))
-    assert {f"victim-{n}" for n in range(last + 1)} | {f"{who}-{n}" for who in "ab" for n in range(100)} <= set(found)
+    assert kept <= set(found)
 
 
 def test_a_connection_that_is_cut_costs_no_row(server, url):

@@ -418,9 +418,9 @@ def test_many_rows_are_quick_and_the_page_stays_small():
     n = 100_000
     draw = np.random.default_rng(0)
     outcomes = table(n, slices=[{"language": "de" if x < 0.5 else "en"} for x in draw.random(n)])
-    begin = time.perf_counter()
+    begin = time.process_time()  # its own, whoever else is at the machine
     source = render_report(outcomes)
-    assert time.perf_counter() - begin < 20
+    assert time.process_time() - begin < 20
     assert len(source) < 1_000_000
     assert len(json.loads(Page(source).data)["threshold"]) <= 501
 

@@ -54,13 +54,7 @@ def plain(**options):
     return ImageClassifier(Plain(), ["a", "b"], preprocess=ImagePreprocess(size=(8, 8)), device="cpu", **options)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """The networks are tiny: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -62,13 +62,7 @@ def untrained(**options):
     return TransformersClassifier(make_net(), LABELS, tokenizer=make_tokenizer(), device="cpu", **options)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """The networks are tiny: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

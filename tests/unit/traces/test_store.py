@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -27,10 +26,7 @@ from langchain_dsplus.small_models.fake import FakeSmallModel
 from langchain_dsplus.traces import database as traces_database
 from langchain_dsplus.traces.recorder import JSONLRecorder
 from langchain_dsplus.traces.store import TraceStore
-
-
-def row(number, **more):
-    return {"kind": "route", "route_id": str(number), "router": "r", "input": "text", "output": "label", **more}
+from tests.unit.traces.stores import ids, row, write_and_kill
 
 
 @pytest.fixture
@@ -43,10 +39,6 @@ def store(path):
     with TraceStore(path) as store:
         yield store
         assert store.errors == 0
-
-
-def ids(store, **where):
-    return [r["route_id"] for r in store.rows(**where)]
 
 
 def direct(path, sql, *values):
@@ -417,48 +409,17 @@ def test_transactions_that_read_first_wait_for_their_turn(path, tmp_path):
 
 # --- processes, kills, forks, exits ---------------------------------------------------------------------------------
 
-WRITER = """
-import sys
-from langchain_dsplus.traces.store import TraceStore
-store, who = TraceStore(sys.argv[1]), sys.argv[2]
-for number in range(int(sys.argv[3])):
-    store.record({"kind": "route", "route_id": f"{who}-{number}", "router": "r", "input": "x" * 2000})
-    if number % 10 == 9:
-        assert store.flush(60)
-        print(number, flush=True)
-assert not (store.errors or store.dropped)
-"""
-
-
-def start(path, who, rows):
-    return subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(path), who, str(rows)], stdout=subprocess.PIPE, text=True
-    )
-
 
 @pytest.mark.skipif(os.name == "nt", reason="needs kill -9")
 def test_processes_write_at_once_and_a_kill_loses_nothing_that_was_flushed(path):
     """All start on a file that is not there: the tables are made once."""
-    victim = start(path, "victim", 10**6)
-    others = [start(path, who, 300) for who in ("a", "b")]
-    last = -1
-    while last < 100:
-        last = int(victim.stdout.readline())
-    victim.send_signal(signal.SIGKILL)
-    last = max([last, *(int(n) for n in victim.stdout.read().split())])
-    victim.wait()
-    victim.stdout.close()
-    for process in others:
-        process.stdout.read()
-        process.stdout.close()
-        assert process.wait(60) == 0
+    kept = write_and_kill(path, rows=300, flushed=100)
     assert direct(path, "PRAGMA integrity_check") == [("ok",)]
     with TraceStore(path) as store:
         found = set(ids(store))
         store.record(row("after"))
         assert store.flush()
-    assert {f"victim-{n}" for n in range(last + 1)} <= found
-    assert {f"{who}-{n}" for who in "ab" for n in range(300)} <= found
+    assert kept <= found
 
 
 EXIT = """

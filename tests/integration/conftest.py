@@ -1,0 +1,20 @@
+"""What several tests against a real HTTP server share."""
+
+import pytest
+from pytest_httpserver import HTTPServer
+
+
+@pytest.fixture(scope="module")
+def http_server():
+    """A server on loopback, one for all tests of a file."""
+    with HTTPServer(threaded=True) as server:
+        yield server
+
+
+@pytest.fixture
+def server(http_server):
+    """The same without handlers; what went wrong inside it fails the test."""
+    http_server.clear()
+    yield http_server
+    http_server.check_assertions()
+    http_server.check_handler_errors()
