@@ -170,7 +170,7 @@ def adriven(plan: Callable[..., Plan[T]]) -> Callable[..., Awaitable[T]]:
     return call
 
 
-def iterate(plan: Plan[None], do: Callable[[Any], Any] = _do) -> Generator[Any, None, None]:
+def iterate(plan: Plan[None]) -> Generator[Any, None, None]:
     """Drive a plan that also yields `Out`s, and give those on as they come; closed early, the plan hears of it.
 
     Example:
@@ -184,7 +184,7 @@ def iterate(plan: Plan[None], do: Callable[[Any], Any] = _do) -> Generator[Any, 
         work = next(plan)
         while True:
             try:
-                done = (yield work.value) if isinstance(work, Out) else do(work)
+                done = (yield work.value) if isinstance(work, Out) else _do(work)
             except BaseException as error:  # noqa: BLE001 - the plan judges it
                 work = _failed(plan, work, error)
             else:
@@ -193,13 +193,13 @@ def iterate(plan: Plan[None], do: Callable[[Any], Any] = _do) -> Generator[Any, 
         return
 
 
-async def aiterate(plan: Plan[None], do: Callable[[Any], Awaitable[Any]] = _ado) -> AsyncGenerator[Any, None]:
+async def aiterate(plan: Plan[None]) -> AsyncGenerator[Any, None]:
     """Async twin of `iterate`."""
     try:
         work = next(plan)
         while True:
             try:
-                done = (yield work.value) if isinstance(work, Out) else await do(work)
+                done = (yield work.value) if isinstance(work, Out) else await _ado(work)
             except BaseException as error:  # noqa: BLE001 - the plan judges it
                 work = _failed(plan, work, error)
             else:

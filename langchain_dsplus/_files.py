@@ -34,12 +34,6 @@ def replacing(
 
     Raises:
         OSError: If it cannot be written; then the old file is still there. It names `path`.
-
-    Example:
-        ```python
-        with replacing("table.csv") as file:
-            file.write("id\n")
-        ```
     """
     options: dict[str, Any] = {} if binary else {"encoding": encoding, "newline": ""}
     mark = "b" if binary else ""
@@ -76,9 +70,6 @@ def replace_file(path: str | Path, body: str | bytes, *, durable: bool = True, m
         body: Bytes, or a text for UTF-8; half of a surrogate pair is written as its escape, which JSON reads back.
         durable: As in `replacing`.
         mode: As in `replacing`.
-
-    Raises:
-        OSError: As in `replacing`.
     """
     with replacing(path, binary=True, durable=durable, mode=mode) as file:
         file.write(body.encode("utf-8", "backslashreplace") if isinstance(body, str) else body)
@@ -88,10 +79,6 @@ def replace_folder(place: Path, fill: Callable[[Path], T]) -> T:
     """Put a folder in its place as a whole or not at all; folders above it are made.
 
     What was there goes only once the new one stands.
-
-    Args:
-        place: The folder.
-        fill: Fills the empty folder that it is given.
 
     Returns:
         What `fill` returned.

@@ -15,20 +15,11 @@ _WITH_TORCH = ("local", "all")
 def require(module: str, extra: str) -> ModuleType:
     """Import an optional dependency.
 
-    Args:
-        module: Dotted name of the module.
-        extra: The extra of this package that installs it.
-
     Returns:
         The imported module.
 
     Raises:
         ImportError: If it is missing; the message carries the pip command.
-
-    Example:
-        ```python
-        torch = require("torch", "local")
-        ```
     """
     try:
         return importlib.import_module(module)
@@ -50,11 +41,6 @@ def lazy(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], 
 
     Returns:
         The two functions to assign.
-
-    Example:
-        ```python
-        __getattr__, __dir__ = lazy(__name__, {"router": "ConfidenceRouter"})
-        ```
     """
     home = {name: module for module, names in homes.items() for name in names.split()}
 

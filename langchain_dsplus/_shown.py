@@ -60,7 +60,7 @@ def _brief(value: Any) -> str | None:
         return f"{len(value)} of them" if value else None
     if callable(value) and hasattr(value, "__name__"):
         return str(value.__name__)
-    kind = type(value)
+    kind: Any = type(value)
     ours = kind.__module__.startswith("langchain_dsplus") and not hasattr(kind, "model_fields")
     if ours and kind.__repr__ is not object.__repr__ and len(repr(value)) <= _LONG:
         return repr(value)

@@ -186,14 +186,7 @@ class MismatchError(CertificateError):
 
 @contextmanager
 def plain_mismatch() -> Iterator[None]:
-    """Let a `MismatchError` out of what pydantic wraps around it, so that it can be told from a typing error.
-
-    Example:
-        ```python
-        with plain_mismatch():
-            super().__init__(**values)
-        ```
-    """
+    """Let a `MismatchError` out of what pydantic wraps around it, so that it can be told from a typing error."""
     try:
         yield
     except ValidationError as error:

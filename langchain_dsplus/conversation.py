@@ -100,9 +100,6 @@ def render_conversation(messages: Sequence[BaseMessage]) -> str | None:
     `[calls NAME ARGUMENTS]`, with the arguments as JSON. White space, line breaks with it, becomes one blank: so nobody
     can write a line in another's name. System messages and messages without text or call are left out.
 
-    Args:
-        messages: The conversation, the turn last.
-
     Returns:
         At most 6 messages (`LAST_MESSAGES`): lines of at most 500 characters (`LONGEST_MESSAGE`, with " ... " in place
         of the middle), and the turn of at most 2,000. None for a longer turn, where nobody wrote one, where there is

@@ -29,10 +29,6 @@ def parse_loss(value: Loss, name: str = "max_loss") -> float:
     `"0.5 percent"` all mean 5 in 1,000 inputs. Without a unit (`0.005`, or the text `"0.005"`) it is a share, and must
     be below .1: from there on it could as well be meant in points.
 
-    Args:
-        value: The loss.
-        name: Of the argument, for the message.
-
     Raises:
         ValueError: If it is not between 0 and 100 points, lacks the unit that it needs, or cannot be read.
         TypeError: If it is neither a number nor a text.

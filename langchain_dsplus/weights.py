@@ -242,14 +242,7 @@ def register_source(source: Source, *artifacts: Artifact) -> None:
 
 
 def list_artifacts() -> list[Artifact]:
-    """Return everything that can be resolved by name.
-
-    Example:
-        ```python
-        for artifact in list_artifacts():
-            print(artifact.name, artifact.size, cached_path(artifact.name))
-        ```
-    """
+    """Return everything that can be resolved by name."""
     return list(_REGISTRY.values())
 
 
@@ -319,10 +312,6 @@ def pull(name: str, *, progress: bool = True) -> Path:
 
     A fetch that was cut off goes on where it stopped: finished parts are kept. What does not match its SHA-256 is
     deleted and fetched once more.
-
-    Args:
-        name: A name of `list_artifacts`, or an alias.
-        progress: As in `resolve`.
 
     Returns:
         As in `resolve`.

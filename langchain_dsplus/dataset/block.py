@@ -65,10 +65,6 @@ class BlockRouter:
     def route(self, place: int, inputs: Sequence[Any]) -> Any:
         """Answer a block; the small model sees it as one batch.
 
-        Args:
-            place: Of the first input in the data set.
-            inputs: The block.
-
         Returns:
             An Arrow table, see `encode_rows`. An input that failed has a row with its error and no output.
 

@@ -76,9 +76,6 @@ class Desk:
     def begin(self, key: str) -> dict[str, Any]:
         """Ask for leave to ask.
 
-        Args:
-            key: The decision, the same in every run.
-
         Returns:
             `reply` and `notes`, where the answer is here already; else `wait`, the seconds until the call may begin,
             `again` where leave must be asked for anew then, or `spent`, why there is none. With it `counts`, what

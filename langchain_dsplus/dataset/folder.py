@@ -31,13 +31,7 @@ def digest_of(inputs: Iterable[Any]) -> str:
 
 
 def encode_rows(place: int, rows: Sequence[tuple[int, Mapping[str, Any]]], said: Mapping[str, Any]) -> Any:
-    """A block as an Arrow table: a recorder's rows, and what a reader filters by as columns of their own.
-
-    Args:
-        place: Of the block's first input in the data set.
-        rows: Each with its input's place in the block.
-        said: What the file says about itself, plain JSON.
-    """
+    """A block as an Arrow table: a recorder's rows, and what a reader filters by as columns of their own."""
     pa = require("pyarrow", "parquet")
     columns: dict[str, list[Any]] = {name: [] for name in ("place", *_TEXTS, "accepted", "input", "output", "more")}
     for at, row in rows:

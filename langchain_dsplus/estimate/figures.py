@@ -447,10 +447,6 @@ def labels_worth(table: Outcomes, certificate: Certificate) -> LabelsWorth | Non
 
     For each coverage: the disagreements without gold that lie above it, and the fewest of them that a person would have
     to find to be the large model's errors. The largest coverage counts where these are half of them or less.
-
-    Args:
-        table: The held-out rows.
-        certificate: What they certify as they are.
     """
     side = differences(table).models[0]
     alpha = (1.0 - certificate.level) / 2.0 ** float(table.about.get("certifications", 0))

@@ -176,11 +176,7 @@ class _Group:
 
 
 def find_tasks(calls: Sequence[Mapping[str, Any]]) -> list[Task]:
-    """Return the tasks of a sample of calls, the most frequent first, with their labels; counts are the sample's.
-
-    Args:
-        calls: Rows with `input` and `output`.
-    """
+    """Return the tasks of a sample of calls, the most frequent first, with their labels; counts are the sample's."""
     prompts = [prompt_of(call) for call in calls]
     answers = [answers_of(call["output"]) for call in calls]
     by_shape: dict[str, dict[tuple[str, ...], list[int]]] = defaultdict(lambda: defaultdict(list))

@@ -58,11 +58,7 @@ class Verdict(TypedDict):
 
 
 def verdict_json(verdicts: Sequence[str] = VERDICTS) -> dict[str, Any]:
-    """What the model is shown for `Verdict`: the same with limits, since small models write lists without an end.
-
-    Args:
-        verdicts: `VERDICTS`, in the order in which they are offered.
-    """
+    """What the model is shown for `Verdict`: the same with limits, since small models write lists without an end."""
     return {
         "title": "Verdict",
         "description": "Who is more at fault in the dispute, and why.",

@@ -41,7 +41,6 @@ class Plot:
         x_label: Under the axis.
         y_label: Above the axis.
         size: Width and height in pixels.
-        marks: Text after each tick's number.
     """
 
     def __init__(
@@ -54,7 +53,6 @@ class Plot:
         x_label: str,
         y_label: str,
         size: tuple[int, int] = (640, 360),
-        marks: tuple[str, str] = ("", ""),
     ) -> None:
         self.name = name
         self.title = title
@@ -64,7 +62,7 @@ class Plot:
         self._back: list[str] = []
         self._body: list[str] = []
         self._front: list[str] = []
-        self._frame(x_label, y_label, marks)
+        self._frame(x_label, y_label)
 
     def px(self, value: float) -> float:
         """Horizontal place of a value."""
@@ -76,20 +74,18 @@ class Plot:
         share = (value - self.y[0]) / (self.y[1] - self.y[0])
         return self.height - self.bottom - share * (self.height - self.top - self.bottom)
 
-    def _frame(self, x_label: str, y_label: str, marks: tuple[str, str]) -> None:
+    def _frame(self, x_label: str, y_label: str) -> None:
         base, right = self.height - self.bottom, self.width - self.right
         for tick in nice_ticks(*self.y):
             y = self.py(tick)
             self._back.append(f'<line class="grid" x1="{self.left:g}" x2="{right:g}" y1="{y:.1f}" y2="{y:.1f}"/>')
             self._back.append(
-                f'<text class="tick" x="{self.left - 8:g}" y="{y + 4:.1f}" text-anchor="end">{tick:g}{marks[1]}</text>'
+                f'<text class="tick" x="{self.left - 8:g}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>'
             )
         for tick in nice_ticks(*self.x, most=10):
             x = self.px(tick)
             self._back.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{base:g}" y2="{base + 4:g}"/>')
-            self._back.append(
-                f'<text class="tick" x="{x:.1f}" y="{base + 18:g}" text-anchor="middle">{tick:g}{marks[0]}</text>'
-            )
+            self._back.append(f'<text class="tick" x="{x:.1f}" y="{base + 18:g}" text-anchor="middle">{tick:g}</text>')
         self._back.append(f'<line class="axis" x1="{self.left:g}" x2="{right:g}" y1="{base:g}" y2="{base:g}"/>')
         middle = (self.left + right) / 2
         self._back.append(
@@ -134,11 +130,11 @@ class Plot:
         at = f'x="{self.px(x) + shift[0]:.1f}" y="{self.py(y) + shift[1]:.1f}"'
         self._front.append(f'<text class="note" {at} text-anchor="{anchor}">{escape(words)}</text>')
 
-    def moving(self, kind: str = "now") -> None:
+    def moving(self) -> None:
         """Add a dot and a vertical line that the page's script moves."""
         base = self.height - self.bottom
-        self._front.append(f'<line class="{kind} cross" data-cross x1="0" x2="0" y1="{self.top:g}" y2="{base:g}"/>')
-        self._front.append(f'<circle class="dot {kind}" data-dot cx="-99" cy="-99" r="6.5"/>')
+        self._front.append(f'<line class="now cross" data-cross x1="0" x2="0" y1="{self.top:g}" y2="{base:g}"/>')
+        self._front.append('<circle class="dot now" data-dot cx="-99" cy="-99" r="6.5"/>')
 
     def svg(self) -> str:
         """Return the whole element. Its data attributes tell the script where a value lies."""

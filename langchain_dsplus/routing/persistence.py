@@ -182,9 +182,6 @@ def load_small_models(
         options: As in `load_router`.
         sha256: What `save_router` returned.
 
-    Raises:
-        SavedRouterError: As `load_router`.
-
     Example:
         ```python
         models, certificate = load_small_models("routers/intents")
@@ -202,10 +199,6 @@ def load_any_small_model(
     path: str | Path, options: Mapping[str, Any] | None = None
 ) -> tuple[SmallModel, Certificate | None]:
     """Read a small model from the folder of its `save`, or of a saved router with only one; code is never run.
-
-    Args:
-        path: The folder.
-        options: Of the small model's `load`.
 
     Returns:
         The small model, and the router's certificate where there is one.
@@ -245,10 +238,6 @@ def load_any_small_model(
 
 def load_pruner(path: str | Path, *, sha256: str | None = None) -> PromptPruner:
     """Read the prompt pruner of a saved router, to build the large chain with.
-
-    Args:
-        path: The folder.
-        sha256: What `save_router` returned.
 
     Raises:
         SavedRouterError: If the folder is not a whole, unchanged saved router, or has no pruner.

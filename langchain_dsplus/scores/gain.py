@@ -107,9 +107,6 @@ class LearnedGain(ReadyScore):
             inputs: The inputs of its rows, where there is an encoder; by default the column `input`.
             embeddings: Vectors in their place, shape (len(outcomes), d).
 
-        Returns:
-            Itself.
-
         Raises:
             ValueError: If there are fewer than 50 usable rows, the labels of two rows differ, or small and large are
                 equally right everywhere, so that there is nothing to learn.
@@ -147,9 +144,6 @@ class LearnedGain(ReadyScore):
             losses: What accepting each row loses against the large model: 1 lost, 0, -1 won; shape (n,).
             labels: The K classes.
             embeddings: Shape (n, d).
-
-        Returns:
-            Itself.
 
         Raises:
             ValueError: As `fit`; or shapes do not fit.

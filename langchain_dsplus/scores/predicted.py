@@ -51,9 +51,6 @@ class _Predicted(Shown, ReadyScore):
             outcomes: The fit rows, not those that certify.
             inputs: Their inputs, in the order of the rows; by default the column `input`.
 
-        Returns:
-            Itself.
-
         Raises:
             ValueError: If the rows hold fewer than two of the classes, so that there is nothing to learn.
         """

@@ -567,9 +567,6 @@ class ChatClassifier(SmallModel):
         Args:
             texts: Inputs like those to come; a few dozen will do.
 
-        Returns:
-            Itself.
-
         Raises:
             Exception: What the first input raised, where no input has an answer.
         """

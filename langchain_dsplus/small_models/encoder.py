@@ -207,10 +207,6 @@ class Encoder:
         With ONNX Runtime and static vectors a text has the same vector alone and beside any others, to the last bit.
         With torch it may differ by about 1e-7, since padding changes the order of the sums.
 
-        Args:
-            texts: The texts; may be empty.
-            progress: Show a progress bar on stderr.
-
         Raises:
             TypeError: If an item is not a str; the message gives its place, never the value.
         """

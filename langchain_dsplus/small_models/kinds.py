@@ -24,10 +24,6 @@ KINDS: dict[str, Any] = {
 def load_small_model(path: str | Path, options: Mapping[str, Any] | None = None) -> SmallModel:
     """Read a small model from the folder of its `save`, whatever kind it is; runs no code.
 
-    Args:
-        path: The folder.
-        options: Of the kind's `load`.
-
     Raises:
         ValueError: If it is no saved small model, or damaged.
     """

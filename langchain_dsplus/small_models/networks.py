@@ -130,9 +130,6 @@ class TorchClassifier(SmallModel):
             seed: Of the order of the rows, of dropout and of a new head.
             progress: Show a bar on stderr.
 
-        Returns:
-            Itself.
-
         Raises:
             TypeError: If an input or a target has the wrong type; the message gives its place, never the input.
             ValueError: If there is no row, one class only, a target outside the labels, or lengths differ.
@@ -204,10 +201,6 @@ class TorchClassifier(SmallModel):
 
         Probabilities become softmax(z / T), and energy T * logsumexp(z / T). No choice changes, but scores do: choose
         or certify the threshold afterwards.
-
-        Raises:
-            TypeError: As `fit`.
-            ValueError: As `fit`.
         """
         self._fitted()
         rows, labels, wanted, _ = self._read_rows(inputs, targets, None)

@@ -128,13 +128,7 @@ class OnnxEngine:
 
 
 def by_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Yield the places of items of one length, shortest first, at most `budget` tokens at a time.
-
-    Example:
-        ```python
-        list(by_length([3, 2, 3, 3], budget=6))  # [[1], [0, 2], [3]]
-        ```
-    """
+    """Yield the places of items of one length, shortest first, at most `budget` tokens at a time."""
     groups: dict[int, list[int]] = {}
     for place, length in enumerate(lengths):
         groups.setdefault(length, []).append(place)

@@ -122,18 +122,9 @@ def build_graph(folder: Path, *, int8: bool) -> bytes:
 
     There is no mask: a batch holds texts of one length.
 
-    Args:
-        folder: Of an encoder that `read_layout` reads.
-        int8: Keep and multiply the layers' matrices in 8 bits.
-
     Raises:
         ImportError: If `onnx` or `safetensors` is missing; the message carries the pip command.
         NotReadableError: If the folder is of another kind, or a tensor is missing.
-
-    Example:
-        ```python
-        Path("encoder.onnx").write_bytes(build_graph(Path("models/minilm"), int8=True))
-        ```
     """
     layout = read_layout(folder)
     loaded = require("safetensors.numpy", "onnx").load_file(folder / "model.safetensors")

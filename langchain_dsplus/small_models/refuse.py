@@ -18,9 +18,6 @@ def refuse_code(folder: Path) -> None:
 
     Every loader of transformers and sentence-transformers folders calls this before the library reads the folder.
 
-    Args:
-        folder: Holds `config.json`, `modules.json`, or neither.
-
     Raises:
         ValueError: If it does, or such a file is no JSON.
     """

@@ -113,9 +113,6 @@ class SentenceClassifier(SmallModel):
             weights: How much each row counts; by default 1.
             progress: Show a bar on stderr while encoding.
 
-        Returns:
-            Itself.
-
         Raises:
             TypeError: If a text or a target has the wrong type; the message gives its place, never the text.
             ValueError: If there is no row, one class only, a target outside `labels`, or lengths differ.

@@ -206,10 +206,6 @@ async def acollect_outcomes(small: Any, large: Runnable[Any, Any], dataset: Iter
         dataset: Mappings, or (input, gold) pairs.
         **options: As in `collect_outcomes`.
 
-    Raises:
-        CostLimitError: As `collect_outcomes`.
-        ValueError: As `collect_outcomes`.
-
     Example:
         ```python
         outcomes = await acollect_outcomes(small, prompt | llm | parser, rows, path="answers.jsonl")

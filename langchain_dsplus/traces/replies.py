@@ -144,14 +144,14 @@ def _is_ours(entry: dict[str, Any] | None) -> bool:
     return fine
 
 
-def answered_ids(path: Path, side: str = "large") -> set[str]:
-    """Ids of the rows that a file of replies holds an answer of one side for; none where there is no file."""
+def answered_ids(path: Path) -> set[str]:
+    """Ids of the rows that a file of replies holds the large model's answer for; none where there is no file."""
     if not path.exists():
         return set()
     return {
         entry["id"]
         for entry in Journal(path).entries
-        if entry is not None and _is_ours(entry) and entry.get("side") == side and entry.get("label") is not None
+        if entry is not None and _is_ours(entry) and entry.get("side") == "large" and entry.get("label") is not None
     }
 
 

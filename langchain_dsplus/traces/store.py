@@ -600,9 +600,6 @@ class TraceStore:
             since: As in `rows`. Gold is taken whenever it came.
             until: As in `rows`.
             **options: As in `Outcomes.from_traces`: `about`, `small`, `to_label`, `group_key`, `live`.
-
-        Raises:
-            ValueError: As `Outcomes.from_traces`.
         """
         decisions = self.rows(kind=("route", "shadow", "audit"), router=router, since=since, until=until)
         return Outcomes.from_traces(itertools.chain(decisions, self.rows(kind="gold")), router=router, **options)
