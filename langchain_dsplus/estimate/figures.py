@@ -172,6 +172,9 @@ def _read(
             advance(1)
     if not log.calls:
         raise ValueError(log.nothing())
+    if log.empty_columns:
+        msg = f"no call of this log has anything under the column that was named for {', '.join(log.empty_columns)}"
+        raise ValueError(msg)
     tasks = find_tasks(_few_enough(sample.items))
     if number is not None and not 1 <= number <= len(tasks):
         msg = f"`task` must be one of 1 to {len(tasks)}, not {number}"

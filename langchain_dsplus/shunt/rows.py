@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -165,6 +165,15 @@ def what_was_said(output: Any, labels: list[str], to_label: Any = None) -> dict[
     probabilities = _seen(output, labels)
     fits = probabilities is not None and max(probabilities, key=probabilities.__getitem__) == label
     return {"label": label, **({"probabilities": probabilities} if fits else {})}
+
+
+def no_label_words(labels: Sequence[str], how_many: str) -> str:
+    """What to do where the large chain's outputs name none of the labels."""
+    named = ", ".join([*labels[:5], *(["..."] if labels[5:] else [])])
+    return (
+        f"{how_many} outputs of the chain name none of `labels` ({named}), so they teach nothing: are these the labels "
+        "of this chain, and does it say them? Else pass `to_label=`."
+    )
 
 
 def _seen(output: Any, labels: list[str]) -> dict[str, float] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +21,7 @@ from langchain_dsplus.registry.registry import ModelRegistry
 from langchain_dsplus.shunt.audits import replay
 from langchain_dsplus.shunt.folder import GIVEN, ShuntError, ShuntFolder, Terms
 from langchain_dsplus.shunt.labels import add_gold, to_label
-from langchain_dsplus.shunt.rows import BOUND, SAID, what_was_said
+from langchain_dsplus.shunt.rows import BOUND, SAID, no_label_words, what_was_said
 from langchain_dsplus.shunt.status import ShuntStatus, shunt_status
 from langchain_dsplus.shunt.training import is_fitted
 from langchain_dsplus.shunt.worker import Work, Worker
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
     from langchain_dsplus.threshold.certificate import Certificate
 
 
+logger = logging.getLogger(__name__)
+
+_FIRST = 20
+"""Outputs of the chain among which one must name a label."""
 _NOTHING = "nothing"
 """The version of a model that has learned nothing."""
 
@@ -311,6 +316,7 @@ class _Notes:
     def __init__(self, store: Any, further: Recorder | None, labels: list[str], to_label: Any, bound: str) -> None:
         self.store, self.further, self.labels, self.to_label, self.bound = store, further, labels, to_label, bound
         self.key = getattr(store, "key", None)
+        self.heard = 0
 
     def record(self, row: Row) -> None:
         """Write a row down; a shadow answer of a model that has learned nothing is none."""
@@ -319,10 +325,18 @@ class _Notes:
         local = row["kind"] == "route" and "route" in row and row["route"]["accepted"]
         if row["kind"] in ("route", "audit") and not local and "error" not in row:
             said = what_was_said(row.get("output"), self.labels, self.to_label)
+            self._listen(said["label"])
             row = cast("Row", {**row, SAID: said, BOUND: self.bound})
         self.store.record(row)
         if self.further is not None:
             self.further.record(row)
+
+    def _listen(self, label: str | None) -> None:
+        """Warn once where none of the first outputs names a label: nothing would ever be learned."""
+        if self.heard < _FIRST:
+            self.heard = _FIRST if label is not None else self.heard + 1
+            if label is None and self.heard == _FIRST:
+                logger.warning("%s", no_label_words(self.labels, f"the first {_FIRST}"))
 
 
 __all__ = ["DataShunt"]

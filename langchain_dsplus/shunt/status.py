@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from langchain_dsplus.losses import points
 from langchain_dsplus.shunt.folder import ShuntFolder, open_use, spent
 from langchain_dsplus.shunt.report import shunt_outcomes
-from langchain_dsplus.shunt.rows import Ledger, read_rows
+from langchain_dsplus.shunt.rows import Ledger, PaidRow, no_label_words, read_rows
 from langchain_dsplus.shunt.worker import outcome_words, what_it_waits_for
 from langchain_dsplus.threshold.certificate import say_losing
 from langchain_dsplus.threshold.classes import losing_classes
@@ -19,6 +19,10 @@ from langchain_dsplus.threshold.differences import differences
 
 if TYPE_CHECKING:
     from langchain_dsplus.registry.registry import ModelRegistry
+
+
+_UNREAD = 10
+"""Outputs that name no label, from which on the labels may be wrong."""
 
 
 @dataclass(frozen=True)
@@ -119,10 +123,19 @@ def shunt_status(folder: ShuntFolder, store: Any, registry: ModelRegistry) -> Sh
         worth=max(0.0, found["labels"] - found["coverage"] * found["chance"]) if found else None,
         spent=spent(life, terms.level),
         certifications=outcome_words(life["uses"]),
-        why_not_more=_why(life, ledger, live=held is not None),
+        why_not_more=unread_words(terms.labels, rows) or _why(life, ledger, live=held is not None),
         waits=what_it_waits_for(terms, life, ledger, held, len(folder.gold())),
         losing="" if held is None else losing_words(folder, store, held.thresholds.values()),
     )
+
+
+def unread_words(labels: Sequence[str], rows: Sequence[PaidRow]) -> str:
+    """Say that most of what the large chain said names none of the labels; empty where that is not so."""
+    said = [row.label for row in rows if row.way in ("fair", "escalated")]
+    none = sum(label is None for label in said)
+    if none < _UNREAD or none < len(said) / 2:
+        return ""
+    return no_label_words(labels, f"{none:,} of {len(said):,}")
 
 
 def losing_words(folder: ShuntFolder, store: Any, thresholds: Iterable[float]) -> str:

@@ -63,6 +63,10 @@ class Columns:
             raise ValueError(msg)
 
 
+_BESIDE = ("id", "gold", "group", "model")
+"""Columns that may stand beside a call of any kind."""
+
+
 def dig(value: Any, path: str) -> Any:
     """Return what stands at a path, None where nothing does.
 
@@ -151,6 +155,7 @@ class Log:
         self.rows = self.calls = self.failed = self.unreadable = self.passed = 0
         self.kinds: set[str] = set()
         self._keys: dict[str, None] = {}
+        self._held: set[str] = set()
 
     def _files(self, source: str | Path) -> list[Path]:
         if isinstance(source, str) and source.startswith(PROJECT):
@@ -204,8 +209,26 @@ class Log:
                     self.failed += 1
                 elif call:
                     self.calls += 1
+                    call |= self._beside(row)
                     call["id"] = call.get("id") or f"row-{self.rows}"
                     yield call
+
+    def _beside(self, row: Any) -> dict[str, Any]:
+        """What stands beside a call under the columns that were named, whatever kind of log it is."""
+        found: dict[str, Any] = {}
+        for name in _BESIDE if self.columns is not None else ():
+            path = getattr(self.columns, name)
+            value = None if path is None else dig(row, path)
+            if value not in (None, ""):
+                found[name] = value if name == "model" else to_text(value)
+        self._held |= found.keys()
+        return found
+
+    @property
+    def empty_columns(self) -> list[str]:
+        """Columns that were named, and that no call of the last reading has anything under."""
+        named = [] if self.columns is None else [name for name in _BESIDE if getattr(self.columns, name) is not None]
+        return [name for name in named if name not in self._held] if self.calls else []
 
     def _rows_of(self, path: Path) -> Iterator[Any]:
         with path.open("rb") as file:

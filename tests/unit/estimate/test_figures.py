@@ -298,3 +298,8 @@ def test_the_interval_of_a_share_with_gains_covers():
         low, high = kept_share(loss, 0.02)[1:]
         hits.append(low <= truth <= high)
     assert np.mean(hits) > 0.93
+
+
+def test_a_column_that_no_call_has_is_an_error(log):
+    with pytest.raises(ValueError, match="anything under the column that was named for gold"):
+        estimate(log(without_gold(stream(100))), small="tfidf", columns={"gold": "truth"})

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from langchain_dsplus.shunt.status import ShuntStatus, losing_words
+from langchain_dsplus.shunt.rows import PaidRow
+from langchain_dsplus.shunt.shunt import _Notes
+from langchain_dsplus.shunt.status import ShuntStatus, losing_words, unread_words
 
 LABELS = ["a", "b", "x"]
 
@@ -47,3 +50,25 @@ def test_no_class_is_named_without_ground() -> None:
     folder, store = seen(0, 0.7, gold=True)
     folder.evidence = list
     assert losing_words(folder, store, [0.2]) == ""
+
+
+def test_labels_that_the_chain_never_says_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    said = ["zebra"] * 30
+    notes = _Notes(SimpleNamespace(record=lambda row: None), None, ["a", "b"], None, "x")
+    for text in said:
+        notes.record({"kind": "route", "output": text, "route": {"accepted": False}})
+    assert caplog.text.count("name none of `labels` (a, b)") == 1
+    assert "zebra" not in caplog.text
+    caplog.clear()
+    notes = _Notes(SimpleNamespace(record=lambda row: None), None, ["a", "zebra"], None, "x")
+    for text in said:
+        notes.record({"kind": "route", "output": text, "route": {"accepted": False}})
+    assert caplog.text == ""
+
+
+def test_why_not_more_says_that_the_labels_are_wrong() -> None:
+    row = PaidRow("1", "text", "now", "fair", certify=False)
+    assert "30 of 30 outputs of the chain name none of `labels` (a, b)" in unread_words(["a", "b"], [row] * 30)
+    assert unread_words(["a", "b"], [row] * 9) == ""
+    assert unread_words(["a", "b"], [replace(row, label="a")] * 60 + [row] * 30) == ""
+    assert unread_words(["a", "b"], [replace(row, way="local")] * 60) == ""

@@ -443,3 +443,28 @@ def test_lines_are_read_one_by_one(tmp_path):
     assert isinstance(found, types.GeneratorType)
     next(found)
     assert log.rows == 1
+
+
+KINDS = {
+    "pairs": lambda text, label: {"input": text, "output": label},
+    "OpenAI": lambda text, label: {"request": request(text), "response": reply(label)},
+    "messages": lambda text, label: {"messages": request(text)["messages"], "response": label},
+    "LangSmith": lambda text, label: {
+        "run_type": "llm", "inputs": {"messages": [request(text)["messages"]]}, "outputs": {"output": label},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_was_true_is_read_beside_a_call_of_any_kind(kind, tmp_path):
+    rows = [
+        KINDS[kind](text, label) | {"meta": {"truth": label if place else None}}
+        for place, (text, label) in enumerate(zip(TEXTS, LABELS, strict=True))
+    ]
+    log = Log(lines(tmp_path / "log.jsonl", rows), columns=Columns(gold="meta.truth"))
+    calls = list(log)
+    assert [call.get("gold") for call in calls] == [None, *LABELS[1:]]
+    assert log.empty_columns == []
+    log = Log(lines(tmp_path / "log.jsonl", rows), columns=Columns(gold="meta.truht", group="meta.customer"))
+    assert len(list(log)) == len(TEXTS)
+    assert log.empty_columns == ["gold", "group"]
