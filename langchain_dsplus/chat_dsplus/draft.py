@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import json
 import math
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias, cast
 
@@ -112,58 +112,21 @@ def read_messages(value: Any) -> list[BaseMessage]:
 # --- what is asked, sync or async -------------------------------------------------------------------------------------
 
 
-@dataclass
-class _Send:
-    """Ask the chat model; gives a reply or an exception for each prompt."""
-
-    model: Any
-    prompts: list[Any]
-    configs: list[RunnableConfig]
-    kwargs: list[dict[str, Any]]
-
-    def _parts(self) -> list[list[int]]:
-        """Places of prompts with the same arguments: one batch each."""
-        parts: list[list[int]] = []
-        for place, kwargs in enumerate(self.kwargs):
-            part = next((part for part in parts if self.kwargs[part[0]] == kwargs), None)
-            if part is None:
-                parts.append([place])
-            else:
-                part.append(place)
-        return parts
-
-    def run(self) -> list[Any]:
-        found: list[Any] = [None] * len(self.prompts)
-        for part in self._parts():
-            prompts, configs = [self.prompts[i] for i in part], [self.configs[i] for i in part]
-            replies = self.model.batch(prompts, configs, return_exceptions=True, **self.kwargs[part[0]])
-            for place, reply in zip(part, pass_on(replies), strict=True):
-                found[place] = reply
-        return found
-
-    async def arun(self) -> list[Any]:
-        found: list[Any] = [None] * len(self.prompts)
-        for part in self._parts():
-            prompts, configs = [self.prompts[i] for i in part], [self.configs[i] for i in part]
-            replies = await self.model.abatch(prompts, configs, return_exceptions=True, **self.kwargs[part[0]])
-            for place, reply in zip(part, pass_on(replies), strict=True):
-                found[place] = reply
-        return found
-
-
-@dataclass
-class _Verify:
-    """Ask the verifier; gives an `Answer` or an exception for each draft."""
-
-    verifier: ChatClassifier
-    inputs: list[Any]
-    configs: list[RunnableConfig]
-
-    def run(self) -> list[Any]:
-        return list(self.verifier.answers(self.inputs, self.configs))
-
-    async def arun(self) -> list[Any]:
-        return list(await self.verifier.aanswers(self.inputs, self.configs))
+def _send(
+    model: Any, prompts: list[Any], configs: list[RunnableConfig], arguments: list[dict[str, Any]]
+) -> _drive.Plan[list[Any]]:
+    """Ask a chat model; a reply or an exception for each prompt. Prompts with the same arguments are one batch."""
+    found: list[Any] = [None] * len(prompts)
+    left = list(range(len(prompts)))
+    while left:
+        first = arguments[left[0]]
+        alike = [place for place in left if arguments[place] == first]
+        left = [place for place in left if arguments[place] != first]
+        part, its = [prompts[place] for place in alike], [configs[place] for place in alike]
+        replies = yield _drive.Call(model.batch, model.abatch, part, its, return_exceptions=True, **first)
+        for place, reply in zip(alike, pass_on(replies), strict=True):
+            found[place] = reply
+    return found
 
 
 @dataclass
@@ -197,10 +160,6 @@ class _Judge:
             except Exception as error:  # noqa: BLE001 - accepting needs proof
                 found.append(failure(error))
         return found
-
-
-_Work: TypeAlias = _Send | _Verify | _Judge
-_Plan: TypeAlias = Generator[_Work, list[Any], list[Answer | Exception]]
 
 
 class DraftModel(SmallModel):
@@ -288,7 +247,9 @@ class DraftModel(SmallModel):
 
     # The plan knows nothing of sync and async: it yields what to ask and gets what came of it.
 
-    def _plan(self, inputs: Sequence[Any], configs: Sequence[RunnableConfig] | None) -> _Plan:
+    def _plan(
+        self, inputs: Sequence[Any], configs: Sequence[RunnableConfig] | None
+    ) -> _drive.Plan[list[Answer | Exception]]:
         results: list[Answer | Exception | None] = [None] * len(inputs)
         asked: dict[int, Asked] = {}
         for place, value in enumerate(inputs):
@@ -301,7 +262,7 @@ class DraftModel(SmallModel):
         if asked:
             k = self.samples if self.accept == "consistency" else 1
             places = [place for place in asked for _ in range(k)]
-            replies = yield _Send(
+            replies = yield from _send(
                 self._sender(),
                 [list(asked[place]) for place in places],
                 [tagged[place] for place in places],
@@ -327,12 +288,12 @@ class DraftModel(SmallModel):
 
     def _agreement(
         self, asked: Mapping[int, Asked], drafts: Mapping[int, AIMessage], configs: list[RunnableConfig]
-    ) -> Generator[_Work, list[Any], list[Any]]:
+    ) -> _drive.Plan[list[Any]]:
         """The share of the peers that say what each draft says; a peer that fails agrees with nothing."""
         votes = dict.fromkeys(drafts, 0)
         prompts, arguments = ([list(asked[k]) for k in drafts], [self._arguments(asked[k]) for k in drafts])
         for peer, checks in zip(self.peers, self.peer_checks, strict=True):
-            replies = yield _Send(quieted(peer), prompts, configs, arguments)
+            replies = yield from _send(quieted(peer), prompts, configs, arguments)
             for (place, draft), reply in zip(drafts.items(), replies, strict=True):
                 theirs = _checked(checks, asked[place], reply)
                 if isinstance(theirs, AIMessage):
@@ -343,7 +304,9 @@ class DraftModel(SmallModel):
         """Whether two drafts say the same."""
         return bool(same(one, other, self.checks.tools) if self.equal is None else self.equal(one, other))
 
-    def _ask(self, asked: Mapping[int, Asked], drafts: Mapping[int, AIMessage], configs: list[RunnableConfig]) -> _Work:
+    def _ask(
+        self, asked: Mapping[int, Asked], drafts: Mapping[int, AIMessage], configs: list[RunnableConfig]
+    ) -> _drive.Work:
         """Who says how sure a draft is."""
         if self.verifier is None:
             return _Judge(self.accept, [(list(asked[place]), draft) for place, draft in drafts.items()])
@@ -351,7 +314,7 @@ class DraftModel(SmallModel):
             {"conversation": conversation_text(asked[place]), "answer": answer_text(draft)}
             for place, draft in drafts.items()
         ]
-        return _Verify(self.verifier, questions, configs)
+        return _drive.Call(self.verifier.answers, self.verifier.aanswers, questions, configs)
 
     def _sender(self) -> Any:
         model = quieted(self.model)

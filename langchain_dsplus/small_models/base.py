@@ -17,6 +17,7 @@ from langchain_core.runnables import RunnableSerializable
 from langchain_core.runnables.config import run_in_executor
 from pydantic import ConfigDict, Field, PrivateAttr
 
+from langchain_dsplus import _drive
 from langchain_dsplus._inputs import Seen, canonical
 from langchain_dsplus._shown import fields_in_words
 from langchain_dsplus.answer import Answer, AttachmentError, InputError, InvalidAnswerError, failure, pass_on
@@ -376,27 +377,18 @@ class SmallModel(RunnableSerializable[Any, Answer]):
         Raises:
             Exception: Whatever the model raised, or `InvalidAnswerError`.
         """
-
-        def answer(value: Any, run_manager: Any, config: RunnableConfig) -> Answer:
-            del run_manager
-            (result,) = self.answers([value], [config])
-            if isinstance(result, Exception):
-                raise result
-            return result
-
-        return self._call_with_config(answer, input, config, **kwargs)
+        return self._call_with_config(_drive.driven(self._one), input, config, **kwargs)
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Answer:
         """Async twin of `invoke`; the model runs in an executor thread."""
+        return await self._acall_with_config(_drive.adriven(self._one), input, config, **kwargs)
 
-        async def answer(value: Any, run_manager: Any, config: RunnableConfig) -> Answer:
-            del run_manager
-            (result,) = await self.aanswers([value], [config])
-            if isinstance(result, Exception):
-                raise result
-            return result
-
-        return await self._acall_with_config(answer, input, config, **kwargs)
+    def _one(self, value: Any, run_manager: Any, config: RunnableConfig) -> _drive.Plan[Answer]:
+        del run_manager
+        (result,) = yield _drive.Call(self.answers, self.aanswers, [value], [config])
+        if isinstance(result, Exception):
+            raise result
+        return cast("Answer", result)
 
     def batch(
         self,
@@ -407,11 +399,7 @@ class SmallModel(RunnableSerializable[Any, Answer]):
         **kwargs: Any | None,
     ) -> list[Answer]:
         """Answer a list of inputs with one call of the model."""
-
-        def answer(values: list[Any], run_manager: Any, config: list[RunnableConfig]) -> list[Exception | Answer]:
-            del run_manager
-            return self.answers(values, config)
-
+        answer = _drive.driven(self._many)
         found = self._batch_with_config(answer, inputs, config, return_exceptions=return_exceptions, **kwargs)
         return list(pass_on(found))
 
@@ -424,13 +412,15 @@ class SmallModel(RunnableSerializable[Any, Answer]):
         **kwargs: Any | None,
     ) -> list[Answer]:
         """Async twin of `batch`: still one call of the model."""
-
-        async def answer(values: list[Any], run_manager: Any, config: list[RunnableConfig]) -> list[Exception | Answer]:
-            del run_manager
-            return await self.aanswers(values, config)
-
+        answer = _drive.adriven(self._many)
         found = await self._abatch_with_config(answer, inputs, config, return_exceptions=return_exceptions, **kwargs)
         return list(pass_on(found))
+
+    def _many(
+        self, values: list[Any], run_manager: Any, config: list[RunnableConfig]
+    ) -> _drive.Plan[list[Exception | Answer]]:
+        del run_manager
+        return cast("list[Exception | Answer]", (yield _drive.Call(self.answers, self.aanswers, values, config)))
 
 
 def _rows(raw: Any) -> list[list[float]]:
