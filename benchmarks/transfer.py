@@ -44,7 +44,7 @@ SETS = {
     "distractors": "distractors",
 }
 MODELS = {"qwen_0_5b": "qwen2.5-coder-0.5b", "qwen_1_5b": "qwen2.5-coder-1.5b"}
-"""Judges: their keys in the figures, and their names. The larger one is asked with `--full`."""
+"""Judges: their keys in the figures, and their names."""
 PROMISE = "10 points"
 THIRD = 1 / 3
 NOT_RECHECKED = "every figure comes from a language model that reads the texts"
@@ -52,21 +52,28 @@ NOT_RECHECKED = "every figure comes from a language model that reads the texts"
 
 @dataclass(frozen=True)
 class Size:
-    """How much is asked."""
+    """How much one judge is asked."""
 
-    models: tuple[str, ...]
-    sets: tuple[str, ...]
+    texts: dict[str, int]
+    """For each set how many texts, the first of its seeded order."""
     arms: tuple[str, ...]
-    texts: int
-    rewritten: int
-    """Texts of a set that the LLM shortens: that takes many times as long as deciding."""
+    fewer: dict[str, int]
+    """Arms with fewer texts: an LLM that shortens takes many times as long as one that decides."""
 
 
-SIZES = {
-    "quick": Size(("qwen_0_5b",), ("amazon", "distractors"), ("none", "truncate", "extractive"), 5, 0),
-    "default": Size(("qwen_0_5b",), tuple(SETS), tuple(ARMS), 20, 5),
-    "full": Size(tuple(MODELS), tuple(SETS), tuple(ARMS), 120, 40),
+SIZES: dict[str, dict[str, Size]] = {
+    "quick": {"qwen_0_5b": Size({"amazon": 5, "distractors": 5}, ("none", "truncate", "extractive"), {})},
+    "default": {
+        "qwen_0_5b": Size(
+            {"imdb": 30, "amazon": 30, "chatter": 30, "distractors": 42}, tuple(ARMS), {"llm": 6, "drop": 20}
+        ),
+        "qwen_1_5b": Size(
+            {"imdb": 12, "amazon": 12, "distractors": 12}, ("none", "truncate", "extractive", "llm"), {"llm": 3}
+        ),
+    },
+    "full": dict.fromkeys(MODELS, Size(dict.fromkeys(SETS, 120), tuple(ARMS), {"llm": 40})),
 }
+"""Fixed before anything was asked, by what two cores answer in an hour."""
 
 
 @dataclass(frozen=True)
@@ -84,15 +91,13 @@ class Case:
 
 def reviews(rows: Sequence[Any], rng: Random, count: int) -> list[Case]:
     """Long reviews, as many of each sentiment."""
-    found: list[Case] = []
     order = list(rows)
     rng.shuffle(order)
-    for label in ("positive", "negative"):
-        long = [row for row in order if row.label == label and 150 <= len(row.text.split()) <= 320]
-        task = "Is this review positive or negative?"
-        found += [Case(_plain(row.text), task, ("negative", "positive"), label) for row in long[: (count + 1) // 2]]
-    rng.shuffle(found)
-    return found[:count]
+    labels = ("negative", "positive")
+    long = [row for row in order if row.label in labels and 150 <= len(row.text.split()) <= 320]
+    sides = ([row for row in long if row.label == label] for label in labels)
+    mixed = [row for pair in zip(*sides, strict=False) for row in pair]
+    return [Case(_plain(row.text), "Is this review positive or negative?", labels, row.label) for row in mixed[:count]]
 
 
 OPENINGS = (
@@ -138,9 +143,8 @@ def chatter(rng: Random, count: int) -> list[Case]:
 def distractors(context: Context, count: int) -> list[Case]:
     path = context.hash_file(Path(__file__).with_name("distractors.json"))
     rows = json.loads(path.read_text(encoding="utf-8"))
-    if context.quick:
-        rows = rows[:count]
-    return [Case(_plain(row["text"]), row["task"], tuple(row["labels"]), row["gold"]) for row in rows]
+    context.random("distractors").shuffle(rows)
+    return [Case(_plain(row["text"]), row["task"], tuple(row["labels"]), row["gold"]) for row in rows[:count]]
 
 
 def _plain(text: str) -> str:
@@ -191,22 +195,22 @@ def _bare(word: str) -> str:
     return word.strip(".,;:!?()\"'").casefold()
 
 
-def transfers(cases: Sequence[Case], chat: Remembered) -> dict[str, Any]:
-    """The arms that shorten, as `PromptTransfer`s that put what they made where the text was."""
+def transfers(cases: Sequence[Case], chat: Remembered, arm: str) -> dict[str, Any]:
+    """An arm that shortens: for each question its `PromptTransfer`, which puts what it made where the text was."""
     from langchain_dsplus.prompts.extractive import ExtractiveSummarizer
     from langchain_dsplus.transfer import PromptTransfer, summarise
 
-    task = cases[0].task
     words = round(THIRD * sum(len(case.text.split()) for case in cases) / len(cases))
-    keys: dict[str, Any] = {"input_key": "text", "output_key": "text"}
     drop = dropper([case.text for case in cases])
     writer = chat.with_settings(temperature=0, max_tokens=round(2.2 * words))
-    return {
-        "truncate": PromptTransfer(truncate, fidelity="off", **keys),
-        "drop": PromptTransfer(drop, fidelity="off", **keys),
-        "extractive": PromptTransfer(ExtractiveSummarizer(question=task, ratio=THIRD), **keys),
-        "llm": PromptTransfer(writer, subtask=summarise(task, words=words), **keys),
+    makers: dict[str, Callable[[str], dict[str, Any]]] = {
+        "truncate": lambda _: {"model": truncate, "fidelity": "off"},
+        "drop": lambda _: {"model": drop, "fidelity": "off"},
+        "extractive": lambda task: {"model": ExtractiveSummarizer(question=task, ratio=THIRD)},
+        "llm": lambda task: {"model": writer, "subtask": summarise(task, words=words)},
     }
+    tasks = {case.task for case in cases}
+    return {task: PromptTransfer(**makers[arm](task), input_key="text", output_key="text") for task in tasks}
 
 
 # --- deciding -------------------------------------------------------------------------------------------------
@@ -232,14 +236,12 @@ def run(context: Context) -> Figures:
     figures: Figures = {}
     with ExitStack() as stack:
         models = Models(stack, answers)
-        for model in size.models:
+        for model, of in size.items():
             chat = models.local(MODELS[model])
-            for name in reversed(size.sets):
-                cases = cases_of(context, name, size.texts)
-                figures[f"{name}.n"] = len(cases)
-                for arm in size.arms:
-                    some = cases[: size.rewritten] if arm == "llm" else cases
-                    found = measure(context, f"{name}, {arm}", some, arm, chat)
+            for name, count in of.texts.items():
+                cases = cases_of(context, name, count)
+                for arm in of.arms:
+                    found = measure(context, f"{name}, {arm}", cases[: of.fewer.get(arm)], arm, chat)
                     figures |= {f"{name}.{model}.{arm}.{key}": value for key, value in found.items()}
     figures["seconds_asking"] = answers.seconds
     return figures
@@ -256,8 +258,10 @@ def measure(context: Context, title: str, cases: Sequence[Case], arm: str, chat:
 
     plain = judge(chat) | RunnableLambda(lambda reply: str(reply.text))
     labels = sorted({label for case in cases for label in case.labels})
-    transfer = None if arm == "none" else transfers(cases, chat)[arm]
-    transferred = plain if transfer is None else transfer.as_assign(label=None) | plain
+    transferred = plain
+    if arm != "none":
+        chains = {task: each.as_assign(label=None) | plain for task, each in transfers(cases, chat, arm).items()}
+        transferred = RunnableLambda(lambda row: chains[row["task"]])
     rows = [
         (
             {"text": case.text, "task": case.task, "options": ", ".join(f'"{label}"' for label in case.labels)},
@@ -270,12 +274,11 @@ def measure(context: Context, title: str, cases: Sequence[Case], arm: str, chat:
     certificate = certify_transfer(
         rows,
         plain=plain,
-        transferred=transferred,
+        transferred=transferred.with_config(callbacks=[heard]),
         max_loss=PROMISE,
         to_label=lambda text: match_label(text, labels) or "none of them",
         max_concurrency=1,
         progress=context.console is not None,
-        config={"callbacks": [heard]},
         version="1",
     )
     n = certificate.n
@@ -290,6 +293,7 @@ def measure(context: Context, title: str, cases: Sequence[Case], arm: str, chat:
         "certified": float(certificate.certified),
         "loss_upper": 100 * certificate.loss_upper,
         "changed": 100 * certificate.changed / n,
+        "seconds": heard.seconds / n,
     }
     if savings is not None:
         figures["tokens"] = savings.tokens_large
@@ -301,12 +305,9 @@ def measure(context: Context, title: str, cases: Sequence[Case], arm: str, chat:
                 f"{key}.high": 100 * saved.high,
             }
     if arm == "none":
-        return {**figures, "seconds": heard.seconds / (2 * n)}
+        return figures
     bottom, top = loss_interval(certificate.harms, certificate.gains, n)
-    figures |= {"gain": -100 * certificate.loss, "gain.low": -100 * top, "gain.high": -100 * bottom}
-    if arm == "llm":
-        figures["seconds"] = heard.seconds / n
-    return figures
+    return figures | {"gain": -100 * certificate.loss, "gain.low": -100 * top, "gain.high": -100 * bottom}
 
 
 # --- tables ---------------------------------------------------------------------------------------------------

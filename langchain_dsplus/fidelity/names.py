@@ -37,12 +37,16 @@ _MEASURED = frozenset("一二两三四五六七八九十几这那每半数")
 _HAN_NICK = re.compile("[小老阿]([\u4e00-\u9fff])")
 _HAN_TITLED = re.compile(f"([{''.join(sorted(SURNAMES))}])(?:{_TITLES})")
 _HAN_SURNAME = re.compile(f"[{''.join(sorted(SURNAMES))}]")
+_HAN_CALLED = re.compile("(?<![百同])姓([\u4e00-\u9fff])(?<![名氏什谁啥甚的])|(?:名叫|名字叫)([\u4e00-\u9fff]{2})")
+"""Who is said to be called so: a name by the form alone."""
 _HAN_FULL = re.compile(
     f"[{''.join(sorted(SURNAMES - _ALSO_WORDS))}](?=[\u4e00-\u9fff])"
     f"|[{''.join(sorted(_ALSO_WORDS))}](?=[{''.join(sorted(_GIVEN))}])"
 )
 _LATIN = re.compile(r"(?<![\w'])[^\W\d_\u3040-\u9fff\uac00-\ud7a3]+(?:[-'][^\W\d_\u3040-\u9fff\uac00-\ud7a3]+)*")
 _OPENS = re.compile(r"(?:^|[.!?:;\u2026\n\"\u201c\u2018(\[*#>\u2022-])\s*$|['\u2019]\s*$")
+_UNIT = re.compile(r"\d\s?$")
+"""`40 GB`: capitals behind a number are a unit."""
 _ROLES = frozenset({"narrator", "party", "parties"})
 """What our own instructions call the people of a text."""
 _DETERMINERS = frozenset(
@@ -168,7 +172,9 @@ def _latin_names(text: str) -> Iterator[Name]:
         if cased:
             if not word[0].isupper():
                 continue
-            if len(plain) > _LONGEST:
+            if len(plain) > _LONGEST or (
+                word.isupper() and _UNIT.search(text[max(0, match.start() - 3) : match.start()])
+            ):
                 continue
             ordinary = is_ordinary(plain)
             opens = bool(_OPENS.search(text[max(0, match.start() - 8) : match.start()])) or match.start() == 0
@@ -186,6 +192,9 @@ def _han_names(text: str) -> Iterator[Name]:
         if not is_ordinary_han(text, match.start()) or match.group(1) not in _ALSO_WORDS:
             seen.add(match.start())
             yield Name(match.group(1), match.group())
+    for match in _HAN_CALLED.finditer(text):
+        seen.add(match.start(match.lastindex or 0))
+        yield Name(match[1] or match[2], match.group())
     for match in _TWO_PART.finditer(text):
         seen.add(match.start())
         yield Name(match.group(), match.group())

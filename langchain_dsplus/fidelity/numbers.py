@@ -14,7 +14,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
-from langchain_dsplus.fidelity.sentences import FUNCTION, normalize
+from langchain_dsplus.fidelity.sentences import FUNCTION, TOKEN, normalize
 
 Value: TypeAlias = int | Fraction | str
 """Exact; a text where it is no number that anybody reads, such as a plate or forty digits."""
@@ -43,6 +43,7 @@ _ONES = {
     seventeen eighteen nineteen""".split()
     )
 }
+_NOTES = {"fiver": 5, "tenner": 10}
 _TENS = {w: 10 * i for i, w in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), start=2)}
 _SCALES = {"hundred": 100, "thousand": 1000, "grand": 1000, "million": 10**6, "billion": 10**9, "dozen": 12}
 _ORDINALS = {
@@ -79,7 +80,7 @@ _BEFORE_DATE = frozenset(
 
 _UNIT_WORDS = {
     "%": "% percent", "$": "$ usd dollar dollars bucks buck 美元",
-    "€": "€ eur euro euros 欧元", "£": "£ gbp pound pounds 英镑",
+    "€": "€ eur euro euros 欧元", "£": "£ gbp pound pounds quid 英镑",
     "¥": "¥ yuan rmb cny 元 块 块钱 圆 人民币", "am": "am a.m", "pm": "pm p.m",
     "seconds": "second seconds sec secs 秒", "minutes": "minute minutes mins min 分钟",
     "hours": "hour hours hrs hr 小时 个小时 钟头 个钟头",
@@ -289,7 +290,9 @@ def _read_at(tokens: Sequence[_Token], place: int) -> tuple[list[Number], int]:
         return _digits(tokens, place)
     if token.kind != "word":
         return [], place + 1
-    word = token.text
+    word = token.text.removesuffix("'s")  # January's rent
+    if word in _NOTES:
+        return [_one({(Fraction(_NOTES[word]), "")}, token)], place + 1
     if word in _DAYS or (word.endswith("s") and word[:-1] in _DAYS):
         return [_one({(Fraction(_DAYS.get(word) or _DAYS[word[:-1]]), "weekday")}, token)], place + 1
     if word in _MONTHS:
@@ -299,9 +302,10 @@ def _read_at(tokens: Sequence[_Token], place: int) -> tuple[list[Number], int]:
         return [_one({(Fraction(_COUNTS[word]), "times")}, token, weak=True)], place + 1
     if word in _PAIRS:
         return [_one({(Fraction(2), "")}, token, weak=True)], place + 1
-    if word in {"half", "quarter"} and _word(tokens, place + 1) in {"past", "to"}:
-        minute = 30 if word == "half" else 15 if _word(tokens, place + 1) == "past" else 45
-        return [_one({(Fraction(minute), ""), (Fraction(minute, 60), "")}, token)], place + 2
+    minute = {"half": 30, "quarter": 15}.get(word) or _ONES.get(word) or _TENS.get(word)
+    if minute and _word(tokens, place + 1) in {"past", "to"} and (word in _PARTS or not _word(tokens, place + 2)):
+        at = minute if tokens[place + 1].text == "past" else 60 - minute
+        return [_one({(Fraction(at), ""), (Fraction(at, 60), ""), (Fraction(at), "past")}, token)], place + 2
     value, end, weak = _spelled(tokens, place)
     if value is None:
         if word in {"a", "an"} and _word(tokens, place + 1) in _UNITS:
@@ -679,14 +683,17 @@ _COMPUTED = 72
 _SMALL = 12
 """Up to here a number counts things: a sum that happens to fit proves nothing, unless it is marked as one."""
 _TOLERANCE = Fraction(1, 10)
+_MONTH = 30
+"""Days: six weeks are a month and a half, 半个月 is 15 days."""
 _SUMMED = re.compile(
     r"\b(?:total|altogether|together|in all|in sum|sum|other|others|another|remaining|rest|left|more|fewer|less|each"
     r"|later|earlier|before|after|by)\b|[共总计合余剩另其每各差即值欠早晚多少后前]"
 )
 _ROUGHLY = re.compile(
     r"\b(?:about|around|roughly|approximately|nearly|almost|some|over|under|than|least|most|close to|circa|approx|or so"
-    r"|odd)\b|[约近超余来多]|左右|上下|不到|不足|大概|差不多"
+    r"|odd)\b|约(?![定会好])|[近超余来多]|左右|上下|不到|不足|大概|差不多"
 )
+_CLAUSE = re.compile(r"[,;:，；：、。!?()\n]|\.(?= |$)")
 _NEXT_DAY = re.compile(
     r"\b(?:next|following|previous) (?:day|morning|evening|night)\b|\bday (?:after|before)\b|\btomorrow\b|\byesterday\b"
     r"|\bovernight\b|第二天|次日|隔[天日]|转天|前一[天晚]|昨[天晚]|明天"
@@ -710,6 +717,8 @@ class Numbers:
         self.units: dict[Value, set[str]] = {}
         self.things: dict[str, set[Value]] = {}
         """What is counted -> the numbers of it."""
+        self.placed: dict[tuple[str, ...], set[Reading]] = {}
+        """The two words in front -> the numbers behind them."""
         self.uncounted: set[Value] = set()
         """The numbers that name no thing and no unit."""
         self.next_day = bool(_NEXT_DAY.search(text))
@@ -732,12 +741,17 @@ class Numbers:
                 self.uncounted.add(value)
         for thing in _things(number):
             self.things.setdefault(thing, set()).update(v for v, _ in number.readings)
+        if key := _key(number):
+            self.placed.setdefault(key, set()).update(number.readings)
 
     def has(self, number: Number) -> bool:
         """Whether the same value stands here, under the same unit where both have one."""
         for value, unit in number.readings:
-            units = self.units.get(value)
-            if units and (not unit or unit in units or ("" in units and unit not in {"weekday", "month", "clock"})):
+            if unit == "clock" and "past" in self.units.get(Fraction(value) % 60, ()):
+                return True  # 8:05 for `at five past`
+            units = self.units.get(value, set())
+            moment = unit in {"weekday", "month", "clock"}
+            if unit in units or ("" in units and not moment) or (not unit and units - {"weekday", "month", "clock"}):
                 return True
         return False
 
@@ -747,7 +761,7 @@ class Numbers:
         return [number.text for number in other.all if not self._supports(number, sums)]
 
     def _supports(self, number: Number, sums: _Arithmetic) -> bool:
-        differs = self._counts_differently(number)
+        differs = self._counts_differently(number) or self._places_differently(number)
         if number.weak:
             return not differs
         if self.has(number):
@@ -761,6 +775,15 @@ class Numbers:
         if not number.weak and not values.isdisjoint(self.uncounted):
             return False
         return any(values.isdisjoint(self.things.get(thing, values)) for thing in _things(number))
+
+    def _places_differently(self, number: Number) -> bool:
+        """Whether the same two words stand here in front of another number of the unit: `hot water for eleven days`."""
+        there = self.placed.get(_key(number))
+        return (
+            bool(there)
+            and there.isdisjoint(number.readings)
+            and {u for _, u in there} >= {u for _, u in number.readings}
+        )
 
     def kept(self, other: Numbers) -> tuple[int, list[str]]:
         """How many of this text's numbers there are, and those that another text lost."""
@@ -777,7 +800,20 @@ def _things(number: Number) -> set[str]:
     )
 
 
+def _key(number: Number) -> tuple[str, ...]:
+    """The two words in front of a number, where one of them says something."""
+    words = tuple(token for token in TOKEN.findall(_CLAUSE.split(number.before)[-1]))[-2:]
+    if number.weak or len(words) < 2 or words[1] in {"a", "an", "the"} or all(word in FUNCTION for word in words):
+        return ()
+    return words
+
+
 _NO_COUNT = frozenset("a an first second 1st 2nd both pair couple double twins 第一 第二 一".split())
+
+
+def _digits_of(value: Fraction) -> int:
+    """How many digits a number has, without the zeros at its ends."""
+    return len(f"{float(value):.6g}".replace(".", "").strip("0"))
 
 
 class _Arithmetic:
@@ -810,8 +846,10 @@ class _Arithmetic:
         if self.left <= 0:
             return False
         self.left -= 1
-        around = f"{number.before[-16:]}|{number.after[:12]}"
+        around = f"{_CLAUSE.split(number.before[-16:])[-1]}|{_CLAUSE.split(number.after[:12])[0]}"
         marked, rough = bool(_SUMMED.search(around)), bool(_ROUGHLY.search(around))
+        # In its own unit: of 17 days not the minutes.
+        large = min((v for v, _ in number.readings if not isinstance(v, str)), default=0) > max(_DATES)
         for value, unit in number.readings:
             if isinstance(value, str):
                 continue
@@ -819,23 +857,38 @@ class _Arithmetic:
                 (not counted and value in self.listed and unit in {"", "times"})
                 or (_OTHERS.search(number.before[-8:]) and (value + 1, unit) in self.known)
                 or (rough and self._rounded(Fraction(value), unit))
-                or ((not counted or marked) and self._follows(Fraction(value), unit, marked=marked, rough=rough))
+                or self._as_months(Fraction(value), unit)
+                or (
+                    (not counted or marked)
+                    and self._follows(Fraction(value), unit, marked=marked, large=large, rough=rough)
+                )
             ):
                 self.know(number)
                 return True
         return False
 
+    def _as_months(self, value: Fraction, unit: str) -> bool:
+        """Whether it is a number of the source in months instead of days or weeks, or the other way round."""
+        for v, other in self.known:
+            if {unit, other} == {"months", "days"}:
+                months, days = (value, Fraction(v)) if unit == "months" else (Fraction(v), value)
+                if abs(_MONTH * months - days) * 14 <= days:
+                    return True
+        return False
+
     def _rounded(self, value: Fraction, unit: str) -> bool:
-        """Marked as rounded, round, and near to a number of the source."""
-        digits = f"{float(value):.6g}".replace(".", "").strip("0")
-        return len(digits) <= 2 and any(
-            abs(Fraction(v) - value) <= _TOLERANCE * abs(Fraction(v)) for v, u in self.known if v and u == unit
+        """Marked as rounded, round, and near to a number of the source that has as many digits or more."""
+        digits = _digits_of(value)
+        return digits <= 2 and any(
+            digits <= _digits_of(Fraction(v)) and abs(Fraction(v) - value) <= _TOLERANCE * abs(Fraction(v))
+            for v, u in self.known
+            if v and u == unit
         )
 
     def _shown(self, value: Value) -> bool:
         return value in self.rewrite.units
 
-    def _follows(self, value: Fraction, unit: str, *, marked: bool, rough: bool) -> bool:
+    def _follows(self, value: Fraction, unit: str, *, marked: bool, large: bool, rough: bool) -> bool:
         share = unit == "%" or (not unit and 0 < value < 1)
         if unit == "%" and any(two == "%" and abs(Fraction(b) - value) <= Fraction(1, 2) for b, two in self.known):
             return True  # a third is 33 %
@@ -843,7 +896,8 @@ class _Arithmetic:
             for b, two in self.known:
                 if (a, one) == (b, two) and not share and one not in _MOMENTS:
                     continue
-                free = one in _MOMENTS or share or (marked and value > max(_DATES)) or self._shown(a) == self._shown(b)
+                part_of = "%" in {one, two} or (not two and 0 < b < 1)  # `40 % of the 1,500`: 600 of 1,500
+                free = one in _MOMENTS or share or part_of or (marked and large) or self._shown(a) == self._shown(b)
                 if free and self._pair(
                     value, unit, (Fraction(a), one), (Fraction(b), two), marked=marked, rough=rough, share=share
                 ):
@@ -887,7 +941,9 @@ class _Arithmetic:
             )
         if value <= _SMALL and not marked:
             return ua == ub == unit and unit in _SPANS and value == a - b
-        if ua == ub and ua in {unit, ""} and unit != "times" and value in {a + b, a - b}:
+        alike = ua == ub or (marked and "" in {ua, ub})  # `ten days. It took nineteen.`
+        known = {ua, ub} <= {unit, ""} or (not unit and "" in {ua, ub})
+        if alike and known and unit != "times" and value in {a + b, a - b}:
             return True
         if ua not in {unit, ""} or value <= _SMALL or unit in _SPANS:
             return False

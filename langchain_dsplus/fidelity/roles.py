@@ -13,14 +13,14 @@ from langchain_dsplus.fidelity.sentences import HAN, split_sentences
 _NAME = r"(?:(?:Mr|Mrs|Ms|Dr|Prof)\.? )?(?:[A-Z][\w-]{1,30} )?[A-Z][\w-]{1,30}"
 _OF = r"(?:the|our|my|his|her|their|its|The|Our|My|His|Her|Their)"
 _BINDINGS = (
-    re.compile(rf"\b(?P<name>{_NAME}), (?:{_OF}|an?) (?P<role>(?:[a-z-]{{1,30}} ){{0,2}}[a-z-]{{3,30}})(?=[,.;:])"),
+    re.compile(rf"\b(?P<name>{_NAME}), (?:{_OF}|an?) (?P<role>(?:[a-z'-]{{1,30}} ){{0,2}}[a-z-]{{3,30}})(?=[,.;:])"),
     re.compile(
         rf"\b(?P<name>{_NAME}),? (?:who )?(?:is|was) (?:the|our|my|an?) "
-        rf"(?P<role>(?:[a-z-]{{1,30}} ){{0,2}}[a-z-]{{3,30}})(?=[,.;:])"
+        rf"(?P<role>(?:[a-z'-]{{1,30}} ){{0,2}}[a-z-]{{3,30}})(?=[,.;:])"
     ),
     re.compile(rf"\b(?P<name>{_NAME}), who (?P<role>[a-z]{{4,30}}) (?:the|our|my)\b"),
     re.compile(
-        rf"\b(?:{_OF}|[A-Z][\w-]{{1,30}}'s) (?P<role>(?:[a-z-]{{1,30}} ){{0,2}}[a-z-]{{3,30}}),? (?P<name>{_NAME})"
+        rf"\b(?:{_OF}|[A-Z][\w-]{{1,30}}'s) (?P<role>(?:[a-z'-]{{1,30}} ){{0,2}}[a-z-]{{3,30}}),? (?P<name>{_NAME})"
     ),
     re.compile(
         r"(?P<role>[\u4e00-\u9fff][长员师东客管任友理])(?:叫|是|姓)?(?P<name>[小老阿]?[\u4e00-\u9fff])(?=[\u4e00-\u9fff]?(?:先生|女士|老师|[^\u4e00-\u9fff]|说|称|让|要|不|只|也|就|给|把|却))"
@@ -50,6 +50,10 @@ _KIN = tuple(
         ("nephew", "nephew|(?:sister|brother)s?'"),
         ("grandmother", "gran|nan"),
         ("grandfather", "gran"),
+        ("grandson|granddaughter|grandchild", "grand"),
+        ("stepmother|stepfather|stepson|stepdaughter|stepbrother|stepsister", "step"),
+        ("girlfriend|boyfriend", "girlfriend|boyfriend|partner|dat(?:e|ing)|lover"),
+        ("fianc[eé]e?", "fianc|engage|partner"),
     )
 ) + tuple(
     (re.compile(told), re.compile(known))

@@ -58,12 +58,16 @@ _ORDERS = re.compile(
     # Chinese: the same forms
     r"|(?:忽略|无视|忘记|忘掉|不要理会|不必理会|跳过|不用管)[^。！？\n]{0,12}(?:指令|指示|规则|提示|要求"
     r"|内容|上文|之前|以上|前面|上述)"
+    r"|(?:以上|前面|上述|之前|上文)[^。！？\n]{0,8}(?:不算数?|不作数|无需理会)"
+    r"|(?:^|[。！？\n])\s{0,4}[把将][^。！？\n]{0,24}(?:概率|标签|置信度|分数|结论|判决|裁决|责任|过错)"
     r"|你现在是|(?:你|您)是(?:一[个名位])?(?:人工智能|AI|助手|语言模型|法官|裁判)"
     r"|作为(?:一[个名位])?(?:人工智能|AI|语言模型|助手|裁判者?|法官)"
     r"|系统(?:提示|指令|消息)|新的?指令|从现在(?:起|开始)[，,]?(?:你|您|请|只)|(?:以上|上述"
     r"|前面)[^。\n]{0,6}(?:作废|无效)"
     r"|(?:请|务必|必须|只能|只需|直接)(?:你|您|务必|必须|直接|只|一律|立即){0,4}(?:回答|输出|回复|判定|裁定"
     r"|判决|判|裁决|认定|写|支持)"
+    r"|(?:^|[。！？；：!?;:\n])\s{0,4}(?:输出|回答|回复|返回|判定|裁定|判决|认定)(?=[：:“\"「『{]|只|为)"
+    r"|[供给致](?:AI|人工智能|(?:语言)?模型|助手|裁判|法官)(?:阅读|看|参考|处理|[：:])"
     r"|(?:裁判者?|法官|模型|系统|助手|AI|裁决者)(?:必须|应当|应该|务必|请|需要|只能)"
     r"|^\s{0,4}[【\[]?(?:系统|助手|用户|指令|结论|判决|裁决|答案|输出)[】\]]?\s{0,4}[:：]|【系统】",
     re.IGNORECASE | re.MULTILINE,
@@ -94,8 +98,9 @@ _SUMMARY = re.compile(
 )
 """The text itself is spoken of, or its reader in the imperative."""
 _IMPERATIVE = re.compile(
-    rf"{_START}([a-z]+) (?:this|that|these|the|an?|any|all|him|her|them|it|your|no|every|only|in favou?r"
-    r"|against|for the|with the|as)\b",
+    rf"{_START}(?:(?:when|if|while|before|after|once|as|in|for|to) [^,.!?\n]{{1,60}}, )?"
+    r"([a-z]+) (?:this|that|these|the|an?|any|all|him|her|them|it|your|no|every|only|in favou?r"
+    r"|against|for the|with the|as|(?-i:[A-Z])[\w-]{1,30} (?:as|the|no))\b",
     re.IGNORECASE | re.MULTILINE,
 )
 _NO_IMPERATIVE = FUNCTION | frozenset(
@@ -122,14 +127,24 @@ _SAID = (
     r"|describ|explain|add|remark"
     r"|mention|wr(?:ite|ote)|disput|disagre|disclaim|contend|accept|agree|acknowledg|apologi|promis"
     r"|threaten|refus|whether|who\b|"
-    r"whose\b)|说|称|认为|觉得|表示|主张|指责|怪|承认|否认|要求|质问|问|写|喊|骂|谁|告诉|是否|同意|拒绝"
+    r"whose\b)|说(?![明服])|称|认为|觉得|表示|主张|指责|怪|承认|否认|要求|质问|问|写|喊|骂|谁|告诉|是否|同意|拒绝"
     r"|不愿|不肯|推卸|逃避|争论|道歉|答应"
 )
 REPORTED = re.compile(_SAID, re.IGNORECASE)
 """What makes a sentence a report of what somebody says: also of what somebody says of the fault."""
 _SAID_AFTER = re.compile(rf",\s*(?:[\w'.]+\s){{0,3}}(?:{_SAID})", re.IGNORECASE)
-_SUBJECT = re.compile(r"\b(?:the|this|that|his|her|their|its|[^\W\d_]{1,30}'s) [^\W\d_]{1,30} $", re.IGNORECASE)
-"""`the demand` is justified: what is judged, no report."""
+_SUBJECT = re.compile(
+    r"\b(?:the|this|that|his|her|their|its|[^\W\d_]{1,30}'s) [^\W\d_]{1,30} $"
+    r"|\b(?:the|this|that|his|her|their|its|our|no|any|an?|[^\W\d_]{1,30}'s) (?:\w+ )?(?:claim|statement|promise|demand"
+    r"|complaint|answer|question|apolog(?:y|ies)|refusal|denial|accusation|warning|belief|feeling|report|explanation"
+    r"|request|threat|remark|reply|argument|agreement|dispute)s?\b(?! that\b)"
+    r"|\b(?:needless to say|to say the least|that said|truth be told|one (?:could|can|might|must) say"
+    r"|it (?:must|can|has to) be said)\b"
+    r"|(?:的来|老实|按理|可以|坦白|客观地|公平地|严格来|一般来)说|说(?:到底|起来|白了|实话|穿了)"
+    r"|的[\u4e00-\u9fff]{0,2}(?:要求|主张|说法|指责|问题|拒绝|回答|道歉)(?![是：:])",
+    re.IGNORECASE,
+)
+"""`the demand` is justified, 她的要求: what is judged, no report; nor is `needless to say`."""
 
 _ADVERBS = (
     r"(?:clearly|obviously|entirely|solely|fully|mainly|mostly|primarily|largely|partly|equally|more|also"
@@ -191,7 +206,9 @@ _JUDGEMENTS = tuple(
     for words in (
         # the fault
         (
-            r"\b(?:(?:at|in) fault|faults?|blam\w+|culpab\w+|guilt\w*|responsib(?:le(?! for)|ility)|liab(?:le"
+            r"\b(?:(?:at|in) fault|(?:my|your|his|her|our|their|whose|the|no|own|\w+'s|\w+s') faults?|(?:to|the|no|any|some|all|more|part|shar\w+|bears?|takes?|took) blame\b"
+            r"|blame(?= (?:lies|falls|rests|is|should))|blame(?:less|worth)\w*"
+            r"|culpab\w+|guilt\w*|(?:held|hold\w*) (?:\w+ )?responsible|responsib(?:le(?! for)|ility)|liab(?:le"
             r"|ility)|negligen\w+"
             r"|accountable)\b|过错|有错|没错|做错|[他她方者]的错|全责|主责|责任|咎由自取|自作自受|难辞其咎|罪有应得"
         ),
@@ -209,15 +226,15 @@ _JUDGEMENTS = tuple(
         r"\b(?:un)?justly\b|\bunjust\b|\bunfair|\b(?:only|not|was|were|is|are|quite|perfectly) fair\b|不公|公道",
         # reason
         (
-            r"\b(?:un)?reasonabl[ey]\b|\b(?:un)?justifi(?:ed|abl[ey])\b|\bunderstandabl[ey]\b|\bno (?:excuse"
-            r"|justification)\b"
+            r"\b(?:un)?reasonabl[ey]\b|\b(?:in)?valid\b|\b(?:un)?justifi(?:ed|abl[ey])\b|\bunderstandabl[ey]\b"
+            r"|\bno (?:excuse|justification)\b"
             r"|\b(?:inexcusabl|unforgivabl|unacceptabl)[ey]\b|\b(?:improper|inappropriate)\w*|合理|合情|有理(?!由)"
-            r"|无理|有道理|没道理"
+            r"|无理|有道理|[没无]道理"
             r"|理所[当应]|情有可原|无可厚非|不妥|不当(?!真|回)|不合适"
         ),
         # the entitlement
         (
-            r"\b(?:no|every|a) right to\b|\bwithin (?:\w+ )?rights\b|\bentitled to\b|\b(?:il)?legitimate|\bunlawful"
+            r"\b(?:no|any|every|a) right to\b|\bwithin (?:\w+ )?rights\b|\bentitled to\b|\b(?:il)?legitimate|\bunlawful"
             r"|正当的"
         ),
         # the duty
