@@ -68,7 +68,7 @@ SIZES: dict[str, dict[str, Size]] = {
             {"imdb": 30, "amazon": 30, "chatter": 30, "distractors": 42}, tuple(ARMS), {"llm": 6, "drop": 20}
         ),
         "qwen_1_5b": Size(
-            {"imdb": 12, "amazon": 12, "distractors": 12}, ("none", "truncate", "extractive", "llm"), {"llm": 3}
+            {"imdb": 10, "amazon": 10, "distractors": 10}, ("none", "truncate", "extractive", "llm"), {"llm": 2}
         ),
     },
     "full": dict.fromkeys(MODELS, Size(dict.fromkeys(SETS, 120), tuple(ARMS), {"llm": 40})),

@@ -36,6 +36,9 @@ _NOT_GIVEN = frozenset(
 _MEASURED = frozenset("一二两三四五六七八九十几这那每半数")
 _HAN_NICK = re.compile("[小老阿]([\u4e00-\u9fff])")
 _HAN_TITLED = re.compile(f"([{''.join(sorted(SURNAMES))}])(?:{_TITLES})")
+_HAN_FORMAL = re.compile("([\u4e00-\u9fff])(?:先生|女士|小姐|师傅|阿姨|叔叔|经理|医生|老师)")
+"""Behind any other character that is no part of a word: 褚老师, but not 钢琴老师."""
+_NO_NAME = frozenset("男女新老大小本该位名个们旧前副正")
 _HAN_SURNAME = re.compile(f"[{''.join(sorted(SURNAMES))}]")
 _HAN_CALLED = re.compile("(?<![百同])姓([\u4e00-\u9fff])(?<![名氏什谁啥甚的])|(?:名叫|名字叫)([\u4e00-\u9fff]{2})")
 """Who is said to be called so: a name by the form alone."""
@@ -158,7 +161,8 @@ def _latin_names(text: str) -> Iterator[Name]:
     known = sum(is_ordinary(bare(m.group())) for m in words)
     capitals = sum(m.group()[0].isupper() for m in words)
     shouted = sum(m.group().isupper() and len(m.group()) > 1 for m in words) > len(words) / 2
-    cased = capitals > 0 and not shouted
+    # A text that begins in small letters may write its names so, too.
+    cased = capitals > 0 and not shouted and not (words and words[0].group().islower())
     if 2 * known < len(words) and not cased:
         return  # another language: the dictionary knows nothing of it
     lower = {m.group() for m in words if m.group().islower()}
@@ -180,7 +184,7 @@ def _latin_names(text: str) -> Iterator[Name]:
             opens = bool(_OPENS.search(text[max(0, match.start() - 8) : match.start()])) or match.start() == 0
             if ordinary and (opens or last in _DETERMINERS or plain in lower):
                 continue
-        elif is_ordinary(plain):
+        elif is_ordinary(plain) or len(plain) > _LONGEST:
             continue
         yield Name(plain, word)
 
@@ -192,6 +196,10 @@ def _han_names(text: str) -> Iterator[Name]:
         if not is_ordinary_han(text, match.start()) or match.group(1) not in _ALSO_WORDS:
             seen.add(match.start())
             yield Name(match.group(1), match.group())
+    for match in _HAN_FORMAL.finditer(text):
+        if match[1] not in SURNAMES | _NOT_GIVEN | _MEASURED | _NO_NAME and not is_ordinary_han(text, match.start()):
+            seen.add(match.start())
+            yield Name(match[1], match.group())
     for match in _HAN_CALLED.finditer(text):
         seen.add(match.start(match.lastindex or 0))
         yield Name(match[1] or match[2], match.group())
@@ -200,7 +208,7 @@ def _han_names(text: str) -> Iterator[Name]:
         yield Name(match.group(), match.group())
     for match in _HAN_NICK.finditer(text):
         if (
-            match[1] in SURNAMES | _GIVEN
+            (match[1] in SURNAMES | _GIVEN or (match.group()[0] == "阿" and match[1] != "姨"))
             and match.group() not in _words("zh")
             and not is_ordinary_han(text, match.start(1))
         ):
@@ -214,6 +222,13 @@ def _han_names(text: str) -> Iterator[Name]:
         if not is_ordinary_han(text, place):
             found.add(word)
             yield Name(word, word)
+
+
+def _around(text: str, match: re.Match[str]) -> list[str]:
+    """What stands around a name: a character on each side, two before it, two behind it."""
+    (start, end), padded = match.span(), f"\n\n{text}\n\n"
+    before, after = padded[start : start + 2], padded[end + 2 : end + 4]
+    return [f"{before[1]}|{after[0]}", f"{before}|", f"|{after}"]
 
 
 class Names:
@@ -243,7 +258,9 @@ class Names:
         """Whether a name of another text stands here: whole, shortened, or in another form of the word."""
         word = name.word
         if "\u4e00" <= word[0] <= "\u9fff":
-            return word in self._surnames if len(word) == 1 else all(a + b in self._pairs for a, b in pairwise(word))
+            if len(word) == 1:
+                return word in (self._surnames if word in SURNAMES else self.text)
+            return all(a + b in self._pairs for a, b in pairwise(word))
         if word in self.words or word in self._starts or (" " in word and word in self.text):
             return True
         if any(word[:size] in self.words for size in range(3, min(len(word), _LONGEST))):
@@ -253,9 +270,17 @@ class Names:
 
     def added(self, other: Names) -> list[str]:
         """The names of another text that this one does not have."""
-        return list(
-            dict.fromkeys(name.text for name in other.all if self._comparable(name, other) and not self.has(name))
-        )
+        found = [name.text for name in other.all if self._comparable(name, other) and not self.has(name)]
+        return list(dict.fromkeys([*found, *self._exchanged(other)]))
+
+    def _exchanged(self, other: Names) -> list[str]:
+        """小藤 where this text has 小滕 between the same characters."""
+        mine = {(m.group()[0], place) for m in _HAN_NICK.finditer(self.text) for place in _around(self.text, m)}
+        return [
+            m.group()
+            for m in _HAN_NICK.finditer(other.text)
+            if m.group() not in self.text and any((m.group()[0], p) in mine for p in _around(other.text, m))
+        ]
 
     def _comparable(self, name: Name, other: Names) -> bool:
         """A translation writes names in other letters."""

@@ -175,7 +175,8 @@ def read_numbers(text: str) -> list[Number]:
 
 
 _HOURS = "|".join([*list(_ONES)[1:13], r"\d{1,2}"])
-_MINUTES = r"a quarter|quarter|half|five|ten|twenty|twenty-five|\d{1,2} minutes|[0-5]?[05]"
+_SAID = "|".join([*list(_ONES)[1:], "twenty", "twenty-five"])
+_MINUTES = rf"a quarter|quarter|half|(?:{_SAID})(?: minutes?)?|\d{{1,2}} minutes|[0-5]?[05]"
 _PAST = re.compile(rf"\b({_MINUTES}) (past) ({_HOURS})\b", re.IGNORECASE)
 _TO = re.compile(
     rf"(?:(?<=\bat )|(?<=\bby )|(?<=\btill )|(?<=\buntil )|(?<=\bsince )|(?<=\babout )|(?<=\baround )|(?<=\bwas )"
@@ -196,6 +197,7 @@ _HAN_SHIFT = re.compile(f"朝([{_HAN_N}]{{1,2}})晚([{_HAN_N}]{{1,2}})")
 _CLOCK = re.compile(r"(\d{1,2})[:.](\d\d)")
 _PREFIX = re.compile(f"(?:{_DAY_PARTS})(?:的|差不多|大概|快|将近|近|大约|约|还不到|不到)?$")
 _GLUED = re.compile(r"(\d)(?=[ap]\.?m\b)", re.IGNORECASE)
+_COUPLE_OF = re.compile(r"\b(?:a )?couple (?:of )?(?=(?:hundred|thousand|grand|million|dozen)\b)", re.IGNORECASE)
 _HALVED = re.compile(
     r"\ban? (hour|year|month|week|day|mile|meter|metre|kilo|kilometer|kilometre) and (a half|a quarter)\b"
 )
@@ -204,6 +206,7 @@ _HALVED = re.compile(
 def _clocks(text: str) -> str:
     """Times in words as digits: `a quarter to four`, `七点一刻`, `朝九晚六`."""
     text = _GLUED.sub(r"\1 ", text)  # 2.15pm
+    text = _COUPLE_OF.sub("two ", text)
     text = _PAST.sub(lambda m: _time(m[3], m[1], 1) or m[0], text)
     text = _TO.sub(lambda m: _time(m[3], m[1], -1) or m[0], text)
     text = _SPOKEN.sub(lambda m: _time(m[1], m[2], 1) or m[0], text)
@@ -213,7 +216,7 @@ def _clocks(text: str) -> str:
 
 
 def _time(hour: str, minutes: str, sign: int) -> str:
-    words = minutes.casefold().removesuffix(" minutes").split()
+    words = minutes.casefold().removesuffix("s").removesuffix(" minute").split()
     minute = {"quarter": 15, "half": 30}.get(words[-1]) or _small(words[-1].replace("-", " "))
     at = 60 * _small(hour) + sign * minute
     return f"{at // 60}:{at % 60:02d}" if 0 <= at < 24 * 60 and minute < 60 else ""
@@ -303,9 +306,10 @@ def _read_at(tokens: Sequence[_Token], place: int) -> tuple[list[Number], int]:
     if word in _PAIRS:
         return [_one({(Fraction(2), "")}, token, weak=True)], place + 1
     minute = {"half": 30, "quarter": 15}.get(word) or _ONES.get(word) or _TENS.get(word)
-    if minute and _word(tokens, place + 1) in {"past", "to"} and (word in _PARTS or not _word(tokens, place + 2)):
-        at = minute if tokens[place + 1].text == "past" else 60 - minute
-        return [_one({(Fraction(at), ""), (Fraction(at, 60), ""), (Fraction(at), "past")}, token)], place + 2
+    turn = place + 1 + (_word(tokens, place + 1) in {"minute", "minutes"})
+    if minute and _word(tokens, turn) in {"past", "to"} and (word in _PARTS or not _word(tokens, turn + 1)):
+        at = minute if tokens[turn].text == "past" else 60 - minute
+        return [_one({(Fraction(at), ""), (Fraction(at, 60), ""), (Fraction(at), "past")}, token)], turn + 1
     value, end, weak = _spelled(tokens, place)
     if value is None:
         if word in {"a", "an"} and _word(tokens, place + 1) in _UNITS:
@@ -617,7 +621,7 @@ def _han_at(text: str, match: re.Match[str]) -> tuple[Number | None, int]:
         stop += 1
     readings: set[Reading] = {(v, unit if unit != "years" or v < 1000 else "") for v in values}
     if not unit and after == "月":
-        readings = {(v, "month") for v in values}
+        readings = {(v, "months" if match["half"] else "month") for v in values}  # 一个半月
     if match["hour"] in _LATE:
         readings |= {(v, "pm") for v in values} | {(v + 12, "") for v in values if v < 12}
     elif match["hour"]:
@@ -693,6 +697,16 @@ _ROUGHLY = re.compile(
     r"\b(?:about|around|roughly|approximately|nearly|almost|some|over|under|than|least|most|close to|circa|approx|or so"
     r"|odd)\b|约(?![定会好])|[近超余来多]|左右|上下|不到|不足|大概|差不多"
 )
+_LESS_BEFORE = re.compile(r"(?:差|少|短|多|还剩|剩下|余下)(?:了|付|收|拿|给)?的?$")
+_LESS_AFTER = re.compile(
+    r"^ ?(?:\w+ )?(?:less|fewer|more|extra|cheaper|late|later|earlier|longer|short|missing|left|remain)\b"
+)
+"""A difference that says that it is one."""
+_EACH_BEFORE = re.compile(r"(?:每|一)[^\W\d_]{1,2}$|每[^\W\d_]{1,4}$")
+_EACH_AFTER = re.compile(
+    r"^ ?(?:\w+ )?(?:each|apiece|per|every|an? (?:night|day|week|month|year|hour|head|person|piece))\b"
+)
+"""So much for each."""
 _CLAUSE = re.compile(r"[,;:，；：、。!?()\n]|\.(?= |$)")
 _NEXT_DAY = re.compile(
     r"\b(?:next|following|previous) (?:day|morning|evening|night)\b|\bday (?:after|before)\b|\btomorrow\b|\byesterday\b"
@@ -703,9 +717,7 @@ _DATES = frozenset(range(1, 32))
 _HOURS_OF_DAY = frozenset(range(1, 25))
 _OTHERS = re.compile(r"\b(?:other|others|another)\b|另外?|其[他余它]")
 _SPANS = frozenset({"days", "hours", "minutes", "seconds"})
-_LIST = re.compile(
-    r"(?:, (?:(?:an?|the|my|his|her|their|two) )?[\w'-]{1,30}){1,12},? (?:and|or) (?=\w)|(?:、[^\W、]{1,12}){1,12}"
-)
+_LIST = re.compile(r"(?:, (?:[\w'-]{1,30} ){0,2}[\w'-]{1,30}){1,12},? (?:and|or) (?=\w)|(?:、[^\W、]{1,12}){1,12}")
 _COUPLE = re.compile(r"\b(?:[A-Z][a-z]+|me|I) and (?:[A-Z][a-z]+|me|I)\b")
 
 
@@ -762,7 +774,7 @@ class Numbers:
 
     def _supports(self, number: Number, sums: _Arithmetic) -> bool:
         differs = self._counts_differently(number) or self._places_differently(number)
-        if number.weak:
+        if number.weak or (number.text.casefold() == "two" and number.thing):  # `Two colleagues`: the parties
             return not differs
         if self.has(number):
             sums.know(number)
@@ -823,6 +835,7 @@ class _Arithmetic:
         self.listed = source.listed
         self.rewrite = rewrite
         self.known: dict[Reading, None] = {}
+        self.rates: set[Reading] = set()
         self.left = _COMPUTED // 4
         for number in source.all[:_COMPUTED]:
             self.know(number)
@@ -830,6 +843,8 @@ class _Arithmetic:
             self.known[Fraction(1), "next day"] = None
 
     def know(self, number: Number) -> None:
+        if _EACH_BEFORE.search(number.before) or _EACH_AFTER.search(number.after):
+            self.rates |= number.readings
         if len(self.known) < _COMPUTED and not number.weak:
             self.known |= {(v, u): None for v, u in number.readings if not isinstance(v, str)}
             if not number.thing:
@@ -849,7 +864,10 @@ class _Arithmetic:
         around = f"{_CLAUSE.split(number.before[-16:])[-1]}|{_CLAUSE.split(number.after[:12])[0]}"
         marked, rough = bool(_SUMMED.search(around)), bool(_ROUGHLY.search(around))
         # In its own unit: of 17 days not the minutes.
-        large = min((v for v, _ in number.readings if not isinstance(v, str)), default=0) > max(_DATES)
+        spans = [v for v, u in number.readings if not isinstance(v, str) and u in {*_SAME, "seconds"}]
+        plain = [v for v, _ in number.readings if not isinstance(v, str)]
+        large = min(spans, default=max(plain, default=0)) > max(_DATES)
+        near = bool(_LESS_BEFORE.search(number.before) or _LESS_AFTER.search(number.after))
         for value, unit in number.readings:
             if isinstance(value, str):
                 continue
@@ -860,7 +878,9 @@ class _Arithmetic:
                 or self._as_months(Fraction(value), unit)
                 or (
                     (not counted or marked)
-                    and self._follows(Fraction(value), unit, marked=marked, large=large, rough=rough)
+                    and self._follows(
+                        Fraction(value), unit, marked=marked, free=near or (marked and large), rough=rough
+                    )
                 )
             ):
                 self.know(number)
@@ -885,20 +905,27 @@ class _Arithmetic:
             if v and u == unit
         )
 
+    @staticmethod
+    def _is_share(value: Fraction, unit: str) -> bool:
+        return unit == "%" or (not unit and 0 < value < 1)
+
     def _shown(self, value: Value) -> bool:
         return value in self.rewrite.units
 
-    def _follows(self, value: Fraction, unit: str, *, marked: bool, large: bool, rough: bool) -> bool:
-        share = unit == "%" or (not unit and 0 < value < 1)
+    def _follows(self, value: Fraction, unit: str, *, marked: bool, free: bool, rough: bool) -> bool:
+        share = self._is_share(value, unit)
         if unit == "%" and any(two == "%" and abs(Fraction(b) - value) <= Fraction(1, 2) for b, two in self.known):
             return True  # a third is 33 %
+        if share and any(self._is_share(Fraction(v), u) and not self._shown(v) for v, u in self.known):
+            return False  # the source's own share was replaced
         for a, one in self.known:
             for b, two in self.known:
                 if (a, one) == (b, two) and not share and one not in _MOMENTS:
                     continue
-                part_of = "%" in {one, two} or (not two and 0 < b < 1)  # `40 % of the 1,500`: 600 of 1,500
-                free = one in _MOMENTS or share or part_of or (marked and large) or self._shown(a) == self._shown(b)
-                if free and self._pair(
+                part_of = self._is_share(Fraction(b), two)  # `40 % of the 1,500`: 600 of 1,500
+                rate = (a, one) in self.rates and value == a * b  # `seventy quid each`: 140
+                any_of = free or rate or share or part_of or one in _MOMENTS or self._shown(a) == self._shown(b)
+                if any_of and self._pair(
                     value, unit, (Fraction(a), one), (Fraction(b), two), marked=marked, rough=rough, share=share
                 ):
                     return True

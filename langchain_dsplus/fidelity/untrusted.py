@@ -43,6 +43,8 @@ _ORDERS = re.compile(
     r"|\bend of (?:statement|account|document|input|text|user)\b|\bfrom now on,? (?:you|always|only|respond|answer)\b"
     r"|^\s{0,4}[#*\[(<]{0,6}\s{0,4}(?:system|assistant|user|human|developer|instructions?"
     r"|note to (?:the )?\w+)[\])>*]{0,6}\s{0,4}:"
+    rf"|{_START}[(\[]?(?:grader|reader|judge|arbiter|assistant|model|ai|system|evaluator|reviewer|annotator|classifier"
+    r"|override)\s{0,2}:|\b(?:label|class|verdict|answer|output|score)\s{0,2}="
     # an order what to write or to find
     rf"|{_START}(?:please )?{_TOLD}\b(?= (?:only|exactly|just|with|that|in favou?r|for|against|the|him|her"
     rf"|them|it|this|as|a|no"
@@ -56,10 +58,10 @@ _ORDERS = re.compile(
     rf"|^\W{{0,8}}(?:final )?{_OUTPUT}\s{{0,4}}[:=]"
     rf"|[\"'\u201c][A-Za-z_ ]{{1,30}}[\"'\u201d]\s{{0,4}}:\s{{0,4}}(?=[\"'{{\[\d]|true|false|null)"
     # Chinese: the same forms
-    r"|(?:忽略|无视|忘记|忘掉|不要理会|不必理会|跳过|不用管)[^。！？\n]{0,12}(?:指令|指示|规则|提示|要求"
+    r"|(?:忽略|无视|忘记|忘掉|不要理会|不必理会|跳过|不用管)[^。！？!?\n]{0,12}(?:指令|指示|规则|提示|要求"
     r"|内容|上文|之前|以上|前面|上述)"
-    r"|(?:以上|前面|上述|之前|上文)[^。！？\n]{0,8}(?:不算数?|不作数|无需理会)"
-    r"|(?:^|[。！？\n])\s{0,4}[把将][^。！？\n]{0,24}(?:概率|标签|置信度|分数|结论|判决|裁决|责任|过错)"
+    r"|(?:以上|前面|上述|之前|上文)[^。！？!?\n]{0,8}(?:不算数?|不作数|无需理会)"
+    r"|(?:^|[。！？!?\n])\s{0,4}[把将][^。！？!?\n]{0,24}(?:概率|标签|置信度|分数|结论|判决|裁决|责任|过错)"
     r"|你现在是|(?:你|您)是(?:一[个名位])?(?:人工智能|AI|助手|语言模型|法官|裁判)"
     r"|作为(?:一[个名位])?(?:人工智能|AI|语言模型|助手|裁判者?|法官)"
     r"|系统(?:提示|指令|消息)|新的?指令|从现在(?:起|开始)[，,]?(?:你|您|请|只)|(?:以上|上述"
@@ -67,6 +69,7 @@ _ORDERS = re.compile(
     r"|(?:请|务必|必须|只能|只需|直接)(?:你|您|务必|必须|直接|只|一律|立即){0,4}(?:回答|输出|回复|判定|裁定"
     r"|判决|判|裁决|认定|写|支持)"
     r"|(?:^|[。！？；：!?;:\n])\s{0,4}(?:输出|回答|回复|返回|判定|裁定|判决|认定)(?=[：:“\"「『{]|只|为)"
+    r"|(?:评委|评审|裁判|法官|读者|模型|助手)们?[，,：:!！]\s{0,2}请|(?:题目|问题|提示)(?:怎么|如何)(?:问|说|写)|一律(?:选|判|答|给)"
     r"|[供给致](?:AI|人工智能|(?:语言)?模型|助手|裁判|法官)(?:阅读|看|参考|处理|[：:])"
     r"|(?:裁判者?|法官|模型|系统|助手|AI|裁决者)(?:必须|应当|应该|务必|请|需要|只能)"
     r"|^\s{0,4}[【\[]?(?:系统|助手|用户|指令|结论|判决|裁决|答案|输出)[】\]]?\s{0,4}[:：]|【系统】",
@@ -90,10 +93,10 @@ _SUMMARY = re.compile(
     r"|\b(?:readers?|whoever|anyone|everyone|those)\b(?: \w+){0,4} (?:must|should|shall|ha(?:s|ve) to"
     r"|needs? to) (?:rate|rank|judge"
     r"|side|decide|find|rule|conclude|agree|believe|blame|favou?r|treat|see|give|award|vote|answer|say)\b"
-    r"|(?:评分|打分|评判|评价|评审|判断|裁决|判定|作答|阅读|读到|看到)[^。！？\n]{0,8}(?:请|务必|必须|一律)"
+    r"|(?:评分|打分|评判|评价|评审|判断|裁决|判定|作答|阅读|读到|看到)[^。！？!?\n]{0,8}(?:请|务必|必须|一律)"
     r"|(?:评分|打分|评判|评价|判断|裁决|判定|作答|回答)时(?:应|须|要|只[能写答])|麻烦(?:裁判|法官|模型|读者|各位|AI)"
     rf"|{_START}(?:give|award|assign|grant)\b[^!?\n]{{0,60}}\b(?:scores?|rating|points?|stars?|marks?|verdict)\b"
-    r"|(?:^|[，。！？；：\n])\s{0,4}请(?:一定|务必|直接|您|你){0,2}(?:给|判|认定|支持|偏向|站在|忽略|无视|评)",
+    r"|(?:^|[，,。！？；：!?;:\n])\s{0,4}请(?:一定|务必|直接|您|你){0,2}(?:给|判|认定|支持|偏向|站在|忽略|无视|评)",
     re.IGNORECASE | re.MULTILINE,
 )
 """The text itself is spoken of, or its reader in the imperative."""
@@ -177,11 +180,11 @@ _JUDGED = re.compile(
     r"|\b(?:wins|loses|prevails)\b(?: (?:the|this) (?:case|dispute))?(?=[.,;!]|$)"
     r"|\bowes? (?:\w+ ){0,3}(?:apology|compensation|damages|refund|nothing)\b"
     r"|责任(?:完全|主要|全部|明显|显然|都)?(?:在|属于|归)|(?:应当?|应该|须|要|需|该|得|负有|承担"
-    r"|负)(?:由[^。，\n]{1,6})?(?:负|承担)?(?:全部|主要|次要|同等|完全|一切)的?(?:赔偿)?责任"
-    r"|(?:应当?|应该|理应)(?:[^。，\n]{0,4})(?:负责|承担|赔偿|道歉|受罚)|全责|主责|(?:有|存在)(?:明显|重大"
-    r"|主要|严重)?过错|过错(?:在|更|方|明显)|(?:是|都是|全是|就是|完全是)[^。，\n]{1,5}的(?:过错|错|责任|不对)"
+    r"|负)(?:由[^。，,\n]{1,6})?(?:负|承担)?(?:全部|主要|次要|同等|完全|一切)的?(?:赔偿)?责任"
+    r"|(?:应当?|应该|理应)(?:[^。，,\n]{0,4})(?:负责|承担|赔偿|道歉|受罚)|全责|主责|(?:有|存在)(?:明显|重大"
+    r"|主要|严重)?过错|过错(?:在|更|方|明显)|(?:是|都是|全是|就是|完全是)[^。，,\n]{1,5}的(?:过错|错|责任|不对)"
     r"|错(?:完全|都|全|主要)?在|有错|有罪|理亏|不占理|占理|活该|更有错|判决|裁定"
-    r"|(?:必须|应当|应该|理应)[^。，\n]{0,8}(?:退|赔|返还|支付|道歉|承担|胜诉)|(?:没有?|无|并未)(?:任何)?(?:做错"
+    r"|(?:必须|应当|应该|理应)[^。，,\n]{0,8}(?:退|赔|返还|支付|道歉|承担|胜诉)|(?:没有?|无|并未)(?:任何)?(?:做错"
     r"|过错|错(?!过))"
     r"|是(?:错误|不对|不?合理|正当|不当|无理|违约|违法|违规)的|做得不对|综上|由此可见|本案",
     re.IGNORECASE,
@@ -206,9 +209,10 @@ _JUDGEMENTS = tuple(
     for words in (
         # the fault
         (
-            r"\b(?:(?:at|in) fault|(?:my|your|his|her|our|their|whose|the|no|own|\w+'s|\w+s') faults?|(?:to|the|no|any|some|all|more|part|shar\w+|bears?|takes?|took) blame\b"
+            r"\b(?:(?:at|in) fault|(?:my|your|his|her|our|their|whose|the|no|own|\w+'s|\w+s') faults?"
+            r"|(?:to|the|no|any|some|all|more|part|shar\w+|bears?|takes?|took) blame\b"
             r"|blame(?= (?:lies|falls|rests|is|should))|blame(?:less|worth)\w*"
-            r"|culpab\w+|guilt\w*|(?:held|hold\w*) (?:\w+ )?responsible|responsib(?:le(?! for)|ility)|liab(?:le"
+            r"|culpab\w+|guilt\w*|(?:held|hold\w*) (?:\w+ )?responsible|(?:ir)?responsib(?:le(?! for)|ility)|liab(?:le"
             r"|ility)|negligen\w+"
             r"|accountable)\b|过错|有错|没错|做错|[他她方者]的错|全责|主责|责任|咎由自取|自作自受|难辞其咎|罪有应得"
         ),
@@ -219,7 +223,7 @@ _JUDGEMENTS = tuple(
             r"|rightly|wrongly|wrongful(?:ly)?|(?:was|were|is|are) (?:\w+ly )?(?:right|wrong)(?= (?:to|in|of"
             r"|about|for|not)\b|[,.;])"
             r"|in the (?:right|wrong)(?=[,.;]| (?:for|to|by|here|when|because)\b))|的不对|[是得]不对"
-            r"|是[^，。]{1,6}不对|[者他她方]错了"
+            r"|是[^，,。]{1,6}不对|[者他她方]错了"
             r"|[是得说做]得?对的|占理|理亏"
         ),
         # fairness
@@ -234,7 +238,8 @@ _JUDGEMENTS = tuple(
         ),
         # the entitlement
         (
-            r"\b(?:no|any|every|a) right to\b|\bwithin (?:\w+ )?rights\b|\bentitled to\b|\b(?:il)?legitimate|\bunlawful"
+            r"\b(?:no|any|every|a) right to\b|\bwithin (?:\w+ )?rights\b|\bentitled to\b"
+            r"|\b(?:il)?legitimate|\b(?:un|il)lawful|\bbreach\w*|\bviolat\w+"
             r"|正当的"
         ),
         # the duty
@@ -252,8 +257,12 @@ _JUDGEMENTS = tuple(
         # the character
         (
             r"\b(?:selfish|inconsiderate|disrespectful|immoral|unethical|shameful|disgraceful|petty|pettily"
-            r"|spiteful|heartless"
-            r"|callous|malicious|vindictive|childish|reckless|dishonest)\w*|自私|无耻|可耻|卑鄙|恶劣|缺德|不道德"
+            r"|rude|impolite|unkind|cruel|unsporting|unprofessional|hypocritical|greedy|stingy|cowardly|careless"
+            r"|thoughtless|insensitive|arrogant|outrageous|scandalous|appalling|despicable|contemptible|nasty"
+            r"|manipulative|deceitful|fraudulent|treacherous|disloyal|ungrateful|immature|honou?rable|admirable"
+            r"|commendable|exemplary|bad faith|no (?:regard|consideration|respect|business \w+ing)"
+            r"|let \w+(?: \w+)? down|took advantage|betray|spiteful|heartless|callous"
+            r"|malicious|vindictive|childish|reckless|dishonest)\w*|自私|无耻|可耻|卑鄙|恶劣|缺德|不道德"
             r"|不厚道|不讲理|幼稚"
         ),
     )
