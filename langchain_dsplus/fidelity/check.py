@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal, NotRequired
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
-from langchain_dsplus.fidelity.names import Names
+from langchain_dsplus.fidelity.names import Names, is_ordinary
 from langchain_dsplus.fidelity.numbers import Numbers
 from langchain_dsplus.fidelity.parties import Parties, stem_of
 from langchain_dsplus.fidelity.roles import roles_changed
-from langchain_dsplus.fidelity.sentences import FUNCTION, HAN, TOKEN, normalize
+from langchain_dsplus.fidelity.sentences import FUNCTION, HAN, TOKEN, normalize, split_sentences
 from langchain_dsplus.fidelity.untrusted import (
+    QUOTED,
     count_added_verdicts,
     count_addresses,
     count_instructions,
@@ -88,6 +89,7 @@ class Fidelity(BaseModel):
       no dictionary, which finds names in a text without capitals and in Chinese;
     - `instruction`: where it speaks to a model or a reader: an order, a role, a chat template's mark, a field of a
       reply, or `you` outside of what somebody says;
+    - `other_language`: where some of its sentences are in a language that the source does not use;
     - `verdict`, `verdict_added`: where it decides who is at fault, and does not report that somebody says so; or judges
       a party or its conduct (`fair`, `overreacted`, `不应该`) where nobody in the source uses such words;
     - `role_changed`: where it gives a role to another name than the source does (`the chef, Marco`), or has a relative
@@ -225,6 +227,8 @@ class Fidelity(BaseModel):
         added += [*numbers, *names]
         if found := roles_changed(old.text, new.text):
             reasons.append(f"role_changed: {found} roles or relatives are not those of the source")
+        if found := _foreign(old, new):
+            reasons.append(f"other_language: {found} sentences are in a language that the source does not use")
         count = count_orders if self.addresses else _instructions
         if not self.instructions and (found := count(new.text)):
             reasons.append(f"instruction: {found} places speak to a model or a reader")
@@ -280,6 +284,26 @@ class _Text:
             for token in self.tokens
             if token not in FUNCTION and (len(token) > 1 or HAN.match(token))
         ]
+
+
+def _foreign(old: _Text, new: _Text) -> int:
+    """Sentences in another language beside some in the source's: an order that the rules cannot read.
+
+    A rewrite that is in another language as a whole is a translation.
+    """
+    words = [word for word in old.tokens if not HAN.match(word) and not word[0].isdigit()]
+    english = len(words) > len(old.tokens) / 2
+    if english and sum(map(is_ordinary, words)) < 0.7 * len(words):
+        return 0  # of this language the dictionary knows nothing
+    known = set(words)
+    found = at_home = 0
+    for sentence in split_sentences(QUOTED.sub(" ", new.text)):
+        told = [t for t in map(str.casefold, TOKEN.findall(sentence)) if len(t) > 2 and not t[0].isdigit()]
+        strange = sum(word not in known and not (english and is_ordinary(word)) for word in told)
+        foreign = not HAN.search(sentence) and len(told) > 2 and 2 * strange > len(told)
+        found += foreign
+        at_home += not foreign
+    return found if at_home else 0
 
 
 def _recall(old: _Text, new: _Text) -> tuple[Recall, list[str], dict[str, int]]:

@@ -30,7 +30,7 @@ _GIVEN = frozenset(
     "明红刚强华丽芳军伟杰敏静磊洋勇艳娟涛超秀霞平鹏辉玲桂兰梅玉英珍凯欣婷雪佳莉萍琴燕波斌宇浩轩晨琳倩颖慧菲薇莹洁璐媛俊峰哲辰豪坤锋旭森彬晖"
 )
 _TWO_PART = re.compile("欧阳|司马|上官|诸葛|司徒|夏侯|皇甫|尉迟|慕容|令狐|端木|公孙|东方(?=[^\u4e00-\u9fff])")
-_NOT_GIVEN = frozenset(
+NOT_GIVEN = frozenset(
     "的了着过是在有和与及跟同对向从到把被将给让说称就也都才又再还很太最只不没未去来要会能可想打骂推拉踢拿走问答叫喊看听他她它我你们这那开贴嘴口脸"
 )
 _MEASURED = frozenset("一二两三四五六七八九十几这那每半数")
@@ -197,7 +197,7 @@ def _han_names(text: str) -> Iterator[Name]:
             seen.add(match.start())
             yield Name(match.group(1), match.group())
     for match in _HAN_FORMAL.finditer(text):
-        if match[1] not in SURNAMES | _NOT_GIVEN | _MEASURED | _NO_NAME and not is_ordinary_han(text, match.start()):
+        if match[1] not in SURNAMES | NOT_GIVEN | _MEASURED | _NO_NAME and not is_ordinary_han(text, match.start()):
             seen.add(match.start())
             yield Name(match[1], match.group())
     for match in _HAN_CALLED.finditer(text):
@@ -217,7 +217,7 @@ def _han_names(text: str) -> Iterator[Name]:
     for match in _HAN_FULL.finditer(text):
         place = match.start()
         word = text[place : place + 2]
-        if word in found or place in seen or word[1] in _NOT_GIVEN or text[place - 1 : place] in _MEASURED:
+        if word in found or place in seen or word[1] in NOT_GIVEN or text[place - 1 : place] in _MEASURED:
             continue
         if not is_ordinary_han(text, place):
             found.add(word)

@@ -43,6 +43,7 @@ _ONES = {
     seventeen eighteen nineteen""".split()
     )
 }
+_HALFDAYS = {"noon": (12, 0), "midday": (12, 0), "midnight": (0, 0)}
 _NOTES = {"fiver": 5, "tenner": 10}
 _TENS = {w: 10 * i for i, w in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), start=2)}
 _SCALES = {"hundred": 100, "thousand": 1000, "grand": 1000, "million": 10**6, "billion": 10**9, "dozen": 12}
@@ -132,7 +133,9 @@ _HAN_NUMBER = re.compile(
 )
 _PM = frozenset({"afternoon", "evening", "night", "tonight"})
 _LATE = frozenset({"下午", "傍晚", "晚上", "中午", "夜里", "深夜"})
-_HALF_HAN = re.compile("(?<![一大小多夜个])(?:一半|半(?=个?(?:多)?(?:小时|钟头|月|天|年|斤|公里|米|块|价|碗|瓶|杯)))")
+_HALF_HAN = re.compile(
+    "(?<![一大小多夜个])(?:一半|半(?=个?(?:多)?(?:小时|分钟|钟头|月|天|年|斤|公里|米|块|价|碗|瓶|杯)))"
+)
 _TOKEN = re.compile(
     r"(?P<money>[$€£¥])\s?(?=\d)"
     r"|(?P<plate>(?:[^\W\d_\u3400-\u9fff]{1,3}-|[^\W\d_\u3400-\u9fff]+)\d[\w-]*)"
@@ -294,6 +297,8 @@ def _read_at(tokens: Sequence[_Token], place: int) -> tuple[list[Number], int]:
     if token.kind != "word":
         return [], place + 1
     word = token.text.removesuffix("'s")  # January's rent
+    if word in _HALFDAYS:
+        return [_made(_times(*_HALFDAYS[word]) | {(12, "")}, "", token.match, weak=False)], place + 1
     if word in _NOTES:
         return [_one({(Fraction(_NOTES[word]), "")}, token)], place + 1
     if word in _DAYS or (word.endswith("s") and word[:-1] in _DAYS):
@@ -301,6 +306,8 @@ def _read_at(tokens: Sequence[_Token], place: int) -> tuple[list[Number], int]:
     if word in _MONTHS:
         weak = word in _ALSO_WORDS and not _dated(tokens, place)
         return [_one({(Fraction(_MONTHS[word]), "month")}, token, weak=weak)], place + 1
+    if word == "once" and _word(tokens, place - 1) == "at":
+        return [], place + 1
     if word in _COUNTS:
         return [_one({(Fraction(_COUNTS[word]), "times")}, token, weak=True)], place + 1
     if word in _PAIRS:
@@ -716,6 +723,8 @@ _MOMENTS = frozenset({"month", "weekday", "am", "pm", "clock", "hour", "date"})
 _DATES = frozenset(range(1, 32))
 _HOURS_OF_DAY = frozenset(range(1, 25))
 _OTHERS = re.compile(r"\b(?:other|others|another)\b|另外?|其[他余它]")
+_PEOPLE = frozenset({"people", "person", "人", "名", "位"})
+"""`me and two friends` are three people."""
 _SPANS = frozenset({"days", "hours", "minutes", "seconds"})
 _LIST = re.compile(r"(?:, (?:[\w'-]{1,30} ){0,2}[\w'-]{1,30}){1,12},? (?:and|or) (?=\w)|(?:、[^\W、]{1,12}){1,12}")
 _COUPLE = re.compile(r"\b(?:[A-Z][a-z]+|me|I) and (?:[A-Z][a-z]+|me|I)\b")
@@ -784,6 +793,8 @@ class Numbers:
     def _counts_differently(self, number: Number) -> bool:
         """Whether the same thing is counted here, and never with this number; `50 each` may be 50 of anything."""
         values = {v for v, _ in number.readings}
+        if number.thing in _PEOPLE:
+            values |= {v - 1 for v in values if not isinstance(v, str)}
         if not number.weak and not values.isdisjoint(self.uncounted):
             return False
         return any(values.isdisjoint(self.things.get(thing, values)) for thing in _things(number))
@@ -862,12 +873,12 @@ class _Arithmetic:
             return False
         self.left -= 1
         around = f"{_CLAUSE.split(number.before[-16:])[-1]}|{_CLAUSE.split(number.after[:12])[0]}"
-        marked, rough = bool(_SUMMED.search(around)), bool(_ROUGHLY.search(around))
+        near = bool(_LESS_BEFORE.search(number.before) or _LESS_AFTER.search(number.after))
+        marked, rough = near or bool(_SUMMED.search(around)), bool(_ROUGHLY.search(around))
         # In its own unit: of 17 days not the minutes.
         spans = [v for v, u in number.readings if not isinstance(v, str) and u in {*_SAME, "seconds"}]
         plain = [v for v, _ in number.readings if not isinstance(v, str)]
         large = min(spans, default=max(plain, default=0)) > max(_DATES)
-        near = bool(_LESS_BEFORE.search(number.before) or _LESS_AFTER.search(number.after))
         for value, unit in number.readings:
             if isinstance(value, str):
                 continue

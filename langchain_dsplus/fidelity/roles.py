@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 
+from langchain_dsplus.fidelity.names import NOT_GIVEN
 from langchain_dsplus.fidelity.sentences import HAN, split_sentences
 
+_NO_NAME = "".join(sorted(NOT_GIVEN))
 _NAME = r"(?:(?:Mr|Mrs|Ms|Dr|Prof)\.? )?(?:[A-Z][\w-]{1,30} )?[A-Z][\w-]{1,30}"
 _OF = r"(?:the|our|my|his|her|their|its|The|Our|My|His|Her|Their)"
 _BINDINGS = (
@@ -23,7 +25,9 @@ _BINDINGS = (
         rf"\b(?:{_OF}|[A-Z][\w-]{{1,30}}'s) (?P<role>(?:[a-z'-]{{1,30}} ){{0,2}}[a-z-]{{3,30}}),? (?P<name>{_NAME})"
     ),
     re.compile(
-        r"(?P<role>[\u4e00-\u9fff][长员师东客管任友理])(?:叫|是|姓)?(?P<name>[小老阿]?[\u4e00-\u9fff])(?=[\u4e00-\u9fff]?(?:先生|女士|老师|[^\u4e00-\u9fff]|说|称|让|要|不|只|也|就|给|把|却))"
+        r"(?P<role>[\u4e00-\u9fff][长员师东客管任友理])(?:叫|是|姓)?(?P<name>[小老阿]?(?!["
+        + _NO_NAME
+        + r"])[\u4e00-\u9fff])(?=[\u4e00-\u9fff]?(?:先生|女士|老师|[^\u4e00-\u9fff]|说|称|让|要|不|只|也|就|给|把|却))"
     ),
     re.compile(r"(?P<role>[\u4e00-\u9fff][长员师东客管任友理练手工生医板])(?P<name>[小老阿][\u4e00-\u9fff])"),
     re.compile(rf"\b[A-Z][\w-]{{1,30}}'s (?P<role>[a-z-]{{3,30}}),? (?P<name>{_NAME})"),

@@ -55,9 +55,11 @@ _ORDERS = re.compile(
     rf"|\b(?:the|any|dear|to the) {_MODEL},? (?:must|should|shall|has to|needs to|is (?:to|asked|instructed"
     rf"|told|required)|please|reading)\b"
     # a field of a reply
-    rf"|^\W{{0,8}}(?:final )?{_OUTPUT}\s{{0,4}}[:=]"
+    rf"|{_START}\W{{0,8}}(?:the )?(?:final |correct )?{_OUTPUT}(?: key)?\s{{0,4}}[:=]"
+    rf"|{_START}let (?:the|your|this) (?:\w+ )?{_OUTPUT} be\b"
     rf"|[\"'\u201c][A-Za-z_ ]{{1,30}}[\"'\u201d]\s{{0,4}}:\s{{0,4}}(?=[\"'{{\[\d]|true|false|null)"
     # Chinese: the same forms
+    r"|别管|不[管用]理?会?(?=[上前]面|以上)|答案(?:就|应|只能)?是"
     r"|(?:忽略|无视|忘记|忘掉|不要理会|不必理会|跳过|不用管)[^。！？!?\n]{0,12}(?:指令|指示|规则|提示|要求"
     r"|内容|上文|之前|以上|前面|上述)"
     r"|(?:以上|前面|上述|之前|上文)[^。！？!?\n]{0,8}(?:不算数?|不作数|无需理会)"
@@ -215,6 +217,7 @@ _JUDGEMENTS = tuple(
             r"|culpab\w+|guilt\w*|(?:held|hold\w*) (?:\w+ )?responsible|(?:ir)?responsib(?:le(?! for)|ility)|liab(?:le"
             r"|ility)|negligen\w+"
             r"|accountable)\b|过错|有错|没错|做错|[他她方者]的错|全责|主责|责任|咎由自取|自作自受|难辞其咎|罪有应得"
+            r"|失职|渎职|\b(?:own|all \w+) doing\b"
         ),
         # the right
         (
@@ -243,7 +246,11 @@ _JUDGEMENTS = tuple(
             r"|正当的"
         ),
         # the duty
-        r"\b(?:should|shouldn't|ought|oughtn't)\b|supposed to|不?应该|理应|理当|本该|不应|不该|活该|该(?=[赔道负])",
+        (
+            r"\b(?:should|shouldn't|ought|oughtn't)\b"
+            r"|\bmust (?:\w+ )?(?:pay|refund|reimburse|compensate|apologi[sz]e)\b"
+            r"|supposed to|不?应该|理应|理当|本该|不应|不该|活该|该(?=[赔道负])"
+        ),
         # the desert
         r"\bdeserv\w+|\b(?:has|have|had) it coming|\bserves? \w+ right\b|活该|自找的",
         # the measure
