@@ -226,8 +226,8 @@ def _han_names(text: str) -> Iterator[Name]:
 
 def _around(text: str, match: re.Match[str]) -> list[str]:
     """What stands around a name: a character on each side, two before it, two behind it."""
-    (start, end), padded = match.span(), f"\n\n{text}\n\n"
-    before, after = padded[start : start + 2], padded[end + 2 : end + 4]
+    start, end = match.span()
+    before, after = text[max(0, start - 2) : start].rjust(2), text[end : end + 2].ljust(2)
     return [f"{before[1]}|{after[0]}", f"{before}|", f"|{after}"]
 
 

@@ -639,7 +639,9 @@ def _han_at(text: str, match: re.Match[str]) -> tuple[Number | None, int]:
 
 
 def _han_unit(text: str, place: int) -> tuple[str, int]:
-    if text[place : place + 1] in {"多", "来"} and text[place : place + 1]:
+    if text[place : place + 1] < "\u3000":
+        return "", place
+    if text[place] in "多来":
         place += 1
     for word in _HAN_UNITS:
         if text.startswith(word, place):
@@ -825,8 +827,13 @@ def _things(number: Number) -> set[str]:
 
 def _key(number: Number) -> tuple[str, ...]:
     """The two words in front of a number, where one of them says something."""
-    words = tuple(token for token in TOKEN.findall(_CLAUSE.split(number.before)[-1]))[-2:]
-    if number.weak or len(words) < 2 or words[1] in {"a", "an", "the"} or all(word in FUNCTION for word in words):
+    return () if number.weak else _last_two(number.before)
+
+
+@lru_cache(maxsize=1 << 14)
+def _last_two(before: str) -> tuple[str, ...]:
+    words = tuple(TOKEN.findall(_CLAUSE.split(before)[-1]))[-2:]
+    if len(words) < 2 or words[1] in {"a", "an", "the"} or all(word in FUNCTION for word in words):
         return ()
     return words
 
