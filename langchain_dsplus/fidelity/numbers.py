@@ -803,12 +803,9 @@ class Numbers:
 
     def _places_differently(self, number: Number) -> bool:
         """Whether the same two words stand here in front of another number of the unit: `hot water for eleven days`."""
-        there = self.placed.get(_key(number))
-        return (
-            bool(there)
-            and there.isdisjoint(number.readings)
-            and {u for _, u in there} >= {u for _, u in number.readings}
-        )
+        there = self.placed.get(_key(number), set())
+        units = {u for _, u in number.readings}
+        return bool(there) and there.isdisjoint(number.readings) and {u for _, u in there} >= units
 
     def kept(self, other: Numbers) -> tuple[int, list[str]]:
         """How many of this text's numbers there are, and those that another text lost."""
@@ -941,7 +938,7 @@ class _Arithmetic:
                 if (a, one) == (b, two) and not share and one not in _MOMENTS:
                     continue
                 part_of = self._is_share(Fraction(b), two)  # `40 % of the 1,500`: 600 of 1,500
-                rate = (a, one) in self.rates and value == a * b  # `seventy quid each`: 140
+                rate = (a, one) in self.rates and value == Fraction(a) * Fraction(b)  # `seventy quid each`: 140
                 any_of = free or rate or share or part_of or one in _MOMENTS or self._shown(a) == self._shown(b)
                 if any_of and self._pair(
                     value, unit, (Fraction(a), one), (Fraction(b), two), marked=marked, rough=rough, share=share
