@@ -351,8 +351,8 @@ def tables(figures: Figures) -> list[Table]:
         "changed, %",
     ]
     note = (
-        f"Shortened to a third. Few texts a row: differences of a few points cannot be seen, and a promise of {PROMISE} "
-        "needs 29 texts without a loss. The larger judge was asked about few reviews only, for time. Tokens of the "
+        "Shortened to a third. Few texts a row: differences of a few points cannot be seen, and a promise of "
+        f"{PROMISE} needs 29 texts without a loss. The larger judge was asked about few reviews only, for time. Tokens of the "
         "judge, one call. Seconds of both models, on two cores that had much else to do: told for their order of "
         "magnitude. The LLM that shortens is the judge; its tokens are counted under both models. The rarest words: "
         "by their counts in these texts."
