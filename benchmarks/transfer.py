@@ -352,10 +352,10 @@ def tables(figures: Figures) -> list[Table]:
     ]
     note = (
         "Shortened to a third. Few texts a row: differences of a few points cannot be seen, and a promise of "
-        f"{PROMISE} needs 29 texts without a loss. The larger judge was asked about few reviews only, for time. Tokens of the "
-        "judge, one call. Seconds of both models, on two cores that had much else to do: told for their order of "
-        "magnitude. The LLM that shortens is the judge; its tokens are counted under both models. The rarest words: "
-        "by their counts in these texts."
+        f"{PROMISE} needs 29 texts without a loss. The larger judge was asked about few reviews only, for time. "
+        "Tokens of the judge, one call. Seconds of both models, on two cores that had much else to do: told for "
+        "their order of magnitude. The LLM that shortens is the judge; its tokens are counted under both models. The "
+        "rarest words: by their counts in these texts."
     )
     return [Table("transfer", "Deciding on shortened texts", columns, rows, note), _verdict(figures)]
 
