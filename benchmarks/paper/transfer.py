@@ -29,7 +29,7 @@ DIFFERS = [
     "intervals over cases, not over seeds",
 ]
 NOT_RECHECKED = "every figure comes from a language model that reads the texts"
-SIZES = {"quick": 1, "default": 6, "full": 30}
+SIZES = {"quick": 1, "default": 4, "full": 30}
 SETS = ("amazon", "distractors")
 ARMS = {
     "disputes.none": "disputes, as told",
@@ -56,15 +56,13 @@ def run(context: Context) -> Figures:
         figures |= judged(context, disputes, chat)
     with ExitStack() as stack:
         chat = Models(stack, Answers(cache_dir() / "benchmarks" / "transfer.jsonl")).local("qwen2.5-coder-0.5b")
-        chosen = competent.SIZES["quick" if context.quick else "default"]
+        chosen = competent.SIZES["quick" if context.quick else "default"]["qwen_0_5b"]
         for name in SETS:
-            cases = competent.cases_of(context, name, chosen.texts)
-            for arm in ("none", "extractive", "llm"):
-                some = cases[: chosen.rewritten] if arm == "llm" else cases
-                if some:
-                    found = competent.measure(context, f"{name}, {arm}", some, arm, chat)
-                    figures |= {f"{name}.{arm}.{key}": value for key, value in found.items()}
-                    figures[f"{name}.{arm}.calls"] = 100.0
+            cases = competent.cases_of(context, name, chosen.texts[name])
+            for arm in [each for each in ("none", "extractive", "llm") if each in chosen.arms]:
+                found = competent.measure(context, f"{name}, {arm}", cases[: chosen.fewer.get(arm)], arm, chat)
+                figures |= {f"{name}.{arm}.{key}": value for key, value in found.items()}
+                figures[f"{name}.{arm}.calls"] = 100.0
     return figures
 
 
