@@ -54,5 +54,8 @@ class Rows(Cells, Protocol):
     def agree(self, one: str, other: str) -> Bools:
         """Where two columns of answers say the same, shape (n,)."""
 
+    def said(self, column: str) -> Bools:
+        """Where a column says something."""
+
     def select(self, rows: ArrayLike) -> Self:
         """Some rows, by a bool mask or by row numbers."""

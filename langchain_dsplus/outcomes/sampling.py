@@ -201,8 +201,9 @@ class LabelSample:
         found = strata(outcomes)
         _refuse_cut(outcomes, found)
         drawn = ~np.isnan(outcomes["draw"]) if "draw" in outcomes else np.zeros(len(known), dtype=bool)
-        place = {name: code for code, name in enumerate(STRATA)}
-        codes = np.array([place.get(name, len(STRATA)) for name in found], dtype=np.intp)
+        codes = np.full(len(found), len(STRATA), dtype=np.intp)
+        for code, name in enumerate(STRATA):
+            codes[found == name] = code
         if not drawn.any():
             codes = _cut_where_chosen(codes, known, _confidence(outcomes))
         return cls(codes, known, drawn & ~known, level)
@@ -548,17 +549,15 @@ def rates(
     return Rates(value, low, high, got, needed, census)
 
 
-def strata(outcomes: Rows) -> list[str]:
+def strata(outcomes: Rows) -> NDArray[Any]:
     """Return the stratum of each row: what the table says, or else by its answers."""
     made = strata_by_answers(outcomes)
     if "stratum" not in outcomes:
         return made
-    return [
-        by_answer if told is None else told for told, by_answer in zip(outcomes.values("stratum"), made, strict=True)
-    ]
+    return np.where(outcomes.said("stratum"), outcomes["stratum"], made)
 
 
-def strata_by_answers(outcomes: Rows) -> list[str]:
+def strata_by_answers(outcomes: Rows) -> NDArray[Any]:
     """Return the stratum of each row by what the models say alone; a part of `STRATA`."""
     n = len(outcomes)
     differ, changed = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
@@ -570,11 +569,11 @@ def strata_by_answers(outcomes: Rows) -> list[str]:
                 differ |= answered & _said(outcomes, small) & ~outcomes.agree(small, "large")
         if "large_pruned" in outcomes:
             changed = _said(outcomes, "large_pruned") & ~outcomes.agree("large_pruned", "large") & ~differ
-    return [str(name) for name in np.where(differ, DISAGREE, np.where(changed, CHANGED, AGREE))]
+    return np.array([AGREE, CHANGED, DISAGREE], dtype=object)[np.where(differ, 2, changed)]
 
 
 def _said(outcomes: Rows, column: str) -> Bools:
-    return np.array([value is not None for value in outcomes.values(column)], dtype=bool)
+    return outcomes.said(column)
 
 
 def refuse_chosen(outcomes: Rows, what: str) -> None:
@@ -604,7 +603,7 @@ def chosen(outcomes: Rows, known: Bools, rows: Bools | None = None) -> bool:
     if "stratum" in outcomes and any(value is not None for value in outcomes.values("stratum")):
         return True
     mine = np.ones(len(known), dtype=bool) if rows is None else rows
-    differ = np.array([name == DISAGREE for name in strata_by_answers(outcomes)], dtype=bool)
+    differ = np.asarray(strata_by_answers(outcomes) == DISAGREE, dtype=bool)
     (a, n), (b, m) = [(int((known & part).sum()), int(part.sum())) for part in (mine & differ, mine & ~differ)]
     if n and m:
         share = (a + b) / (n + m)
@@ -653,12 +652,11 @@ def _cut_where_chosen(codes: Ints, known: Bools, sure: Floats) -> Ints:
     return found
 
 
-def _refuse_cut(outcomes: Rows, found: Sequence[str]) -> None:
+def _refuse_cut(outcomes: Rows, names: NDArray[Any]) -> None:
     """Refuse a table out of which rows without gold were taken."""
     if "label_probability" not in outcomes or not len(outcomes):
         return
     special: Any = require("scipy.special", "sklearn")
-    names = np.asarray(found)
     known = outcomes.known_gold()
     chance = np.asarray(outcomes["label_probability"], dtype=np.float64)
     for name in (DISAGREE, CHANGED, AGREE):

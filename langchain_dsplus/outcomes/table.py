@@ -290,6 +290,48 @@ class Outcomes(Table):
         pairs = zip(first.values(), second.values(), strict=True)
         return np.fromiter((a is not None and a == b for a, b in pairs), dtype=np.bool_, count=self._length)
 
+    def said(self, column: str) -> Bools:
+        """Return where a column says something, shape (n,).
+
+        Raises:
+            KeyError: If there is no such column.
+        """
+        return self._columns[column].known()
+
+    def words(self, column: str) -> frozenset[Any]:
+        """Return what a column says somewhere.
+
+        Raises:
+            KeyError: If there is no such column.
+        """
+        found = self._columns[column]
+        return frozenset(_used(found) if isinstance(found, Labels) else (v for v in found.values() if v is not None))
+
+    def coded(self, column: str) -> tuple[NDArray[np.int32], list[Any]]:
+        """Return a column as places in a list of what it says, -1 where it says nothing, shape (n,), and that list.
+
+        Raises:
+            KeyError: If there is no such column.
+        """
+        found = self._columns[column]
+        if isinstance(found, Labels):
+            return found.codes, found.words
+        place: dict[Any, int] = {}
+        codes = (-1 if value is None else place.setdefault(value, len(place)) for value in found.values())
+        return np.fromiter(codes, dtype=np.int32, count=self._length), list(place)
+
+    def within(self, column: str, words: Iterable[str]) -> Bools:
+        """Return where a column says one of some texts, shape (n,).
+
+        Raises:
+            KeyError: If there is no such column.
+        """
+        found = self._columns[column]
+        if isinstance(found, Labels):
+            return found.within(words)
+        wanted = frozenset(words)
+        return np.fromiter((value in wanted for value in found.values()), dtype=np.bool_, count=self._length)
+
     def _answers(self, who: str) -> tuple[Labels | None, Floats | None]:
         answers, judged = self._columns.get(who), self._columns.get(f"{who}_ok")
         if answers is None and judged is None:

@@ -104,15 +104,14 @@ class Turns:
             self.first[place, alive] = np.searchsorted(-limits[:, place], -score[alive], side="right")
         self.base = np.where(alive, self.models, self.models + 1)
         """Who answers where no model is sure, shape (n,)."""
-        self.taker = np.where(self.barred, self.models, np.arange(self.models)[:, None])
+        self.taker = np.where(self.barred, self.models, np.arange(self.models, dtype=self.base.dtype)[:, None])
         """Who answers where a model is sure, shape (M, n)."""
 
     def at(self, step: int) -> Ints:
         """Return who answers at one step, shape (n,)."""
-        who: Ints = self.base.copy()
+        who: Ints = self.base
         for place in range(self.models - 1, -1, -1):
-            sure = self.first[place] <= step
-            who[sure] = self.taker[place, sure]
+            who = np.where(self.first[place] <= step, self.taker[place], who)
         return who
 
     @cached_property

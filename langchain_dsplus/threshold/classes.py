@@ -43,23 +43,21 @@ class Classes:
     @classmethod
     def of(cls, outcomes: Outcomes) -> Classes:
         """Read them off a table; none where the answers are free text, every row its own."""
-        said = outcomes.values("large") if "large" in outcomes else [None] * len(outcomes)
-        usable = outcomes.valid("large") if "large" in outcomes else np.zeros(len(outcomes), dtype=bool)
-        values = [
-            gold if gold is not None else (large if fine else None)
-            for gold, large, fine in zip(outcomes.values("gold"), said, usable.tolist(), strict=True)
-        ]
-        counts: dict[str, int] = {}
-        for value in values:
-            if value is not None:
-                counts[value] = counts.get(value, 0) + 1
-        if len(counts) > 20 and len(counts) > len(values) / 4:
-            counts = {}
-        names = sorted(counts, key=lambda name: (-counts[name], name))[:_MOST]
-        place = {name: code for code, name in enumerate(names)}
-        codes = np.fromiter(
-            (-1 if value is None else place.get(value, -1) for value in values), dtype=np.int64, count=len(values)
-        )
+        gold, words = outcomes.coded("gold")
+        words, codes = list(words), np.asarray(gold, dtype=np.int64)
+        if "large" in outcomes:
+            said, theirs = outcomes.coded("large")
+            place = {word: code for code, word in enumerate(words)}
+            same = np.array([*(place.setdefault(word, len(place)) for word in theirs), -1], dtype=np.int64)
+            words, codes = list(place), np.where(codes >= 0, codes, np.where(outcomes.valid("large"), same[said], -1))
+        counts = np.bincount(codes[codes >= 0], minlength=len(words))
+        used = [code for code in range(len(words)) if counts[code]]
+        if len(used) > 20 and len(used) > len(codes) / 4:
+            used = []
+        used = sorted(used, key=lambda code: (-counts[code], words[code]))[:_MOST]
+        rank = np.full(len(words) + 1, -1, dtype=np.int64)
+        rank[used] = np.arange(len(used))
+        names, codes = [words[code] for code in used], rank[codes]
         return cls(tuple(names), codes)
 
     def count(self, rows: Bools) -> list[int]:

@@ -179,7 +179,7 @@ def rows_to_compare(outcomes: Outcomes, found: Differences, known: Bools) -> tup
     if not open_.any() or not chosen(outcomes, known, found.compared):
         return known, np.zeros_like(open_)
     same: Bools = open_ & (found.loss == 0).all(axis=0)
-    names = np.array(strata(outcomes))
+    names = strata(outcomes)
     shares = {
         str(name): float((known & mine).sum() / (mine & found.compared).sum())
         for name in np.unique(names)

@@ -203,21 +203,21 @@ def differences(
     for name in names:
         suffix = "" if names == ["small"] else f".{name}"
         column = f"small{suffix}"
-        said = outcomes[column] if column in outcomes else None  # noqa: SIM401 - no dict
-        if said is not None and f"{column}_ok" in outcomes and all(answer is None for answer in said):
+        said = outcomes.said(column) if column in outcomes else None
+        if said is not None and f"{column}_ok" in outcomes and not said.any():
             said = None  # no answers were kept, only who was right
         confidence = np.asarray(outcomes[f"confidence{suffix}"], dtype=np.float64)
         usable = np.isfinite(confidence)
         if said is not None:
-            usable &= np.fromiter((answer is not None for answer in said), dtype=bool, count=len(said))
+            usable &= said
             if (known := known_labels(outcomes.about, column)) is not None:
-                usable &= np.fromiter((answer in known for answer in said), dtype=bool, count=len(said))
+                usable &= outcomes.within(column, known)
         blocked = np.zeros(len(confidence), dtype=bool)
         if barred:
             if said is None:
                 msg = f"`never_local` needs the column {column!r}"
                 raise ValueError(msg)
-            blocked = np.fromiter((answer in barred for answer in said), dtype=bool, count=len(said))
+            blocked = outcomes.within(column, barred)
         right = _correct(outcomes, column)
         loss, unlabeled = _losses(outcomes, column, right, large.right)
         models.append(SmallSide(name, np.where(usable, confidence, -math.inf), blocked, loss, unlabeled, right))
@@ -252,7 +252,7 @@ def _large_side(outcomes: Outcomes, unusable_large: UnusableLarge) -> _LargeSide
     usable = (outcomes.valid("large") if "large" in outcomes else np.ones(len(right), dtype=bool)) | (right == 1.0)
     said = np.zeros(len(right), dtype=bool)
     if "large" in outcomes:
-        said = np.fromiter((value is not None for value in outcomes["large"]), dtype=bool, count=len(right))
+        said = outcomes.said("large")
     unusable = said & ~usable
     right = np.where(usable, right, np.nan)
     if unusable_large == "wrong":

@@ -151,7 +151,7 @@ def _judged(outcomes: Outcomes) -> bool:
 
 
 def _words(outcomes: Outcomes, name: str) -> set[str]:
-    return {value for value in outcomes.values(name) if value is not None} if name in outcomes else set()
+    return set(outcomes.words(name)) if name in outcomes else set()
 
 
 def _writing(outcomes: Outcomes) -> Iterator[Finding]:
@@ -199,11 +199,7 @@ def _replies(outcomes: Outcomes) -> Iterator[Finding]:
         return
     others = _words(outcomes, "gold").union(*(_words(outcomes, name) for name in _columns(outcomes)))
     known = outcomes.known_gold()
-    alone = [
-        value is not None and value not in others and fine
-        for value, fine in zip(outcomes.values("large"), known.tolist(), strict=True)
-    ]
-    count = sum(alone)
+    count = int((outcomes.said("large") & ~outcomes.within("large", others) & known).sum())
     if count and count >= NEVER_SAID * int(known.sum()):
         yield Finding(
             "replies",
@@ -217,25 +213,22 @@ def _replies(outcomes: Outcomes) -> Iterator[Finding]:
 
 def _shuffled(outcomes: Outcomes, seed: int) -> Iterator[Finding]:
     """Gold that agrees with neither model more than chance does."""
-    answers = {name: outcomes.values(name) for name in [*_columns(outcomes), "large"] if name in outcomes}
-    known = outcomes.known_gold()
-    gold = [value if fine else None for value, fine in zip(outcomes.values("gold"), known.tolist(), strict=True)]
-    small = next((answers[name] for name in answers if name != "large"), None)
-    if small is None or "large" not in answers:
+    small = next((name for name in _columns(outcomes) if name in outcomes), None)
+    if small is None or "large" not in outcomes:
         reason = "the table holds no answers of both models"
     elif _judged(outcomes):
         reason = "a judge says who is right, and not gold"
     else:
         # Rows on which the models differ may have been chosen for labelling; those on which they agree never were.
-        pairs = zip(gold, small, answers["large"], strict=True)
-        rows = [place for place, (truth, one, two) in enumerate(pairs) if truth is not None and one == two is not None]
-        truth = [str(gold[place]) for place in rows]
-        if not rows:
+        rows = np.flatnonzero(outcomes.known_gold() & outcomes.agree(small, "large"))
+        truth = [str(value) for value in np.asarray(outcomes["gold"], dtype=object)[rows].tolist()]
+        said = [str(value) for value in np.asarray(outcomes[small], dtype=object)[rows].tolist()]
+        if not len(rows):
             reason = "no row on which the models agree has gold"
         elif len(set(truth)) < 2:
             reason = "the rows with gold on which the models agree have one gold value only"
         else:
-            verdict = agrees(truth, [str(small[place]) for place in rows], seed=seed)
+            verdict = agrees(truth, said, seed=seed)
             if verdict:
                 return
             if verdict is False:
@@ -289,9 +282,9 @@ def _live(outcomes: Outcomes) -> Iterator[Finding]:
     """Rows that the large model was not asked about, as in live traffic."""
     if "large" not in outcomes or "large_ok" in outcomes:
         return
-    errors = outcomes.values("error") if "error" in outcomes else [None] * len(outcomes)
-    pairs = zip(outcomes.values("large"), errors, strict=True)
-    silent = np.fromiter((said is None and error is None for said, error in pairs), dtype=bool, count=len(outcomes))
+    silent = ~outcomes.said("large")
+    if "error" in outcomes:
+        silent = silent & ~outcomes.said("error")
     if silent.sum() < max(_LEAST, 0.01 * len(outcomes)) or silent.all():
         return
     name = next(column for column in outcomes.columns if column.partition(".")[0] == "confidence")
@@ -349,15 +342,15 @@ def _copies(outcomes: Outcomes) -> Iterator[Finding]:
 def _copy(outcomes: Outcomes, one: str, other: str, kind: str) -> Iterator[Finding]:
     if one not in outcomes or other not in outcomes:
         return
-    pairs = zip(outcomes.values(one), outcomes.values(other), strict=True)
-    both = [a == b for a, b in pairs if a is not None and b is not None]
-    if len(both) >= 2 and all(both):
+    both = outcomes.said(one) & outcomes.said(other)
+    count = int(both.sum())
+    if count >= 2 and outcomes.agree(one, other)[both].all():
         yield Finding(
             kind,
             "name",
-            f"The columns '{one}' and '{other}' say the same on all {len(both):,} rows that have both: right where the "
+            f"The columns '{one}' and '{other}' say the same on all {count:,} rows that have both: right where the "
             "models are that good, and just what a copied column looks like.",
-            len(both),
+            count,
         )
 
 
@@ -464,16 +457,25 @@ def _series(outcomes: Outcomes, confidence: Floats) -> Iterator[tuple[str, Float
     """What may change along the rows; NaN where it is not known."""
     ranks = np.full(len(confidence), np.nan)
     fine = np.isfinite(confidence)
-    ranks[fine] = np.searchsorted(np.sort(confidence[fine]), confidence[fine])
+    ranks[fine] = _ranks(confidence[fine])
     yield "the confidence", ranks
     columns = _columns(outcomes)
     if columns and "large" in outcomes:
-        said = outcomes["large"]
-        known = np.fromiter((value is not None for value in said), dtype=bool, count=len(said))
-        yield "how often the models differ", np.where(known, outcomes[columns[0]] != said, np.nan)
+        differ = ~outcomes.agree(columns[0], "large")
+        yield "how often the models differ", np.where(outcomes.said("large"), differ, np.nan)
     for who, title in ((columns[0] if columns else "small", "the small model"), ("large", "the large model")):
         if who in outcomes or f"{who}_ok" in outcomes:
             yield f"how often {title} is right", outcomes.correct(who)
+
+
+def _ranks(values: Floats) -> Floats:
+    """How many are less than each."""
+    order = np.argsort(values, kind="stable")
+    places = np.arange(len(values))
+    new = np.diff(values[order], prepend=np.nan) != 0.0
+    ranks = np.empty(len(values))
+    ranks[order] = np.maximum.accumulate(np.where(new, places, 0))
+    return ranks
 
 
 def _time_order(outcomes: Outcomes) -> Codes:

@@ -255,9 +255,7 @@ def _disagreeing(outcomes: Outcomes, found: Differences) -> list[Bools] | None:
     columns = [f"small.{model.name}" if several else "small" for model in found.models]
     if "large" not in outcomes or any(column not in outcomes for column in columns):
         return None
-    large = outcomes["large"]
-    failed = np.fromiter((value is None for value in large), dtype=bool, count=len(large))
-    return [np.asarray(outcomes[column] != large, dtype=bool) | failed for column in columns]
+    return [~outcomes.agree(column, "large") for column in columns]
 
 
 def _largest(results: Iterable[TestResult]) -> float:

@@ -141,7 +141,7 @@ def by_class(outcomes: Outcomes, found: Differences, thresholds: Mapping[str, fl
     column = _column(found, found.models[0].name)
     if column not in outcomes:
         return ()
-    return _table("class", outcomes.values(column), found, thresholds)
+    return _table("class", *outcomes.coded(column), found, thresholds)
 
 
 def by_slice(outcomes: Outcomes, found: Differences, thresholds: Mapping[str, float]) -> tuple[dict[str, Any], ...]:
@@ -152,28 +152,27 @@ def by_slice(outcomes: Outcomes, found: Differences, thresholds: Mapping[str, fl
     keys = sorted({str(key) for row in kept for key in row})
     rows: list[dict[str, Any]] = []
     for key in keys:
-        values = [None if row.get(key) is None else f"{key}={row[key]}" for row in kept]
-        rows += _table("slice", values, found, thresholds)
+        place: dict[str, int] = {}
+        values = (-1 if row.get(key) is None else place.setdefault(f"{key}={row[key]}", len(place)) for row in kept)
+        codes = np.fromiter(values, dtype=np.int64, count=len(kept))
+        rows += _table("slice", codes, list(place), found, thresholds)
     return tuple(rows)
 
 
 def _table(
-    kind: str, values: Sequence[Any], found: Differences, thresholds: Mapping[str, float]
+    kind: str, codes: NDArray[Any], names: Sequence[str], found: Differences, thresholds: Mapping[str, float]
 ) -> tuple[dict[str, Any], ...]:
     loss, accepted, _ = found.at(thresholds)
-    names = sorted({value for value in values if value is not None})
-    code = {name: place for place, name in enumerate(names)}
-    codes = np.fromiter((code.get(value, -1) for value in values), dtype=np.int64, count=len(values))
     inside = codes >= 0
 
     def count(mask: Any) -> list[int]:
         return [int(x) for x in np.bincount(codes[mask & inside], minlength=len(names))]
 
+    counted = zip(names, count(inside), count(accepted), count(loss > 0), count(loss < 0), strict=True)
     return tuple(
         {kind: name, "n": n, "coverage": a / n, "harms": h, "gains": g, "loss": (h - g) / n}
-        for name, n, a, h, g in zip(
-            names, count(inside), count(accepted), count(loss > 0), count(loss < 0), strict=True
-        )
+        for name, n, a, h, g in sorted(counted)
+        if n
     )
 
 
