@@ -19,6 +19,7 @@ from langchain_dsplus.routing.state import State
 from langchain_dsplus.routing.steps import (
     finish,
     gather,
+    given_up,
     large_config,
     large_input,
     localize,
@@ -102,7 +103,12 @@ def triage(state: State, value: Any, config: RunnableConfig | None) -> Plan[tupl
 
 def ask_small(state: State, items: Sequence[Item]) -> Plan[None]:
     """Algorithm 2: ask the small models in their order, and write into the items what is accepted."""
-    yield from follow(state, state.decide(items))
+    try:
+        yield from follow(state, state.decide(items))
+    except BaseException as error:
+        if must_pass(error):  # whoever asked went away: a decision that began has a row all the same
+            given_up(state, items, error)
+        raise
     localize(state, items)
 
 

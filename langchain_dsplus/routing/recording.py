@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from langchain_dsplus.answer import Answer, Route, describe_error, failure, pass_on
+from langchain_dsplus.answer import Answer, Route, describe_error, failure, must_pass, pass_on
 from langchain_dsplus.costs.usage import UsageMeter
 from langchain_dsplus.routing.decision import BEFORE, Item, Settings, judge
 from langchain_dsplus.routing.outputs import total
@@ -65,7 +65,8 @@ def record_route(
     if item.timed:
         row["small_seconds"], row["large_seconds"] = item.small_seconds, item.large_seconds
     if error is not None:
-        row["error"] = f"large: {describe_error(error)}"
+        side = "small" if item.meter is None and must_pass(error) else "large"
+        row["error"] = f"{side}: {describe_error(error)}"
     if cut:
         row["cut"] = True
     _count(row, item.meter, output if paid is None else paid)

@@ -21,7 +21,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableGenerator, RunnableLambda, RunnablePassthrough
 from pydantic import BaseModel
 
-from langchain_dsplus import ConfidenceRouter, FakeSmallModel, SklearnClassifier
+from langchain_dsplus import ConfidenceRouter, FakeSmallModel, SklearnClassifier, SmallModel
 from langchain_dsplus.routing.decision import SettingsError
 
 LABELS = ["neg", "pos"]
@@ -929,3 +929,44 @@ async def test_a_failing_item_in_a_shared_call_harms_only_itself():
     router, _, _ = build(batch_wait=0.02, include_route=True)
     results = await asyncio.gather(*(router.ainvoke(t) for t in ("great", "broken", "bad")))
     assert [r["route"]["reason"] for r in results] == ["confident", "error", "confident"]
+
+
+class _Slow(SmallModel):
+    """A small model that is still asked when the caller goes away."""
+
+    def predict_proba(self, inputs):
+        raise AssertionError(inputs)
+
+    async def aanswers(self, inputs, configs=None):
+        await asyncio.sleep(30)
+        raise AssertionError(inputs, configs)
+
+    def fingerprint(self):
+        return "slow"
+
+
+@pytest.mark.parametrize("way", ["ainvoke", "astream", "abatch", "abatch_as_completed"])
+@pytest.mark.parametrize("batch_wait", [None, 0.001])
+async def test_whoever_goes_away_while_the_small_model_is_asked_leaves_a_row(way, batch_wait):
+    rows = []
+    recorder = type("Rows", (), {"record": lambda _, row: rows.append(row)})()
+    router = ConfidenceRouter(
+        small=_Slow(labels=["a", "b"]), large=RunnableLambda(lambda _: "b").with_types(output_type=str), threshold=0.9,
+        recorder=recorder, batch_wait=batch_wait,
+    )  # fmt: skip
+
+    async def ask():
+        if "batch" in way:
+            found = getattr(router, way)(["x", "y"])
+            return [one async for one in found] if "completed" in way else await found
+        if way == "astream":
+            return [chunk async for chunk in router.astream("x")]
+        return await router.ainvoke("x")
+
+    task = asyncio.create_task(ask())
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert [row["error"] for row in rows] == ["small: CancelledError"] * (2 if "batch" in way else 1)
+    assert not any(row["route"]["accepted"] for row in rows)
