@@ -8,7 +8,6 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +25,7 @@ from langchain_dsplus.outcomes.cells import other_gold
 from langchain_dsplus.outcomes.gold import GoldRules, read_labels
 from langchain_dsplus.outcomes.traces import default_label
 from langchain_dsplus.tags import ALARM_EVENT
+from langchain_dsplus.traces.shared import SharedStateError, shared_state
 
 if TYPE_CHECKING:
     from langchain_dsplus.monitoring.drift import DriftMonitor
@@ -46,6 +46,10 @@ _RECENT = 200
 _NEEDED = 20
 _COVERAGE_SHARE = 0.1
 """Of Alarm B's error probability, what the bound of the coverage takes."""
+_OWED = 200
+"""Decisions after which a shared state is told of them, where no audit comes first."""
+_REST_SECONDS = 5.0
+"""After a failure of the shared state's database."""
 _LIVE = frozenset({"confident", "unsure", "error", "never_local", "budget"})
 """Reasons of decisions that were made by the thresholds."""
 
@@ -127,7 +131,9 @@ class AuditMonitor(Shown):
             fallback without promise, or on to `large` if there is none; `large` sends everything to the large model
             with the plain prompt.
         path: A JSON file that keeps the state, written after every audit and as a whole: a restart forgets no alarm.
-            One process per file. Another certificate starts it anew.
+            One process per file. Another certificate starts it anew. Or the URL of a trace store's database,
+            `postgresql://user@host/database#name`: processes on any hosts then count as one, an alarm is raised once,
+            in the process that noticed it, and all obey within seconds. Each certificate has a state of its own there.
         agree: Whether a small model's `Answer` and the large chain's output say the same; None skips the audit. By
             default the output's text, read as one of the certificate's labels, is compared with the choice.
         gold_within: For how many later audits Alarm B waits for the gold of a disagreement.
@@ -180,7 +186,8 @@ class AuditMonitor(Shown):
         self.certificate = certificate
         self.level = float(level)
         self.ladder: tuple[Rung, ...] = tuple(ladder)
-        self.path = None if path is None else Path(path)
+        self._url = path if isinstance(path, str) and "://" in path else None
+        self.path = None if path is None or self._url is not None else Path(path)
         self.drift = drift
         self.on_alarm = on_alarm
         self.max_loss: float | None = None if certificate is None else certificate.max_loss
@@ -194,12 +201,24 @@ class AuditMonitor(Shown):
         self._lock = threading.RLock()
         self._pending: deque[tuple[str, dict[str, Any]]] = deque(maxlen=64)
         self._blind = False
+        self._unwritten = False
+        self._start()
+
+    def _start(self) -> None:
+        """Start with what is known of the certificate."""
         self._fresh()
+        self._owed: list[Callable[[list[Alarm]], None]] = []
+        """What a shared state does not know yet."""
+        name = "audits" if self.certificate is None else f"audits {self.certificate.id}"
+        self._shared = shared_state(self._url, name, rest=_REST_SECONDS)
         if self.path is not None and self.path.exists():
-            self._load()
+            try:
+                self._take(load_json(self.path.read_text(encoding="utf-8")))
+            except (OSError, ValueError) as error:
+                raise self._unreadable(error, str(self.path)) from error
 
     def _fresh(self) -> None:
-        """Start with nothing seen."""
+        """Nothing seen."""
         self.audits = 0
         """Audits that could be read, under the certificate."""
         self.disagreements = 0
@@ -214,10 +233,8 @@ class AuditMonitor(Shown):
         """Disagreements where gold says that only the large model was right."""
         self.gains = 0
         """Disagreements where gold says that only the small model was right."""
-        self.alarms: tuple[Alarm, ...] = ()
-        """All so far, the oldest first."""
-        self.limit: Limit | None = None
-        """What the router may still accept; None leaves its thresholds as they are."""
+        self._alarms: tuple[Alarm, ...] = ()
+        self._limit: Limit | None = None
         self._block = [0, 0]
         self._blocks = 0
         self._covered: float | None = None
@@ -235,6 +252,18 @@ class AuditMonitor(Shown):
             self._loss = BettingProcess(self._allowed_loss(), -1.0)
 
     # --- what holds -------------------------------------------------------------------------------------------------
+
+    @property
+    def alarms(self) -> tuple[Alarm, ...]:
+        """All so far, the oldest first."""
+        self._follow()
+        return self._alarms
+
+    @property
+    def limit(self) -> Limit | None:
+        """What the router may still accept; None leaves its thresholds as they are."""
+        self._follow()
+        return self._limit
 
     @property
     def max_disagreement(self) -> float:
@@ -310,8 +339,7 @@ class AuditMonitor(Shown):
                         type(error).__name__,
                     )
         if same is None:
-            with self._lock:
-                self.failed += 1
+            self._change(self._fail)
             return
         small = large = None
         if not same and self._labels:  # free text is not kept
@@ -329,8 +357,11 @@ class AuditMonitor(Shown):
         """
         self._observe(bool(agree), confidences, _Waiting(route_id))
 
+    def _fail(self, _: list[Alarm]) -> None:
+        self.failed += 1
+
     def _observe(self, agree: bool, confidences: Sequence[float], waiting: _Waiting) -> None:
-        with self._changing() as raised:
+        def do(raised: list[Alarm]) -> None:
             self.audits += 1
             self.disagreements += not agree
             self._recent.append(([float(value) for value in confidences], agree))
@@ -348,11 +379,13 @@ class AuditMonitor(Shown):
             if evidence >= 2.0 / self._alpha:
                 raised.append(self._disagree_alarm(evidence))
 
+        self._change(do)
+
     def _counts(self, confidences: Sequence[float]) -> bool:
         """Whether an audit is about what is still accepted; others were under way when the ladder stepped back."""
-        if self.limit is None:
+        if self._limit is None:
             return True
-        limits = self.limit.thresholds
+        limits = self._limit.thresholds
         return limits is not None and (not confidences or _stays(confidences, list(limits.values())))
 
     def observe_gold(self, route_id: str, gold: Any) -> bool:
@@ -370,6 +403,8 @@ class AuditMonitor(Shown):
         Raises:
             ValueError: If `gold` is none of the labels: it is unknown, and no evidence that both were wrong.
         """
+        if self._shared is not None:  # the audit may be another process's
+            self._change(None)
         with self._lock:
             found = self._open.get(route_id)
         if found is None or found.small is None:
@@ -397,15 +432,20 @@ class AuditMonitor(Shown):
         if loss not in (-1, 0, 1):
             msg = "`loss` is 1 (only the large model was right), -1 (only the small one) or 0"
             raise ValueError(msg)
-        with self._changing() as raised:
+        known = False
+
+        def do(raised: list[Alarm]) -> None:
+            nonlocal known
             found = self._open.pop(route_id, None)
-            if found is None:
-                return False
-            found.loss = int(loss)
-            self.harms += loss > 0
-            self.gains += loss < 0
-            self._advance(raised)
-        return True
+            if found is not None:
+                known = True
+                found.loss = int(loss)
+                self.harms += loss > 0
+                self.gains += loss < 0
+                self._advance(raised)
+
+        self._change(do)
+        return known
 
     def _advance(self, raised: list[Alarm]) -> None:
         """Let Alarm B see audits in their order, as far as is known what they lost.
@@ -427,27 +467,45 @@ class AuditMonitor(Shown):
         Raises:
             ValueError: If nothing can be audited under that certificate; then nothing is forgotten.
         """
-        with self._changing():
+        with self._lock:
             if certificate is not None:
                 AuditMonitor(certificate, level=self.level, max_disagreement=self._given)
                 if self.certificate is not None and self.max_loss == self.certificate.max_loss:
                     self.max_loss = certificate.max_loss
+                anew = self.certificate is None or certificate.id != self.certificate.id
                 self.certificate, self._labels = certificate, _labels(certificate)
-            self._fresh()
+                if anew and self._url is not None:  # what other processes know of it holds
+                    self._start()
+                    return
+            self._change(lambda _: self._fresh())
 
     def _seen(self, *, accepted: bool) -> None:
+        def do(_: list[Alarm]) -> None:
+            self._cover(accepted=accepted)
+
         with self._lock:
-            self.inputs += 1
-            self.accepted += accepted
-            self._block[0] += 1
-            self._block[1] += accepted
-            if self._block[0] < _BLOCK:
+            if self._shared is None:
+                self._cover(accepted=accepted)
+                if self._block[0] == 0:
+                    self._save()
                 return
-            self._blocks += 1
-            spent = self._alpha * _COVERAGE_SHARE / (self._blocks * (self._blocks + 1))
-            self._covered = binomial_lower(self._block[1], self._block[0], spent)
-            self._block = [0, 0]
-            self._save()
+            self._owed.append(do)
+            due = len(self._owed) >= _OWED
+        if due:
+            self._change(None)
+
+    def _cover(self, *, accepted: bool) -> None:
+        """Count one decision; after a block of them the bound of the coverage is another."""
+        self.inputs += 1
+        self.accepted += accepted
+        self._block[0] += 1
+        self._block[1] += accepted
+        if self._block[0] < _BLOCK:
+            return
+        self._blocks += 1
+        spent = self._alpha * _COVERAGE_SHARE / (self._blocks * (self._blocks + 1))
+        self._covered = binomial_lower(self._block[1], self._block[0], spent)
+        self._block = [0, 0]
 
     def _lost(self, loss: int, raised: list[Alarm]) -> None:
         if self._loss is None:
@@ -467,7 +525,7 @@ class AuditMonitor(Shown):
     def _disagree_alarm(self, evidence: float) -> Alarm:
         n, differing = self._count
         allowed = self._evidence.limit
-        number = sum(alarm.kind == "evidence" for alarm in self.alarms)
+        number = sum(alarm.kind == "evidence" for alarm in self._alarms)
         rung = self.ladder[min(number, len(self.ladder) - 1)]
         place = self._tighter() if rung == "tighter" else None
         if rung == "tighter" and place is None:
@@ -493,23 +551,47 @@ class AuditMonitor(Shown):
         place: int | None = None,
     ) -> Alarm:
         if rung == "large":
-            self.limit = Limit(None)
-        elif place is not None and (self.limit is None or self.limit.thresholds is not None):
-            self.limit = Limit(dict(self._steps[place].thresholds))
+            self._limit = Limit(None)
+        elif place is not None and (self._limit is None or self._limit.thresholds is not None):
+            self._limit = Limit(dict(self._steps[place].thresholds))
         time = datetime.now(UTC).isoformat(timespec="seconds")
         alarm = Alarm(kind, message, audits, observed, allowed, float(evidence), rung, time)
-        self.alarms = (*self.alarms, alarm)
+        self._alarms = (*self._alarms, alarm)
         return alarm
 
-    @contextmanager
-    def _changing(self) -> Iterator[list[Alarm]]:
+    def _change(self, do: Callable[[list[Alarm]], None] | None) -> None:
         """Change the state and write it down; what was raised is told afterwards, outside the lock."""
         raised: list[Alarm] = []
         with self._lock:
-            yield raised
-            self._save(surely=bool(raised))
+            if self._shared is not None:
+                self._change_shared(do, raised)
+            else:
+                if do is not None:
+                    do(raised)
+                self._save(surely=bool(raised))
         for alarm in raised:
             self._tell(alarm)
+
+    def _change_shared(self, do: Callable[[list[Alarm]], None] | None, raised: list[Alarm]) -> None:
+        """The same from the newest state, with all that it does not know yet."""
+        assert self._shared is not None
+        self._owed += [] if do is None else [do]
+        done = False
+        try:
+            with self._shared.changing() as held:
+                self._take(held.value)
+                for owed in self._owed:
+                    owed(raised)
+                done = True
+                held.value = self.to_dict()
+        except (SharedStateError, AuditStateError) as error:
+            # It counts here all the same, and from the newest state once that is there again.
+            self._warn_once(error)
+            if do is not None and not done:
+                do(raised)
+        else:
+            self._owed.clear()
+            self._unwritten = False
 
     def _tell(self, alarm: Alarm) -> None:
         logger.warning("%s", alarm.message)
@@ -534,8 +616,8 @@ class AuditMonitor(Shown):
         if self.certificate is None:
             return None
         wanted = self.certificate.thresholds
-        if self.limit is not None and self.limit.thresholds is not None:
-            wanted = dict(self.limit.thresholds)
+        if self._limit is not None and self._limit.thresholds is not None:
+            wanted = dict(self._limit.thresholds)
         return next((place for place, step in enumerate(self._steps) if step.thresholds == wanted), None)
 
     def _bound(self, place: int | None) -> float:
@@ -602,8 +684,8 @@ class AuditMonitor(Shown):
             return {
                 "format": _FORMAT,
                 "certificate": None if self.certificate is None else self.certificate.id,
-                "limit": None if self.limit is None else {"thresholds": self._plain_limit()},
-                "alarms": [asdict(alarm) for alarm in self.alarms],
+                "limit": None if self._limit is None else {"thresholds": self._plain_limit()},
+                "alarms": [asdict(alarm) for alarm in self._alarms],
                 "counts": {name: int(getattr(self, name)) for name in _COUNTS},
                 "since": list(self._count),
                 "block": [*self._block, self._blocks],
@@ -616,10 +698,10 @@ class AuditMonitor(Shown):
             }
 
     def _plain_limit(self) -> dict[str, float | None] | None:
-        assert self.limit is not None
-        if self.limit.thresholds is None:
+        assert self._limit is not None
+        if self._limit.thresholds is None:
             return None
-        return {name: value if math.isfinite(value) else None for name, value in self.limit.thresholds.items()}
+        return {name: value if math.isfinite(value) else None for name, value in self._limit.thresholds.items()}
 
     def _save(self, *, surely: bool = False) -> None:
         """Write the state; `surely` waits for the disk, which only an alarm is worth."""
@@ -628,48 +710,80 @@ class AuditMonitor(Shown):
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(self.path, json.dumps(self.to_dict(), allow_nan=False), durable=surely, mode=0o600)
+            self._unwritten = False
         except OSError as error:
+            self._warn_once(error)
+
+    def _warn_once(self, error: Exception) -> None:
+        """Say the first of a row: no answer is to fail for it."""
+        if not self._unwritten:
+            self._unwritten = True
             logger.warning("the state of AuditMonitor could not be written: %s", type(error).__name__)
 
-    def _load(self) -> None:
-        assert self.path is not None
+    def _unreadable(self, error: Exception, place: str) -> AuditStateError:
+        return AuditStateError(
+            f"{place} is no state of an AuditMonitor ({type(error).__name__}), and may have held an alarm: restore it, "
+            "or remove it to start anew"
+        )
+
+    def _follow(self) -> None:
+        """Look now and then for what other processes have seen."""
+        if self._shared is not None:
+            self._shared.follow(self._heard)
+
+    def _heard(self, body: Any) -> None:
+        with self._lock:
+            self._take(body)
+
+    def _take(self, body: Any) -> None:
+        """Go on from a state; where there is none, from nothing; where it is another certificate's, nothing changes.
+
+        Raises:
+            AuditStateError: If it is no state; then the monitor is as it was.
+        """
+        if body is None:
+            self._fresh()
+            return
+        before = dict(vars(self))
         try:
-            body = load_json(self.path.read_text(encoding="utf-8"))
             if body["format"] != _FORMAT:
                 msg = f"`format` must be {_FORMAT}"
                 raise ValueError(msg)
             if body["certificate"] != (None if self.certificate is None else self.certificate.id):
                 logger.info("the audits in the file belong to another certificate: starting anew")
                 return
-            self.alarms = tuple(Alarm(**alarm) for alarm in body["alarms"])
-            for name in _COUNTS:
-                setattr(self, name, int(body["counts"][name]))
-            limit = body["limit"]
-            if limit is not None:
-                thresholds = limit["thresholds"]
-                if thresholds is not None:
-                    thresholds = {k: math.inf if v is None else float(v) for k, v in thresholds.items()}
-                self.limit = Limit(thresholds)
-            *self._block, self._blocks = map(int, body["block"])
-            self._covered = None if body["coverage"] is None else float(body["coverage"])
-            self._recent.extend(([float(value) for value in scores], bool(agree)) for scores, agree in body["recent"])
-            self._waiting.extend(_unpack(body["waiting"]))
-            self._open.update((one.route_id, one) for one in self._waiting if one.loss is None)
-            evidence = BettingProcess.from_dict(body["evidence"])
-            if math.isclose(evidence.limit, self._bound(self._place()), rel_tol=1e-9):
-                self._evidence, self._count = evidence, [int(value) for value in body["since"]]
-            else:  # other settings than before: alarms stay, the evidence starts anew
-                self._evidence = BettingProcess(self._bound(self._place()))
-            if body["loss"] is not None and self._loss is not None:
-                loss = BettingProcess.from_dict(body["loss"])
-                if math.isclose(loss.limit, self._loss.limit, rel_tol=1e-9):
-                    self._loss, self._net = loss, int(body["net"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            msg = (
-                f"{self.path} is no state of an AuditMonitor ({type(error).__name__}), and may have held an alarm: "
-                "restore it, or remove it to start anew"
-            )
-            raise AuditStateError(msg) from error
+            self._fresh()
+            self._fill(body)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            vars(self).update(before)
+            place = str(self.path) if self._shared is None else repr(self._shared)
+            raise self._unreadable(error, place) from error
+
+    def _fill(self, body: Mapping[str, Any]) -> None:
+        """Fill a fresh state."""
+        self._alarms = tuple(Alarm(**alarm) for alarm in body["alarms"])
+        for name in _COUNTS:
+            setattr(self, name, int(body["counts"][name]))
+        limit = body["limit"]
+        if limit is not None:
+            thresholds = limit["thresholds"]
+            if thresholds is not None:
+                thresholds = {k: math.inf if v is None else float(v) for k, v in thresholds.items()}
+            self._limit = Limit(thresholds)
+        *self._block, self._blocks = map(int, body["block"])
+        self._covered = None if body["coverage"] is None else float(body["coverage"])
+        self._recent.extend(([float(value) for value in scores], bool(agree)) for scores, agree in body["recent"])
+        self._waiting.extend(_unpack(body["waiting"]))
+        self._open.update((one.route_id, one) for one in self._waiting if one.loss is None)
+        evidence = BettingProcess.from_dict(body["evidence"])
+        if math.isclose(evidence.limit, self._bound(self._place()), rel_tol=1e-9):
+            self._evidence, self._count = evidence, [int(value) for value in body["since"]]
+        else:  # other settings than before: alarms stay, the evidence starts anew
+            self._evidence = BettingProcess(self._bound(self._place()))
+        if body["loss"] is not None and self._loss is not None:
+            loss = BettingProcess.from_dict(body["loss"])
+            if math.isclose(loss.limit, self._loss.limit, rel_tol=1e-9):
+                self._loss, self._net = loss, int(body["net"])
 
 
 _COUNTS = ("audits", "disagreements", "failed", "inputs", "accepted", "harms", "gains")

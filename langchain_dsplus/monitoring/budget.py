@@ -19,6 +19,7 @@ from langchain_dsplus._json import load_json
 from langchain_dsplus._shown import Shown
 from langchain_dsplus.answer import Answer, failure
 from langchain_dsplus.tags import BUDGET_EVENT
+from langchain_dsplus.traces.shared import SharedStateError, shared_state
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,9 @@ _MOST = 50.0
 _FORMAT = 1
 _COUNTS = ("inputs", "escalated", "kept", "overruns")
 _LINES = 1000
-"""Lines of a file after which it is written anew."""
+"""Lines of a file after which it is written anew, and free inputs after which a shared state is told."""
+_REST_SECONDS = 5.0
+"""After a failure of the shared state's database."""
 
 
 class BudgetStateError(ValueError):
@@ -61,6 +64,10 @@ class BudgetPacer(Shown):
     come with the next one that does; those that a kill takes leave the window fuller than it is, which is the
     careful side. One process per file.
 
+    With a URL in its place, processes on any hosts share one budget in a database: a decision that may cost holds the
+    state for some milliseconds, so no ceiling is passed however many they are; inputs that cost nothing are told along
+    with it. Where the database is out of reach each goes on with what it knows, says so once, and tells later.
+
     Args:
         per_1000: Ceiling for any 1,000 inputs in a row, in the unit of `cost`.
         per_day: Ceiling for any 24 hours, in the unit of `cost`.
@@ -71,6 +78,7 @@ class BudgetPacer(Shown):
             or minus the confidence where there are none.
         step: How fast the price follows, in (0, 1].
         path: A file of JSON lines that keeps the state, in the unit of `cost`: for another unit take another file.
+            Or the URL of a trace store's database, `postgresql://user@host/database#name`, with one name per budget.
             Without one the state is in memory, and `to_dict` and `restore` keep it elsewhere.
         clock: Seconds since 1970, for tests.
 
@@ -122,7 +130,10 @@ class BudgetPacer(Shown):
         self.on_conflict = on_conflict
         self.gain = gain or _doubt
         self.step = float(step)
-        self.path = None if path is None else Path(path)
+        self._shared = shared_state(path, "budget", rest=_REST_SECONDS)
+        self.path = None if path is None or self._shared is not None else Path(path)
+        self._owed: list[tuple[str, float]] = []
+        """What the shared state does not know yet: what was done, and its cost."""
         self.inputs = 0
         self.escalated = 0
         self.kept = 0
@@ -154,13 +165,13 @@ class BudgetPacer(Shown):
     @property
     def spent_1000(self) -> float:
         """Spent on the latest 999 inputs."""
-        return max(self._sum, 0.0)
+        with self._turn():
+            return max(self._sum, 0.0)
 
     @property
     def spent_day(self) -> float:
         """Spent in the latest 24 hours."""
-        with self._lock:
-            self._forget(self._clock())
+        with self._turn():
             return max(self._day_sum, 0.0)
 
     def escalate(self, answer: Answer) -> bool:
@@ -171,40 +182,29 @@ class BudgetPacer(Shown):
             failure(error)
             logger.warning("`gain` failed with %s: the input escalates", type(error).__name__)
             gain = math.inf
-        with self._lock:
-            now = self._clock()
-            self._forget(now)
+        with self._turn() as now:
             fits = self._fits()
             ask = self.on_conflict == "certificate" or (fits and gain > self.price)
-            self.kept += not ask
-            told = self._count(now, escalated=ask, fits=fits)
-            if not ask:
-                told += self._tell_once("suspended")
-            self._save(now, self.cost if ask else 0.0)
+            told = self._do(now, "asked" if ask else "kept", self.cost if ask else 0.0, fits=fits)
         self._tell(told)
         return ask
 
     def count(self, *, escalated: bool) -> None:
         """Count an input about which there was nothing to decide."""
-        with self._lock:
-            now = self._clock()
-            self._forget(now)
-            told = self._count(now, escalated=escalated, fits=self._fits())
-            self._save(now, self.cost if escalated else 0.0)
+        with self._turn(costs=escalated) as now:
+            told = self._do(now, "asked" if escalated else "local", self.cost if escalated else 0.0, fits=self._fits())
         self._tell(told)
 
     def charge(self, cost: float | None = None) -> None:
         """Count a call that no input waited for, such as an audit, in the unit of the ceilings."""
-        with self._lock:
-            now, cost = self._clock(), self.cost if cost is None else cost
-            self._spend(now, cost)
-            self._save(now, cost)
+        with self._turn() as now:
+            self._do(now, "charged", self.cost if cost is None else cost)
 
     def settle(self, cost: float) -> None:
         """Say what one call really cost: later ones are expected to cost what the latest hundred did on average."""
         if cost >= 0.0 and math.isfinite(cost):
             with self._lock:
-                self.cost = max(self.cost + 0.01 * (cost - self.cost), 1e-12)
+                self._do(self._time, "settled", cost)
 
     def events(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield what no run has heard yet, once: a router tells it to the handlers of its next run."""
@@ -218,7 +218,7 @@ class BudgetPacer(Shown):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the state as plain JSON values."""
-        with self._lock:
+        with self._turn():
             return self._state()
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -227,29 +227,69 @@ class BudgetPacer(Shown):
         Raises:
             BudgetStateError: If it is not what `to_dict` returns; then nothing changes.
         """
-        try:
-            found = _read(state)
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            msg = f"not the state of a BudgetPacer ({type(error).__name__})"
-            raise BudgetStateError(msg) from None
-        with self._lock:
-            for name in _COUNTS:
-                setattr(self, name, found[name])
-            self._kept_cost = found["given"] == self._given  # else the user has set another cost since
-            if self._kept_cost:
-                self.cost = found["cost"]
-            self._dual, self._time = found["dual"], min(found["time"], self._clock())
-            self._latest = deque(found["latest"], maxlen=_WINDOW - 1)
-            self._sum = math.fsum(self._latest)
-            self._day = deque(found["day"])
-            self._day_sum = math.fsum(spent for _, spent in self._day)
-            self._told = found["told"]
+        found = _read(state)
+        with self._turn():
+            self._owed.clear()
+            self._take(found)
             self._save()
+
+    def _take(self, found: dict[str, Any]) -> None:
+        """Go on from the fields of a state."""
+        for name in _COUNTS:
+            setattr(self, name, found[name])
+        self._kept_cost = found["given"] == self._given  # else the user has set another cost since
+        if self._kept_cost:
+            self.cost = found["cost"]
+        self._dual, self._time = found["dual"], min(found["time"], self._clock())
+        self._latest = deque(found["latest"], maxlen=_WINDOW - 1)
+        self._sum = math.fsum(self._latest)
+        self._day = deque(found["day"])
+        self._day_sum = math.fsum(spent for _, spent in self._day)
+        self._told = found["told"]
 
     def save(self) -> None:
         """Write the state now, what cost nothing included; without a `path` nothing happens."""
-        with self._lock:
+        with self._turn():
             self._save()
+
+    @contextlib.contextmanager
+    def _turn(self, *, costs: bool = True) -> Iterator[float]:
+        """Hold the lock, and a shared state with it, at its newest; yields the time. What costs nothing may wait."""
+        with self._lock, contextlib.ExitStack() as stack:
+            held = None
+            if self._shared is not None and (costs or len(self._owed) >= _LINES):
+                try:
+                    held = stack.enter_context(self._shared.changing())
+                    self._catch_up(held.value)
+                except (SharedStateError, BudgetStateError) as error:
+                    held = None
+                    self._unwritten(error)
+            now = self._clock()
+            self._forget(now)
+            yield now
+            if held is not None:
+                held.value = self._state()
+                try:
+                    stack.close()
+                except SharedStateError as error:
+                    self._unwritten(error)
+                else:
+                    self._owed.clear()
+                    self._unsaved = False
+
+    def _catch_up(self, state: Mapping[str, Any] | None) -> None:
+        """Take the shared state, and add what it does not know; where there is none, the state here is the first."""
+        if state is not None:
+            self._take(_read(state))
+            owed, self._owed = self._owed, []
+            for what, cost in owed:
+                self._do(self._clock(), what, cost, fits=self._fits())
+
+    def _unwritten(self, error: Exception) -> None:
+        """Say the first of a row: no answer is to fail for it."""
+        if not self._unsaved:
+            self._unsaved = True
+            logger.warning("the state of BudgetPacer could not be written: %s", type(error).__name__)
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -277,9 +317,7 @@ class BudgetPacer(Shown):
             self._unsaved = False
         except (OSError, ValueError) as error:
             self._lines = _LINES  # whatever is there: the next time all of it is written
-            if not self._unsaved:  # the first of a row: no answer is to fail for it
-                self._unsaved = True
-                logger.warning("the state of BudgetPacer could not be written: %s", type(error).__name__)
+            self._unwritten(error)
 
     def _append(self, now: float, spent: float) -> bool:
         """One line; False where there is no file to continue."""
@@ -347,6 +385,23 @@ class BudgetPacer(Shown):
         slack = 1e-9 * self.cost
         hour = self.per_1000 is None or self._sum + self.cost <= self.per_1000 + slack
         return hour and (self.per_day is None or self._day_sum + self.cost <= self.per_day + slack)
+
+    def _do(self, now: float, what: str, cost: float = 0.0, *, fits: bool = True) -> list[dict[str, Any]]:
+        """Count one thing that was done, and write it down; returns what is to be told."""
+        told: list[dict[str, Any]] = []
+        if what == "settled":
+            self.cost = max(self.cost + 0.01 * (cost - self.cost), 1e-12)
+        elif what == "charged":
+            self._spend(now, cost)
+        else:
+            self.kept += what == "kept"
+            told = self._count(now, escalated=what == "asked", fits=fits)
+            told += self._tell_once("suspended") if what == "kept" else []
+        if self._shared is not None:
+            self._owed.append((what, cost))
+        elif what != "settled":
+            self._save(now, cost)
+        return told
 
     def _count(self, now: float, *, escalated: bool, fits: bool) -> list[dict[str, Any]]:
         self.inputs += 1
@@ -445,7 +500,19 @@ def _number(value: Any, least: float = 0.0) -> float:
 
 
 def _read(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a state, checked; raises where one is missing or makes no sense."""
+    """The fields of a state, checked.
+
+    Raises:
+        BudgetStateError: If one is missing or makes no sense.
+    """
+    try:
+        return _fields(state)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        msg = f"not the state of a BudgetPacer ({type(error).__name__})"
+        raise BudgetStateError(msg) from None
+
+
+def _fields(state: Mapping[str, Any]) -> dict[str, Any]:
     if state["format"] != _FORMAT:
         msg = f"`format` must be {_FORMAT}"
         raise ValueError(msg)

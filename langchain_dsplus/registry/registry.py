@@ -36,23 +36,21 @@ from langchain_dsplus.registry.rules import (
     void,
 )
 from langchain_dsplus.registry.state import (
-    STATE,
     CertificateEntry,
+    DatabaseState,
     Event,
+    FileState,
     GateEntry,
     RegistryError,
     RowHash,
     State,
     VersionEntry,
-    fresh_state,
-    locked,
     mark_of,
     now,
-    read_state,
-    write_state,
 )
 from langchain_dsplus.threshold.certificate import Certificate
 from langchain_dsplus.threshold.certify import certify
+from langchain_dsplus.traces.shared import SharedState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,6 +81,10 @@ class ModelRegistry:
         path: The folder.
         options: Arguments of the small model's `load`: `{"trusted": [...]}` for scikit-learn, `encoder=`, `device=`.
         timeout: Seconds to wait while another process changes it.
+        state: The URL of a trace store's database that keeps what changes in the place of `live.json`, for processes on
+            several hosts: `postgresql://user@host/database#name`, with one name per registry. The folder then only
+            holds what never changes once it is there, so it may be on a network's disk, or be copied to each host
+            before a version is promoted.
 
     Example:
         ```python
@@ -102,11 +104,21 @@ class ModelRegistry:
         ```
     """
 
-    def __init__(self, path: str | Path, *, options: Mapping[str, Any] | None = None, timeout: float = 60.0) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        options: Mapping[str, Any] | None = None,
+        timeout: float = 60.0,
+        state: str | None = None,
+    ) -> None:
         self.path = Path(path).expanduser().resolve()
         self.options = dict(options or {})
         self.timeout = timeout
         self._folders = Folders(self.path, self.options)
+        self._state: FileState | DatabaseState = FileState(self.path, timeout)
+        if state is not None:
+            self._state = DatabaseState(self.path, SharedState(state, "registry", busy_seconds=timeout))
 
     def __repr__(self) -> str:
         return f"ModelRegistry({str(self.path)!r})"
@@ -116,7 +128,7 @@ class ModelRegistry:
     @property
     def exists(self) -> bool:
         """Whether there is a registry at `path`."""
-        return (self.path / STATE).exists()
+        return self._state.exists
 
     @property
     def serial(self) -> int:
@@ -560,18 +572,16 @@ class ModelRegistry:
     # --- inside: versions ---------------------------------------------------------------------------------------
 
     def _read(self) -> State:
-        return read_state(self.path)
+        return self._state.read()
 
     @contextmanager
     def _changing(self, *, make: bool = False) -> Iterator[State]:
         """Change the state under the lock; it is written if nothing is raised."""
         if not make and not self.exists:
             self._read()  # says that there is none, before a folder is made for the lock
-        with locked(self.path, self.timeout):
-            state = fresh_state() if make and not self.exists else self._read()
+        with self._state.changing(make=make) as state:
             self._folders.sweep()
             yield state
-            write_state(self.path, state)
 
     def mark(self) -> str:
         """The state in short: another one says that something changed."""

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypeAlias, cast
@@ -15,6 +15,7 @@ from typing_extensions import TypedDict
 
 from langchain_dsplus._files import replace_file
 from langchain_dsplus._json import load_json
+from langchain_dsplus.traces.shared import SharedState, SharedStateError
 
 FORMAT = 1
 KIND = "langchain-dsplus model registry"
@@ -112,17 +113,25 @@ def read_state(folder: Path) -> State:
         with file.open("rb") as opened:
             text = opened.read(_LARGEST + 1)
     except (FileNotFoundError, NotADirectoryError):
-        msg = f"{folder} is no model registry: it has no {STATE} (`ModelRegistry.start` makes one)"
-        raise RegistryError(msg) from None
+        raise _missing(folder, STATE) from None
     try:
         body = load_json(text) if len(text) <= _LARGEST else None
     except (ValueError, RecursionError):
         body = None
+    return _opened(body, file)
+
+
+def _missing(folder: Path, what: str) -> RegistryError:
+    return RegistryError(f"{folder} is no model registry: it has no {what} (`ModelRegistry.start` makes one)")
+
+
+def _opened(body: Any, place: Any) -> State:
+    """The state in what was read."""
     if not isinstance(body, dict) or body.get("kind") != KIND:
-        msg = f"{file} is damaged, or not that of a model registry: it was put there by something else"
+        msg = f"{place} is damaged, or not that of a model registry: it was put there by something else"
         raise RegistryError(msg)
     if body.get("format") != FORMAT:
-        msg = f"{file} has format {body.get('format')!r}; this version reads {FORMAT}"
+        msg = f"{place} has format {body.get('format')!r}; this version reads {FORMAT}"
         raise RegistryError(msg)
     state = body.get("state")
     try:
@@ -130,16 +139,101 @@ def read_state(folder: Path) -> State:
     except (ValueError, RecursionError):  # no JSON that was ever written here: NaN, thousands of brackets
         whole = False
     if not whole:
-        msg = f"{file} is damaged or was changed by hand: its SHA-256 differs. Restore it from a backup"
+        msg = f"{place} is damaged or was changed by hand: its SHA-256 differs. Restore it from a backup"
         raise RegistryError(msg)
     return cast("State", state)
 
 
+def _closed(state: State) -> dict[str, Any]:
+    """A changed state as it is written."""
+    state["serial"] += 1
+    return {"format": FORMAT, "kind": KIND, "state": state, "sha256": _checksum(state)}
+
+
 def write_state(folder: Path, state: State) -> None:
     """Put a new `live.json` in the place of the old one, as a whole; durable when this returns."""
-    state["serial"] += 1
-    body = {"format": FORMAT, "kind": KIND, "state": state, "sha256": _checksum(state)}
-    replace_file(folder / STATE, json.dumps(body, ensure_ascii=False, allow_nan=False, indent=1) + "\n")
+    replace_file(folder / STATE, json.dumps(_closed(state), ensure_ascii=False, allow_nan=False, indent=1) + "\n")
+
+
+class FileState:
+    """The state of a registry in its folder, `live.json`.
+
+    Args:
+        folder: Of the registry.
+        timeout: Seconds to wait while another process changes it.
+    """
+
+    def __init__(self, folder: Path, timeout: float) -> None:
+        self.folder, self.timeout = folder, timeout
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is one."""
+        return (self.folder / STATE).exists()
+
+    def read(self) -> State:
+        """As it is now.
+
+        Raises:
+            RegistryError: As `read_state`.
+        """
+        return read_state(self.folder)
+
+    @contextlib.contextmanager
+    def changing(self, *, make: bool) -> Iterator[State]:
+        """Change it alone; it is written if nothing is raised."""
+        with locked(self.folder, self.timeout):
+            state = fresh_state() if make and not self.exists else self.read()
+            yield state
+            write_state(self.folder, state)
+
+
+class DatabaseState:
+    """The state of a registry in a database, for processes on several hosts; versions are in the folder all the same.
+
+    Args:
+        folder: Of the registry.
+        shared: The state there.
+    """
+
+    def __init__(self, folder: Path, shared: SharedState) -> None:
+        self.folder, self.shared = folder, shared
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is one."""
+        return self._reached(self.shared.read) is not None
+
+    def read(self) -> State:
+        """As it is now.
+
+        Raises:
+            RegistryError: If there is none, it is damaged, or the database cannot be reached.
+        """
+        body = self._reached(self.shared.read)
+        if body is None:
+            raise _missing(self.folder, f"state in {self.shared!r}")
+        return _opened(body, self.shared)
+
+    @contextlib.contextmanager
+    def changing(self, *, make: bool) -> Iterator[State]:
+        """Change it alone; it is written if nothing is raised."""
+        try:
+            with self.shared.changing() as held:
+                if held.value is None and not make:
+                    raise _missing(self.folder, f"state in {self.shared!r}")
+                state = fresh_state() if held.value is None else _opened(held.value, self.shared)
+                yield state
+                held.value = _closed(state)
+        except SharedStateError as error:
+            raise RegistryError(str(error)) from None
+
+    @staticmethod
+    def _reached(read: Callable[[], Any]) -> Any:
+        try:
+            return read()
+        except SharedStateError as error:
+            raise RegistryError(str(error)) from None
 
 
 def mark_of(state: State) -> str:

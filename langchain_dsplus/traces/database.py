@@ -14,7 +14,7 @@ from typing import Any
 
 from langchain_dsplus._imports import require
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest step in `migrations/versions`."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"

@@ -1,96 +1,32 @@
 """The trace store on a real PostgreSQL, started for these tests on a free port."""
 
 import os
-import shutil
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
 from langchain_dsplus.outcomes import Outcomes
 from langchain_dsplus.traces.store import TraceStore
+from tests.postgres import free_port, running
 from tests.unit.traces.stores import ids, row, write_and_kill
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg 3 is not installed (extra `postgres`)")
 
 
-def find_binaries():
-    """The folder with `initdb` and `pg_ctl`: Debian keeps it off the path."""
-    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: p.parts[-2].zfill(4), reverse=True)
-    on_path = shutil.which("initdb")
-    if on_path is not None:
-        folders.append(Path(on_path).resolve().parent)
-    return next((f for f in folders if (f / "initdb").exists() and (f / "pg_ctl").exists()), None)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-class Server:
-    """A PostgreSQL of one's own, in a temporary folder; it refuses to run as root."""
-
-    def __init__(self, binaries, folder):
-        self.binaries, self.folder, self.port = binaries, folder, free_port()
-        self.user = "postgres" if os.geteuid() == 0 else None
-
-    def run(self, name, *arguments):
-        command = [str(self.binaries / name), *arguments]
-        return subprocess.run(
-            command, user=self.user, cwd=self.folder, capture_output=True, text=True, timeout=120, check=True
-        )
-
-    def make(self):
-        self.run(
-            "initdb", "-D", str(self.folder / "data"), "-U", "tester", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"
-        )
-
-    def start(self):
-        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
-        # Its output goes to a file: the server would keep the pipe of `run` open.
-        self.run(
-            "pg_ctl", "-D", str(self.folder / "data"), "-o", options, "-l", str(self.folder / "log"), "-w", "start"
-        )
-
-    def stop(self, mode="fast"):
-        self.run("pg_ctl", "-D", str(self.folder / "data"), "-m", mode, "-w", "stop")
-
-    def execute(self, sql):
-        with psycopg.connect(f"postgresql://tester@127.0.0.1:{self.port}/postgres", autocommit=True) as connection:
-            cursor = connection.execute(sql)
-            return cursor.fetchall() if cursor.description else None
-
-
 @pytest.fixture(scope="module")
 def server():
-    binaries = find_binaries()
-    if binaries is None:
-        pytest.skip("no PostgreSQL is installed (Debian: apt-get install postgresql)")
-    folder = Path(tempfile.mkdtemp(prefix="dsplus-pg-"))  # short, and readable for the server's user
-    try:
-        if os.geteuid() == 0:
-            shutil.chown(folder, "postgres")
-        server = Server(binaries, folder)
-        server.make()
-        server.start()
-        yield server
-        server.stop("immediate")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with running() as found:
+        if found is None:
+            pytest.skip("no PostgreSQL is installed (Debian: apt-get install postgresql)")
+        yield found
 
 
 @pytest.fixture
 def url(server):
-    server.execute("DROP DATABASE IF EXISTS traces WITH (FORCE)")
-    server.execute("CREATE DATABASE traces")
-    return f"postgresql://tester@127.0.0.1:{server.port}/traces"
+    return server.fresh("traces")
 
 
 def test_rows_come_back(url):
@@ -187,6 +123,7 @@ def test_a_row_that_the_database_refuses_takes_no_other_with_it(server, url):
 FORK = """
 import os, sys
 from langchain_dsplus.traces.store import TraceStore
+from tests.postgres import free_port, running
 store = TraceStore(sys.argv[1])
 
 def row(name):
