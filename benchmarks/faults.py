@@ -2,16 +2,19 @@
 
 A cell is right where the answer is the provider's whole one (or the small model's, where that was wished), or a clear
 error, and where recorder, ledger and server agree on what was asked and paid. A kill is SIGKILL at a random moment;
-lost is what was acknowledged and is gone, or was asked again beyond the calls in flight.
+lost is what was acknowledged and is gone, or was asked again beyond the calls in flight. A trouble is a full disk, a
+read-only or vanished folder, a lock that another process holds, a clock set back, or two processes at once.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.harness import Context, Figures, Table, number
@@ -35,41 +38,70 @@ def run(context: Context) -> Figures:
                 problems = run_cell(cell, server, Path(folder) / str(place))
             except Exception as error:
                 problems = [f"{cell.name}: {type(error).__name__}"]
-            figures["wrong"] += bool(problems)
+            for key in ("", f"way.{cell.who}.", f"fault.{cell.fault}.", f"end.{cell.end or 'left alone'}."):
+                if key:
+                    figures[f"{key}cells"] = figures.get(f"{key}cells", 0) + 1
+                figures[f"{key}wrong"] = figures.get(f"{key}wrong", 0) + bool(problems)
             found += problems
             done(1)
     for problem in found:
         context.say(problem)
     context.facts["problems"] = found
-    each = context.pick(-(-500 // len(WRITERS)), 3)
-    figures["kills"] = figures["lost"] = 0
-    with context.progress("kills", each * len(WRITERS)) as done:
+    each = context.pick(-(-500 // len(WRITERS)), 2)
+    figures |= dict.fromkeys(("kills", "lost", "troubles"), 0)
+    with _postgres() as url, context.progress("kills", each * len(WRITERS)) as done:
         for name in WRITERS:
-            counted = _killed(name, each, context.seed)
-            figures[f"{name}.kills"], figures[f"{name}.lost"] = counted["kills"], counted["lost"] + counted["twice"]
-            figures["kills"] += figures[f"{name}.kills"]
-            figures["lost"] += figures[f"{name}.lost"]
+            counted = _killed(name, each, context.seed, url)
+            counted["lost"] += counted.pop("twice")
+            for key, value in counted.items():
+                figures[f"writer.{name}.{key}"] = value
+                figures[key] += value
             done(each)
     return figures
 
 
-def _killed(name: str, kills: int, seed: int) -> dict[str, int]:
+@contextlib.contextmanager
+def _postgres() -> Iterator[str]:
+    """The URL of a database for all writers; empty where no PostgreSQL is installed."""
+    from tests.postgres import running
+
+    with running() as server:
+        yield "" if server is None else server.fresh("kills")
+
+
+def _killed(name: str, kills: int, seed: int, url: str) -> dict[str, int]:
     """One writer, in a process of its own."""
+    from tests.faults.kills import POSTGRES
+
     root = Path(__file__).resolve().parents[1]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root), POSTGRES: url}
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "tests.faults.kills", name, str(kills), str(seed), f"{folder}/work"]
-        done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode:
+        msg = f"{name}: {done.stderr.strip().splitlines()[-1:]}"
+        raise RuntimeError(msg)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def tables(figures: Figures) -> list[Table]:
-    """What was tried, and what went wrong."""
-    rows = [("faults x ways x policies x cancelled", number(figures, "cells", 0), number(figures, "wrong", 0))]
-    names = sorted(key.removesuffix(".kills") for key in figures if key.endswith(".kills"))
-    rows += [
-        (f"SIGKILL over {name}", number(figures, f"{name}.kills", 0), number(figures, f"{name}.lost", 0))
-        for name in names
+    """What was tried, how often, and what went wrong."""
+    rows = []
+    for part, title in (("way", "asking"), ("fault", "fault"), ("end", "end")):
+        names = [key.split(".")[1] for key in figures if key.startswith(f"{part}.") and key.endswith(".cells")]
+        rows += [
+            (f"{title}: {name}", number(figures, f"{part}.{name}.cells", 0), number(figures, f"{part}.{name}.wrong", 0))
+            for name in names
+        ]
+    rows.append(("all cells", number(figures, "cells", 0), number(figures, "wrong", 0)))
+    names = [key[7:-6] for key in figures if key.startswith("writer.") and key.endswith(".kills")]
+    killed = [
+        (name, *(number(figures, f"writer.{name}.{key}", 0) for key in ("kills", "troubles", "lost"))) for name in names
     ]
-    rows.append(("SIGKILL, all", number(figures, "kills", 0), number(figures, "lost", 0)))
-    return [Table("faults", "Faults and kills", ("what", "tried", "wrong or lost"), rows)]
+    killed.append(("all", *(number(figures, key, 0) for key in ("kills", "troubles", "lost"))))
+    return [
+        Table(
+            "faults", "Faults of a provider", ("tried", "cells", "wrong"), rows, "Each cell counts once in each part."
+        ),
+        Table("kills", "SIGKILL and other trouble", ("writer", "kills", "troubles", "lost"), killed),
+    ]

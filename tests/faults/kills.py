@@ -1,233 +1,178 @@
-"""SIGKILL over everything that writes: nothing acknowledged is lost, nothing is unreadable, nothing is asked twice.
+"""SIGKILL, a full disk and other trouble over everything that writes: nothing acknowledged is lost, nothing unreadable.
 
 `python -m tests.faults.kills WRITER KILLS SEED FOLDER` kills a writer that many times, each time at a random moment of
-its work, and prints `{"kills": ..., "lost": ..., "twice": ...}` as its last line. The process that kills imports
-everything once and forks: a kill costs the work, not the start.
+its work, puts it through each of `TROUBLES`, and prints as its last line `{"kills": ..., "lost": ..., "twice": ...,
+"troubles": ...}`. The process that kills imports everything once and forks: a kill costs the work, not the start.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import hashlib
 import importlib
+import itertools
 import json
 import os
 import random
+import resource
 import select
 import shutil
 import signal
+import sqlite3
+import subprocess
 import sys
 import time
 import warnings
-from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-Ack = Callable[[int], None]
 SLOTS = 4
 """Calls of a large model that may be in flight."""
+POSTGRES = "DSPLUS_FAULTS_POSTGRES"
+"""In the environment: the URL of a PostgreSQL; else one is started."""
 
 
-class Writer(ABC):
-    """Something that writes into a folder."""
+@dataclass
+class Place:
+    """Where a writer writes."""
 
-    patience = 30.0
-    """Seconds that the first acknowledgement may take; one that has nothing to acknowledge is killed then."""
-    pause = 0.02
-    """Seconds between the first acknowledgement and the latest kill."""
+    folder: Path
+    url: str = ""
+    poke: Callable[[], None] = lambda: None
+    """Says that the work has begun, where nothing is acknowledged before it ends."""
+    memo: dict[str, int] = field(default_factory=dict)
+    back: float = 0.0
+    """Seconds that the clock is set back."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.acked = -1
+    def clock(self) -> float:
+        return time.time() - self.back
 
-    def prepare(self) -> None:  # noqa: B027
-        """What is there before the first kill."""
+    def ask(self, name: str) -> None:
+        """Note that a large model is asked, as its provider would."""
+        with (self.folder / "asked").open("ab", buffering=0) as file:
+            file.write(f"{name}\n".encode())
+        self.poke()
+        time.sleep(0.002)
 
-    @abstractmethod
-    def work(self, ack: Ack) -> None:
-        """Write without an end, from where it stands; `ack(n)` once the n-th write is said to be done."""
-
-    @abstractmethod
-    def lost(self) -> int:
-        """How much of what was acknowledged is gone; raises where something cannot be read."""
-
-    def twice(self, kills: int) -> int:
-        """How often the large model was asked again beyond the calls that were in flight."""
-        del kills
-        return 0
+    def asked_twice(self) -> int:
+        file = self.folder / "asked"
+        asked = file.read_text().split() if file.exists() else []
+        return len(asked) - len(set(asked))
 
 
-def row(number: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Writer:
+    """Something that writes.
+
+    Attributes:
+        open: Makes it.
+        write: Does the n-th write; whether it is acknowledged.
+        kept: How many writes are there, or which; raises where something cannot be read.
+        pause: Seconds between the first acknowledgement and the latest kill.
+        asks: Whether a large model is asked, which may not be asked twice beyond the calls in flight.
+        local: Whether it writes into its folder.
+        alone: Whether it says that one process at a time may write.
+    """
+
+    open: Callable[[Place], Any]
+    write: Callable[[Any, int], bool]
+    kept: Callable[[Place], int | set[int]]
+    pause: float = 0.05
+    asks: bool = False
+    local: bool = True
+    alone: bool = False
+
+
+# --- recorders --------------------------------------------------------------------------------------------------------
+
+
+def _row(number: int) -> dict[str, Any]:
     return {"kind": "route", "route_id": str(number), "router": "r", "input": "x" * 300}
 
 
-class Lines(Writer):
-    """`JSONLRecorder`."""
+def _lines(place: Place) -> Any:
+    from langchain_dsplus import JSONLRecorder
 
-    def work(self, ack: Ack) -> None:
-        from langchain_dsplus import JSONLRecorder
-
-        with JSONLRecorder(self.folder / "rows.jsonl") as recorder:
-            for number in range(self.acked + 1, 10**9):
-                recorder.record(row(number))
-                ack(number)
-
-    def lost(self) -> int:
-        from langchain_dsplus import JSONLRecorder
-
-        found = {int(entry["route_id"]) for entry in JSONLRecorder.read(self.folder / "rows.jsonl")}
-        return len(set(range(self.acked + 1)) - found)
+    return JSONLRecorder(place.folder / "rows.jsonl")
 
 
-class Store(Writer):
-    """`TraceStore` on SQLite."""
+def _record(recorder: Any, number: int) -> bool:
+    recorder.record(_row(number))
+    return True
 
-    pause = 0.1
 
-    def work(self, ack: Ack) -> None:
-        from langchain_dsplus import TraceStore
+def _lines_kept(place: Place) -> set[int]:
+    file = place.folder / "rows.jsonl"
+    return {int(entry["route_id"]) for entry in _lines(place).read(file)} if file.exists() else set()
 
-        store = TraceStore(self.folder / "traces.db")
-        for number in range(self.acked + 1, 10**9):
-            store.record(row(number))
-            if number % 5 == 4 and store.flush(30):
-                ack(number)
 
-    def lost(self) -> int:
-        import sqlite3
+def _store(place: Place) -> Any:
+    from langchain_dsplus import TraceStore
 
-        from langchain_dsplus import TraceStore
+    return TraceStore(place.url or place.folder / "traces.db", busy_seconds=0.5)
 
-        with TraceStore(self.folder / "traces.db") as store:
-            found = {int(entry["route_id"]) for entry in store.rows()}
-        with sqlite3.connect(self.folder / "traces.db") as connection:
+
+def _store_row(store: Any, number: int) -> bool:
+    store.record(_row(number))
+    return bool(store.flush(2.0))
+
+
+def _store_kept(place: Place) -> set[int]:
+    with _store(place) as store:
+        found = {int(entry["route_id"]) for entry in store.rows()}
+    if not place.url:
+        with sqlite3.connect(place.folder / "traces.db") as connection:
             (said,) = connection.execute("PRAGMA quick_check").fetchone()
         assert said == "ok", said
-        return len(set(range(self.acked + 1)) - found)
+    return found
 
 
-class Pacer(Writer):
-    """`BudgetPacer`: what was spent stays spent."""
+# --- counters ---------------------------------------------------------------------------------------------------------
 
-    def work(self, ack: Ack) -> None:
+
+def _shared(place: Place) -> str:
+    return place.url or f"sqlite:///{place.folder / 'state.db'}"
+
+
+def _pacer(where: Callable[[Place], Any]) -> dict[str, Any]:
+    def made(place: Place) -> Any:
         from langchain_dsplus.monitoring import BudgetPacer
 
-        pacer = BudgetPacer(per_day=1e9, path=self.folder / "budget.json")
-        for number in range(self.acked + 1, 10**9):
-            pacer.count(escalated=True)
-            ack(number)
+        return BudgetPacer(per_day=1e9, path=where(place), clock=place.clock)
 
-    def lost(self) -> int:
-        from langchain_dsplus.monitoring import BudgetPacer
+    def count(pacer: Any, _: int) -> bool:
+        pacer.count(escalated=True)
+        if pacer._shared is not None:
+            pacer._shared.rest = 0.0
+        return not pacer._unsaved
 
-        return max(0, self.acked + 1 - int(BudgetPacer(per_day=1e9, path=self.folder / "budget.json").spent_day))
-
-
-class Monitor(Writer):
-    """`AuditMonitor`: an audit that was counted stays counted."""
-
-    def _made(self) -> Any:
-        from langchain_dsplus import AuditMonitor, Outcomes, certify
-
-        rows = [
-            {"id": str(i), "small": "a", "confidence": 0.5 + i / 1000, "large": "a", "gold": "a"} for i in range(400)
-        ]
-        about = {"score": "max_probability", "labels": ["a", "b"]}
-        made = certify(Outcomes.from_records(rows, about=about), max_loss=0.05)
-        file = self.folder / "certificate.json"
-        if not file.exists():
-            made.to_json(file)
-        return AuditMonitor(type(made).from_json(file), path=self.folder / "monitor.json")
-
-    def prepare(self) -> None:
-        self._made()
-
-    def work(self, ack: Ack) -> None:
-        monitor = self._made()
-        answer = {"choice": "a", "probabilities": {"a": 1.0}, "confidence": 0.99}
-        for number in range(self.acked + 1, 10**9):
-            monitor.record(
-                {"kind": "audit", "route_id": str(number), "router": "r", "answers": [answer], "output": "a"}
-            )
-            ack(number)
-
-    def lost(self) -> int:
-        return max(0, self.acked + 1 - self._made().audits)
+    return {"open": made, "write": count, "kept": lambda place: int(made(place).spent_day)}
 
 
-class Collect(Writer):
-    """`collect_outcomes` with a journal; an acknowledgement is a line in it."""
+def _monitor(where: Callable[[Place], Any]) -> dict[str, Any]:
+    def made(place: Place) -> Any:
+        from langchain_dsplus import AuditMonitor
 
-    pause = 0.3
-    rows = 4000
+        return AuditMonitor(max_disagreement=0.5, path=where(place))
 
-    def work(self, ack: Ack) -> None:
-        from langchain_core.runnables import RunnableLambda
+    def count(monitor: Any, number: int) -> bool:
+        monitor.observe(agree=True, route_id=str(number), confidences=[0.9])
+        if monitor._shared is not None:
+            monitor._shared.rest = 0.0
+        return not monitor._unwritten
 
-        from langchain_dsplus import FakeSmallModel, collect_outcomes
+    def kept(place: Place) -> int:
+        monitor = made(place)
+        monitor._change(None)
+        return int(monitor.audits)
 
-        file = os.open(self.folder / "asked", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-
-        def answer(value: Any) -> str:
-            os.write(file, f"{value['text']}\n".encode())
-            ack(0)
-            time.sleep(0.002)
-            return "a"
-
-        small = FakeSmallModel(default={"a": 1.0}, input_key="text")
-        data = [{"id": str(n), "input": {"text": str(n)}} for n in range(self.rows)]
-        collect_outcomes(
-            small, RunnableLambda(answer), data, path=self.folder / "answers.jsonl", version="1", progress=False,
-            max_concurrency=SLOTS,
-        )  # fmt: skip
-
-    def lost(self) -> int:
-        from langchain_dsplus._journal import Journal
-
-        journal = Journal(self.folder / "answers.jsonl")
-        return sum(entry is None for entry in journal.entries)
-
-    def twice(self, kills: int) -> int:
-        return asked_again(self.folder, kills)
+    return {"open": made, "write": count, "kept": kept}
 
 
-class Checkpoint(Writer):
-    """`TwoStageConfidenceDistillation` with a checkpoint: what the large model was paid for is not asked again."""
-
-    pause = 0.3
-    patience = 0.5
-
-    def work(self, ack: Ack) -> None:
-        from langchain_core.runnables import RunnableLambda
-
-        from langchain_dsplus import TwoStageConfidenceDistillation
-
-        file = os.open(self.folder / "asked", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-
-        def answer(text: str) -> str:
-            os.write(file, f"{text.replace(' ', '_')}\n".encode())
-            ack(0)
-            time.sleep(0.002)
-            return "a" if int(text.split()[1]) % 3 else "b"
-
-        texts = [f"{'x' if n % 2 else 'y'} {n}" for n in range(400)]
-        large = RunnableLambda(answer).with_config(max_concurrency=SLOTS)
-        TwoStageConfidenceDistillation(
-            _classifier(), small_threshold=0.999999, large_threshold=0.0, rounds=10**6, checkpoint=self.folder / "state",
-        ).distil(texts, large)  # fmt: skip
-
-    def lost(self) -> int:
-        state = self.folder / "state" / "state.json"
-        return 0 if not state.exists() or isinstance(json.loads(state.read_text()), dict) else 1
-
-    def twice(self, kills: int) -> int:
-        return asked_again(self.folder, kills)
-
-
-def asked_again(folder: Path, kills: int) -> int:
-    """Questions that were asked again, but for those in flight at a kill."""
-    file = folder / "asked"
-    asked = file.read_text().split() if file.exists() else []
-    return max(0, len(asked) - len(set(asked)) - SLOTS * kills)
+# --- models -----------------------------------------------------------------------------------------------------------
 
 
 def _classifier() -> Any:
@@ -237,156 +182,447 @@ def _classifier() -> Any:
 
     from langchain_dsplus import SklearnClassifier
 
-    pattern = {"token_pattern": r"\S+"}
     rows = [(f"{'x' if n % 2 else 'y'} {n}", "a" if n % 2 else "b") for n in range(40)]
-    made = make_pipeline(TfidfVectorizer(**pattern), LogisticRegression()).fit(*map(list, zip(*rows, strict=True)))
-    return SklearnClassifier(made)
+    made = make_pipeline(TfidfVectorizer(token_pattern=r"\S+"), LogisticRegression())
+    return SklearnClassifier(made.fit(*map(list, zip(*rows, strict=True))))
 
 
-class Registry(Writer):
-    """`ModelRegistry.add`; promotion and rollback are killed at each of their writes in `test_versions`."""
-
-    pause = 0.3
-
-    def _registry(self) -> Any:
+def _registry(where: Callable[[Place], str | None]) -> dict[str, Any]:
+    def made(place: Place) -> Any:
         from langchain_dsplus import ModelRegistry
 
-        return ModelRegistry(self.folder / "registry")
+        registry = ModelRegistry(place.folder / "registry", state=where(place), timeout=1.0)
+        if not registry.exists:
+            with contextlib.suppress(ValueError):  # another process was quicker
+                registry.start(_classifier(), trained_on=[])
+        return registry
 
-    def prepare(self) -> None:
-        self._registry().start(_classifier(), trained_on=[])
+    def step(registry: Any, _: int) -> bool:
+        """Add, gate, promote, roll back, whichever is next; another process may be quicker."""
+        try:
+            status = registry.status()
+            last = status.versions[-1]
+            if status.live.number > 1:
+                registry.rollback("again")
+            elif last.state != "candidate":
+                registry.add(_classifier(), trained_on=[(f"x {registry.serial}", "a")])
+            elif not registry.gates(last.number):
+                serial = registry.serial
+                rows = [(f"{'x' if n % 2 else 'y'} new{serial}-{n}", "a" if n % 2 else "b") for n in range(200)]
+                gate = registry.gate(
+                    last.number, rows, max_loss="9 points", max_calibration_error=1.0, min_coverage_gain=-1.0
+                )
+                assert gate.report.promoted, gate.report
+            else:
+                registry.promote(last.number)
+        except ValueError as error:
+            return "was" not in str(error) and "is live" not in str(error) and _raise(error)
+        return True
 
-    def work(self, ack: Ack) -> None:
-        model = _classifier()
-        while True:
-            registry = self._registry()
-            registry.add(model, trained_on=[(f"x {registry.serial}", "a")])
-            ack(registry.serial)
-
-    def lost(self) -> int:
-        registry = self._registry()
+    def kept(place: Place) -> int:
+        registry = made(place)
         registry.status()
         registry.load()
-        return max(0, self.acked - registry.serial)
+        return int(registry.serial)
+
+    return {"open": made, "write": step, "kept": kept, "pause": 0.3}
 
 
-class Shunt(Writer):
-    """`DataShunt.work` while it learns: what was spent and what was learned never goes back."""
+def _raise(error: Exception) -> bool:
+    raise error
 
-    pause = 0.4
 
-    def _shunt(self) -> Any:
-        from langchain_core.runnables import RunnableLambda
+def _shunt(place: Place) -> Any:
+    from langchain_core.runnables import RunnableLambda
 
-        from langchain_dsplus import DataShunt
+    from langchain_dsplus import DataShunt
 
-        chain = RunnableLambda(lambda text: "a" if text.startswith("x") else "b").with_types(output_type=str)
-        return DataShunt(
-            chain, ["a", "b"], self.folder / "shunt", "5 points", version="1", background=False, follow=0.0,
-            small=_classifier(), key="k" * 32,
-        )  # fmt: skip
-
-    def prepare(self) -> None:
-        shunt = self._shunt()
+    chain = RunnableLambda(lambda text: "a" if text.startswith("x") else "b").with_types(output_type=str)
+    shunt = DataShunt(
+        chain, ["a", "b"], place.folder / "shunt", "5 points", version="1", background=False, follow=0.0,
+        small=_classifier(), key="k" * 32,
+    )  # fmt: skip
+    if not list(shunt.store.rows()):
         shunt.batch([f"{'x' if n % 2 else 'y'} {n}" for n in range(300)])
-        shunt.store.flush()
-        self.uses = 0
-
-    def work(self, ack: Ack) -> None:
-        shunt = self._shunt()
-        number = 0
-        while True:
-            shunt.batch([f"{'x' if n % 2 else 'y'} {n} {time.time_ns()}" for n in range(30)])
-            shunt.store.flush()
-            ack(0)
-            shunt.work()
-            number += 1
-            ack(number)
-
-    def lost(self) -> int:
-        from langchain_dsplus.shunt.folder import ShuntFolder
-
-        uses = len(ShuntFolder(self.folder / "shunt").life()["uses"])
-        self._shunt().status()
-        gone, self.uses = max(0, self.uses - uses), uses
-        return gone
+    return shunt
 
 
-WRITERS: dict[str, type[Writer]] = {
-    "jsonl": Lines, "store": Store, "pacer": Pacer, "monitor": Monitor, "collect": Collect, "checkpoint": Checkpoint,
-    "registry": Registry, "shunt": Shunt,
-}  # fmt: skip
+def _shunt_works(shunt: Any, number: int) -> bool:
+    shunt.batch([f"{'x' if n % 2 else 'y'} {n} {number} {time.time_ns()}" for n in range(30)])
+    shunt.store.flush()
+    shunt.work()
+    return True
 
 
-def kill_once(writer: Writer, rng: random.Random) -> None:
-    """Fork, let it work, kill it at a random moment after its first acknowledgement, and note the last one."""
-    read, write = os.pipe()
+def _shunt_kept(place: Place) -> int:
+    """What was spent and what was learned never goes back."""
+    from langchain_dsplus.shunt.folder import ShuntFolder
+
+    uses = len(ShuntFolder(place.folder / "shunt").life()["uses"])
+    _shunt(place).status()
+    gone, place.memo["uses"] = uses < place.memo.get("uses", 0), uses
+    return 0 if gone else 10**9
+
+
+# --- large models asked -----------------------------------------------------------------------------------------------
+
+
+def _collects(place: Place, _: int) -> bool:
+    from langchain_core.runnables import RunnableLambda
+
+    from langchain_dsplus import FakeSmallModel, collect_outcomes
+
+    def answer(value: Any) -> str:
+        place.ask(value["text"])
+        return "a"
+
+    small = FakeSmallModel(default={"a": 1.0}, input_key="text")
+    data = [{"id": str(n), "input": {"text": str(n)}} for n in range(4000)]
+    collect_outcomes(
+        small, RunnableLambda(answer), data, path=place.folder / "answers.jsonl", version="1", progress=False,
+        max_concurrency=SLOTS,
+    )  # fmt: skip
+    return False
+
+
+def _journal_kept(place: Place) -> set[int]:
+    from langchain_dsplus._journal import Journal
+
+    assert None not in Journal(place.folder / "answers.jsonl").entries, "a line cannot be read"
+    return set()
+
+
+def _distils(place: Place, _: int) -> bool:
+    from langchain_core.runnables import RunnableLambda
+
+    from langchain_dsplus import TwoStageConfidenceDistillation
+
+    def answer(text: str) -> str:
+        place.ask(text.replace(" ", "_"))
+        return "a" if int(text.split()[1]) % 3 else "b"
+
+    place.poke()  # once all is paid for, nothing is asked any more
+    texts = [f"{'x' if n % 2 else 'y'} {n}" for n in range(400)]
+    TwoStageConfidenceDistillation(
+        _classifier(), small_threshold=0.999999, large_threshold=0.0, rounds=10**6, checkpoint=place.folder / "state",
+    ).distil(texts, RunnableLambda(answer).with_config(max_concurrency=SLOTS))  # fmt: skip
+    return False
+
+
+def _checkpoint_kept(place: Place) -> set[int]:
+    state = place.folder / "state" / "state.json"
+    assert not state.exists() or isinstance(json.loads(state.read_text()), dict)
+    return set()
+
+
+# --- downloads --------------------------------------------------------------------------------------------------------
+
+
+def _weights(number: int) -> bytes:
+    return hashlib.sha256(str(number).encode()).digest() * 3000
+
+
+class _Slowly:
+    """A source that brings files in small pieces."""
+
+    name = "slowly"
+
+    def find(self, _: Any) -> None:
+        return None
+
+    def fetch(self, wanted: Any) -> None:
+        body = _weights(int(wanted.artifact.name.removeprefix("kill-")))
+        with (wanted.ready / "model.gguf").open("wb") as file:
+            for begin in range(0, len(body), 8000):
+                file.write(body[begin : begin + 8000])
+                file.flush()
+                time.sleep(0.001)
+
+
+def _cache(place: Place) -> Any:
+    from langchain_dsplus import weights
+
+    os.environ["DSPLUS_CACHE"] = str(place.folder / "cache")
+
+    def artifact(number: int) -> Any:
+        body = _weights(number)
+        file = weights.File("model.gguf", len(body), hashlib.sha256(body).hexdigest())
+        return weights.Artifact(f"kill-{number}", "A file", "gguf", (file,), "MIT")
+
+    weights.register_source(_Slowly(), *map(artifact, range(2000)))
+    return weights
+
+
+def _pulls(weights: Any, number: int) -> bool:
+    weights.pull(f"kill-{number}", progress=False)
+    return True
+
+
+def _cache_kept(place: Place) -> set[int]:
+    weights = _cache(place)
+    found = {n: path for n in range(2000) if (path := weights.cached_path(f"kill-{n}")) is not None}
+    wrong = [n for n, path in found.items() if path.read_bytes() != _weights(n)]
+    assert not wrong, f"files that are not whole count as fetched: {wrong}"
+    return set(found)
+
+
+WRITERS: dict[str, Writer] = {
+    "jsonl": Writer(_lines, _record, _lines_kept),
+    "sqlite": Writer(_store, _store_row, _store_kept),
+    "postgres": Writer(_store, _store_row, _store_kept, local=False),
+    "pacer": Writer(**_pacer(lambda place: place.folder / "budget.json"), alone=True),
+    "pacer.sqlite": Writer(**_pacer(_shared)),
+    "pacer.postgres": Writer(**_pacer(_shared), local=False),
+    "monitor": Writer(**_monitor(lambda place: place.folder / "audits.json"), alone=True),
+    "monitor.postgres": Writer(**_monitor(_shared), local=False),
+    "registry": Writer(**_registry(lambda _: None)),
+    "registry.postgres": Writer(**_registry(_shared), local=False),
+    "collect": Writer(lambda place: place, _collects, _journal_kept, pause=0.3, asks=True),
+    "checkpoint": Writer(lambda place: place, _distils, _checkpoint_kept, pause=0.3, asks=True),
+    "shunt": Writer(_shunt, _shunt_works, _shunt_kept, pause=0.6),
+    "downloads": Writer(_cache, _pulls, _cache_kept),
+}
+
+
+# --- kills ------------------------------------------------------------------------------------------------------------
+
+
+def _forked(work: Callable[[], Any]) -> int:
+    """A child that does that and ends; its process id."""
     child = os.fork()
-    if child == 0:
+    if child:
+        return child
+    code = 0
+    try:
+        work()
+    except BaseException as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        code = 3
+    os._exit(code)
+
+
+def _ended(child: int) -> None:
+    """Wait for its end, which must be good."""
+    _, status = os.waitpid(child, 0)
+    if not os.WIFSIGNALED(status) and os.WEXITSTATUS(status):
+        msg = "a writer failed by itself"
+        raise RuntimeError(msg)
+
+
+def _started(writer: Writer, place: Place, numbers: Iterator[int]) -> tuple[int, int]:
+    """A child that writes without an end, and where to read what it acknowledges."""
+    read, write = os.pipe()
+
+    def say(number: int) -> None:
+        os.write(write, number.to_bytes(8, "little"))
+
+    def work() -> None:
         os.close(read)
-        try:
-            writer.work(lambda number: void(os.write(write, number.to_bytes(8, "little"))))
-        except BaseException as error:
-            print(f"{type(writer).__name__}: {error!r}", file=sys.stderr, flush=True)
-            os._exit(3)
-        os._exit(0)
+        place.poke = lambda: say(2**63)
+        thing = writer.open(place)
+        for number in numbers:
+            if writer.write(thing, number):
+                say(number)
+
+    child = _forked(work)
     os.close(write)
-    said = b""
-    if select.select([read], [], [], writer.patience)[0]:
-        said = os.read(read, 8)
-    time.sleep(rng.random() * writer.pause)
+    return child, read
+
+
+def _killed(child: int, read: int, pause: float) -> set[int]:
+    """Kill it that much after its first word; what it had acknowledged."""
+    said = os.read(read, 8) if select.select([read], [], [], 60.0)[0] else b""
+    time.sleep(pause)
     os.kill(child, signal.SIGKILL)
     while part := os.read(read, 1 << 16):
         said += part
     os.close(read)
-    _, status = os.waitpid(child, 0)
-    whole = len(said) // 8 * 8
-    if whole:
-        writer.acked = max(writer.acked, int.from_bytes(said[whole - 8 : whole], "little"))
-    if not os.WIFSIGNALED(status) and os.WEXITSTATUS(status):
-        msg = f"{type(writer).__name__} failed by itself"
+    _ended(child)
+    words = (int.from_bytes(said[i : i + 8], "little") for i in range(0, len(said) // 8 * 8, 8))
+    return {word for word in words if word != 2**63}
+
+
+def _lost(kept: int | set[int], acked: set[int]) -> int:
+    return len(acked - kept) if isinstance(kept, set) else max(0, len(acked) - kept)
+
+
+# --- other trouble ----------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _full(place: Place) -> Iterator[None]:
+    """A disk on which no file grows."""
+    largest = max((file.stat().st_size for file in place.folder.rglob("*") if file.is_file()), default=0)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (min(largest, 4096), before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@contextlib.contextmanager
+def _read_only(place: Place) -> Iterator[None]:
+    """A folder that cannot be written; root needs a mount for it."""
+    if os.geteuid():
+        place.folder.chmod(0o555)
+    else:
+        folder = str(place.folder)
+        subprocess.run(["mount", "--bind", folder, folder], check=True, capture_output=True)
+        subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True, capture_output=True)
+    try:
+        yield
+    finally:
+        if os.geteuid():
+            place.folder.chmod(0o755)
+        else:
+            subprocess.run(["umount", "-l", str(place.folder)], check=True, capture_output=True)
+
+
+@contextlib.contextmanager
+def _deleted(place: Place) -> Iterator[None]:
+    """A folder that goes away, and comes back as it was."""
+    away = place.folder.with_name("away")
+    place.folder.rename(away)
+    try:
+        yield
+    finally:
+        shutil.rmtree(place.folder, ignore_errors=True)  # what was written meanwhile into a new one
+        away.rename(place.folder)
+
+
+@contextlib.contextmanager
+def _locked(place: Place) -> Iterator[None]:
+    """Another process holds what can be held."""
+    with contextlib.ExitStack() as stack:
+        for file in sorted(place.folder.rglob("*")):
+            if file.suffix == ".db":
+                other = stack.enter_context(contextlib.closing(sqlite3.connect(file, isolation_level=None)))
+                other.execute("BEGIN IMMEDIATE")
+                stack.callback(other.execute, "ROLLBACK")
+            elif file.suffix == ".lock":
+                opened = stack.enter_context(file.open())
+                fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _backwards(place: Place) -> Iterator[None]:
+    """A clock that was set back by a day and two hours."""
+    place.back = 26 * 3600.0
+    try:
+        yield
+    finally:
+        place.back = 0.0
+
+
+TROUBLES: dict[str, Callable[[Place], Any]] = {
+    "full": _full, "read_only": _read_only, "deleted": _deleted, "locked": _locked, "backwards": _backwards,
+}  # fmt: skip
+UNCLEAR = (AttributeError, KeyError, IndexError, TypeError, AssertionError, UnboundLocalError, RecursionError)
+
+
+def _through(name: str, kind: str, place: Place) -> None:
+    """Write before, during and after; raises where something acknowledged is gone, or an error is not clear."""
+    writer = WRITERS[name]
+    place.folder.mkdir()
+    thing = writer.open(place)
+    acked: set[int] = set()
+    for number in range(3):
+        assert writer.write(thing, number), f"{name}: nothing was wrong yet"
+        acked.add(number)
+    with TROUBLES[kind](place):
+        for number in range(3, 6):
+            try:
+                done = writer.write(thing, number)
+            except UNCLEAR as error:
+                msg = f"{name}, {kind}: not a clear error"
+                raise RuntimeError(msg) from error
+            except Exception:  # it said that it could not
+                continue
+            if done and kind != "deleted":
+                acked.add(number)
+    for number in range(6, 9):
+        if not writer.write(thing, number):
+            msg = f"{name}, {kind}: it does not go on afterwards"
+            raise RuntimeError(msg)
+        if kind != "deleted" or number > 6:  # a file that was opened meanwhile may be one that is gone
+            acked.add(number)
+    lost = _lost(writer.kept(place), acked)
+    if lost:
+        msg = f"{name}, {kind}: {lost} of {len(acked)} acknowledged writes are gone"
         raise RuntimeError(msg)
 
 
-def void(_: Any) -> None:
-    """Nothing."""
+def _two(writer: Writer, place: Place, seconds: float) -> int:
+    """Two processes at once, both killed; how much is lost."""
+    place.folder.mkdir()
+    writer.open(place)
+    children = [_started(writer, place, itertools.count(first, 2)) for first in (0, 1)]
+    acked = [_killed(*child, seconds if turn == 0 else 0.0) for turn, child in enumerate(children)]
+    return _lost(writer.kept(place), acked[0] | acked[1])
 
 
 WARM = (
     "sklearn.feature_extraction.text", "sklearn.linear_model", "sklearn.pipeline", "skops.io", "sqlalchemy", "alembic",
-    "langchain_dsplus.traces.store", "langchain_dsplus.traces.collect", "langchain_dsplus.learning.two_stage",
-    "langchain_dsplus.registry.registry", "langchain_dsplus.shunt.worker", "langchain_dsplus.monitoring.budget",
+    "sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql", "alembic.command", "langchain_dsplus.traces.store",
+    "langchain_dsplus.traces.collect", "langchain_dsplus.learning.two_stage", "langchain_dsplus.registry.registry",
+    "langchain_dsplus.shunt.worker", "langchain_dsplus.monitoring.budget", "langchain_dsplus.monitoring.audit",
     "langchain_dsplus.threshold.certify", "langchain_dsplus.small_models.sklearn", "langchain_dsplus.shunt",
+    "langchain_dsplus.weights", "filelock",
 )  # fmt: skip
 
 
-def run(name: str, kills: int, seed: int, folder: Path) -> dict[str, int]:
-    """Kill one writer; what was lost."""
+def run(name: str, kills: int, seed: int, folder: Path, url: str = "") -> dict[str, int]:
+    """Kill one writer, and trouble it; what was lost."""
     warnings.simplefilter("ignore", DeprecationWarning)  # a fork with threads of a library at rest
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
     for module in WARM:  # once, here: a child that still imports is killed before it writes
         importlib.import_module(module)
-    rng = random.Random(f"{seed}:{name}")
-    writer = WRITERS[name](folder)
-    if os.fork() == 0:  # what opens threads and databases stays in a child
-        code = 0
-        try:
-            writer.prepare()
-        except BaseException as error:
-            print(repr(error), file=sys.stderr, flush=True)
-            code = 3
-        os._exit(code)
-    _, status = os.wait()
-    assert status == 0, f"{name} could not be prepared"
-    if name == "shunt":
-        writer.uses = 0  # type: ignore[attr-defined]
-    lost = 0
+    rng, writer = random.Random(f"{seed}:{name}"), WRITERS[name]
+    folder.mkdir(parents=True)
+
+    def place(own: str) -> Place:
+        return Place(folder / own, f"{url}#{own}" if url and "." in name else url)
+
+    found = {"kills": 0, "lost": 0, "twice": 0, "troubles": 0}
+    here, acked = place("kills"), set()
+    here.folder.mkdir()
     for _ in range(kills):
-        kill_once(writer, rng)
-        lost += writer.lost()
-    return {"kills": kills, "lost": lost, "twice": writer.twice(kills)}
+        acked |= _killed(
+            *_started(writer, here, itertools.count(max(acked, default=-1) + 1)), rng.random() * writer.pause
+        )
+        found["lost"] += _lost(writer.kept(here), acked)
+        found["kills"] += 1
+    if writer.asks:
+        found["twice"] = max(0, here.asked_twice() - SLOTS * kills)
+    elif name != "shunt":
+        for kind in TROUBLES if writer.local else ["backwards"]:
+            _ended(_forked(lambda kind=kind: _through(name, kind, place(kind))))
+            found["troubles"] += 1
+        if not writer.alone:
+            found["lost"] += _two(writer, place("two"), 2 * writer.pause)
+            found["troubles"] += 1
+    return found
+
+
+def main() -> None:
+    """As a command; a PostgreSQL is started where the writer needs one."""
+    name, kills, seed, folder = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
+    with contextlib.ExitStack() as stack:
+        url = ""
+        if name.endswith("postgres"):
+            from tests.postgres import running
+
+            url = os.environ.get(POSTGRES) or ""
+            server = None if url else stack.enter_context(running())
+            if server is not None:
+                url = server.fresh("kills")
+            if not url:
+                print(json.dumps({"kills": 0, "lost": 0, "twice": 0, "troubles": 0}))
+                return
+        print(json.dumps(run(name, kills, seed, folder, url)))
 
 
 if __name__ == "__main__":
-    print(json.dumps(run(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))))
+    main()
