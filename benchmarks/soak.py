@@ -47,6 +47,22 @@ def held(tasks: int = 0) -> dict[str, float]:
     }  # fmt: skip
 
 
+class _Looks:
+    """Looks at the process now and then, and says when it is enough: after so many decisions, or so many seconds."""
+
+    def __init__(self, context: Context, half: str, wanted: int) -> None:
+        self.context, self.half, self.wanted = context, half, wanted
+        self.begun, self.seen = time.monotonic(), [held()]
+
+    def go_on(self, made: int, tasks: int = 0) -> bool:
+        share = max(made / self.wanted, (time.monotonic() - self.begun) / SECONDS)
+        if share * LOOKS >= len(self.seen):
+            self.seen.append(held(tasks))
+            if len(self.seen) % 10 == 0:
+                self.context.say(f"{self.half}: {made:,} decisions")
+        return share < 1.0
+
+
 def _router(recorder: Counter, **options: Any) -> Any:
     from langchain_core.runnables import RunnableLambda
 
@@ -74,26 +90,20 @@ def _sync(context: Context, wanted: int) -> tuple[int, int, list[dict[str, float
     """Decisions made, rows missing, and what was held."""
     recorder = Counter()
     router = _router(recorder)
-    made, seen, end = 0, [held()], time.monotonic() + SECONDS
-    with context.progress("sync", LOOKS) as done:
-        for _ in range(LOOKS):
-            for _ in range(wanted // LOOKS):
-                router.invoke(f"text {made % 1000}")
-                made += 1
-            seen.append(held())
-            done(1)
-            if time.monotonic() > end:
-                break
+    looks, made = _Looks(context, "sync", wanted), 0
+    while looks.go_on(made):
+        for _ in range(WAVE):
+            router.invoke(f"text {made % 1000}")
+            made += 1
     router.drain()
-    return made, made - recorder.kinds.get("route", 0), seen
+    return made, made - recorder.kinds.get("route", 0), looks.seen
 
 
 async def _async(context: Context, wanted: int) -> tuple[int, int, int, int, list[dict[str, float]]]:
     """Decisions begun, of these cancelled, audited, without a row, and what was held."""
     recorder, rng = Counter(), context.random("cancelled")
     router = _router(recorder, audit_rate=0.05, batch_wait=0.002)
-    made = cancelled = 0
-    seen, end = [held(len(asyncio.all_tasks()))], time.monotonic() + SECONDS
+    looks, made, cancelled = _Looks(context, "async", wanted), 0, 0
 
     async def one(number: int) -> None:
         if number % 7:
@@ -102,21 +112,15 @@ async def _async(context: Context, wanted: int) -> tuple[int, int, int, int, lis
             async for _ in router.astream(f"text {number % 1000}"):
                 pass
 
-    with context.progress("async", LOOKS) as done:
-        for _ in range(LOOKS):
-            for _ in range(max(1, wanted // LOOKS // WAVE)):
-                tasks = [asyncio.create_task(one(made + n)) for n in range(WAVE)]
-                made += WAVE
-                await asyncio.sleep(rng.random() * 0.02)
-                for task in rng.sample(tasks, WAVE // 10):
-                    cancelled += task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
-            await router.adrain()
-            seen.append(held(len(asyncio.all_tasks())))
-            done(1)
-            if time.monotonic() > end:
-                break
-    return made, cancelled, recorder.kinds.get("audit", 0), made - recorder.kinds.get("route", 0), seen
+    while looks.go_on(made, len(asyncio.all_tasks())):
+        tasks = [asyncio.create_task(one(made + n)) for n in range(WAVE)]
+        made += WAVE
+        await asyncio.sleep(rng.random() * 0.02)
+        for task in rng.sample(tasks, WAVE // 10):
+            cancelled += task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await router.adrain()
+    return made, cancelled, recorder.kinds.get("audit", 0), made - recorder.kinds.get("route", 0), looks.seen
 
 
 def _growth(seen: list[dict[str, float]], what: str) -> float:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NotRequired
 
+from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from langchain_dsplus._files import replace_file
@@ -213,9 +214,10 @@ class ShuntFolder:
         try:
             found: Life = load_json((self.path / LIFE).read_bytes())
             _check_format(self.path / LIFE, found)
+            _check_life(found)
         except ShuntError:
             raise
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError, AttributeError, RecursionError) as error:
             msg = f"{self.path / LIFE} is missing or damaged: it counts what was spent, so restore it from a backup"
             raise ShuntError(msg) from error
         return found
@@ -304,6 +306,20 @@ def _check_format(file: Path, body: Any) -> None:
     if body.pop("format", _FORMAT) != _FORMAT:
         msg = f"{file} has another `format`; this version reads {_FORMAT}"
         raise ShuntError(msg)
+
+
+def _check_life(body: Any) -> None:
+    """Look whether it is what `save_life` writes.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    life = TypeAdapter(Life).validate_python(body, strict=True)
+    numbers = [use["version"] for use in life["uses"]] + [1 if life["candidate"] is None else life["candidate"]]
+    tables = range(len(life["tables"]))
+    if not tables or min(numbers) < 0 or not all(use["table"] in tables for use in life["uses"]):
+        msg = "a number is out of range"
+        raise ValueError(msg)
 
 
 # --- what is spent ---------------------------------------------------------------------------------------------------
