@@ -316,7 +316,7 @@ def _check_life(body: Any) -> None:
     """
     life = TypeAdapter(Life).validate_python(body, strict=True)
     numbers = [use["version"] for use in life["uses"]] + [1 if life["candidate"] is None else life["candidate"]]
-    tables = range(len(life["tables"]))
+    tables = range(1, len(life["tables"]) + 1)
     if not tables or min(numbers) < 0 or not all(use["table"] in tables for use in life["uses"]):
         msg = "a number is out of range"
         raise ValueError(msg)

@@ -209,9 +209,7 @@ def _registry(where: Callable[[Place], str | None]) -> dict[str, Any]:
             elif not registry.gates(last.number):
                 serial = registry.serial
                 rows = [(f"{'x' if n % 2 else 'y'} new{serial}-{n}", "a" if n % 2 else "b") for n in range(200)]
-                gate = registry.gate(
-                    last.number, rows, max_loss="9 points", max_calibration_error=1.0, min_coverage_gain=-1.0
-                )
+                gate = registry.gate(last.number, rows, max_loss="9 points", max_calibration_error=1.0)
                 assert gate.report.promoted, gate.report
             else:
                 registry.promote(last.number)

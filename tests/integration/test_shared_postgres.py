@@ -186,7 +186,7 @@ def test_what_is_live_is_followed_everywhere_and_a_lost_host_holds_nothing(start
     assert [process.ask("hello") for process in processes] == [[1, True]] * 3
     candidate = registry.add(_model(50.0))
     rows = [(f"{'x' if n % 2 else 'y'} new{n}", "a" if n % 2 else "b") for n in range(400)]
-    gate = registry.gate(candidate.number, rows, max_loss="5 points", max_calibration_error=1.0, min_coverage_gain=-1.0)
+    gate = registry.gate(candidate.number, rows, max_loss="5 points", max_calibration_error=1.0)
     assert gate.report.promoted, gate.report
     registry.promote(candidate.number)
     for process in processes:

@@ -123,7 +123,6 @@ def test_a_row_that_the_database_refuses_takes_no_other_with_it(server, url):
 FORK = """
 import os, sys
 from langchain_dsplus.traces.store import TraceStore
-from tests.postgres import free_port, running
 store = TraceStore(sys.argv[1])
 
 def row(name):
