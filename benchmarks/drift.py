@@ -135,6 +135,7 @@ class Traffic:
         self.confidence = probabilities.max(axis=1)
         self.small = np.array(self.labels)[probabilities.argmax(axis=1)]
         self.gold = np.array([row.label for row in rows])
+        self.unseen = sorted(unseen)
         new = np.array([row.label in unseen for row in rows])
         self.known, self.new = np.flatnonzero(~new), np.flatnonzero(new)
         self.differs = self.small != self.large
@@ -149,7 +150,7 @@ class Traffic:
 
         drawn = self.rng.choice(self.known, n)
         columns = {name: getattr(self, name)[drawn].tolist() for name in ("small", "confidence", "large", "gold")}
-        about = {"score": "max_probability", "labels": self.labels}
+        about = {"score": "max_probability", "labels": self.labels, "other_gold": self.unseen}
         return certify(Outcomes(columns, about=about), MAX_LOSS[self.name])
 
     def inputs(self, n: int, share: float) -> Any:
