@@ -3,7 +3,7 @@
 Two streams arrive in time, in another order for each seed: Banking77, 3,080 queries with GPT-4's recorded answers, a
 small model begun with the 231 few-shot gold rows; and 3,000 rows of CLINC150 (150 classes, three gold rows each) with a
 simulated large model: it is wrong on 8 % of the rows, those nearest to another class, and says that class. The loop is
-the package's: `DataShunt` in the chain's place, `work` every forty queries, and a person who labels whatever it asks
+the package's: `DataShunt` in the chain's place, `work` every eighty queries, and a person who labels whatever it asks
 for. Beside it, on the same orders:
 
 - the large model alone;
@@ -21,8 +21,10 @@ the same class).
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,7 @@ from benchmarks.certify_real_models import Banking, _Rows
 from benchmarks.distil import Rows, fit_anew, make_small
 from benchmarks.harness import Context, Figures, Table, interval, number, wilson
 
-BATCH, WORK_EVERY, REFIT_EVERY, LAST, QUICK = 20, 40, 600, 1000, 1000
+BATCH, WORK_EVERY, REFIT_EVERY, LAST, QUICK = 20, 80, 600, 1000, 1000
 ARMS = ("shunt", "once", "retrain", "hindsight")
 CLINC_ROWS, CLINC_GOLD, CLINC_WRONG = 3000, 3, 0.08
 
@@ -46,13 +48,22 @@ class Setting:
     title: str
     stream: str
     max_loss: float
+    orders: int
 
 
 SETTINGS = {
-    "banking_two": Setting("Banking77, 2 points", "banking", 0.02),
-    "banking_one": Setting("Banking77, 1 point", "banking", 0.01),
-    "clinc_two": Setting("CLINC150, 2 points", "clinc", 0.02),
+    "banking_two": Setting("Banking77, 2 points", "banking", 0.02, 10),
+    "banking_one": Setting("Banking77, 1 point", "banking", 0.01, 2),
+    "clinc_two": Setting("CLINC150, 2 points", "clinc", 0.02, 2),
 }
+TITLES = {
+    "large": "the large model alone",
+    "shunt": "DataShunt",
+    "once": "certified once",
+    "retrain": "always retrain, no promise",
+    "hindsight": "hindsight",
+}
+WINDOW, WORKERS = 200, 4
 
 
 @dataclass
@@ -93,7 +104,7 @@ def live(rows: Rows, gold: Rows, small: Any, max_loss: float, folder: Path, *, s
                 route = found["route"]
                 right.append(found["output"] == truth[text])
                 called.append(not route["accepted"] or bool(route.get("audited")))
-            if start % WORK_EVERY:
+            if (start + BATCH) % WORK_EVERY == 0:
                 _work(shunt, life, truth)
         life.first = life.first and (life.first[0], shunt.worker.registry.load(int(life.first[1])), life.first[2])
         learned = shunt.worker.registry.load() if shunt.certificate is not None else None
@@ -106,14 +117,15 @@ def live(rows: Rows, gold: Rows, small: Any, max_loss: float, folder: Path, *, s
 
 def _work(shunt: Any, life: Life, truth: dict[str, str]) -> None:
     """What is due; a person labels what is asked for, and what waits for that is done."""
-    for _ in range(2):
+    while True:
         done = shunt.work()
         if done:
             life.notes.append(f"{len(life.right['shunt'])}: {' '.join(done.did)}")
         told = {row["id"]: truth[row["input"]] for row in shunt.to_label(None)}
-        if told:
-            life.labels += len(told)
-            shunt.add_gold({name: label if label in shunt.terms.labels else None for name, label in told.items()})
+        if not told:
+            break
+        life.labels += len(told)
+        shunt.add_gold({name: label if label in shunt.terms.labels else None for name, label in told.items()})
     if life.first is None and shunt.certificate is not None:
         live_now = shunt.worker.registry.live.number
         life.first = (len(life.right["shunt"]), live_now, next(iter(shunt.certificate.thresholds.values())))
@@ -250,39 +262,64 @@ def gather(lives: Sequence[Life], max_loss: float) -> Figures:
     figures["shunt.first"] = float(
         np.mean([life.first[0] if life.first else len(life.right["large"]) for life in lives])
     )
-    figures["shunt.never"] = sum(life.first is None for life in lives)
+    figures |= {"shunt.never": sum(life.first is None for life in lives), "orders": len(lives)}
+    for arm in ARMS:
+        called = 100.0 * np.array([life.called[arm] for life in lives]).mean(axis=0)
+        for start in range(0, len(called) - WINDOW // 2, WINDOW):
+            figures[f"{arm}.window{start}"] = float(called[start : start + WINDOW].mean())
     return figures
 
 
+_SHARED: dict[str, Any] = {}
+"""What each process has from the beginning: vectors, streams, small models."""
+
+
+def _one(job: tuple[str, int]) -> Life:
+    """One order, in a process of its own."""
+    key, turn = job
+    context, encoder = _SHARED["context"], _SHARED["encoder"]
+    (gold, whole, _), small = _SHARED[SETTINGS[key].stream]
+    rows = whole.take(order_of(context, turn, len(whole.texts)))
+    seed = 1000 * context.seed + turn
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "shunt"
+        life = live(rows, gold, small, SETTINGS[key].max_loss, place, options={"encoder": encoder}, seed=seed)
+    life.first = life.first and (life.first[0], None, life.first[2])
+    return life
+
+
 def run(context: Context) -> Figures:
+    from langchain_dsplus.learning.heads import spoken_names
+
     banking = Banking(context)
     context.hash_file(data.find("clinc150") / "data_full.json")
-    orders = context.pick(10, 2)
     chosen = context.pick(list(SETTINGS), ["banking_two"])
-    streams: dict[str, tuple[Rows, Rows, list[str]]] = {"banking": banking_rows(banking)}
-    if any(SETTINGS[key].stream == "clinc" for key in chosen):
+    jobs = [(key, turn) for key in chosen for turn in range(context.pick(SETTINGS[key].orders, 2))]
+    streams = {"banking": banking_rows(banking)}
+    if "clinc_two" in chosen:
         streams["clinc"] = clinc_rows(banking.embed, context.seed)
-    encoder = _Rows(banking)
-    figures: Figures = {"orders": orders}
+    _SHARED.update(context=context, encoder=_Rows(banking))
+    for name, (gold, whole, labels) in streams.items():
+        small = make_small("minilm", gold, labels, _SHARED["encoder"])
+        banking.embed(["x", *gold.texts, *whole.texts, *(text for _, text in spoken_names(small))])  # "x": `is_fitted`
+        _SHARED[name] = (gold, whole, labels), small
+    lives: dict[str, list[Life]] = {key: [] for key in chosen}
     logger = logging.getLogger("langchain_dsplus")
     level = logger.level
     logger.setLevel(logging.ERROR)  # what is refused is counted
     try:
-        with context.progress("stream", len(chosen) * orders) as advance:
-            for key in chosen:
-                setting, (gold, whole, labels) = SETTINGS[key], streams[SETTINGS[key].stream]
-                small = make_small("minilm", gold, labels, encoder)
-                lives = []
-                for turn in range(orders):
-                    rows = whole.take(order_of(context, turn, len(whole.texts)))
-                    with tempfile.TemporaryDirectory() as folder:
-                        options = {"options": {"encoder": encoder}, "seed": 1000 * context.seed + turn}
-                        lives.append(live(rows, gold, small, setting.max_loss, Path(folder) / "shunt", **options))
-                    context.facts[f"{key}.{turn}"] = lives[-1].notes
-                    advance(1)
-                figures |= {f"{key}.{name}": value for name, value in gather(lives, setting.max_loss).items()}
+        fork = multiprocessing.get_context("fork")
+        with ProcessPoolExecutor(WORKERS, fork) as pool, context.progress("stream", len(jobs)) as advance:
+            for (key, turn), life in zip(jobs, pool.map(_one, jobs), strict=True):
+                lives[key].append(life)
+                context.facts[f"{key}.{turn}"] = life.notes
+                advance(1)
     finally:
         logger.setLevel(level)
+    figures: Figures = {}
+    for key, found in lives.items():
+        figures |= {f"{key}.{name}": value for name, value in gather(found, SETTINGS[key].max_loss).items()}
+    draw(figures, context.result_path("png"))
     return figures
 
 
@@ -290,48 +327,52 @@ def recheck(context: Context, figures: Figures) -> Figures:
     """The recorded model alone, in every order. A whole life takes a minute."""
     _, whole, _ = banking_rows(Banking(context))
     right = np.array([said == truth for said, truth in zip(whole.large, whole.gold, strict=True)])
-    orders = [order_of(context, turn, len(right)) for turn in range(int(figures["orders"]))]
+    orders = [order_of(context, turn, len(right)) for turn in range(int(figures["banking_two.orders"]))]
     return _mean("banking_two.large.accuracy", [100.0 * right[order].mean() for order in orders])
 
 
 def tables(figures: Figures) -> list[Table]:
-    titles = {
-        "large": "the large model alone", "shunt": "DataShunt", "once": "certified once",
-        "retrain": "always retrain, no promise", "hindsight": "hindsight",
-    }  # fmt: skip
+    found = {key: setting for key, setting in SETTINGS.items() if f"{key}.shunt.calls" in figures}
     rows = [
         [
             f"{setting.title}: {title}",
-            interval(figures, f"{key}.{arm}.calls"),
-            interval(figures, f"{key}.{arm}.calls_last"),
-            interval(figures, f"{key}.{arm}.accuracy"),
+            *(interval(figures, f"{key}.{arm}.{name}") for name in ("calls", "calls_last", "accuracy")),
             interval(figures, f"{key}.{arm}.over_large", sign=True),
             f"{figures[f'{key}.{arm}.kept']:.0%}",
-            number(figures, f"{key}.{arm}.labels", 0)
-            if arm in ("shunt", "once") and f"{key}.{arm}.labels" in figures
-            else "0"
-            if arm != "once"
-            else "-",
+            {"shunt": number(figures, f"{key}.shunt.labels", 0), "once": "-"}.get(arm, "0"),
         ]
-        for key, setting in SETTINGS.items()
-        if f"{key}.shunt.calls" in figures
-        for arm, title in titles.items()
+        for key, setting in found.items()
+        for arm, title in TITLES.items()
     ]
+    orders = ", ".join(f"{setting.title}: {number(figures, f'{key}.orders', 0)}" for key, setting in found.items())
     return [
         Table(
             "stream",
             "Queries in time: calls of the large model, accuracy, labels",
-            [
-                "",
-                "calls, % (95 %)",
-                f"calls, last {LAST:,}",
-                "right, %",
-                "over the large model, points",
-                "orders kept",
-                "labels",
-            ],
+            ["", "calls, % (95 %)", f"calls, last {LAST:,}", "right, %", "over the large model, points", "orders kept",
+             "labels"],
             rows,
-            f"{number(figures, 'orders', 0)} orders. Calls of the first days and audits are counted. An order is kept "
-            "where the stream's accuracy is not below the large model's by more than the promise.",
+            f"Orders: {orders}. Calls of the first days and audits are counted. An order is kept where the stream's "
+            "accuracy is not below the large model's by more than the promise.",
         )
-    ]
+    ]  # fmt: skip
+
+
+def draw(figures: Figures, path: Path) -> None:
+    """Calls over time."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    found = {key: setting for key, setting in SETTINGS.items() if f"{key}.shunt.calls" in figures}
+    figure, axes = plt.subplots(1, len(found), figsize=(5.0 * len(found), 3.6), layout="constrained", squeeze=False)
+    for axis, (key, setting) in zip(axes[0], found.items(), strict=True):
+        for arm in ARMS:
+            at = f"{key}.{arm}.window"
+            seen = sorted((int(name.removeprefix(at)), value) for name, value in figures.items() if name.startswith(at))
+            axis.plot([start + WINDOW for start, _ in seen], [value for _, value in seen], label=TITLES[arm])
+        axis.set(title=setting.title, xlabel="queries", ylabel="calls of the large model, %", ylim=(0, 103))
+    axes[0][0].legend(frameon=False)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

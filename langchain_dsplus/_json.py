@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 _DEEPEST = 200
+_LARGE = re.compile(r"[eE]\+?[0-9]{3}|[0-9]{200}")
+_LARGE_BYTES = re.compile(_LARGE.pattern.encode())
 
 
 def load_json(text: str | bytes) -> Any:
@@ -28,7 +31,10 @@ def load_json(text: str | bytes) -> Any:
         ValueError: not JSON: a number is beyond what a float holds
     """
     try:
-        value = json.loads(text, parse_float=_real, parse_int=_whole, parse_constant=_constant)
+        if _may_be_large(text):
+            value = json.loads(text, parse_float=_real, parse_int=_whole, parse_constant=_constant)
+        else:  # several times as fast
+            value = json.loads(text, parse_constant=_constant)
     except RecursionError:
         msg = "not JSON: nested too deeply"
         raise ValueError(msg) from None
@@ -40,6 +46,13 @@ def load_json(text: str | bytes) -> Any:
         msg = "not JSON: nested too deeply"
         raise ValueError(msg)
     return value
+
+
+def _may_be_large(text: str | bytes) -> bool:
+    """Whether a number in it may be beyond what a float holds; bytes of another encoding than UTF-8 always may."""
+    if isinstance(text, str):
+        return _LARGE.search(text) is not None
+    return b"\x00" in text or _LARGE_BYTES.search(text) is not None
 
 
 def _real(text: str) -> float:

@@ -70,6 +70,8 @@ class Route(TypedDict):
     """True where the large model failed and the small answer came back in its place."""
     audited: NotRequired[bool]
     """True where the large model is asked as well, in the background, to check a local answer."""
+    asked: NotRequired[bool]
+    """True where the large model was to be asked whoever answers (`always_ask`)."""
     candidates: NotRequired[list[str]]
     """The labels that the large model was offered, where a pruner cut them."""
     pruning: NotRequired[str]

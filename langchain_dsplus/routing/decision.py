@@ -303,6 +303,8 @@ class Item:
     """Hears the large chain's calls, where somebody records them."""
     audit_meter: UsageMeter | None = None
     audited: bool = False
+    asked: bool = False
+    """Whether the large chain is asked whoever answers."""
     timed: bool = True
     """False where it goes through the nodes of a graph, which do not know of each other's times."""
     small_seconds: float = 0.0
@@ -349,6 +351,8 @@ class Item:
             route["degraded"] = True
         if self.audited:
             route["audited"] = True
+        if self.asked:
+            route["asked"] = True
         if self.context is not None and self.context.notes:
             route.update(self.context.notes)  # type: ignore[typeddict-item]
         return route

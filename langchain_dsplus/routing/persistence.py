@@ -52,7 +52,7 @@ _SAVED = (
     "on_mismatch", "allow_override", "background", "background_workers", "background_limit", "batch_wait",
     "batch_size", "name",
 )  # fmt: skip
-_FUNCTIONS = ("to_output", "to_large")
+_FUNCTIONS = ("to_output", "to_large", "always_ask")
 _OURS = ("small", "large", "threshold")
 
 
@@ -70,8 +70,8 @@ def save_router(
 
     What is saved: each small model (safetensors, JSON, skops), the thresholds or the certificate, the settings, and the
     prompt pruner with its conformal candidates. What is not: the large chain and the `version` that names it, the
-    recorder, functions (`to_output`, `to_large`, a callable score) and a `RouteScore` of your own, which are given when
-    loading. So is a small model that has no files of its own, such as a `ChatClassifier`.
+    recorder, functions (`to_output`, `to_large`, `always_ask`, a callable score) and a `RouteScore` of your own, which
+    are given when loading. So is a small model that has no files of its own, such as a `ChatClassifier`.
 
     Args:
         router: The router.

@@ -77,6 +77,8 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
             safer.
         audit_rate: Share of the locally answered inputs that the large chain is asked about as well, in the
             background.
+        always_ask: Whether the large chain is asked about an input whoever answers it: where that is a small model, it
+            is audited. For inputs that are to be a fair sample; decides by the input alone.
         never_local: Labels that always escalate.
         small_timeout: Seconds that one call of a small model may take.
         on_large_error: `raise` lets the large chain's error through; `small` returns the small answer, marked
@@ -136,6 +138,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
     score: Any = None
     mode: Mode = "live"
     audit_rate: float = 0.0
+    always_ask: Callable[[Any], bool] | None = None
     never_local: tuple[str, ...] = ()
     small_timeout: float | None = None
     on_large_error: Literal["raise", "small"] = "raise"

@@ -55,6 +55,7 @@ class Fields(Protocol):
     score: Any
     mode: Mode
     audit_rate: float
+    always_ask: Callable[[Any], bool] | None
     never_local: tuple[str, ...]
     small_timeout: float | None
     on_large_error: Literal["raise", "small"]
@@ -186,6 +187,7 @@ class State:
         if router.pacer is not None and not all(hasattr(router.pacer, name) for name in ("escalate", "count")):
             msg = "`pacer` must be a `BudgetPacer`"
             raise TypeError(msg)
+        self.always_ask = router.always_ask
         self.monitor = router.monitor
         self.pacer = router.pacer
         parts = [router.recorder, *([] if router.monitor is router.recorder else [router.monitor])]

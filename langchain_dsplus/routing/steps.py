@@ -100,6 +100,8 @@ def localize(state: State, items: Sequence[Item]) -> None:
     if state.pacer is not None:
         _pace(state, items)
     for item in items:
+        if state.always_ask is not None and item.settings.mode == "live":
+            item.asked = _always(state, item.input)
         if item.accepted is None:
             continue
         try:
@@ -113,9 +115,18 @@ def localize(state: State, items: Sequence[Item]) -> None:
             item.error = f"to_output: {describe_error(error)}"
         else:
             rate = item.settings.audit_rate if item.reason == "confident" else 0.0
-            item.audited = sampled(item.route_id, state.salt, rate)
+            item.audited = item.asked or sampled(item.route_id, state.salt, rate)
             if item.audited and state.pacer is not None:
                 state.pacer.charge()
+
+
+def _always(state: State, value: Any) -> bool:
+    try:
+        return bool(state.always_ask(value))  # type: ignore[misc]
+    except Exception as error:  # noqa: BLE001 - the user's; an answer does not hang on it
+        failure(error)
+        logger.warning("`always_ask` failed with %s: the input counts as another", type(error).__name__)
+        return False
 
 
 def _pace(state: State, items: Sequence[Item]) -> None:

@@ -10,13 +10,16 @@ if TYPE_CHECKING:
     from langchain_dsplus.threshold.certificate import Certificate
 
 
-def replay(certificate: Certificate, store: Any, level: float, **options: Any) -> AuditMonitor | None:
+def replay(
+    certificate: Certificate, store: Any, level: float, since: str | None = None, **options: Any
+) -> AuditMonitor | None:
     """A monitor of a certificate that has seen all that the store knows of it; None where it cannot be audited.
 
     Args:
         certificate: In force.
         store: With `rows`.
         level: Of its alarms.
+        since: When it came into force: older rows are not read.
         **options: Of `AuditMonitor`.
     """
     try:
@@ -25,7 +28,7 @@ def replay(certificate: Certificate, store: Any, level: float, **options: Any) -
         return None
     ours: set[str] = set()
     name = certificate.id  # a hash of all of it, each time
-    for row in store.rows(kind=("route", "audit", "gold")):
+    for row in store.rows(kind=("route", "audit", "gold"), since=since):
         if row["kind"] == "route":
             if (row.get("route") or {}).get("certificate") == name:
                 ours.add(row["route_id"])

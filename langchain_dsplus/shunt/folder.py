@@ -27,13 +27,20 @@ GOLD = "gold.jsonl"
 WANTED = "wanted.json"
 EVIDENCE = "evidence.json"
 GIVEN = "given"
-_LARGE = ("large", "prompt")
+ASKING = "asking"
+_TABLE = 0.7
+"""Part of the error probability that is left which the next table of certify rows gets."""
+_CHAIN = 0.6
+"""Part of a budget that a chain of certifications takes; the rest is for what follows a refusal."""
 
 UseState = Literal["open", "certified", "refused", "given up"]
 
 
 class ShuntError(ValueError):
     """What was asked of a shunt cannot be done; the message says why, and what to do."""
+
+
+SET_APART = 0.6
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,7 @@ class Terms:
         labels: Of the task.
         max_loss: The promise, a share of inputs.
         level: Confidence over the whole life.
-        set_apart: Share of the inputs that only certify; which ones, a keyed hash of the input says.
+        set_apart: Share of the inputs that certify while rows for that are wanted; which ones, a keyed hash says.
         audit_rate: Of local answers.
         never_local: Labels that always escalate.
         input_key: Under which key of a dict the text is.
@@ -59,7 +66,7 @@ class Terms:
     labels: list[str]
     max_loss: float
     level: float = 0.95
-    set_apart: float = 0.5
+    set_apart: float = SET_APART
     audit_rate: float = 0.02
     never_local: list[str] = field(default_factory=list)
     input_key: str | None = None
@@ -93,6 +100,8 @@ class Use(TypedDict):
     coverage: float
     """Share of inputs above the threshold."""
     alpha: float
+    n: int
+    """Rows of the table then."""
     table: int
     until: str
     """Rows of the table that came later are not looked at."""
@@ -111,13 +120,13 @@ class Life(TypedDict):
     learned: int
     """Rows that the last training had."""
     candidate: int | None
-    """The version that was trained last, as long as it was not tested."""
+    """The version that was trained last, until it is refused."""
     forecast: dict[str, Any]
     """What rows that only teach let expect; see `Forecast`."""
 
 
 class ShuntFolder:
-    """The folder of a shunt: `shunt.json`, `life.json`, `models/`, `traces.db`, `gold.jsonl`, `alarms/`.
+    """The folder of a shunt: `shunt.json`, `life.json`, `models/`, `traces.db`, `gold.jsonl`, `alarms/`, `asking`.
 
     Each file is replaced as a whole, so whoever reads needs no lock; one process at a time works (`working`).
 
@@ -263,6 +272,18 @@ class ShuntFolder:
         lines = [json.dumps({"input": value, "gold": label}, ensure_ascii=False) + "\n" for value, label in rows]
         replace_file(self.path / GOLD, "".join(lines))
 
+    @property
+    def asking(self) -> bool:
+        """Whether the large model is asked about every input that is set apart, though the small one would answer."""
+        return (self.path / ASKING).exists()
+
+    @asking.setter
+    def asking(self, wanted: bool) -> None:
+        if wanted and not self.asking:
+            replace_file(self.path / ASKING, "")
+        elif not wanted:
+            (self.path / ASKING).unlink(missing_ok=True)
+
     def raise_alarm(self, certificate: str, message: str) -> None:
         """Tell whoever works here that a certificate's evidence no longer fits; any process may."""
         file = self.path / "alarms" / f"{certificate}.json"
@@ -325,22 +346,44 @@ def _check_life(body: Any) -> None:
 # --- what is spent ---------------------------------------------------------------------------------------------------
 
 
-def next_alpha(life: Life, level: float) -> float:
-    """The error probability of the next certification.
+def chains(life: Life, level: float) -> list[tuple[float, int]]:
+    """The life so far as chains of certifications: the error probability of each chain, and how many tests it had.
 
-    The k-th of a life may err with (1 - level) / (k (k + 1)), which sums to 1 - level. On a table that j - 1 policies
-    were tested on before, each with two outcomes, the next policy is one of 2^(j - 1) that could have come: each may
-    err with that part of it only (`benchmarks stream`, methods 8.1).
+    A chain goes on while what it tests is certified. Given the rows that teach, each policy on an unbroken chain is
+    fixed, whatever the table says; so is the first one that is truly bad, and to certify any bad one, the test of just
+    that one must err. So all tests of a chain have the same error probability, and only what follows a refusal needs
+    one of its own. A chain with the budget B takes `_CHAIN` B; the chain after a refusal behind s certified has the
+    budget 4 (1 - `_CHAIN`) B / ((s + 4) (s + 5)), which sums over s to the rest of B. The t-th table, of fresh rows,
+    has the budget (1 - level) `_TABLE` (1 - `_TABLE`)^(t - 1) whatever came before; these sum to 1 - level.
+
+    Returns:
+        Pairs (error probability, tests); the last is the chain that the next certification belongs to.
     """
-    k = len(life["uses"]) + 1
-    j = sum(use["table"] == len(life["tables"]) for use in life["uses"])
-    return float((1.0 - level) / (k * (k + 1)) / 2.0**j)
+    found = []
+    for place in range(len(life["tables"])):
+        budget = (1.0 - level) * _TABLE * (1.0 - _TABLE) ** place
+        passed = tests = 0
+        for use in life["uses"]:
+            if use["table"] != place + 1:
+                continue
+            tests += 1
+            passed += use["state"] == "certified"
+            if use["state"] in ("refused", "given up"):
+                found.append((_CHAIN * budget, tests))
+                budget *= (1.0 - _CHAIN) * 4.0 / ((passed + 4) * (passed + 5))
+                passed = tests = 0
+        found.append((_CHAIN * budget, tests))
+    return found
+
+
+def next_alpha(life: Life, level: float) -> float:
+    """The error probability of the next certification; see `chains`."""
+    return chains(life, level)[-1][0]
 
 
 def spent(life: Life, level: float) -> float:
     """What all certifications of the life may have erred with, together; below 1 - level however long it lasts."""
-    k = len(life["uses"])
-    return (1.0 - level) * k / (k + 1)
+    return sum(alpha for alpha, tests in chains(life, level) if tests)
 
 
 def open_use(life: Life) -> Use | None:

@@ -21,13 +21,21 @@ if TYPE_CHECKING:
 
 _STEPS = 50
 _LABELS = 50
-LIKELY = 0.6
-"""How likely a certification should pass, to be worth its part of the error probability."""
-_QUANTILES = np.array([-1.28, -0.84, -0.52, -0.25, 0.0, 0.25, 0.52, 0.84, 1.28])
-"""Of the normal distribution: where the loss of a test may come to lie."""
-_HARM, _GAIN, _PRIOR = 0.5, 0.25, 8.0
-"""Of a disagreement whose truth nobody knows: how often the large model alone is right, the small one alone; and how
-many labels that guess is worth."""
+FIRST, _STEP = 0.4, 0.04
+"""Share of the inputs that the first certification, and each one behind it, adds to what stays local, at most."""
+_LATER = 0.5
+"""What later versions harm, as a part of what this one does: for them rows are collected beforehand."""
+_NEAR = 0.05
+"""How far, as a share of the inputs, a row speaks for those that a model is as sure of."""
+_DRAWS = 400
+"""Tables that are drawn, to see which tests would pass."""
+_FEW = 20
+"""Of these, the least that must bear out what the tests so far have said."""
+_REFUSAL, _FIRST_REFUSAL = 1.5, 3.0
+"""What a refusal costs, as a share of the inputs: the tests behind it have far less error probability. Behind the first
+one lies the whole life."""
+_HARM, _GAIN = 0.5, 0.25
+"""Of a disagreement whose truth nobody knows: how often the large model alone is right, the small one alone."""
 
 
 class Judged(NamedTuple):
@@ -38,88 +46,142 @@ class Judged(NamedTuple):
     small: str
     large: str
     gold: str | None
+    fair: bool = True
+    """Whether it was asked by chance; else because it escalated."""
+
+
+class Bit(NamedTuple):
+    """What a test on the same table has shown."""
+
+    share: float
+    n: int
+    alpha: float
+    passed: bool
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Rows that teach, judged by models that had not seen them.
+    """Rows that teach, judged by models that had not seen them, the surest first.
 
     Attributes:
         rows: The rows.
-        confidence: Of the small model, shape (m,).
-        agree: Whether it says what the large model says.
+        place: Which share of the inputs a model is surer of, shape (m,), rising.
+        weight: Which share of the inputs a row stands for, shape (m,).
+        agree: Whether small and large model say the same.
         harm: Whether only the large model is right; NaN where they disagree and nobody knows.
         gain: Whether only the small one is right; NaN likewise.
     """
 
     rows: list[Judged]
-    confidence: Floats
+    place: Floats
+    weight: Floats
     agree: NDArray[np.bool_]
     harm: Floats
     gain: Floats
 
     @classmethod
-    def of(cls, rows: Sequence[Judged]) -> Evidence:
-        """From what was said."""
+    def of(cls, rows: Sequence[Judged], known: float = 1.0) -> Evidence:
+        """From what was said.
+
+        Args:
+            rows: Judged.
+            known: Share of the inputs, the surest, for which only rows stand that were asked by chance: what stays
+                local now, or all. Below it everything is asked.
+        """
 
         def only(one: str, other: str, gold: str | None) -> float:
             return 0.0 if one == other else math.nan if gold is None else float(one == gold)
 
+        confidence = np.array([row.confidence for row in rows], dtype=float)
+        chance = np.array([row.fair for row in rows], dtype=bool)
+        fair = np.sort(confidence[chance])
+        place = 1.0 - np.searchsorted(fair, confidence, side="right") / max(1, len(fair))
+        above = place < known
+        kept = np.flatnonzero(~above | chance)
+        kept = kept[np.argsort(place[kept], kind="stable")]
+        weight = np.ones(len(kept))
+        for side, share in ((above[kept], known), (~above[kept], 1.0 - known)):
+            weight[side] = share / max(1, int(side.sum()))
+        ordered = [rows[number] for number in kept.tolist()]
         return cls(
-            rows=list(rows),
-            confidence=np.array([row.confidence for row in rows], dtype=float),
-            agree=np.array([row.small == row.large for row in rows], dtype=bool),
-            harm=np.array([only(row.large, row.small, row.gold) for row in rows], dtype=float),
-            gain=np.array([only(row.small, row.large, row.gold) for row in rows], dtype=float),
+            rows=ordered,
+            place=place[kept],
+            weight=weight,
+            agree=np.array([row.small == row.large for row in ordered], dtype=bool),
+            harm=np.array([only(row.large, row.small, row.gold) for row in ordered], dtype=float),
+            gain=np.array([only(row.small, row.large, row.gold) for row in ordered], dtype=float),
         )
 
     def open(self, reach: float) -> list[Judged]:
-        """Disagreements without a label among that share of the rows that the model is surest of."""
-        if not self.rows or not reach:
-            return []
-        least = float(np.quantile(self.confidence, 1.0 - reach))
+        """Disagreements without a label among that share of the inputs that the model is surest of."""
         return [
-            row for row, harm in zip(self.rows, self.harm, strict=True) if math.isnan(harm) and row.confidence >= least
+            row
+            for row, place, harm in zip(self.rows, self.place, self.harm, strict=True)
+            if math.isnan(harm) and place < reach
         ]
 
-    def rates(self, labelled: float) -> tuple[Floats, Floats, Floats]:
-        """Harms, gains and disagreements per input at coverage 1/50, 2/50, ..., shape (50,) each.
+    def rates(self, labelled: float) -> tuple[Floats, Floats]:
+        """For each row, how likely it counts as a harm, and as a gain.
 
         Args:
             labelled: Share of the disagreements that have gold; the others are harms.
         """
-        order = np.argsort(-self.confidence, kind="stable")
-        differs, harm, gain = ~self.agree[order], self.harm[order], self.gain[order]
-        known = differs & ~np.isnan(harm)
-        seen = float(known.sum())
-        q_harm = (float(harm[known].sum()) + _HARM * _PRIOR) / (seen + _PRIOR)
-        q_gain = (float(gain[known].sum()) + _GAIN * _PRIOR) / (seen + _PRIOR)
-        harm = np.where(differs, np.where(known, harm, q_harm), 0.0)
-        gain = np.where(differs, np.where(known, gain, q_gain), 0.0)
-        harm = labelled * harm + (1.0 - labelled) * differs
-        gain = labelled * gain
-        m = len(order)
-        ends = np.maximum(1, np.round(np.arange(1, _STEPS + 1) * m / _STEPS).astype(int)) - 1
-        return np.cumsum(harm)[ends] / m, np.cumsum(gain)[ends] / m, np.cumsum(differs)[ends] / m
+        differs = ~self.agree
+        harm, gain = np.nan_to_num(self.harm, nan=_HARM), np.nan_to_num(self.gain, nan=_GAIN)
+        return labelled * harm + (1.0 - labelled) * differs, labelled * gain
 
-    def best(self, n: int, max_loss: float, alpha: float, labelled: float) -> tuple[float, float]:
-        """The share of inputs whose policy is the best bet in a test on n rows, and how likely it passes.
+    def chances(
+        self, n: int, max_loss: float, alpha: float, labelled: float, tested: Sequence[Bit] = (), harmed: float = 1.0
+    ) -> Floats:
+        """How likely a test on n rows passes with 1/50, 2/50, ... of the inputs local, shape (50,).
 
-        The best bet is the largest product of both among those that are likely to pass: a test that fails costs error
-        probability, and lets out what it found. How likely: over where the loss seen on n rows may come to lie, given
-        what was seen on these m.
+        Tables are drawn from the evidence, each from weights of its own (the Bayesian bootstrap), since the evidence
+        is a draw too; those that bear out the tests so far count.
         """
-        m = len(self.confidence)
-        if not m or n < least_rows(max_loss, 1.0 - alpha):
-            return 0.0, 0.0
-        harm, gain, _ = self.rates(labelled)
-        spread = np.sqrt((harm + gain + 1.0 / m) * (1.0 / m + 1.0 / n))
-        harms = np.clip(harm + _QUANTILES[:, None] * spread, 0.0, 1.0 - gain) * n
-        passed = tango_score(harms, gain * n, n, max_loss) <= critical_value(n, max_loss, alpha)
-        chance = np.minimum.accumulate(passed.mean(axis=0))
+        m = len(self.rows)
+        if not self.weight.any() or n < least_rows(max_loss, 1.0 - alpha):
+            return np.zeros(_STEPS)
+        rng = np.random.default_rng(0)
+        differs = np.flatnonzero(~self.agree)
+        drawn = rng.exponential(size=(_DRAWS, m)) * self.weight
+        drawn /= drawn.sum(axis=1, keepdims=True)
+        counts = rng.poisson(n * drawn[:, differs])
+        moved = self.place[differs] + rng.uniform(-_NEAR, _NEAR, size=counts.shape)
+        step = np.clip(moved * _STEPS, 0, _STEPS - 1).astype(int) + _STEPS * np.arange(_DRAWS)[:, None]
+        harm, gain = (
+            np.bincount(step.ravel(), (counts * rate[differs]).ravel(), _DRAWS * _STEPS)
+            .reshape(_DRAWS, _STEPS)
+            .cumsum(axis=1)
+            for rate in self.rates(labelled)
+        )
+        harm = harm * harmed
         shares = np.arange(1, _STEPS + 1) / _STEPS
-        place = int(np.argmax(shares * np.where(chance >= LIKELY, 1.0, 1e-3) * chance))
-        return (float(shares[place]), float(chance[place])) if chance[place] > 0.0 else (0.0, 0.0)
+        # A disagreement that the evidence is too small to hold: half a row.
+        harm = harm + n * rng.gamma(0.5, size=(_DRAWS, 1)) / (m + 0.5) * shares
+        score = tango_score(np.minimum(harm, n - gain), gain, n, max_loss)
+        fits = np.zeros(_DRAWS)
+        for test in tested:
+            at = score[:, max(0, round(test.share * _STEPS) - 1)]
+            fits += (at <= critical_value(test.n, max_loss, test.alpha)) == test.passed
+        kept = fits == len(tested)
+        if int(kept.sum()) < _FEW:
+            kept = np.argsort(-fits, kind="stable")[:_FEW]
+        return np.asarray((score[kept] <= critical_value(n, max_loss, alpha)).mean(axis=0), dtype=float)
+
+    def best(
+        self, n: int, max_loss: float, alpha: float, labelled: float, held: float = 0.0, tested: Sequence[Bit] = ()
+    ) -> tuple[float, float]:
+        """The share of the inputs whose policy is the best bet in a test on n rows, and how likely it passes.
+
+        What it adds to the share `held` that stays local now, times its chance, against what a refusal costs. From
+        there it goes in small steps: as long as they pass, the next costs nothing, and knows of those before.
+        """
+        chance = self.chances(n, max_loss, alpha, labelled, tested)
+        shares = np.arange(1, _STEPS + 1) / _STEPS
+        value = chance * (shares - held) - (1.0 - chance) * (_REFUSAL if held else _FIRST_REFUSAL)
+        value[(shares <= held) | (shares > (held + _STEP if held else FIRST))] = -1.0
+        place = int(np.argmax(value))
+        return (float(shares[place]), float(chance[place])) if value[place] > 0.0 else (0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -127,10 +189,12 @@ class Forecast:
     """What the next certification should give.
 
     Attributes:
-        coverage: Share of the inputs that the policy would keep local which is the best bet now.
+        coverage: Share of the inputs that the policy would keep local which is the best bet now; 0 where none is.
         chance: How likely it passes.
-        with_twice: What may be expected (share times chance) with twice as many certify rows.
-        labels: What may be expected with 50 more labels of disagreements.
+        expected: The largest share times its chance, at least what is held.
+        with_twice: The same with twice as many certify rows.
+        wish: How many times the rows there are would be worth their price to later versions; 1 where none.
+        labels: The same with 50 more labels of disagreements.
         disagreements: Share of the inputs on which the models disagree and nobody told who is right.
         reach: Share of inputs that twice the rows and all labels would keep local.
         n: Certify rows there are.
@@ -141,7 +205,9 @@ class Forecast:
 
     coverage: float
     chance: float
+    expected: float
     with_twice: float
+    wish: float
     labels: float
     disagreements: float
     reach: float
@@ -150,17 +216,21 @@ class Forecast:
     alpha: float
     rows: int
 
-    @property
-    def expected(self) -> float:
-        """Share times chance."""
-        return self.coverage * self.chance
-
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
 
 
-def forecast(found: Evidence, n: int, max_loss: float, alpha: float, labelled: float) -> Forecast:
+def forecast(
+    found: Evidence,
+    n: int,
+    max_loss: float,
+    alpha: float,
+    labelled: float,
+    held: float = 0.0,
+    tested: Sequence[Bit] = (),
+    price: float = 0.0,
+) -> Forecast:
     """Say what a certification on n rows should give.
 
     Args:
@@ -169,25 +239,36 @@ def forecast(found: Evidence, n: int, max_loss: float, alpha: float, labelled: f
         max_loss: The promise.
         alpha: What it may err with.
         labelled: Share of the disagreements whose truth will be known.
+        held: Share of the inputs that stays local now.
+        tested: What tests of the version have shown.
+        price: What as many certify rows again cost, as a share of the inputs that they may serve.
     """
-    m = len(found.confidence)
 
     def expected(rows: int, share: float) -> float:
-        return math.prod(found.best(rows, max_loss, alpha, share))
+        chance = found.chances(rows, max_loss, alpha, share, tested)
+        return max(held, float((chance * np.arange(1, _STEPS + 1)).max()) / _STEPS)
 
-    coverage, chance = found.best(n, max_loss, alpha, labelled)
-    reach, _ = found.best(2 * n, max_loss, alpha, 1.0)
-    wanted = float(found.rates(1.0)[2][max(1, round(max(reach, 0.5) * _STEPS)) - 1]) * n if m else 0.0
+    def later(rows: int) -> float:
+        chance = found.chances(rows, max_loss, alpha, labelled, (), _LATER)
+        return max(held, float((chance * np.arange(1, _STEPS + 1)).max()) / _STEPS)
+
+    wish = max((1.0, 2.0, 4.0), key=lambda times: later(round(times * n)) - times * price)
+    coverage, chance = found.best(n, max_loss, alpha, labelled, held, tested)
+    all_told = found.chances(2 * n, max_loss, alpha, 1.0) * np.arange(1, _STEPS + 1) / _STEPS
+    reach = float(np.argmax(all_told) + 1) / _STEPS if all_told.any() else 0.0
+    wanted = float(found.weight[~found.agree & (found.place < max(reach, 0.5))].sum()) * n
     more = min(1.0, labelled + _LABELS / wanted) if wanted else 1.0
     return Forecast(
         coverage=coverage,
         chance=chance,
+        expected=expected(n, labelled),
         with_twice=expected(2 * n, labelled),
-        labels=max(coverage * chance, expected(n, more)),
-        disagreements=float((~found.agree & np.isnan(found.harm)).mean()) if m else 0.0,
+        wish=wish,
+        labels=expected(n, more),
+        disagreements=float(found.weight[~found.agree & np.isnan(found.harm)].sum()),
         reach=reach,
         n=n,
         needed=least_rows(max_loss, 1.0 - alpha),
         alpha=alpha,
-        rows=m,
+        rows=len(found.rows),
     )

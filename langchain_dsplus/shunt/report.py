@@ -21,7 +21,7 @@ def shunt_outcomes(folder: ShuntFolder, store: Any) -> Outcomes:
     Raises:
         ShuntError: If nothing was trained yet.
     """
-    rows = folder.evidence()
+    rows = [row for row in folder.evidence() if row.get("fair", True)]
     if not rows:
         msg = f"{folder.path}: nothing was trained yet, so there is nothing to show (`dsplus work` trains)"
         raise ShuntError(msg)

@@ -38,13 +38,15 @@ class PaidRow:
         time: When, UTC.
         way: `fair`: everything went to the large model then; `escalated`; `audit`: answered locally, and checked;
             `local`: nobody asked.
-        certify: Whether the row only certifies.
+        certify: Whether the row only certifies: its input is set apart, and was asked with certainty when it first
+            came. One that was not, while no more rows were wanted, teaches like any other.
+        share: The number that its input always gets, see `Terms.share`.
         label: What the large model said; None where that was no label, or nobody asked.
         probabilities: Of the large model, where it gave them.
         gold: What was true, where somebody said so.
         bound: Which large chain answered.
         mark: The input's hash, under which repeats are seen.
-        accepted: Whether the small model answered.
+        asked: Whether the large model was to be asked whoever answers: with certainty, like the fair ones.
         certificate: Under which certificate.
         cost: Of the call, where it is known.
     """
@@ -54,11 +56,13 @@ class PaidRow:
     time: str
     way: Way
     certify: bool
+    share: float = 0.0
     label: str | None = None
     probabilities: dict[str, float] | None = None
     gold: str | None = None
     bound: str | None = None
     mark: str | None = None
+    asked: bool = False
     certificate: str | None = None
     cost: float | None = None
 
@@ -79,12 +83,15 @@ class Ledger:
         return [row for row in self.rows.values() if not row.certify and row.answer is not None]
 
     def table(self, since: str, until: str | None, bound: str) -> list[PaidRow]:
-        """Rows that certify: a fair sample of what came in that time, answered by this large chain."""
+        """Rows that certify: a fair sample of what came in that time, answered by this large chain.
+
+        What was only asked because it escalated, or by the luck of an audit, is not among them.
+        """
         return [
             row
             for row in self.rows.values()
             if row.certify
-            and row.way == "fair"
+            and (row.way == "fair" or row.asked)
             and row.time >= since
             and (until is None or row.time <= until)
             and row.bound in (None, bound)
@@ -106,12 +113,18 @@ def read_rows(rows: Iterable[Mapping[str, Any]], terms: Terms) -> Ledger:
             made = _paid(row, name, read, terms)
             if made is not None:
                 found.rows[name] = made
-        elif kind == "audit" and name in found.rows and "error" not in row:
+        elif kind == "audit" and name in found.rows:
+            if "error" in row:  # as where it fails on an input that escalates: the row is none
+                found.rows[name].asked = False
+                continue
             _say(found.rows[name], row, terms)
             found.rows[name].way = "audit"
     for name, label in gold.items():
         if name in found.rows:
             found.rows[name].gold = label
+    first: dict[float, bool] = {}
+    for made in found.rows.values():
+        made.certify = made.certify and first.setdefault(made.share, made.way == "fair" or made.asked)
     return found
 
 
@@ -120,14 +133,15 @@ def _paid(row: Mapping[str, Any], name: str, read: Any, terms: Terms) -> PaidRow
     if value is None:  # recorded without texts, or redacted
         return None
     try:
-        certify = terms.share(value) < terms.set_apart
+        share = terms.share(value)
     except ValueError as error:  # an input that cannot be hashed
         failure(error)
         return None
     made = PaidRow(
-        name, value, str(row.get("time")), "escalated", certify,
+        name, value, str(row.get("time")), "escalated", share < terms.set_apart, share=share,
         mark=row.get("input_hash"), certificate=route.get("certificate"), cost=row.get("cost"),
     )  # fmt: skip
+    made.asked = bool(route.get("asked"))
     if route.get("accepted"):
         made.way = "local"
         return made

@@ -16,10 +16,11 @@ from langchain_dsplus._inputs import read_key
 from langchain_dsplus.identity import identify
 from langchain_dsplus.labels import list_labels
 from langchain_dsplus.losses import Loss, parse_loss, points
+from langchain_dsplus.registry.folders import reader
 from langchain_dsplus.registry.live import VERSION_KEY, LiveRouter
 from langchain_dsplus.registry.registry import ModelRegistry
 from langchain_dsplus.shunt.audits import replay
-from langchain_dsplus.shunt.folder import GIVEN, ShuntError, ShuntFolder, Terms
+from langchain_dsplus.shunt.folder import GIVEN, SET_APART, ShuntError, ShuntFolder, Terms
 from langchain_dsplus.shunt.labels import add_gold, to_label
 from langchain_dsplus.shunt.rows import BOUND, SAID, no_label_words, what_was_said
 from langchain_dsplus.shunt.status import ShuntStatus, shunt_status
@@ -58,7 +59,9 @@ class DataShunt(LiveRouter):
     that goes live has an accuracy `max_loss` or more below the chain's. Where a row has no gold, a disagreement counts
     as lost, so without labels the promise is about agreement; `status` says what labels would buy.
 
-    Half of the inputs (`set_apart`), chosen by a keyed hash, only ever certify. All else that is paid for teaches.
+    Inputs that a keyed hash sets apart (`set_apart`) only ever certify: at first, and as long as more such rows are
+    worth their price (then the chain is asked about them in the background, whoever answered). One that first comes
+    later teaches, like all else that is paid for.
 
     Processes may share a folder: one works, the others follow within seconds. It belongs on a local disk.
 
@@ -75,7 +78,7 @@ class DataShunt(LiveRouter):
             `OutputType` is `str`, a message, or a class with one field for the label.
         to_label: From the chain's output to the label, where no text in it names one.
         input_key: Which key of a dict input holds the text, where it has several.
-        set_apart: Share of the inputs that only certify, in (0, 1).
+        set_apart: Share of the inputs that certify while such rows are wanted, in (0, 1).
         audit_rate: Share of the local answers that are checked.
         never_local: Labels that always go to the chain.
         version: Your own text for what the chain is, where it cannot be seen into (functions, graphs): change it with
@@ -127,7 +130,7 @@ class DataShunt(LiveRouter):
         to_output: ToOutput | None = None,
         to_label: Callable[[Any], str] | None = None,
         input_key: str | None = None,
-        set_apart: float = 0.5,
+        set_apart: float = SET_APART,
         audit_rate: float = 0.02,
         never_local: Sequence[str] = (),
         version: str | None = None,
@@ -169,6 +172,7 @@ class DataShunt(LiveRouter):
         )
         if gold and not self.folder.gold():
             self.folder.save_gold(gold)
+        self._read = reader(input_key)
         models = ModelRegistry(self.folder.models, options=options) if registry is None else registry
         self.store = TraceStore(self.folder.traces, price=price) if store is None else store
         if begun_with == GIVEN and not models.exists:
@@ -185,11 +189,16 @@ class DataShunt(LiveRouter):
             monitor=self._watch if monitor is None else monitor,
             pacer=budget,
             audit_rate=audit_rate,
+            always_ask=self._asked,
             never_local=tuple(never_local),
             to_output=to_output,
             version=version,
             **settings,
         )
+
+    def _asked(self, value: Any) -> bool:
+        """Whether this input certifies, and such are wanted."""
+        return self.folder.asking and self.terms.share(self._read(value)) < self.terms.set_apart
 
     def _watch(self, certificate: Certificate) -> Any:
         """A monitor that knows what the store knows, and tells the folder of its alarms."""

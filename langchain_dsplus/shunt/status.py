@@ -120,7 +120,7 @@ def shunt_status(folder: ShuntFolder, store: Any, registry: ModelRegistry) -> Sh
         saved=saved,
         currency=(terms.price or {}).get("currency", ""),
         labels=sum(row.gold is not None for row in rows),
-        worth=max(0.0, found["labels"] - found["coverage"] * found["chance"]) if found else None,
+        worth=max(0.0, found["labels"] - found["expected"]) if found else None,
         spent=spent(life, terms.level),
         certifications=outcome_words(life["uses"]),
         why_not_more=unread_words(terms.labels, rows) or _why(life, ledger, live=held is not None),
@@ -169,7 +169,7 @@ def _why(life: Any, ledger: Ledger, *, live: bool) -> str:
     differ = found["disagreements"]
     told = sum(row.gold is not None for row in ledger.rows.values())
     more = " Labels would say who is right there." if differ and not told else ""
-    now = found["coverage"] * found["chance"]
+    now = found["expected"]
     return (
         f"{now:.0%} may be expected now, and {found['with_twice']:.0%} with twice the rows; the "
         f"models disagree on {differ:.0%} of the inputs without a label.{more}"

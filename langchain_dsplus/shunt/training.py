@@ -59,28 +59,28 @@ class Trainer:
         self.small, self.labels, self.gold, self.written = small, list(labels), list(gold), list(written)
         self.input_key, self.seed = input_key, seed
 
-    def train(self, live: SmallModel | None, rows: Sequence[PaidRow], local: Sequence[Any] = ()) -> Trained:
-        """Train a candidate.
+    def train(self, rows: Sequence[PaidRow]) -> Trained:
+        """Train a candidate, from the beginning each time: what the live version says has seen the rows that judge.
 
         Args:
-            live: The live version's model; None where there is none.
             rows: That teach.
-            local: Inputs that nobody asked about: the live model's own answers there are anchors.
 
         Raises:
             ShuntError: If there is too little to begin with.
         """
-        base = live if live is not None else self.begin(rows)
-        result, judged = self._distil(base, rows, local, self.gold)
+        result, judged = self._distil(rows, self.gold)
         if self.written:
-            more, better = self._distil(base, rows, local, [*self.gold, *self.written])
+            more, better = self._distil(rows, [*self.gold, *self.written])
             if _score(better) >= _score(judged):
                 result, judged = more, better
-        inputs = [*(value for value, _ in self.gold), *(row.value for row in rows), *local]
+        inputs = [*(value for value, _ in self.gold), *(row.value for row in rows)]
         return Trained(result.model, judged, inputs, len(rows) + len(self.gold))
 
     def begin(self, rows: Sequence[PaidRow]) -> SmallModel:
-        """A first model: the one that was given, fitted where it is not yet, on gold, answers and the labels' names."""
+        """A first model: the one that was given, fitted where it is not yet, on gold and the labels' names.
+
+        Where these are too few, on the answers too.
+        """
         from langchain_dsplus.small_models.sentence import SentenceClassifier
 
         model: Any = self.small
@@ -95,52 +95,47 @@ class Trainer:
             raise ShuntError(msg)
         if is_fitted(model):
             return model  # type: ignore[no-any-return]
-        taught = [
-            *self.gold,
-            *((row.value, row.answer) for row in rows),
-            *((value, model.labels[place]) for place, value in spoken_names(model)),
-        ]
+        taught = [*self.gold, *((value, model.labels[place]) for place, value in spoken_names(model))]
+        if len({label for _, label in taught}) < len(self.labels):
+            taught += [(row.value, row.answer) for row in rows]
         if len({str(answer) for _, answer in taught}) < 2:
             msg = "there is nothing to learn from yet: the large model has named one label only"
             raise ShuntError(msg)
         return model.clone().fit([value for value, _ in taught], [answer for _, answer in taught])  # type: ignore[no-any-return]
 
-    def _distil(
-        self, base: Any, rows: Sequence[PaidRow], local: Sequence[Any], gold: Sequence[tuple[Any, str]]
-    ) -> tuple[Any, Evidence]:
+    def _distil(self, rows: Sequence[PaidRow], gold: Sequence[tuple[Any, str]]) -> tuple[Any, Evidence]:
         """A new model, and the evidence from its folds; kinds without folds are trained on two thirds for that."""
-        made = self._once(base, rows, local, gold)
-        fair = {repr(row.value): row for row in rows if row.way == "fair" and row.label is not None}
+        made = self._once(rows, gold)
+        paid = {repr(row.value): row for row in rows if row.label is not None}
         held: list[tuple[Any, Any]] = list(made.held_out)
-        if not held and fair:
+        if not held and paid:
             fold = np.random.default_rng(self.seed).integers(0, _FOLDS, len(rows))
             for number in range(_FOLDS):
                 inside = [row for row, place in zip(rows, fold, strict=True) if place != number]
                 out = [row.value for row, place in zip(rows, fold, strict=True) if place == number]
                 if not inside or not out:
                     continue
-                model = self._once(self.begin(inside), inside, (), gold).model
+                model = self._once(inside, gold).model
                 held += zip(out, np.asarray(model.predict_proba([model.read(value) for value in out])), strict=True)
         found = []
         for value, said in held:
-            row = fair.get(repr(value))
+            row = paid.get(repr(value))
             if row is not None:
                 place = int(np.argmax(said))
                 found.append(
-                    Judged(row.route_id, float(said[place]), made.model.labels[place], str(row.label), row.gold)
-                )
+                    Judged(
+                        row.route_id, float(said[place]), made.model.labels[place], str(row.label), row.gold,
+                        row.way != "escalated",
+                    )
+                )  # fmt: skip
         return made, Evidence.of(found)
 
-    def _once(self, base: Any, rows: Sequence[PaidRow], local: Sequence[Any], gold: Sequence[tuple[Any, str]]) -> Any:
-        # Of fair rows and audits only disagreements have gold: there it takes the place of the answer, so that they
-        # stay one fair sample. Gold of escalated rows is gold.
-        drawn = [row for row in rows if row.way in ("fair", "audit")]
-        asked = [row for row in rows if row.way not in ("fair", "audit")]
-        return Distiller(base, seed=self.seed).distil(
-            [*gold, *((row.value, row.gold) for row in asked if row.gold is not None)],
-            [(row.value, row.answer) for row in asked if row.gold is None],
-            audits=[(row.value, row.answer) for row in drawn],
-            unlabeled=list(local),
+    def _once(self, rows: Sequence[PaidRow], gold: Sequence[tuple[Any, str]]) -> Any:
+        # What escalated counts as drawn by chance too: so all that was paid for is held out in folds.
+        return Distiller(self.begin(rows), seed=self.seed).distil(
+            [*gold, *((row.value, row.gold) for row in rows if row.gold is not None)],
+            [],
+            audits=[(row.value, row.answer if row.gold is None else row.probabilities or row.label) for row in rows],
         )
 
 
@@ -158,8 +153,7 @@ def is_fitted(model: Any) -> bool:
 
 def _score(found: Evidence) -> float:
     """Agreement with the large model on real rows, the sure ones counting most."""
-    order = np.argsort(-found.confidence, kind="stable")
-    agree = found.agree[order].astype(float)
+    agree = found.agree.astype(float)
     return float((np.cumsum(agree) / np.arange(1, len(agree) + 1)).mean()) if len(agree) else 0.0
 
 

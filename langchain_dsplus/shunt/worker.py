@@ -19,33 +19,32 @@ from langchain_dsplus.registry.state import RegistryError, now
 from langchain_dsplus.routing.binding import facts
 from langchain_dsplus.shunt.audits import replay
 from langchain_dsplus.shunt.folder import GIVEN, Life, ShuntError, ShuntFolder, Terms, Use, close, next_alpha, open_use
-from langchain_dsplus.shunt.plan import LIKELY, Evidence, Forecast, Judged, forecast
+from langchain_dsplus.shunt.plan import FIRST, Bit, Evidence, Forecast, Judged, forecast
 from langchain_dsplus.shunt.rows import Ledger, PaidRow, read_rows
 from langchain_dsplus.shunt.training import Trained, Trainer, rare_labels, write_rows
 from langchain_dsplus.threshold.exact import least_rows
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from langchain_dsplus.registry.registry import ModelRegistry
     from langchain_dsplus.small_models.base import SmallModel
     from langchain_dsplus.threshold.certificate import Certificate
 
 _FEWEST = 40
 """Rows that teach, before anything is trained."""
-_GROWTH = 1.25
+_GROWTH = 1.15
 """A new candidate is trained once there are this many times the rows of the last one."""
 _AGAIN = 1.05
 """A candidate is judged again once this many times the certify rows are there, or labels came."""
 _NEAR_LIMIT = 0.75
-"""The first certification is not waited for once twice the rows would not give much more than it."""
-_WORTH = 0.02
-"""Further coverage, times its chance, that a certification must promise to be worth its part of the error probability.
-"""
+"""The first certification waits until it should give this part of what twice the rows would, or of `FIRST`."""
+_AHEAD = 2000
+"""Rows for a later certification must earn their price within so many inputs, or as many as came so far."""
 _SOON = 0.7
 """Training begins once this share of the rows that the first certification needs at least are set apart."""
 _REACH = 0.7
 """Share of the inputs, the surest first, whose disagreements are worth a label from the beginning."""
-_LOCAL = 2000
-"""Inputs that stayed local and anchor a candidate, at most."""
 
 
 @dataclass
@@ -72,7 +71,8 @@ class Worker(Shown):
 
     Every certification tests one policy, a version with one threshold, chosen on rows that only teach. It is written
     down with its error probability before a row that certifies is looked at, and will be tested whatever comes: so what
-    it lets out is one bit, and the same rows may judge later policies. Killed at any point, the next call goes on.
+    it lets out is one bit, and the same rows may judge later policies (`folder.chains`). Killed at any point, the next
+    call goes on.
 
     Args:
         folder: The shunt's.
@@ -152,6 +152,8 @@ class _Turn:
         worker.store.flush()
         self.ledger: Ledger = read_rows(worker.store.rows(kind=("route", "audit", "gold")), self.terms)
         self.done = Work()
+        self._said: tuple[Any, Any] = (None, None)
+        self._held: tuple[str | None, Certificate | None] = (None, None)
 
     @property
     def table(self) -> list[PaidRow]:
@@ -160,7 +162,11 @@ class _Turn:
 
     @property
     def certificate(self) -> Certificate | None:
-        return self.registry.certificate if self.registry.exists else None
+        """The one in force, read again where the registry has changed."""
+        mark = self.registry.mark() if self.registry.exists else None
+        if mark is not None and mark != self._held[0]:
+            self._held = mark, self.registry.certificate
+        return self._held[1]
 
     @property
     def labelling(self) -> bool:
@@ -169,8 +175,9 @@ class _Turn:
 
     def work(self) -> Work:
         self._look_after()
-        for step in (self._test, self._judge, self._test, self._learn, self._judge, self._test):
-            step()
+        self._certify()
+        self._learn()
+        self._certify()
         self.done.waits = self._waits()
         return self.done
 
@@ -187,7 +194,7 @@ class _Turn:
             return
         message = self.folder.alarm(held.id)
         if message is None:
-            monitor = replay(held, self.worker.store, self.terms.level)
+            monitor = replay(held, self.worker.store, self.terms.level, self._in_force_since())
             message = monitor.alarms[-1].message if monitor is not None and monitor.needs_certification else None
         if message is not None:
             self._void(f"alarm: {message}")
@@ -221,14 +228,12 @@ class _Turn:
         if open_use(self.life) is not None or not self._due():
             return
         rows, gold = self.ledger.learn(), self.folder.gold()
-        live = self.registry.load() if self.registry.exists else None
-        local = [row.value for row in self.ledger.rows.values() if row.way == "local" and not row.certify][-_LOCAL:]
         trainer = Trainer(
             self.worker.first(), self.terms.labels, gold, written=self._written(rows, gold),
             input_key=self.terms.input_key, seed=self.worker.seed,
         )  # fmt: skip
         try:
-            made = trainer.train(live, rows, local)
+            made = trainer.train(rows)
         except ShuntError as error:
             self.done.did.append(f"No candidate: {error}.")
             return
@@ -238,36 +243,56 @@ class _Turn:
         self.folder.save_life(self.life)
         self.done.did.append(f"Trained version {version} on {made.rows:,} rows.")
 
-    def _judge(self) -> None:
+    def _judge(self) -> bool:
         """Say what a certification of the candidate should give; where that is enough, write it down."""
         version, before = self.life["candidate"], self.life["forecast"]
         if open_use(self.life) is not None or version is None:
-            return
+            return False
         table, gold = self._fresh(self.table), self._gold_count()
         if before and len(table) < _AGAIN * before["n"] and gold == before["gold"]:
-            return
+            return False
+        model, held = self.registry.load(version), held_share(self.life, self.certificate)
+        _, confidence, answered = self._ask(model, version, table)
         evidence = Evidence.of(
-            [Judged(**{**row, "gold": self._gold_of(row["route_id"])}) for row in self.folder.evidence()]
+            [Judged(**{**row, "gold": self._gold_of(row["route_id"])}) for row in self.folder.evidence()],
+            held or 1.0,
         )
         alpha, labelled = next_alpha(self.life, self.terms.level), 1.0 if self.labelling else 0.0
-        found = forecast(evidence, len(table), self.terms.max_loss, alpha, labelled)
+        tested = [
+            Bit(use["coverage"], use["n"], use["alpha"], use["state"] == "certified")
+            for use in self.life["uses"]
+            if use["table"] == len(self.life["tables"]) and (use["version"] == version or use["coverage"] == held)
+        ]
+        price = held * len(table) / max(_AHEAD, len(self.ledger.rows))
+        found = forecast(evidence, len(table), self.terms.max_loss, alpha, labelled, held, tested, price)
         self.life["forecast"] = {**found.to_dict(), "gold": gold}
-        worth = self._worth(found)
-        model = self.registry.load(version)
-        threshold = self._choose(model, found.coverage, table) if worth else None
+        worth = self._worth(found, held)
+        threshold = cut_at(confidence[answered], found.coverage, len(table)) if worth else None
         if threshold is not None:
             self.life["uses"].append(
                 Use(
-                    version=version, threshold=threshold, coverage=found.coverage, alpha=alpha,
+                    version=version, threshold=threshold, coverage=found.coverage, alpha=alpha, n=len(table),
                     table=len(self.life["tables"]), until=max(row.time for row in table), opened=now(), state="open",
                 )
             )  # fmt: skip
-            self.life["candidate"] = None
-        self._wish(model, evidence, found, threshold)
+        self._wish(model, version, evidence, found, threshold)
+        self.folder.asking = held > 0.0 and found.wish > 1.0
         self.folder.save_life(self.life)
-        chance = f"chance {found.chance:.0%} on {len(table):,} rows"
-        so = "" if worth else ", so it is not tested yet"
-        self.done.did.append(f"Version {version} might keep {found.coverage:.0%} local ({chance}){so}.")
+        self.done.did.append(
+            f"Version {version} might keep {found.coverage:.0%} local "
+            f"(chance {found.chance:.0%} on {len(table):,} rows)."
+            if worth
+            else f"Version {version} is not tested yet: {len(table):,} rows are set apart; they should give "
+            f"{found.expected:.0%} local, twice as many {found.with_twice:.0%}."
+        )
+        return worth
+
+    def _ask(self, model: SmallModel, version: int, table: list[PaidRow]) -> tuple[Any, Any, Any]:
+        """What a version says of the table: once, for all steps of a chain."""
+        key = (version, [row.route_id for row in table])
+        if key != self._said[0]:
+            self._said = key, ask(model, [row.value for row in table])
+        return self._said[1]
 
     def _gold_of(self, route_id: str) -> str | None:
         row = self.ledger.rows.get(route_id)
@@ -276,12 +301,10 @@ class _Turn:
     def _gold_count(self) -> int:
         return sum(row.gold is not None and not row.certify for row in self.ledger.rows.values())
 
-    def _worth(self, found: Forecast) -> bool:
-        """Whether a certification is worth its part of the error probability, now."""
-        held = self.certificate
-        if held is not None:
-            return found.chance >= LIKELY and found.chance * (found.coverage - float(held.coverage)) >= _WORTH
-        return found.chance >= LIKELY and found.expected >= _NEAR_LIMIT * found.with_twice
+    @staticmethod
+    def _worth(found: Forecast, held: float) -> bool:
+        """Whether a certification is worth its risk, now."""
+        return found.coverage > 0.0 and (held > 0.0 or found.coverage >= _NEAR_LIMIT * min(FIRST, found.with_twice))
 
     def _keep(self, made: Trained) -> int:
         if not self.registry.exists:
@@ -304,25 +327,21 @@ class _Turn:
 
     # --- certifying ---------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def _choose(model: SmallModel, coverage: float, table: list[PaidRow]) -> float:
-        """The threshold by the share above it, which needs no answer of anybody."""
-        _, confidence, answered = ask(model, [row.value for row in table])
-        scores = np.sort(confidence[answered])[::-1]
-        least = scores[min(len(scores), max(1, round(coverage * len(table)))) - 1]
-        below = scores[scores < least]
-        return float((least + below[0]) / 2.0) if len(below) else math.nextafter(float(least), -math.inf)
+    def _certify(self) -> None:
+        """Test what is worth a test, one threshold after the other, until one is refused or waits for labels."""
+        while self._test() or self._judge():
+            pass
 
-    def _test(self) -> None:
+    def _test(self) -> bool:
         """Test the policy that is written down, once labels are there or were waited for long enough."""
         use = open_use(self.life)
         if use is None:
-            return None
+            return False
         if self._in_force(use):  # a kill came between the registry and the ledger
             return self._closed(use, "certified")
         model = self.registry.load(use["version"])
         table = self._fresh(self.ledger.table(self.life["tables"][use["table"] - 1], use["until"], self.terms.bound))
-        rows, confidence, answered = ask(model, [row.value for row in table])
+        rows, confidence, answered = self._ask(model, use["version"], table)
         said = [
             model.labels[place] if fine else None for place, fine in zip(rows.argmax(axis=1), answered, strict=True)
         ]
@@ -332,7 +351,7 @@ class _Turn:
             if score > use["threshold"] and small != row.label and row.gold is None
         ]
         if open_ and self._waiting(use):
-            return None
+            return False
         outcomes = Outcomes.from_records(
             [
                 {
@@ -366,8 +385,11 @@ class _Turn:
             held is not None and self.registry.live.number == use["version"] and self._in_force_since() >= use["opened"]
         )
 
-    def _closed(self, use: Use, state: Any, why: str = "") -> None:
+    def _closed(self, use: Use, state: Any, why: str = "") -> bool:
         close(self.life, state, why)
+        self.life["forecast"] = {}
+        if state != "certified":  # it is not worth a second risk
+            self.life["candidate"] = None
         self.folder.save_life(self.life)
         promise = f"at most {points(self.terms.max_loss)} below the large model"
         self.done.did.append(
@@ -375,31 +397,46 @@ class _Turn:
             if state == "certified"
             else f"Version {use['version']} was not certified{f' ({why})' if why else ''}: nothing changes."
         )
+        return True
 
     # --- labels -------------------------------------------------------------------------------------------------
 
-    def _wish(self, model: SmallModel, evidence: Evidence, found: Forecast, threshold: float | None) -> None:
-        """Write down which disagreements are worth a label: of rows that teach, and of those that certify."""
+    def _wish(
+        self, model: SmallModel, version: int, evidence: Evidence, found: Forecast, threshold: float | None
+    ) -> None:
+        """Write down which disagreements are worth a label: of rows that teach, and those that a test waits for."""
         reach = max(_REACH, found.reach, found.coverage)
         wanted = [
             {"id": row.route_id, "small": row.small, "large": row.large, "needed": False}
             for row in evidence.open(reach)
         ]
-        table = [row for row in self._fresh(self.table) if row.gold is None]
-        rows, confidence, answered = ask(model, [row.value for row in table])
-        needed = threshold is not None
-        if threshold is None:
-            threshold = float(np.quantile(confidence[answered], 1.0 - reach)) if answered.any() else math.inf
+        table = self._fresh(self.table) if threshold is not None else []
+        rows, confidence, _ = self._ask(model, version, table)
         for row, said, score in zip(table, rows, confidence, strict=True):
             small = model.labels[int(said.argmax())]
-            if score > threshold and small != row.label:
-                wanted.append({"id": row.route_id, "small": small, "large": row.label, "needed": needed})
+            if row.gold is None and score > threshold and small != row.label:
+                wanted.append({"id": row.route_id, "small": small, "large": row.label, "needed": True})
         self.folder.save_wanted(sorted(wanted, key=lambda row: not row["needed"]))
 
     # --- words --------------------------------------------------------------------------------------------------
 
     def _waits(self) -> str:
         return what_it_waits_for(self.terms, self.life, self.ledger, self.certificate, len(self.folder.gold()))
+
+
+def held_share(life: Life, certificate: Certificate | None) -> float:
+    """Which share of the inputs was certified last to stay local."""
+    if certificate is None:
+        return 0.0
+    return next((use["coverage"] for use in reversed(life["uses"]) if use["state"] == "certified"), 0.0)
+
+
+def cut_at(confidence: NDArray[np.float64], coverage: float, n: int) -> float:
+    """The threshold above which that share of n inputs is, which needs no answer of anybody."""
+    scores = np.sort(confidence)[::-1]
+    least = scores[min(len(scores), max(1, round(coverage * n))) - 1]
+    below = scores[scores < least]
+    return float((least + below[0]) / 2.0) if len(below) else math.nextafter(float(least), -math.inf)
 
 
 def what_it_waits_for(terms: Terms, life: Life, ledger: Ledger, certificate: Certificate | None, given: int) -> str:

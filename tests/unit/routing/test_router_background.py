@@ -138,6 +138,26 @@ def test_audits_are_a_random_share_whatever_the_content():
     assert audited != 0
 
 
+@both
+def test_what_is_always_asked_is_marked_whoever_answers(async_):
+    rows = Rows()
+    router, _, seen = build(always_ask=lambda value: value["n"] < 2, recorder=rows, include_route=True)
+    values = [{"text": text, "n": n} for text in ("great", "hm") for n in range(4)]
+    results = run(router, values, async_)
+    assert [r["route"].get("asked", False) for r in results] == [v["n"] < 2 for v in values]
+    assert [r["route"]["accepted"] for r in results] == [v["text"] == "great" for v in values]
+    assert [r["output"] for r in results] == ["pos"] * 4 + ["LARGE"] * 4
+    assert len(rows.of("audit")) == 2
+    assert len(seen) == 6
+
+
+def test_a_rule_that_fails_costs_no_answer(caplog):
+    router, _, seen = build(always_ask=lambda _: 1 / 0)
+    assert run(router, [{"text": "great"}], async_=False) == ["pos"]
+    assert not seen
+    assert "`always_ask` failed with ZeroDivisionError" in caplog.text
+
+
 def test_a_calls_own_audit_rate():
     rows = Rows()
     router, _, _ = build(recorder=rows)

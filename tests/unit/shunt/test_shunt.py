@@ -11,6 +11,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableLambda
 
 from langchain_dsplus.shunt import DataShunt, ShuntError
+from langchain_dsplus.shunt.rows import read_rows
 from tests.unit.shunt.conftest import LABELS, World
 
 Make = Callable[..., World]
@@ -82,6 +83,7 @@ def test_from_shadow_to_live_and_others_follow(world: Make) -> None:
         here.live(shunt)
         assert shunt.status().live
         assert shunt.status().coverage > 0.3
+        shunt.folder.asking = False  # else rows that certify are asked in the background as well
         before = len(here.asked)
         texts = here.texts(200)
         right = sum(said == here.truth[text] for text, said in zip(texts, shunt.batch(texts), strict=True))
@@ -115,6 +117,7 @@ def test_a_restart_goes_on_where_it_was(world: Make) -> None:
         spent = shunt.status().spent
     with here.shunt(small=None) as shunt:
         assert shunt.status().live
+        shunt.folder.asking = False
         assert shunt.status().spent == spent
         before = len(here.asked)
         shunt.batch(here.texts(60))
@@ -139,6 +142,59 @@ def test_an_alarm_sends_everything_to_the_chain_until_fresh_rows_certify(world: 
         here.error = 0.0
         here.live(shunt, rows=3000)
         assert len(shunt.folder.life()["tables"]) == 2
+
+
+def table_of(shunt: DataShunt) -> dict[str, str | None]:
+    """Inputs that certify, with what the large model said."""
+    ledger = read_rows(shunt.store.rows(kind=("route", "audit", "gold")), shunt.terms)
+    return {row.value: row.label for row in ledger.table(shunt.folder.life()["tables"][-1], None, shunt.terms.bound)}
+
+
+def test_rows_that_certify_stay_a_fair_sample_of_what_comes(world: Make) -> None:
+    """While they are wanted all are asked, whoever answers; else none enters, though some escalate."""
+    here = world(error=0.04)
+    with here.shunt(include_route=True, audit_rate=0.3) as shunt:
+        here.live(shunt)
+        apart = lambda texts: {text for text in texts if shunt.terms.share(text) < shunt.terms.set_apart}  # noqa: E731
+        for asking in (False, True, False):
+            shunt.folder.asking = asking
+            assert shunt.folder.asking == asking
+            before, asked = set(table_of(shunt)), len(here.asked)
+            texts = here.texts(150)
+            found = dict(zip(texts, shunt.batch(texts), strict=True))
+            new = set(table_of(shunt)) - before
+            assert new == (apart(texts) if asking else set())
+            local = [text for text in apart(texts) if found[text]["route"]["accepted"]]
+            assert len(local) > 20
+            if asking:
+                assert apart(texts) <= set(here.asked[asked:])
+                assert all(table_of(shunt)[text] is not None for text in local)
+
+
+@pytest.mark.parametrize("lost", [True, False], ids=["lost", "failed"])
+def test_an_answer_that_never_came_counts_as_lost_and_one_that_failed_as_none(world: Make, lost: bool) -> None:
+    here = world()
+    with here.shunt() as shunt:
+        here.live(shunt)
+        shunt.folder.asking = True
+        before = set(table_of(shunt))
+        texts = here.texts(100)
+        real = shunt.store.record
+
+        def record(row: Any) -> None:
+            if row["kind"] == "audit":
+                if lost:  # killed, or too much was waiting
+                    return
+                row = {**row, "error": "large: Timeout"}
+            real(row)
+
+        shunt.store.record = record  # type: ignore[method-assign]
+        shunt.batch(texts)
+        new = {text: label for text, label in table_of(shunt).items() if text not in before}
+        apart = {text for text in texts if shunt.terms.share(text) < shunt.terms.set_apart}
+        assert set(new) < apart or set(new) == apart
+        assert (set(new) == apart) == lost
+        assert (None in new.values()) == lost
 
 
 def test_another_prompt_certifies_anew(world: Make) -> None:

@@ -129,7 +129,7 @@ def test_written_rows_that_do_harm_are_not_used(world: Make) -> None:
     rows = [row(text, here.truth[text]) for text in here.texts(150)]
     wrong = [(here.text("refund"), "login") for _ in range(150)]
     trainer = Trainer(here.small(), LABELS, written=wrong)
-    made = trainer.train(None, rows)
-    plain = Trainer(trainer.small, LABELS).train(None, rows)
+    made = trainer.train(rows)
+    plain = Trainer(trainer.small, LABELS).train(rows)
     texts = here.texts(60)
     assert [a["choice"] for a in made.model.answers(texts)] == [a["choice"] for a in plain.model.answers(texts)]
