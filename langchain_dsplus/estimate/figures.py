@@ -39,7 +39,7 @@ Small: TypeAlias = Literal["auto", "sentence", "tfidf"] | SmallModel
 LOSSES = (0.005, 0.01, 0.02)
 """Losses that the table shows, as shares."""
 FOLDS = 2
-"""Halves, as a `DataShunt` sets half of the inputs apart."""
+"""Halves: a `DataShunt` sets about as many inputs apart."""
 SAMPLE = 20_000
 """Calls in which tasks are looked for."""
 CHARACTERS = 20_000_000
@@ -75,8 +75,8 @@ def estimate(
     the large model's own answers, and judged on the other half; equal inputs and groups stay together. Both halves say
     what share could stay local. The first half is certified by itself: the model that answers there has not seen its
     rows, and no threshold was chosen on them but by the test. Without gold every disagreement counts as lost, so the
-    promise is about agreement. Halves, and half of the error probability for the first certificate: so does a
-    `DataShunt`, whose first certificate should look like this one.
+    promise is about agreement. Halves, and half of the error probability for the first certificate: about so does a
+    `DataShunt`, which goes on from there.
 
     The log is read a row at a time, once or (where it holds more than 20,000 calls) twice; counts are of the whole log,
     everything else is from a random sample of `rows` calls of the task.

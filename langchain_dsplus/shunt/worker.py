@@ -152,7 +152,7 @@ class _Turn:
         worker.store.flush()
         self.ledger: Ledger = read_rows(worker.store.rows(kind=("route", "audit", "gold")), self.terms)
         self.done = Work()
-        self._said: tuple[Any, Any] = (None, None)
+        self._said: tuple[Any, tuple[Any, Any, Any]] = (None, (None, None, None))
         self._held: tuple[str | None, Certificate | None] = (None, None)
 
     @property
