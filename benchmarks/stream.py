@@ -63,7 +63,7 @@ TITLES = {
     "retrain": "always retrain, no promise",
     "hindsight": "hindsight",
 }
-WINDOW, WORKERS = 200, 4
+WINDOW, WORKERS, FEW = 200, 4, 5
 
 
 @dataclass
@@ -333,11 +333,16 @@ def recheck(context: Context, figures: Figures) -> Figures:
 
 def tables(figures: Figures) -> list[Table]:
     found = {key: setting for key, setting in SETTINGS.items() if f"{key}.shunt.calls" in figures}
+
+    def told(key: str, setting: Setting, *, sign: bool = False) -> str:
+        few = setting.orders < FEW  # an interval of two orders says nothing
+        return interval({key: figures[key]} if few else figures, key, sign=sign)
+
     rows = [
         [
             f"{setting.title}: {title}",
-            *(interval(figures, f"{key}.{arm}.{name}") for name in ("calls", "calls_last", "accuracy")),
-            interval(figures, f"{key}.{arm}.over_large", sign=True),
+            *(told(f"{key}.{arm}.{name}", setting) for name in ("calls", "calls_last", "accuracy")),
+            told(f"{key}.{arm}.over_large", setting, sign=True),
             f"{figures[f'{key}.{arm}.kept']:.0%}",
             {"shunt": number(figures, f"{key}.shunt.labels", 0), "once": "-"}.get(arm, "0"),
         ]
