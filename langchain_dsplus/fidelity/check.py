@@ -300,9 +300,10 @@ def _foreign(old: _Text, new: _Text) -> int:
     for sentence in split_sentences(QUOTED.sub(" ", new.text)):
         told = [t for t in map(str.casefold, TOKEN.findall(sentence)) if len(t) > 2 and not t[0].isdigit()]
         strange = sum(word not in known and not (english and is_ordinary(word)) for word in told)
-        foreign = not HAN.search(sentence) and len(told) > 2 and 2 * strange > len(told)
+        han = bool(HAN.search(sentence))
+        foreign = not han and len(told) > 2 and 2 * strange > len(told)
         found += foreign
-        at_home += not foreign
+        at_home += han or (len(told) > 2 and not foreign)  # of a few short words nobody can tell
     return found if at_home else 0
 
 
