@@ -6,8 +6,8 @@ clear about them: of 128 the local language model had 88 % right; a head with 10
 from the start and half told where the shunt asks. Of 82 past calls that teach, on the four fifths that the head is
 surest of, 2.4 % were lost and 3.7 % won: then a promise of five points passes on 121 rows with a probability of 0.8,
 and half of 400 past calls are set apart for that (`plan_sample_size(0.05, 0.975, harm_rate=0.024, gain_rate=0.037)`;
-with nothing lost 75 rows would do). Some 720 calls of the language model, of half a second, take six minutes on two
-cores.
+with nothing lost 75 rows would do; three points, tried first, had one chance in three). Some 720 calls of the language
+model, of half a second, take six minutes on two cores.
 """
 
 from __future__ import annotations
