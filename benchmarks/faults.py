@@ -103,5 +103,5 @@ def tables(figures: Figures) -> list[Table]:
         Table(
             "faults", "Faults of a provider", ("tried", "cells", "wrong"), rows, "Each cell counts once in each part."
         ),
-        Table("kills", "SIGKILL and other trouble", ("writer", "kills", "troubles", "lost"), killed),
+        Table("faults.kills", "SIGKILL and other trouble", ("writer", "kills", "troubles", "lost"), killed),
     ]

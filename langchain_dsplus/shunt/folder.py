@@ -18,6 +18,7 @@ from langchain_dsplus._files import replace_file
 from langchain_dsplus._inputs import canonical
 from langchain_dsplus._json import load_json
 from langchain_dsplus.registry.state import RegistryError, RowHash, locked, now
+from langchain_dsplus.shunt.plan import Forecast
 from langchain_dsplus.small_models.base import read_text
 
 TERMS = "shunt.json"
@@ -121,7 +122,7 @@ class Life(TypedDict):
     """Rows that the last training had."""
     candidate: int | None
     """The version that was trained last, until it is refused."""
-    forecast: dict[str, Any]
+    forecast: dict[str, float]
     """What rows that only teach let expect; see `Forecast`."""
 
 
@@ -338,6 +339,10 @@ def _check_life(body: Any) -> None:
     life = TypeAdapter(Life).validate_python(body, strict=True)
     numbers = [use["version"] for use in life["uses"]] + [1 if life["candidate"] is None else life["candidate"]]
     tables = range(1, len(life["tables"]) + 1)
+    forecast = {*Forecast.__dataclass_fields__, "gold"}
+    if life["forecast"] and life["forecast"].keys() != forecast:
+        msg = "the forecast is not whole"
+        raise ValueError(msg)
     if not tables or min(numbers) < 0 or not all(use["table"] in tables for use in life["uses"]):
         msg = "a number is out of range"
         raise ValueError(msg)

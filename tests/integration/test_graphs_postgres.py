@@ -1,10 +1,6 @@
 """The graphs with checkpoints in a real PostgreSQL, started for these tests on a free port."""
 
-import importlib.util
 import json
-import shutil
-import tempfile
-from pathlib import Path
 
 import pytest
 from langchain_core.runnables import RunnableLambda
@@ -13,6 +9,7 @@ from langgraph.types import Command
 
 from langchain_dsplus import FakeSmallModel
 from langchain_dsplus.graphs import create_dispute_graph, create_dsplus_graph
+from tests.postgres import running
 
 pytest.importorskip("psycopg", reason="psycopg 3 is not installed (extra `postgres`)")
 postgres = pytest.importorskip("langgraph.checkpoint.postgres", reason="langgraph-checkpoint-postgres is not installed")
@@ -20,35 +17,15 @@ postgres = pytest.importorskip("langgraph.checkpoint.postgres", reason="langgrap
 THREAD = {"configurable": {"thread_id": "1"}}
 
 
-def _starter():
-    """How a PostgreSQL is started stands in the trace store's tests."""
-    path = Path(__file__).with_name("test_traces_postgres.py")
-    spec = importlib.util.spec_from_file_location("postgres_starter", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def url():
-    starter = _starter()
-    binaries = starter.find_binaries()
-    if binaries is None:
-        pytest.skip("no PostgreSQL is installed (Debian: apt-get install postgresql)")
-    folder = Path(tempfile.mkdtemp(prefix="dsplus-pg-"))  # short, and readable for the server's user
-    try:
-        server = starter.Server(binaries, folder)
-        if server.user is not None:
-            shutil.chown(folder, server.user)
-        server.make()
-        server.start()
-        server.execute("CREATE DATABASE graphs")
-        with postgres.PostgresSaver.from_conn_string(f"postgresql://tester@127.0.0.1:{server.port}/graphs") as saver:
+    with running() as server:
+        if server is None:
+            pytest.skip("no PostgreSQL is installed (Debian: apt-get install postgresql)")
+        made = server.fresh("graphs")
+        with postgres.PostgresSaver.from_conn_string(made) as saver:
             saver.setup()
-        yield f"postgresql://tester@127.0.0.1:{server.port}/graphs"
-        server.stop("immediate")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        yield made
 
 
 @pytest.fixture

@@ -62,7 +62,8 @@ def test_openai_gets_its_types_whoever_answers(
     for text in [world.text(label) for label in LABELS * 3]:
         both(how, lambda text=text: ask(text), lambda text=text: asked(text))
     assert min(routes.values()) > 0
-    assert routes["large"] == len(provider.asked)
+    beside = len(provider.asked) - routes["large"]  # local ones that are set apart are asked about in the background
+    assert 0 <= beside <= routes["small"]
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,11 @@ def test_from_shadow_to_live_behind_the_proxy(proxy: Callable[..., Proxy], provi
         here.shunt.add_gold(told)
     assert routes[0] == "large"
     assert "small" in routes[-50:], here.shunt.status()
-    assert routes.count("small") + len(provider.asked) == len(routes)
+    # Local inputs that are set apart may be asked about too, in the background: each such question has its row.
+    here.shunt.router.drain(30.0)
+    beside = len(provider.asked) - routes.count("large")
+    assert 0 <= beside <= routes.count("small")
+    assert len(here.rows(beside, "audit")) == beside
 
 
 # --- prompts ---------------------------------------------------------------------------------------------------------
