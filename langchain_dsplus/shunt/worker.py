@@ -41,6 +41,8 @@ _NEAR_LIMIT = 0.75
 """The first certification waits until it should give this part of what twice the rows would, or of `FIRST`."""
 _AHEAD = 2000
 """Rows for a later certification must earn their price within so many inputs, or as many as came so far."""
+_PLATEAU = 0.9
+"""Where nobody tells labels it waits no longer than until it may expect this part of what twice the rows would give."""
 _SOON = 0.7
 """Training begins once this share of the rows that the first certification needs at least are set apart."""
 _REACH = 0.7
@@ -301,10 +303,13 @@ class _Turn:
     def _gold_count(self) -> int:
         return sum(row.gold is not None and not row.certify for row in self.ledger.rows.values())
 
-    @staticmethod
-    def _worth(found: Forecast, held: float) -> bool:
+    def _worth(self, found: Forecast, held: float) -> bool:
         """Whether a certification is worth its risk, now."""
-        return found.coverage > 0.0 and (held > 0.0 or found.coverage >= _NEAR_LIMIT * min(FIRST, found.with_twice))
+        if found.coverage == 0.0 or held > 0.0:
+            return found.coverage > 0.0
+        enough = found.coverage >= _NEAR_LIMIT * min(FIRST, found.with_twice)
+        # Where nobody tells labels, only rows are waited for, and these no longer bring much.
+        return enough or (not self.labelling and found.expected >= _PLATEAU * found.with_twice)
 
     def _keep(self, made: Trained) -> int:
         if not self.registry.exists:
