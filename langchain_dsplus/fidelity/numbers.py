@@ -728,7 +728,9 @@ _OTHERS = re.compile(r"\b(?:other|others|another)\b|另外?|其[他余它]")
 _PEOPLE = frozenset({"people", "person", "人", "名", "位"})
 """`me and two friends` are three people."""
 _SPANS = frozenset({"days", "hours", "minutes", "seconds"})
-_LIST = re.compile(r"(?:, (?:[\w'-]{1,30} ){0,2}[\w'-]{1,30}){1,12},? (?:and|or) (?=\w)|(?:、[^\W、]{1,12}){1,12}")
+_LIST = re.compile(
+    r"(?:, (?:(?:an?|the|my|his|her|their|two) )?[\w'-]{1,30}){1,12},? (?:and|or) (?=\w)|(?:、[^\W、]{1,12}){1,12}"
+)
 _COUPLE = re.compile(r"\b(?:[A-Z][a-z]+|me|I) and (?:[A-Z][a-z]+|me|I)\b")
 
 

@@ -107,3 +107,26 @@ def test_a_noun_reports_nothing(noun):
 @pytest.mark.parametrize("verb", ["blames", "blamed"])
 def test_blaming_is_something_that_people_do(verb):
     assert not refused("It is his tree.", f"The narrator {verb} the neighbour for the broken pump.", "verdict")
+
+
+@pytest.mark.parametrize("count", [3, 4, 5])
+@pytest.mark.parametrize("what", ["{} times", "{} metres", "{} witnesses"])
+@pytest.mark.parametrize(
+    "clauses",
+    [
+        "Besides, the hedge is high, it grows and it drops leaves.",
+        "We argued, in the end I lost my head and threw his rake away.",
+        "He laughed at me, his brother came out, they swore and they left.",
+    ],
+)
+def test_clauses_between_commas_are_no_list_that_was_counted(clauses, what, count):
+    source = f"My neighbour planted a hedge. {clauses}"
+    assert not refused(source, "The neighbour planted a hedge. They argued.", "number_added")
+    assert refused(source, f"The neighbour planted a hedge. They argued, {what.format(count)}.", "number_added")
+
+
+@pytest.mark.parametrize("things", ["apples, pears and plums", "a saw, a rake and a spade"])
+def test_a_list_may_be_counted(things):
+    source = f"He took {things} from my shed."
+    assert not refused(source, "He took three things from the shed.", "number_added")
+    assert refused(source, "He took five things from the shed.", "number_added")
