@@ -1,7 +1,9 @@
-"""What several tests against a real HTTP server share."""
+"""What several tests against real servers share."""
 
 import pytest
 from pytest_httpserver import HTTPServer
+
+from tests.postgres import running
 
 
 @pytest.fixture(scope="module")
@@ -18,3 +20,12 @@ def server(http_server):
     yield http_server
     http_server.check_assertions()
     http_server.check_handler_errors()
+
+
+@pytest.fixture(scope="module")
+def database():
+    """A PostgreSQL of the file's own."""
+    with running() as found:
+        if found is None:
+            pytest.skip("no PostgreSQL is installed (Debian: apt-get install postgresql)")
+        yield found

@@ -9,7 +9,6 @@ from langgraph.types import Command
 
 from langchain_dsplus import FakeSmallModel
 from langchain_dsplus.graphs import create_dispute_graph, create_dsplus_graph
-from tests.postgres import running
 
 pytest.importorskip("psycopg", reason="psycopg 3 is not installed (extra `postgres`)")
 postgres = pytest.importorskip("langgraph.checkpoint.postgres", reason="langgraph-checkpoint-postgres is not installed")
@@ -18,14 +17,11 @@ THREAD = {"configurable": {"thread_id": "1"}}
 
 
 @pytest.fixture(scope="module")
-def url():
-    with running() as server:
-        if server is None:
-            pytest.skip("no PostgreSQL is installed (Debian: apt-get install postgresql)")
-        made = server.fresh("graphs")
-        with postgres.PostgresSaver.from_conn_string(made) as saver:
-            saver.setup()
-        yield made
+def url(database):
+    made = database.fresh("graphs")
+    with postgres.PostgresSaver.from_conn_string(made) as saver:
+        saver.setup()
+    return made
 
 
 @pytest.fixture

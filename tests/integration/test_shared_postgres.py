@@ -19,7 +19,7 @@ from langchain_dsplus import AuditMonitor, ModelRegistry
 from langchain_dsplus.monitoring import BudgetPacer
 from langchain_dsplus.registry import RegistryError
 from langchain_dsplus.traces.shared import SharedState, SharedStateError
-from tests.postgres import free_port, running
+from tests.postgres import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 ANSWER = {"choice": "a", "probabilities": {"a": 0.6, "b": 0.4}, "confidence": 0.6}
@@ -27,17 +27,9 @@ WITHIN = 60.0
 """Seconds after which a process that does not know never will, on a busy machine; they look every two."""
 
 
-@pytest.fixture(scope="module")
-def server():
-    with running() as found:
-        if found is None:
-            pytest.skip("no PostgreSQL is installed (Debian: apt-get install postgresql)")
-        yield found
-
-
 @pytest.fixture
-def url(server):
-    return server.fresh("shared")
+def url(database):
+    return database.fresh("shared")
 
 
 class Process:
@@ -234,12 +226,12 @@ def test_a_killed_holder_lets_go_and_one_that_hangs_delays_but_never_blocks(star
     assert again.read() == {"n": 2}
 
 
-def test_without_its_database_each_goes_on_and_tells_later(server, url):
+def test_without_its_database_each_goes_on_and_tells_later(database, url):
     pacer = BudgetPacer(per_day=100, path=url, on_conflict="certificate")
     monitor = AuditMonitor(max_disagreement=0.5, path=url)
     pacer.escalate(ANSWER)
     monitor.observe(agree=True)
-    server.stop()
+    database.stop()
     try:
         for _ in range(5):
             assert pacer.escalate(ANSWER)
@@ -248,7 +240,7 @@ def test_without_its_database_each_goes_on_and_tells_later(server, url):
         with pytest.raises(RegistryError, match="cannot be reached"):
             ModelRegistry("nowhere", state=url, timeout=1).status()
     finally:
-        server.start()
+        database.start()
     pacer._shared.rest = monitor._shared.rest = 0.0
     pacer.escalate(ANSWER)
     monitor.observe(agree=True)

@@ -10,23 +10,15 @@ import pytest
 
 from langchain_dsplus.outcomes import Outcomes
 from langchain_dsplus.traces.store import TraceStore
-from tests.postgres import free_port, running
+from tests.postgres import free_port
 from tests.unit.traces.stores import ids, row, write_and_kill
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg 3 is not installed (extra `postgres`)")
 
 
-@pytest.fixture(scope="module")
-def server():
-    with running() as found:
-        if found is None:
-            pytest.skip("no PostgreSQL is installed (Debian: apt-get install postgresql)")
-        yield found
-
-
 @pytest.fixture
-def url(server):
-    return server.fresh("traces")
+def url(database):
+    return database.fresh("traces")
 
 
 def test_rows_come_back(url):
@@ -81,34 +73,34 @@ def test_processes_start_at_once_and_one_is_killed(url):
     assert kept <= set(found)
 
 
-def test_a_connection_that_is_cut_costs_no_row(server, url):
+def test_a_connection_that_is_cut_costs_no_row(database, url):
     with TraceStore(url) as store:
         store.record(row(1))
         assert store.flush()
-        server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'traces'")
+        database.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'traces'")
         store.record(row(2))
         assert store.flush()
         assert ids(store) == ["1", "2"]
         assert store.failures >= 1
 
 
-def test_a_restart_costs_no_row_and_no_answer_waits(server, url):
+def test_a_restart_costs_no_row_and_no_answer_waits(database, url):
     with TraceStore(url, busy_seconds=2) as store:
         store.record(row(0))
         assert store.flush()
-        server.stop()
+        database.stop()
         started = time.perf_counter()
         for number in range(1, 50):
             store.record(row(number))
         assert time.perf_counter() - started < 0.5
         assert store.flush(0.3) is False
-        server.start()
+        database.start()
         assert store.flush(30)
         assert ids(store) == [str(n) for n in range(50)]
         assert (store.written, store.dropped, store.errors) == (50, 0, 0)
 
 
-def test_a_row_that_the_database_refuses_takes_no_other_with_it(server, url):
+def test_a_row_that_the_database_refuses_takes_no_other_with_it(database, url):
     with TraceStore(url) as store:
         store.check()
         with psycopg.connect(url, autocommit=True) as connection:
