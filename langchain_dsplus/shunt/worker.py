@@ -415,12 +415,13 @@ class _Turn:
             {"id": row.route_id, "small": row.small, "large": row.large, "needed": False}
             for row in evidence.open(reach)
         ]
-        table = self._fresh(self.table) if threshold is not None else []
-        rows, confidence, _ = self._ask(model, version, table)
-        for row, said, score in zip(table, rows, confidence, strict=True):
-            small = model.labels[int(said.argmax())]
-            if row.gold is None and score > threshold and small != row.label:
-                wanted.append({"id": row.route_id, "small": small, "large": row.label, "needed": True})
+        if threshold is not None:
+            table = self._fresh(self.table)
+            rows, confidence, _ = self._ask(model, version, table)
+            for row, said, score in zip(table, rows, confidence, strict=True):
+                small = model.labels[int(said.argmax())]
+                if row.gold is None and score > threshold and small != row.label:
+                    wanted.append({"id": row.route_id, "small": small, "large": row.label, "needed": True})
         self.folder.save_wanted(sorted(wanted, key=lambda row: not row["needed"]))
 
     # --- words --------------------------------------------------------------------------------------------------
