@@ -199,6 +199,7 @@ def _registry(where: Callable[[Place], str | None]) -> dict[str, Any]:
 
     def step(registry: Any, _: int) -> bool:
         """Add, gate, promote, roll back, whichever is next; another process may be quicker."""
+        before = registry.serial
         try:
             status = registry.status()
             last = status.versions[-1]
@@ -215,7 +216,8 @@ def _registry(where: Callable[[Place], str | None]) -> dict[str, Any]:
                 registry.promote(last.number)
         except ValueError as error:
             busy = ("was", "is live", "try again", "holds it")
-            return not any(word in str(error) for word in busy) and _raise(error)
+            quicker = registry.serial != before  # what was read is no longer so
+            return not quicker and not any(word in str(error) for word in busy) and _raise(error)
         return True
 
     def kept(place: Place) -> int:

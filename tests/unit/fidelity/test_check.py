@@ -392,7 +392,7 @@ RANDOM = {
 
 
 @pytest.mark.parametrize("unit", [*UNITS.values(), *map(random_text, RANDOM.values())], ids=[*UNITS, *RANDOM])
-def test_a_hundred_thousand_characters_take_about_a_second_and_grow_in_line(unit):
+def test_the_time_grows_in_line_with_the_text(unit):
     def seconds(size):
         text = (unit * (size // len(unit) + 1))[:size]
         start = time.process_time()
@@ -402,5 +402,4 @@ def test_a_hundred_thousand_characters_take_about_a_second_and_grow_in_line(unit
     seconds(500)
     small = max(min(seconds(10_000) for _ in range(3)), 0.005)
     large = min(seconds(100_000) for _ in range(3))
-    assert large < 2.0  # under a second on a quiet machine, as `benchmarks fidelity` prints; tests share their cores
     assert large <= 25 * small  # a quadratic rule would take a hundred times as long
