@@ -78,10 +78,11 @@ def _killed(name: str, kills: int, seed: int, url: str) -> dict[str, int]:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "tests.faults.kills", name, str(kills), str(seed), f"{folder}/work"]
         done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False)
-    if done.returncode:
-        msg = f"{name}: {done.stderr.strip().splitlines()[-1:]}"
+    found = json.loads((done.stdout.splitlines() or ["{}"])[-1])
+    if done.returncode or "error" in found:
+        msg = f"{name}: {(found.get('error') or done.stderr).strip().splitlines()[-1:]}"
         raise RuntimeError(msg)
-    return json.loads(done.stdout.splitlines()[-1])
+    return {key: found[key] for key in ("kills", "lost", "twice", "troubles")}
 
 
 def tables(figures: Figures) -> list[Table]:

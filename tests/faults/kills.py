@@ -1,14 +1,16 @@
 """SIGKILL, a full disk and other trouble over everything that writes: nothing acknowledged is lost, nothing unreadable.
 
-`python -m tests.faults.kills WRITER KILLS SEED FOLDER` kills a writer that many times, each time at a random moment of
-its work, puts it through each of `TROUBLES`, and prints as its last line `{"kills": ..., "lost": ..., "twice": ...,
-"troubles": ...}`. The process that kills imports everything once and forks: a kill costs the work, not the start.
+`python -m tests.faults.kills WRITER[,WRITER...] KILLS SEED FOLDER` kills each writer that many times, each time at a
+random moment of its work, puts it through each of `TROUBLES`, and prints for each a line `{"writer": ..., "kills": ...,
+"lost": ..., "twice": ..., "troubles": ...}`, or `{"writer": ..., "error": ...}`. The process imports everything once
+and forks: a writer and a kill cost the work, not the start.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import importlib
 import itertools
@@ -23,6 +25,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -319,6 +322,18 @@ def _checkpoint_kept(place: Place) -> set[int]:
 # --- downloads --------------------------------------------------------------------------------------------------------
 
 
+@functools.cache  # by the process that forks: hashes of two hundred megabytes are no part of the work
+def _artifacts() -> list[Any]:
+    from langchain_dsplus import weights
+
+    def artifact(number: int) -> Any:
+        body = _weights(number)
+        file = weights.File("model.gguf", len(body), hashlib.sha256(body).hexdigest())
+        return weights.Artifact(f"kill-{number}", "A file", "gguf", (file,), "MIT")
+
+    return [artifact(number) for number in range(2000)]
+
+
 def _weights(number: int) -> bytes:
     return hashlib.sha256(str(number).encode()).digest() * 3000
 
@@ -344,13 +359,7 @@ def _cache(place: Place) -> Any:
     from langchain_dsplus import weights
 
     os.environ["DSPLUS_CACHE"] = str(place.folder / "cache")
-
-    def artifact(number: int) -> Any:
-        body = _weights(number)
-        file = weights.File("model.gguf", len(body), hashlib.sha256(body).hexdigest())
-        return weights.Artifact(f"kill-{number}", "A file", "gguf", (file,), "MIT")
-
-    weights.register_source(_Slowly(), *map(artifact, range(2000)))
+    weights.register_source(_Slowly(), *_artifacts())
     return weights
 
 
@@ -578,8 +587,6 @@ def run(name: str, kills: int, seed: int, folder: Path, url: str = "") -> dict[s
     """Kill one writer, and trouble it; what was lost."""
     warnings.simplefilter("ignore", DeprecationWarning)  # a fork with threads of a library at rest
     shutil.rmtree(folder, ignore_errors=True)
-    for module in WARM:  # once, here: a child that still imports is killed before it writes
-        importlib.import_module(module)
     rng, writer = random.Random(f"{seed}:{name}"), WRITERS[name]
     folder.mkdir(parents=True)
 
@@ -607,22 +614,30 @@ def run(name: str, kills: int, seed: int, folder: Path, url: str = "") -> dict[s
     return found
 
 
+def _reported(name: str, kills: int, seed: int, folder: Path, url: str) -> None:
+    found: dict[str, Any] = {"kills": 0, "lost": 0, "twice": 0, "troubles": 0}
+    try:
+        if url or not name.endswith("postgres"):
+            found = run(name, kills, seed, folder, url)
+    except BaseException:
+        found = {"error": traceback.format_exc()}
+    print(json.dumps({"writer": name, **found}), flush=True)
+
+
 def main() -> None:
-    """As a command; a PostgreSQL is started where the writer needs one."""
-    name, kills, seed, folder = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
+    """As a command; a PostgreSQL is started where a writer needs one."""
+    names, kills, seed, folder = sys.argv[1].split(","), int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
+    for module in WARM:  # once, here: a child that still imports is killed before it writes
+        importlib.import_module(module)
     with contextlib.ExitStack() as stack:
-        url = ""
-        if name.endswith("postgres"):
+        url, server = os.environ.get(POSTGRES) or "", None
+        if not url and any(name.endswith("postgres") for name in names):
             from tests.postgres import running
 
-            url = os.environ.get(POSTGRES) or ""
-            server = None if url else stack.enter_context(running())
-            if server is not None:
-                url = server.fresh("kills")
-            if not url:
-                print(json.dumps({"kills": 0, "lost": 0, "twice": 0, "troubles": 0}))
-                return
-        print(json.dumps(run(name, kills, seed, folder, url)))
+            server = stack.enter_context(running())
+        for name in names:
+            own = url or (server.fresh("kills") if server is not None and name.endswith("postgres") else "")
+            _ended(_forked(lambda name=name, own=own: _reported(name, kills, seed, folder / name, own)))
 
 
 if __name__ == "__main__":

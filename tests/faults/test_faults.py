@@ -42,25 +42,34 @@ def test_every_cell_is_the_right_answer_or_a_clear_error_and_the_books_agree(cel
     assert run_cell(cell, server, tmp_path / "shunt") == []
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and kill -9")
-@pytest.mark.parametrize("writer", WRITERS)
-def test_a_kill_or_other_trouble_loses_nothing_that_was_acknowledged(writer, tmp_path):
-    """A kill of each; 500 by `make faults`. In a process of its own, which forks before it has threads."""
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """One kill of each writer and its troubles, in a process of its own, which forks before it has threads."""
+    if not hasattr(os, "fork"):
+        pytest.skip("needs fork and kill -9")
+    folder = tmp_path_factory.mktemp("kills")
     command = [
         sys.executable,
         "-W",
         "ignore",
         "-m",
         "tests.faults.kills",
-        writer,
+        ",".join(WRITERS),
         "1",
         str(SEED),
-        str(tmp_path / "work"),
+        str(folder),
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    return {found["writer"]: found for found in map(json.loads, done.stdout.splitlines())}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_kill_or_other_trouble_loses_nothing_that_was_acknowledged(writer, killed):
+    """500 kills by `make faults`."""
+    found = killed[writer]
+    assert "error" not in found, found["error"]
     if not found["kills"]:
         pytest.skip("no PostgreSQL is installed (Debian: apt-get install postgresql)")
     assert (found["lost"], found["twice"]) == (0, 0)
