@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import functools
 import gc
 import hashlib
 import importlib
@@ -148,6 +149,7 @@ class Context:
 # --- registry -----------------------------------------------------------------------------------------------
 
 
+@functools.cache  # sixty files are parsed
 def registry() -> dict[str, str]:
     """Every benchmark's name with the first line of its docstring, read without importing anything."""
     found = {}
