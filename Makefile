@@ -79,7 +79,7 @@ test: $(VENV)/.stamp-dev weights  ## All tests, with coverage
 	@start=$$(date +%s); $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile -m "not llm" --cov --cov-report= $(PYTEST_ARGS); \
 	  code=$$?; test $$code = 0 -o $$code = 5 || { echo "make test: $$(( $$(date +%s) - start )) s"; exit $$code; }; \
 	  echo "make test: $$(( $$(date +%s) - start )) s until here; now those with a language model"; \
-	  $(BIN)/python -m pytest -m llm --cov --cov-append --cov-report=term:skip-covered $(PYTEST_ARGS); \
+	  $(BIN)/python -m pytest -m llm $$(grep -rl --include='*.py' mark.llm tests) --cov --cov-append --cov-report=term:skip-covered $(PYTEST_ARGS); \
 	  code=$$?; test $$code = 5 && code=0; echo "make test: $$(( $$(date +%s) - start )) s"; exit $$code
 
 test-fast: $(VENV)/.stamp-dev  ## Tests that need no language model
