@@ -2,37 +2,54 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from langchain_dsplus.monitoring.audit import AuditMonitor
+from langchain_dsplus.shunt.rows import KINDS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from langchain_dsplus.routing.rows import Row
     from langchain_dsplus.threshold.certificate import Certificate
+    from langchain_dsplus.traces.store import TraceStore
 
 
-def replay(
-    certificate: Certificate, store: Any, level: float, since: str | None = None, **options: Any
-) -> AuditMonitor | None:
-    """A monitor of a certificate that has seen all that the store knows of it; None where it cannot be audited.
+class Audits:
+    """What the store knows about a certificate, as its monitor sees it.
 
     Args:
         certificate: In force.
-        store: With `rows`.
-        level: Of its alarms.
+        store: A `TraceStore`.
+        level: Of the monitor's alarms.
         since: When it came into force: older rows are not read.
         **options: Of `AuditMonitor`.
+
+    Attributes:
+        certificate: Its id.
     """
-    try:
-        monitor = AuditMonitor(certificate, level=level, **options)
-    except ValueError:  # its rows came in groups: nothing is known of single disagreements
-        return None
-    ours: set[str] = set()
-    name = certificate.id  # a hash of all of it, each time
-    for row in store.rows(kind=("route", "audit", "gold"), since=since):
-        if row["kind"] == "route":
-            if (row.get("route") or {}).get("certificate") == name:
-                ours.add(row["route_id"])
-                monitor.record(row)
-        elif row["route_id"] in ours:
-            monitor.record(row)
-    return monitor
+
+    def __init__(
+        self, certificate: Certificate, store: TraceStore, level: float, since: str | None = None, **options: Any
+    ) -> None:
+        self.certificate = certificate.id
+        self._news = store.follow(kind=KINDS, since=since)
+        self._ours: set[str] = set()
+        try:
+            self._monitor: AuditMonitor | None = AuditMonitor(certificate, level=level, **options)
+        except ValueError:  # its rows came in groups: nothing is known of single disagreements
+            self._monitor = None
+
+    def monitor(self) -> AuditMonitor | None:
+        """The monitor, once it has seen what is new; None where the certificate cannot be audited."""
+        if self._monitor is None:
+            return None
+        for row in cast("Iterator[Row]", self._news.rows()):
+            if row["kind"] == "route":
+                route = row.get("route")
+                if route and route.get("certificate") == self.certificate:
+                    self._ours.add(row["route_id"])
+                    self._monitor.record(row)
+            elif row["route_id"] in self._ours:
+                self._monitor.record(row)
+        return self._monitor

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_dsplus.identity import identify
 from langchain_dsplus.registry.state import RegistryError
 from langchain_dsplus.shunt.folder import ShuntFolder
-from langchain_dsplus.shunt.rows import read_rows
+from langchain_dsplus.shunt.rows import KINDS, Ledger
 
 if TYPE_CHECKING:
     from langchain_dsplus.costs.prices import Price
@@ -86,7 +86,7 @@ def check_shunt(
         found.append(Moved("price", "the price is another one: what `status` says was saved is out of date"))
     if held is not None:
         table = folder.life()["uses"][-1]["table"] if folder.life()["uses"] else 0
-        ledger = read_rows(store.rows(kind=("route", "audit", "gold")), terms)
+        ledger = Ledger(terms, store.rows(kind=KINDS))
         since = folder.life()["tables"][table - 1]
         n = len(ledger.table(since, None, terms.bound))
         if n < held.n:

@@ -26,7 +26,7 @@ def to_label(folder: ShuntFolder, store: Any, max_rows: int | None = 50) -> list
     wanted = folder.wanted()
     if not wanted:
         return []
-    told = {row["route_id"] for row in store.rows(kind="gold")}
+    told = {row["route_id"] for row in store.rows(kind="gold", route_id=[row["id"] for row in wanted])}
     wanted = [row for row in wanted if row["id"] not in told][:max_rows]
     inputs = inputs_of(folder, store, {row["id"] for row in wanted})
     found = []
@@ -43,7 +43,7 @@ def to_label(folder: ShuntFolder, store: Any, max_rows: int | None = 50) -> list
 def inputs_of(folder: ShuntFolder, store: Any, ids: set[str]) -> dict[str, Any]:
     """What the small model reads of these decisions, by id."""
     read = reader(folder.terms().input_key)
-    return {row["route_id"]: read(row.get("input")) for row in store.rows(kind="route") if row["route_id"] in ids}
+    return {row["route_id"]: read(row.get("input")) for row in store.rows(kind="route", route_id=ids)}
 
 
 def add_gold(folder: ShuntFolder, store: Any, gold: Mapping[str, str | None]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from langchain_core.messages import BaseMessage
@@ -24,6 +24,9 @@ SAID = "large_said"
 """Under this key a recorded row holds what the large model said: label, and probabilities where it gave them."""
 BOUND = "large_bound"
 """And under this, which large chain that was."""
+
+KINDS = ("route", "audit", "gold")
+"""Of the store's rows, those that are read."""
 
 Way = Literal["fair", "escalated", "audit", "local"]
 
@@ -72,11 +75,58 @@ class PaidRow:
         return self.gold or self.probabilities or self.label
 
 
-@dataclass
 class Ledger:
-    """All rows of a shunt, by route id, in the order in which they came."""
+    """All rows of a shunt, by route id, in the order in which they came; it grows with the store.
 
-    rows: dict[str, PaidRow] = field(default_factory=dict)
+    Args:
+        terms: Of the shunt.
+        rows: What a recorder wrote down so far; `add` takes what comes later, each row once.
+
+    Attributes:
+        rows: By route id.
+    """
+
+    def __init__(self, terms: Terms, rows: Iterable[Mapping[str, Any]] = ()) -> None:
+        self.rows: dict[str, PaidRow] = {}
+        self._terms, self._value = terms, reader(terms.input_key)
+        self._gold: dict[str, str | None] = {}
+        self._apart: dict[float, list[PaidRow]] = {}
+        for row in rows:
+            self.add(row)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Join a row with what is known of its decision."""
+        kind, name, terms = row.get("kind"), row.get("route_id"), self._terms
+        if not isinstance(name, str):
+            return
+        known = self.rows.get(name)
+        if kind == "gold":
+            gold = row.get("gold") if row.get("gold") in terms.labels else None
+            if known is None:
+                self._gold[name] = gold
+            else:
+                known.gold = gold
+        elif kind == "route":
+            made = _paid(row, name, self._value, terms)
+            if made is not None:
+                made.gold = self._gold.pop(name, None) if known is None else known.gold
+                if known is not None and known in self._apart.get(known.share, []):
+                    self._apart[known.share].remove(known)
+                self.rows[name] = made
+                if made.certify:
+                    alike = self._apart.setdefault(made.share, [])
+                    alike.append(made)
+                    made.certify = alike[0].certify if alike[1:] else made.way == "fair" or made.asked
+        elif kind == "audit" and known is not None:
+            if "error" in row:  # as where it fails on an input that escalates: the row is none
+                known.asked = False
+                alike = self._apart.get(known.share, [known])
+                if alike[0] is known:
+                    for each in alike:
+                        each.certify = known.way == "fair"
+                return
+            _say(known, row, terms)
+            known.way = "audit"
 
     def learn(self) -> list[PaidRow]:
         """Rows that teach: paid for, or labelled."""
@@ -96,36 +146,6 @@ class Ledger:
             and (until is None or row.time <= until)
             and row.bound in (None, bound)
         ]
-
-
-def read_rows(rows: Iterable[Mapping[str, Any]], terms: Terms) -> Ledger:
-    """Join what a recorder wrote down."""
-    found = Ledger()
-    gold: dict[str, str | None] = {}
-    read = reader(terms.input_key)
-    for row in rows:
-        kind, name = row.get("kind"), row.get("route_id")
-        if not isinstance(name, str):
-            continue
-        if kind == "gold":
-            gold[name] = row.get("gold") if row.get("gold") in terms.labels else None
-        elif kind == "route":
-            made = _paid(row, name, read, terms)
-            if made is not None:
-                found.rows[name] = made
-        elif kind == "audit" and name in found.rows:
-            if "error" in row:  # as where it fails on an input that escalates: the row is none
-                found.rows[name].asked = False
-                continue
-            _say(found.rows[name], row, terms)
-            found.rows[name].way = "audit"
-    for name, label in gold.items():
-        if name in found.rows:
-            found.rows[name].gold = label
-    first: dict[float, bool] = {}
-    for made in found.rows.values():
-        made.certify = made.certify and first.setdefault(made.share, made.way == "fair" or made.asked)
-    return found
 
 
 def _paid(row: Mapping[str, Any], name: str, read: Any, terms: Terms) -> PaidRow | None:

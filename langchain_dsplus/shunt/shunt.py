@@ -19,7 +19,7 @@ from langchain_dsplus.losses import Loss, parse_loss, points
 from langchain_dsplus.registry.folders import reader
 from langchain_dsplus.registry.live import VERSION_KEY, LiveRouter
 from langchain_dsplus.registry.registry import ModelRegistry
-from langchain_dsplus.shunt.audits import replay
+from langchain_dsplus.shunt.audits import Audits
 from langchain_dsplus.shunt.folder import GIVEN, SET_APART, ShuntError, ShuntFolder, Terms
 from langchain_dsplus.shunt.labels import add_gold, to_label
 from langchain_dsplus.shunt.rows import BOUND, SAID, no_label_words, what_was_said
@@ -64,6 +64,13 @@ class DataShunt(LiveRouter):
     later teaches, like all else that is paid for.
 
     Processes may share a folder: one works, the others follow within seconds. It belongs on a local disk.
+
+    With `store=TraceStore("postgresql://...", key=...)`, `registry=ModelRegistry(folder, state=URL)` and
+    `BudgetPacer(path=URL)` hosts share the rows, which version is live under which certificate, and the budget. Not
+    shared is what else stands in the folder: the promise (`shunt.json`), what error probability was spent
+    (`life.json`), the versions' files (`models/`), alarms, and which rows wait for a label. So one host works, and
+    others serve what its registry says is live, by a `LiveRouter` over a copy of `models/`: a `DataShunt` in a folder
+    of its own would spend an error probability of its own.
 
     Args:
         large: The chain: input to a label, a text or message that names one, or an object with it.
@@ -210,7 +217,7 @@ class DataShunt(LiveRouter):
             label = what_was_said(output, self.terms.labels)["label"]
             return None if label is None else bool(label == answer["choice"])
 
-        return replay(certificate, self.store, self.terms.level, on_alarm=tell, agree=agree)
+        return Audits(certificate, self.store, self.terms.level, on_alarm=tell, agree=agree).monitor()
 
     # --- the loop -----------------------------------------------------------------------------------------------
 

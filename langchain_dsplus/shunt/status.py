@@ -11,7 +11,7 @@ import numpy as np
 from langchain_dsplus.losses import points
 from langchain_dsplus.shunt.folder import ShuntFolder, open_use, spent
 from langchain_dsplus.shunt.report import shunt_outcomes
-from langchain_dsplus.shunt.rows import Ledger, PaidRow, no_label_words, read_rows
+from langchain_dsplus.shunt.rows import KINDS, Ledger, PaidRow, no_label_words
 from langchain_dsplus.shunt.worker import outcome_words, what_it_waits_for
 from langchain_dsplus.threshold.certificate import say_losing
 from langchain_dsplus.threshold.classes import losing_classes
@@ -98,7 +98,7 @@ def shunt_status(folder: ShuntFolder, store: Any, registry: ModelRegistry) -> Sh
         registry: Its registry.
     """
     terms, life = folder.terms(), folder.life()
-    ledger = read_rows(store.rows(kind=("route", "audit", "gold")), terms)
+    ledger = Ledger(terms, store.rows(kind=KINDS))
     held = registry.certificate if registry.exists else None
     rows = list(ledger.rows.values())
     local = [row for row in rows if row.way in ("local", "audit")]

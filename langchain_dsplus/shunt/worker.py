@@ -17,16 +17,17 @@ from langchain_dsplus.losses import points
 from langchain_dsplus.outcomes import Outcomes
 from langchain_dsplus.registry.state import RegistryError, now
 from langchain_dsplus.routing.binding import facts
-from langchain_dsplus.shunt.audits import replay
+from langchain_dsplus.shunt.audits import Audits
 from langchain_dsplus.shunt.folder import GIVEN, Life, ShuntError, ShuntFolder, Terms, Use, close, next_alpha, open_use
 from langchain_dsplus.shunt.plan import FIRST, Bit, Evidence, Forecast, Judged, forecast
-from langchain_dsplus.shunt.rows import Ledger, PaidRow, read_rows
+from langchain_dsplus.shunt.rows import KINDS, Ledger, PaidRow
 from langchain_dsplus.shunt.training import Trained, Trainer, rare_labels, write_rows
 from langchain_dsplus.threshold.exact import least_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from langchain_dsplus.monitoring.audit import AuditMonitor
     from langchain_dsplus.registry.registry import ModelRegistry
     from langchain_dsplus.small_models.base import SmallModel
     from langchain_dsplus.threshold.certificate import Certificate
@@ -78,7 +79,7 @@ class Worker(Shown):
 
     Args:
         folder: The shunt's.
-        store: Where the rows are: `rows(kind=...)` and `flush()`.
+        store: A `TraceStore`, where the rows are.
         registry: Of the versions.
         small: See `Trainer`.
         writer: A language model that writes rows for rare classes (`write_rows`).
@@ -100,6 +101,9 @@ class Worker(Shown):
     ) -> None:
         self.folder, self.store, self.registry = folder, store, registry
         self.small, self.writer, self.label_wait, self.seed = small, writer, label_wait, seed
+        self._ledger: Ledger | None = None
+        self._news = store.follow(kind=KINDS)
+        self._audits: Audits | None = None
 
     @classmethod
     def open(cls, path: str | Path, *, traces: str | None = None, options: Mapping[str, Any] | None = None) -> Worker:
@@ -137,11 +141,27 @@ class Worker(Shown):
     def work(self) -> Work:
         """Do what is due, and say what was done.
 
+        The first call reads the whole store, each later one what is new: a worker that stays (`dsplus work --every`)
+        does less than one that is started anew each time.
+
         Raises:
             ShuntError: If another process is at work here, or the folder is damaged.
         """
         with self.folder.working():
             return _Turn(self).work()
+
+    def ledger(self, terms: Terms) -> Ledger:
+        """All rows, up to now."""
+        self._ledger = self._ledger or Ledger(terms)
+        for row in self._news.rows():
+            self._ledger.add(row)
+        return self._ledger
+
+    def audits(self, certificate: Certificate, terms: Terms, since: str) -> AuditMonitor | None:
+        """What is known of the certificate in force; None where it cannot be audited."""
+        if self._audits is None or self._audits.certificate != certificate.id:
+            self._audits = Audits(certificate, self.store, terms.level, since)
+        return self._audits.monitor()
 
 
 class _Turn:
@@ -151,8 +171,7 @@ class _Turn:
         self.worker, self.folder, self.registry = worker, worker.folder, worker.registry
         self.terms: Terms = self.folder.terms()
         self.life: Life = self.folder.life()
-        worker.store.flush()
-        self.ledger: Ledger = read_rows(worker.store.rows(kind=("route", "audit", "gold")), self.terms)
+        self.ledger = worker.ledger(self.terms)
         self.done = Work()
         self._said: tuple[Any, tuple[Any, Any, Any]] = (None, (None, None, None))
         self._held: tuple[str | None, Certificate | None] = (None, None)
@@ -196,7 +215,7 @@ class _Turn:
             return
         message = self.folder.alarm(held.id)
         if message is None:
-            monitor = replay(held, self.worker.store, self.terms.level, self._in_force_since())
+            monitor = self.worker.audits(held, self.terms, self._in_force_since())
             message = monitor.alarms[-1].message if monitor is not None and monitor.needs_certification else None
         if message is not None:
             self._void(f"alarm: {message}")
@@ -280,13 +299,6 @@ class _Turn:
         self._wish(model, version, evidence, found, threshold)
         self.folder.asking = held > 0.0 and found.wish > 1.0
         self.folder.save_life(self.life)
-        self.done.did.append(
-            f"Version {version} might keep {found.coverage:.0%} local "
-            f"(chance {found.chance:.0%} on {len(table):,} rows)."
-            if worth
-            else f"Version {version} is not tested yet: {len(table):,} rows are set apart; they should give "
-            f"{found.expected:.0%} local, twice as many {found.with_twice:.0%}."
-        )
         return worth
 
     def _ask(self, model: SmallModel, version: int, table: list[PaidRow]) -> tuple[Any, Any, Any]:
@@ -334,8 +346,10 @@ class _Turn:
 
     def _certify(self) -> None:
         """Test what is worth a test, one threshold after the other, until one is refused or waits for labels."""
+        begun = len(self.life["uses"]) - (open_use(self.life) is not None)
         while self._test() or self._judge():
             pass
+        self.done.did += chain_words(self.life["uses"][begun:], self.terms.max_loss)
 
     def _test(self) -> bool:
         """Test the policy that is written down, once labels are there or were waited for long enough."""
@@ -343,7 +357,7 @@ class _Turn:
         if use is None:
             return False
         if self._in_force(use):  # a kill came between the registry and the ledger
-            return self._closed(use, "certified")
+            return self._closed("certified")
         model = self.registry.load(use["version"])
         table = self._fresh(self.ledger.table(self.life["tables"][use["table"] - 1], use["until"], self.terms.bound))
         rows, confidence, answered = self._ask(model, use["version"], table)
@@ -374,8 +388,8 @@ class _Turn:
                 never_local=self.terms.never_local,
             )  # fmt: skip
         except (RegistryError, ValueError) as error:
-            return self._closed(use, "given up", str(error))
-        return self._closed(use, "certified" if certificate.certified else "refused")
+            return self._closed("given up", str(error))
+        return self._closed("certified" if certificate.certified else "refused")
 
     def _waiting(self, use: Use) -> bool:
         """Whether labels may still come."""
@@ -390,18 +404,12 @@ class _Turn:
             held is not None and self.registry.live.number == use["version"] and self._in_force_since() >= use["opened"]
         )
 
-    def _closed(self, use: Use, state: Any, why: str = "") -> bool:
+    def _closed(self, state: Any, why: str = "") -> bool:
         close(self.life, state, why)
         self.life["forecast"] = {}
         if state != "certified":  # it is not worth a second risk
             self.life["candidate"] = None
         self.folder.save_life(self.life)
-        promise = f"at most {points(self.terms.max_loss)} below the large model"
-        self.done.did.append(
-            f"Certified: version {use['version']} is live and keeps about {use['coverage']:.0%} local, {promise}."
-            if state == "certified"
-            else f"Version {use['version']} was not certified{f' ({why})' if why else ''}: nothing changes."
-        )
         return True
 
     # --- labels -------------------------------------------------------------------------------------------------
@@ -447,8 +455,11 @@ def cut_at(confidence: NDArray[np.float64], coverage: float, n: int) -> float:
 
 def what_it_waits_for(terms: Terms, life: Life, ledger: Ledger, certificate: Certificate | None, given: int) -> str:
     """Say what happens next, and what it waits for."""
-    if open_use(life) is not None:
-        return "A certification waits for labels of its disagreements."
+    use = open_use(life)
+    if use is not None:
+        return (
+            f"Whether version {use['version']} may keep {use['coverage']:.0%} local waits for labels of disagreements."
+        )
     rows, table = ledger.learn(), ledger.table(life["tables"][-1], None, terms.bound)
     if len(rows) + given < _FEWEST:
         return f"The first candidate needs {_FEWEST - len(rows) - given:,} more rows."
@@ -461,7 +472,25 @@ def what_it_waits_for(terms: Terms, life: Life, ledger: Ledger, certificate: Cer
     if certificate is None and found and found["n"] < found["needed"]:
         needed = found["needed"] - len(table)
         return f"{following}; {needed:,} more rows must be set apart before anything can be certified."
+    if found:
+        twice = f"{found['expected']:.0%} local, twice as many {found['with_twice']:.0%}"
+        return f"{following}; the {found['n']:,} rows that are set apart should give {twice}."
     return f"{following}."
+
+
+def chain_words(uses: Sequence[Use], max_loss: float) -> list[str]:
+    """What certifications one after the other came to: a sentence for the last that passed, one for what ended them."""
+    passed = [use for use in uses if use["state"] == "certified"]
+    said = []
+    for use in [*passed[-1:], *(use for use in uses if use["state"] in ("refused", "given up"))]:
+        share, why = f"{use['coverage']:.0%} local", use.get("why")
+        if use["state"] == "certified":
+            below = f"at most {points(max_loss)} below the large model"
+            said.append(f"Certified: version {use['version']} is live and keeps about {share}, {below}.")
+        else:
+            because = f" ({why})" if why else ""
+            said.append(f"Version {use['version']} was not certified to keep {share}{because}: nothing changes.")
+    return said
 
 
 def outcome_words(uses: Iterable[Use]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import hashlib
 import itertools
 import json
@@ -48,6 +49,8 @@ _GATHER_SECONDS = 0.05
 """How long the first row waits for others, so that a commit is of more than one."""
 _RETRY_SECONDS = (0.1, 5.0)
 _PRUNE_SECONDS = 3600.0
+_LATE = 2000
+"""Numbers behind the newest under which a row of a server's database may still turn up."""
 _UID = re.compile(r"[\w.:+-]{1,40}", re.ASCII)
 _NAME = 500
 """Characters of a name that are indexed."""
@@ -529,7 +532,7 @@ class TraceStore:
         *,
         kind: str | Iterable[str] | None = None,
         router: str | None = None,
-        route_id: str | None = None,
+        route_id: str | Iterable[str] | None = None,
         since: datetime | timedelta | str | None = None,
         until: datetime | timedelta | str | None = None,
     ) -> Iterator[dict[str, Any]]:
@@ -538,7 +541,7 @@ class TraceStore:
         Args:
             kind: `route`, `shadow`, `audit`, `gold`, `call`, or several of them.
             router: The router's name. Rows of none, such as gold, are always there.
-            route_id: Of one decision.
+            route_id: Of one decision, or of several (at most some thousands).
             since: Only rows that are not older. A time with its zone, an ISO text, or an age (`timedelta(days=7)`).
             until: Only rows that are older.
 
@@ -549,26 +552,39 @@ class TraceStore:
             ValueError: If a time has no zone or cannot be read.
         """
         columns = table().c
-        wanted = []
-        if kind is not None:
-            wanted.append(columns.kind.in_([kind] if isinstance(kind, str) else list(kind)))
+        wanted = _kind_and_time(kind, since, until)
         if router is not None:
             wanted.append((columns.router == _name(router)) | columns.router.is_(None))
         if route_id is not None:
-            wanted.append(columns.route_id == _name(route_id))
-        if since is not None:
-            wanted.append(columns.time_us >= _micros(_instant(since, "since")))
-        if until is not None:
-            wanted.append(columns.time_us < _micros(_instant(until, "until")))
-        return self._read(wanted)
+            names = [route_id] if isinstance(route_id, str) else route_id
+            wanted.append(columns.route_id.in_([_name(name) for name in names]))
+        return (load_json(body) for _, body in self._read(wanted))
 
-    def _read(self, wanted: list[Any]) -> Iterator[dict[str, Any]]:
+    def follow(
+        self, *, kind: str | Iterable[str] | None = None, since: datetime | timedelta | str | None = None
+    ) -> Follower:
+        """Read the store again and again, each row once.
+
+        Args:
+            kind: As in `rows`.
+            since: As in `rows`.
+
+        Example:
+            ```python
+            news = store.follow(kind="route")
+            print(len(list(news.rows())), "rows so far;", len(list(news.rows())), "since then")
+            ```
+        """
+        wanted = _kind_and_time(kind, since, None)
+        return Follower(functools.partial(self._read, wanted), 0 if self._database.sqlite else _LATE)
+
+    def _read(self, wanted: list[Any], done: int = 0) -> Iterator[tuple[int, str]]:
+        """Numbers and bodies of rows behind the number `done`."""
         self.flush()
         sa = require("sqlalchemy", "store")
         columns = table().c
         with self._database.begin(write=False) as connection:
             last = connection.execute(sa.select(sa.func.max(columns.id))).scalar() or 0
-        done = 0
         while True:
             # A page is a transaction of its own: whoever reads slowly holds nothing that others wait for.
             page = (
@@ -579,8 +595,7 @@ class TraceStore:
             )
             with self._database.begin(write=False) as connection:
                 found = connection.execute(page).all()
-            for _, body in found:
-                yield load_json(body)
+            yield from found
             if len(found) < _PAGE:
                 return
             done = found[-1][0]
@@ -645,6 +660,46 @@ class TraceStore:
             self._database.shrink_log(connection)
         self._pruned = time.monotonic()
         return gone
+
+
+class Follower:
+    """Rows that came since the last look; see `TraceStore.follow`.
+
+    A server numbers rows before others may see them, and several processes write: rows with a number among the last
+    few thousand are looked for again.
+    """
+
+    def __init__(self, read: Callable[[int], Iterator[tuple[int, str]]], late: int) -> None:
+        self._read, self._late = read, late
+        self._done = 0
+        self._seen: set[int] = set()
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield them in the order in which they were written; one that is yielded counts as seen."""
+        for number, body in self._read(max(0, self._done - self._late)):
+            if number not in self._seen:
+                self._done = max(self._done, number)
+                if self._late:
+                    self._seen.add(number)
+                yield load_json(body)
+        self._seen = {number for number in self._seen if number > self._done - self._late}
+
+
+def _kind_and_time(
+    kind: str | Iterable[str] | None,
+    since: datetime | timedelta | str | None,
+    until: datetime | timedelta | str | None,
+) -> list[Any]:
+    """Conditions of a statement."""
+    columns = table().c
+    wanted = []
+    if kind is not None:
+        wanted.append(columns.kind.in_([kind] if isinstance(kind, str) else list(kind)))
+    if since is not None:
+        wanted.append(columns.time_us >= _micros(_instant(since, "since")))
+    if until is not None:
+        wanted.append(columns.time_us < _micros(_instant(until, "until")))
+    return wanted
 
 
 def _shut(connection: Any) -> None:

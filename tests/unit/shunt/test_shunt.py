@@ -11,7 +11,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableLambda
 
 from langchain_dsplus.shunt import DataShunt, ShuntError
-from langchain_dsplus.shunt.rows import read_rows
+from langchain_dsplus.shunt.rows import KINDS, Ledger
 from tests.unit.shunt.conftest import LABELS, World
 
 Make = Callable[..., World]
@@ -146,7 +146,7 @@ def test_an_alarm_sends_everything_to_the_chain_until_fresh_rows_certify(world: 
 
 def table_of(shunt: DataShunt) -> dict[str, str | None]:
     """Inputs that certify, with what the large model said."""
-    ledger = read_rows(shunt.store.rows(kind=("route", "audit", "gold")), shunt.terms)
+    ledger = Ledger(shunt.terms, shunt.store.rows(kind=KINDS))
     return {row.value: row.label for row in ledger.table(shunt.folder.life()["tables"][-1], None, shunt.terms.bound)}
 
 

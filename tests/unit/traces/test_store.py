@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import random
 import shutil
 import sqlite3
 import subprocess
@@ -25,7 +26,7 @@ from langchain_dsplus.routing.rows import Recorder
 from langchain_dsplus.small_models.fake import FakeSmallModel
 from langchain_dsplus.traces import database as traces_database
 from langchain_dsplus.traces.recorder import JSONLRecorder
-from langchain_dsplus.traces.store import TraceStore
+from langchain_dsplus.traces.store import Follower, TraceStore
 from tests.unit.traces.stores import ids, row, write_and_kill
 
 
@@ -136,6 +137,7 @@ def test_rows_by_kind_router_decision_and_time(store):
     assert ids(store, kind=("audit", "gold")) == ["3", "1"]
     assert ids(store, router="other") == ["2", "1"], "gold belongs to no router"
     assert ids(store, route_id="1") == ["1", "1"]
+    assert ids(store, route_id=("1", "3", "none")) == ["1", "3", "1"]
     assert ids(store, since=timedelta(days=1)) == ["2", "3", "1"]
     assert ids(store, until=timedelta(days=1)) == ["1"]
     assert ids(store, since=datetime.now(UTC) + timedelta(days=1)) == []
@@ -153,6 +155,32 @@ def test_many_rows_are_read_a_page_at_a_time(store):
     store.flush()
     rest = [r["route_id"] for r in reader]
     assert [first["route_id"], *rest] == [str(n) for n in range(701)]
+
+
+def test_who_follows_sees_each_row_once(store):
+    news = store.follow(kind=("route", "gold"))
+    for count in (3, 0, 250):
+        for number in range(count):
+            store.record(row(number))
+            store.record(row(number, kind="audit"))
+        assert [r["route_id"] for r in news.rows()] == [str(n) for n in range(count)]
+    store.add_gold("1", "pos")
+    assert [r["gold"] for r in news.rows()] == ["pos"]
+    assert not list(store.follow(since=datetime.now(UTC) + timedelta(days=1)).rows())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rows_that_a_server_shows_late_are_seen_all_the_same(seed):
+    """Numbers are given out in order, and become visible in any."""
+    shown, seen = set(), []
+    news = Follower(lambda done: iter([(n, f"{n}") for n in sorted(shown) if n > done]), 40)
+    waiting = random.Random(seed).sample(range(1, 201), 200)
+    waiting.sort(key=lambda n: n // 30)  # none is later than the follower expects
+    while waiting:
+        shown.update(waiting[:7])
+        del waiting[:7]
+        seen += news.rows()
+    assert sorted(seen) == list(range(1, 201))
 
 
 def test_texts_may_be_left_out(path):
