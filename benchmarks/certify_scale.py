@@ -3,15 +3,24 @@
 Time is that of one call of `certify` on a table that is in memory and was never seen before, median of several tables,
 with the sizes in turn; growth is that of processor time. Memory is the most that Python and NumPy held at once beyond
 the table itself.
+
+Reading is that of a Parquet file of such a table, with a hash for each input, by a new process: `batches` is
+`Outcomes.from_parquet`, `whole` makes the table from all rows as Python objects. Memory is the most that the process
+held, the table included, beyond what it held before.
 """
 
 from __future__ import annotations
 
 import gc
 import itertools
+import json
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 from benchmarks import streams
@@ -19,10 +28,25 @@ from benchmarks.harness import Context, Figures, Table, number
 
 SIZES = (10_000, 100_000, 1_000_000)
 QUICK = (1_000, 10_000, 100_000)
+WAYS = {"batches": "in batches", "whole": "all rows at once"}
+_READER = """
+import json, sys, time
+from pathlib import Path
+from pyarrow.parquet import read_table
+from langchain_dsplus.outcomes import Outcomes
+def most():
+    return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
+read = Outcomes.from_parquet if sys.argv[2] == "batches" else lambda path: Outcomes(read_table(path).to_pydict())
+read(sys.argv[3])  # imports
+before, start = most(), time.process_time()
+rows = len(read(sys.argv[1]))
+used = time.process_time() - start
+print(json.dumps({"cpu_seconds": used, "megabytes": (most() - before) * 1024 / 1e6, "rows": rows}))
+"""
 
 
-def table_of(n: int, seed: int) -> Any:
-    """A table of the synthetic stream."""
+def table_of(n: int, seed: int, *, hashed: bool = False) -> Any:
+    """A table of the synthetic stream; `hashed`: with a hash for each input."""
     import numpy as np
 
     from langchain_dsplus.outcomes import Outcomes
@@ -36,8 +60,27 @@ def table_of(n: int, seed: int) -> Any:
             "large": answers[(loss != 0).astype(int)].tolist(),
             "gold": answers[(loss > 0).astype(int)].tolist(),
             "confidence": sample.scores.tolist(),
+            **({"input_hash": [f"{place:032x}" for place in range(n)]} if hashed else {}),
         }
     )
+
+
+def reading(table: Any) -> Figures:
+    """What a process takes to read a table from Parquet."""
+    figures: Figures = {}
+    with tempfile.TemporaryDirectory() as folder:
+        path, few = Path(folder) / "rows.parquet", Path(folder) / "few.parquet"
+        table.to_parquet(path)
+        table.select(range(10)).to_parquet(few)
+        for way in WAYS:
+            told = [sys.executable, "-c", _READER, str(path), way, str(few)]
+            done = subprocess.run(told, capture_output=True, check=True)
+            found = json.loads(done.stdout)
+            if found.pop("rows") != len(table):
+                msg = "rows are missing"
+                raise RuntimeError(msg)
+            figures |= {f"{len(table)}.{way}.{name}": value for name, value in found.items()}
+    return figures
 
 
 def run(context: Context) -> Figures:
@@ -71,6 +114,7 @@ def run(context: Context) -> Figures:
         certify(table)
         figures[f"{n}.megabytes"] = tracemalloc.get_traced_memory()[1] / 1e6
         tracemalloc.stop()
+        figures |= reading(table_of(n, context.random(f"{n}.memory").getrandbits(32), hashed=True))
     # Growth per tenfold rows: 10 is linear.
     for before, after in itertools.pairwise(sizes):
         figures[f"{after}.growth"] = figures[f"{after}.cpu_seconds"] / figures[f"{before}.cpu_seconds"]
@@ -111,5 +155,16 @@ def tables(figures: Figures) -> list[Table]:
             rows,
             "Growth is the ratio to the row above, 10 if linear: of processor seconds, since others may use the "
             "machine. MB: the most held at once beyond the table.",
-        )
+        ),
+        Table(
+            "certify_scale_read",
+            "Reading the table from Parquet",
+            ["rows", "way", "processor seconds", "MB"],
+            [
+                [f"{n:,}", said, number(figures, f"{n}.{way}.cpu_seconds"), number(figures, f"{n}.{way}.megabytes", 0)]
+                for n in sizes
+                for way, said in WAYS.items()
+            ],
+            "MB: the most that the process held beyond its start, the table included.",
+        ),
     ]

@@ -6,6 +6,7 @@ import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 import numpy as np
@@ -138,6 +139,12 @@ class Labels(Column):
         self.words = words
         self.codes.setflags(write=False)
 
+    @cached_property
+    def used(self) -> list[str]:
+        """The words that stand in some row."""
+        counts = np.bincount(self.codes + 1, minlength=len(self.words) + 1)[1:]
+        return [self.words[code] for code in np.flatnonzero(counts).tolist()]
+
     def __len__(self) -> int:
         return len(self.codes)
 
@@ -235,6 +242,10 @@ class Plain(Column):
     def values(self) -> list[Any]:
         """A copy of the list."""
         return list(self.data)
+
+    def empty(self) -> bool:
+        """Whether there is none."""
+        return all(value is None for value in self.data)
 
     def known(self) -> NDArray[np.bool_]:
         """Where there is a value."""
@@ -402,6 +413,31 @@ class Builder:
                 self._add_numbers(chunk)
             self.length += len(chunk)
 
+    def add_numbers(self, data: Floats, nothing: NDArray[np.bool_]) -> None:
+        """Take further numbers as an array, and where there are none.
+
+        Raises:
+            ValueError: As in `add`.
+        """
+        bad = ~np.isfinite(data)
+        if self.kind == "int":
+            bad |= data != np.floor(data)
+        elif self.kind == "bool":
+            bad |= (data != 0) & (data != 1)
+        bad &= ~nothing
+        if bad.any():
+            raise self.wrong(int(np.argmax(bad)))
+        self._parts.append(data)
+        self.length += len(data)
+
+    def add_coded(self, codes: Places, words: Sequence[str | None]) -> None:
+        """Take further labels as places in a list of them."""
+        self._parts.append(np.array([self._code(word) for word in words], dtype=np.int32)[codes])
+        self.length += len(codes)
+
+    def _code(self, word: str | None) -> int:
+        return -1 if word is None else self._words.setdefault(word, len(self._words))
+
     def pad(self, length: int) -> None:
         """Fill up with None to that length."""
         if length > self.length:
@@ -434,11 +470,12 @@ class Builder:
                 try:
                     None if value is None else convert(value)
                 except (TypeError, ValueError, OverflowError):
-                    raise self._wrong(place) from None
+                    raise self.wrong(place) from None
             raise
         return checked
 
-    def _wrong(self, place: int) -> ValueError:
+    def wrong(self, place: int) -> ValueError:
+        """The error about one of the values that come next."""
         row = self.length + place + 1
         return ValueError(f"{self.where}row {row}, column {self.name!r}: {WANTED[self.kind]}")
 
@@ -458,11 +495,7 @@ class Builder:
     def _add_labels(self, values: Sequence[Any]) -> None:
         if not set(map(type, values)) <= {str, type(None)}:
             values = self._checked(values)
-        words = self._words
-        place: dict[str | None, int] = dict.fromkeys(values, -1)
-        for value in place:
-            if value is not None:
-                place[value] = words.setdefault(value, len(words))
+        place = {word: self._code(word) for word in dict.fromkeys(values)}
         self._parts.append(np.array([place[value] for value in values], dtype=np.int32))
 
     def _add_any(self, values: Sequence[Any]) -> None:

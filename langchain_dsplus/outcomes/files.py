@@ -27,6 +27,8 @@ COLUMNS = "__columns__"
 _ALWAYS = frozenset({"id", "small", "confidence", "large", "gold"})
 _MARK = b"langchain_dsplus"
 _FORMAT = 1
+_BATCH = 2 * CHUNK
+"""Rows that are read from a Parquet file together, and that a row group has."""
 
 
 # Made once: making it takes longer than most values do.
@@ -336,119 +338,140 @@ def write_jsonl(path: Path, columns: Mapping[str, Column], about: Mapping[str, A
 
 
 def write_parquet(path: Path, columns: Mapping[str, Column], about: Mapping[str, Any]) -> None:
-    """Write a table."""
+    """Write a table, a row group at a time."""
     pa, pq = require("pyarrow", "parquet"), require("pyarrow.parquet", "parquet")
-    with replacing(path, binary=True) as file, _encodable(columns):
-        fields, arrays = [], []
-        for name, column in columns.items():
-            array, is_json = _arrow(pa, name, column)
-            fields.append(pa.field(name, array.type, metadata={_MARK: b"json"} if is_json else None))
-            arrays.append(array)
-        schema = pa.schema(fields, metadata={_MARK: dump({"about": about, "format": _FORMAT}).encode()})
-        pq.write_table(pa.table(arrays, schema=schema), file, compression="zstd")
+    kinds = {"float": pa.float64(), "int": pa.int64(), "bool": pa.bool_()}
+    fields = []
+    for name, column in columns.items():
+        kind = kinds[column.kind] if isinstance(column, Numbers) else pa.string()
+        fields.append(pa.field(name, kind, metadata={_MARK: b"json"} if _as_json(name, column) else None))
+    schema = pa.schema(fields, metadata={_MARK: dump({"about": about, "format": _FORMAT}).encode()})
+    length = len(next(iter(columns.values()), ()))
+    with (
+        replacing(path, binary=True) as file,
+        _encodable(columns),
+        pq.ParquetWriter(file, schema, compression="zstd") as writer,
+    ):
+        for start in range(0, length, _BATCH):
+            places = np.arange(start, min(start + _BATCH, length))
+            arrays = [_arrow(pa, name, column.take(places)) for name, column in columns.items()]
+            writer.write_table(pa.table(arrays, schema=schema))
 
 
-def _arrow(pa: Any, name: str, column: Column) -> tuple[Any, bool]:
-    """An Arrow array, and whether its texts are JSON."""
+def _as_json(name: str, column: Column) -> bool:
+    return not isinstance(column, (Numbers, Labels)) and kind_of(name) != "id"
+
+
+def _arrow(pa: Any, name: str, column: Column) -> Any:
+    """An Arrow array."""
     if isinstance(column, Numbers):
         nothing = np.isnan(column.data)
-        kind = {"int": pa.int64(), "bool": pa.bool_()}.get(column.kind, pa.float64())
         data = np.where(nothing, 0.0, column.data)
         if column.kind != "float":
             data = data.astype(np.int64 if column.kind == "int" else np.bool_)
-        return pa.array(data, type=kind, mask=nothing), False
-    if isinstance(column, Labels):
-        used, codes = np.unique(column.codes, return_inverse=True)
-        start = int(len(used) > 0 and used[0] < 0)  # only words that are in use leave the process
-        words = pa.array([column.words[code] for code in used[start:]], type=pa.string())
-        places = pa.array((codes - start).astype(np.int32), mask=codes < start)
-        return pa.DictionaryArray.from_arrays(places, words), False
-    if kind_of(name) == "id":
-        return pa.array(column.values(), type=pa.string()), False
-    texts = [None if value is None else dump(value) for value in column.values()]
-    return pa.array(texts, type=pa.string()), True
+        return pa.array(data, mask=nothing)
+    values = column.values()
+    if _as_json(name, column):
+        values = [None if value is None else dump(value) for value in values]
+    return pa.array(values, type=pa.string())
 
 
 def read_parquet(path: Path) -> tuple[dict[str, Column], dict[str, Any]]:
-    """Read a table, and what it is about."""
+    """Read a table, or a folder of parts of one, and what it is about; rows are looked at `_BATCH` at a time."""
     pa, pq = require("pyarrow", "parquet"), require("pyarrow.parquet", "parquet")
     where = f"{path}: "
-    with path.open("rb") as file:
+    builders: dict[str, Builder] = {}
+    about: dict[str, Any] | None = None
+    length = 0
+    for part in _parts_of(path):
         try:
-            table = pq.ParquetFile(file).read()
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            msg = f"{where}not a Parquet file that can be read ({type(error).__name__})"
+            with part.open("rb") as file, pq.ParquetFile(file) as opened:
+                said = _said_by(opened.schema_arrow, f"{part}: ")
+                if about is not None and about != said:
+                    msg = f"{part}: it is about something else than the parts before: read them one by one"
+                    raise ValueError(msg)
+                about = said
+                for name in opened.schema_arrow.names:
+                    builders.setdefault(name, Builder(name, where)).pad(length)
+                for batch in opened.iter_batches(batch_size=_BATCH):
+                    for field, values in zip(batch.schema, batch.columns, strict=True):
+                        _feed(pa, builders[field.name], values, field.metadata or {})
+                    length += len(batch)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # Arrow's own have none: a page that is cut
+                raise
+            msg = f"{part}: not a Parquet file that can be read ({type(error).__name__})"
             raise ValueError(msg) from None
-    names = table.column_names
-    if len(set(names)) != len(names):
+        for builder in builders.values():
+            builder.pad(length)
+    return {name: builders.pop(name).done() for name in list(builders)}, about or {}  # each goes when it is done
+
+
+def _parts_of(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    found = sorted(part for part in path.glob("*.parquet") if part.is_file())
+    if not found:
+        msg = f"{path} is a folder without a `*.parquet` file"
+        raise ValueError(msg)
+    return found
+
+
+def _said_by(schema: Any, where: str) -> dict[str, Any]:
+    """What a file is about."""
+    if len(set(schema.names)) != len(schema.names):
         msg = f"{where}two columns have the same name"
         raise ValueError(msg)
-    about: dict[str, Any] = {}
-    mark = (table.schema.metadata or {}).get(_MARK)
-    if mark is not None:
-        try:
-            said = load(mark.decode())
-            about = dict(said["about"])
-            known = said["format"] == _FORMAT
-        except (ValueError, TypeError, KeyError):
-            msg = f"{where}the metadata `{_MARK.decode()}` is not what `to_parquet` writes"
-            raise ValueError(msg) from None
-        if not known:
-            msg = f"{where}it has another `format`; this version reads {_FORMAT}"
-            raise ValueError(msg)
-    columns = {
-        name: _from_arrow(pa, name, table.column(name), table.schema.field(name).metadata or {}, where)
-        for name in names
-    }
-    return columns, about
+    mark = (schema.metadata or {}).get(_MARK)
+    if mark is None:
+        return {}
+    try:
+        said = load(mark.decode())
+        about, known = dict(said["about"]), said["format"] == _FORMAT
+    except (ValueError, TypeError, KeyError):
+        msg = (
+            f"{where}the metadata `{_MARK.decode()}` is not what `to_parquet` writes; what `route_dataset` wrote is "
+            "read by `Routed(folder).outcomes()`"
+        )
+        raise ValueError(msg) from None
+    if not known:
+        msg = f"{where}it has another `format`; this version reads {_FORMAT}"
+        raise ValueError(msg)
+    return about
 
 
-def _from_arrow(pa: Any, name: str, chunks: Any, metadata: Mapping[bytes, bytes], where: str) -> Column:
-    types, kind, form = pa.types, kind_of(name), chunks.type
+def _feed(pa: Any, builder: Builder, array: Any, metadata: Mapping[bytes, bytes]) -> None:
+    """Give a column some more of its values, as arrays where they are numbers or labels."""
+    types, kind, form = pa.types, builder.kind, array.type
     if types.is_dictionary(form) and kind != "label":
-        chunks = chunks.cast(form.value_type)
-        form = chunks.type
+        array = array.dictionary_decode()
+        form = array.type
     numeric = types.is_floating(form) or types.is_integer(form) or types.is_boolean(form)
     if kind in ("float", "int", "bool") and numeric and not (kind == "float" and types.is_boolean(form)):
-        return _numbers(pa, name, kind, chunks, where)
+        data = array.cast(pa.float64(), safe=False).fill_null(math.nan)
+        builder.add_numbers(np.array(data, dtype=np.float64), np.array(array.is_null(), dtype=np.bool_))
+        return
     text = form.value_type if types.is_dictionary(form) else form
     if kind == "label" and (types.is_string(text) or types.is_large_string(text)):
-        array = chunks.cast(pa.string()) if text is form else chunks
-        array = array.unify_dictionaries() if text is not form else array.dictionary_encode()
-        array = array.combine_chunks() if array.num_chunks != 1 else array.chunk(0)
-        words: list[str] = array.dictionary.to_pylist()
-        if None not in words and len(set(words)) == len(words):
-            return Labels(np.array(array.indices.fill_null(-1), dtype=np.int32), words)
-    builder = Builder(name, where)
+        array = array.dictionary_encode() if text is form else array
+        # A part's dictionary may hold the words of a million rows.
+        used, codes = np.unique(np.array(array.indices.fill_null(-1), dtype=np.int64), return_inverse=True)
+        start = int(len(used) > 0 and used[0] < 0)
+        builder.add_coded(codes, [*[None] * start, *array.dictionary.take(pa.array(used[start:])).to_pylist()])
+        return
     if not _readable(types, form):
-        msg = f"{where}column {name!r}: {WANTED[kind]}, not {form}"
+        msg = f"{builder.where}column {builder.name!r}: {WANTED[kind]}, not {form}"
         raise ValueError(msg)
     is_json = metadata.get(_MARK) == b"json" or (
         kind == "dict" and (types.is_string(form) or types.is_large_string(form))
     )
-    for chunk in chunks.chunks:
-        for start in range(0, len(chunk), CHUNK):
-            values = chunk.slice(start, CHUNK).to_pylist()
-            if is_json:
-                values = _loaded(builder, values, where)
-            elif kind == "dict":
-                values = [None if value is None else _present(value) for value in values]
-            builder.add(values)
-    return builder.done()
-
-
-def _numbers(pa: Any, name: str, kind: Kind, chunks: Any, where: str) -> Column:
-    data = np.array(chunks.cast(pa.float64(), safe=False).fill_null(math.nan), dtype=np.float64)
-    nothing = np.array(chunks.is_null(), dtype=np.bool_)
-    wrong = ~np.isfinite(data) & ~nothing
-    if kind == "int":
-        wrong |= ~nothing & (data != np.floor(data))
-    elif kind == "bool":
-        wrong |= ~nothing & (data != 0) & (data != 1)
-    if wrong.any():
-        msg = f"{where}row {int(np.argmax(wrong)) + 1}, column {name!r}: {WANTED[kind]}"
-        raise ValueError(msg)
-    return Numbers(kind, data)
+    for start in range(0, len(array), CHUNK):
+        values = array.slice(start, CHUNK).to_pylist()
+        if is_json:
+            values = _loaded(builder, values)
+        elif kind == "dict":
+            values = [None if value is None else _present(value) for value in values]
+        builder.add(values)
 
 
 def _readable(types: Any, form: Any) -> bool:
@@ -471,14 +494,13 @@ def _readable(types: Any, form: Any) -> bool:
     return any(check(form) for check in checks)
 
 
-def _loaded(builder: Builder, values: Sequence[Any], where: str) -> list[Any]:
+def _loaded(builder: Builder, values: Sequence[Any]) -> list[Any]:
     result = []
-    for place, value in enumerate(values, builder.length + 1):
+    for place, value in enumerate(values):
         try:
             result.append(None if value is None else load(value))
         except ValueError:
-            msg = f"{where}row {place}, column {builder.name!r}: {WANTED[builder.kind]}"
-            raise ValueError(msg) from None
+            raise builder.wrong(place) from None
     return result
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, Unpack
 
@@ -219,7 +219,7 @@ class Outcomes(Table):
         found: dict[str, list[str]] = {}
         for name, column in self._columns.items():
             if name in ("small", "large", "large_pruned", "gold") or name.startswith("small."):
-                words = sorted(_used(column)) if isinstance(column, Labels) else []
+                words = sorted(column.used) if isinstance(column, Labels) else []
                 if len(words) > _MOST_SAID:
                     return {}
                 found[name] = words
@@ -231,7 +231,7 @@ class Outcomes(Table):
         for name, column in self._columns.items():
             if name in ("small", "large", "large_pruned") or name.startswith("small."):
                 if isinstance(column, Labels):
-                    found.update(_used(column))
+                    found.update(column.used)
             elif name == "probabilities" or name.startswith("probabilities."):
                 if isinstance(column, Spread):
                     found.update(column.keys)
@@ -305,7 +305,7 @@ class Outcomes(Table):
             KeyError: If there is no such column.
         """
         found = self._columns[column]
-        return frozenset(_used(found) if isinstance(found, Labels) else (v for v in found.values() if v is not None))
+        return frozenset(found.used if isinstance(found, Labels) else (v for v in found.values() if v is not None))
 
     def coded(self, column: str) -> tuple[NDArray[np.int32], list[Any]]:
         """Return a column as places in a list of what it says, -1 where it says nothing, shape (n,), and that list.
@@ -580,10 +580,18 @@ class Outcomes(Table):
     ) -> Outcomes:
         """Read a Parquet file (extra `parquet`), one that `to_parquet` wrote or another with such columns.
 
-        Dicts may be structs, maps, or JSON texts.
+        Dicts may be structs, maps, or JSON texts. Rows are looked at some ten thousand at a time, so hardly more is
+        held than the table. For a folder that `route_dataset` wrote there is `Routed.outcomes`.
+
+        Args:
+            path: The file, or a folder whose `*.parquet` files are read one after the other, by name, as one table; a
+                column that one of them lacks is empty there.
+            about: As in `Outcomes`; it goes before what the file says.
+            **gold_rules: `gold_map`, `unknown_gold`, `other_gold`, as in `Outcomes`.
 
         Raises:
-            ValueError: If a value is not what its column holds; the message names file, row and column.
+            ValueError: If a value is not what its column holds; the message names file, row (of a folder: of all files
+                together) and column. If a folder has no such file, or its files are about different things.
             ImportError: If pyarrow is not installed.
         """
         rules = GoldRules.of(**gold_rules)
@@ -674,12 +682,6 @@ class Outcomes(Table):
         """
         write_parquet(Path(path), self._columns, self.about)
         self.folder = self.folder or Path(path).absolute().parent
-
-
-def _used(column: Labels) -> Iterator[str]:
-    """The words that stand in some row."""
-    used = np.bincount(column.codes + 1, minlength=len(column.words) + 1)[1:]
-    return (word for word, count in zip(column.words, used.tolist(), strict=True) if count)
 
 
 _MOST_SAID = 1000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -101,7 +102,7 @@ class Turns:
             self.asked[place] = alive
             alive &= ~np.isneginf(score)
             # How many thresholds are not below the score: the strict comparison, as the router makes it.
-            self.first[place, alive] = np.searchsorted(-limits[:, place], -score[alive], side="right")
+            self.first[place] = np.where(alive, np.searchsorted(-limits[:, place], -score, side="right"), self.steps)
         self.base = np.where(alive, self.models, self.models + 1)
         """Who answers where no model is sure, shape (n,)."""
         self.taker = np.where(self.barred, self.models, np.arange(self.models, dtype=self.base.dtype)[:, None])
@@ -128,9 +129,22 @@ class Turns:
             found.append(Turn(place, rows, step, before, self.taker[place, rows]))
         return tuple(found)
 
-    def walk(self) -> Iterator[Ints]:
-        """Yield who answers at every step, each shape (n,)."""
-        return (self.at(step) for step in range(self.steps))
+    def walk(self) -> Iterator[tuple[Ints, Ints]]:
+        """Yield at every step who answers, shape (n,), and on which rows another than before; at first on all.
+
+        It is one array, changed from step to step.
+        """
+        step, rows, after = (
+            np.concatenate([getattr(turn, name) for turn in self.changes]) for name in ("step", "rows", "after")
+        )
+        small = self.steps < 2**16  # numbers of two bytes are sorted without comparing them
+        order = np.argsort(step.astype(np.uint16 if small else np.int64), kind="stable")
+        starts = np.searchsorted(step[order], np.arange(self.steps + 1)).tolist()
+        who, every = self.base.copy(), np.arange(self.n)
+        for start, stop in itertools.pairwise(starts):
+            changed = order[start:stop]
+            who[rows[changed]] = after[changed]
+            yield who, every if not start else rows[changed]
 
 
 @dataclass(frozen=True)

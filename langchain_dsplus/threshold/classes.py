@@ -183,9 +183,9 @@ def _follow(
 ) -> tuple[float, str | None]:
     """How much stays local before the first step that loses too much; the label that ends it, where a class does."""
     sizes = np.maximum(np.bincount(classes.codes[classes.codes >= 0], minlength=len(classes.names)), 1)
-    every, coverage = np.arange(found.n), 0.0
-    for who in found.turns(steps).walk():
-        loss = found.loss[who, every].astype(np.float64)
+    loss, coverage = np.zeros(found.n), 0.0
+    for who, changed in found.turns(steps).walk():
+        loss[changed] = found.loss[who[changed], changed]
         inside = classes.codes >= 0
         by_class = np.bincount(classes.codes[inside], weights=loss[inside], minlength=len(sizes)) / sizes
         worst = int(by_class.argmax()) if len(by_class) else -1

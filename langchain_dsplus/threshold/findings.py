@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -221,11 +221,10 @@ def _shuffled(outcomes: Outcomes, seed: int) -> Iterator[Finding]:
     else:
         # Rows on which the models differ may have been chosen for labelling; those on which they agree never were.
         rows = np.flatnonzero(outcomes.known_gold() & outcomes.agree(small, "large"))
-        truth = [str(value) for value in np.asarray(outcomes["gold"], dtype=object)[rows].tolist()]
-        said = [str(value) for value in np.asarray(outcomes[small], dtype=object)[rows].tolist()]
+        truth, said = _coded(outcomes, ("gold", small), rows)
         if not len(rows):
             reason = "no row on which the models agree has gold"
-        elif len(set(truth)) < 2:
+        elif (truth == truth[0]).all():
             reason = "the rows with gold on which the models agree have one gold value only"
         else:
             verdict = agrees(truth, said, seed=seed)
@@ -245,7 +244,17 @@ def _shuffled(outcomes: Outcomes, seed: int) -> Iterator[Finding]:
     yield Finding("gold_untested", "unseen", f"Whether gold belongs to these rows was not tested: {reason}.")
 
 
-def agrees(gold: Sequence[str], said: Sequence[str], *, seed: int = 0) -> bool | None:
+def _coded(outcomes: Outcomes, columns: Sequence[str], rows: Codes) -> list[Codes]:
+    """Some rows of several columns as numbers, the same number for the same word."""
+    words: dict[Any, int] = {}
+    found = []
+    for name in columns:
+        codes, mine = outcomes.coded(name)
+        found.append(np.array([words.setdefault(word, len(words)) for word in mine], dtype=np.int64)[codes[rows]])
+    return found
+
+
+def agrees(truth: Codes, mine: Codes, *, seed: int = 0) -> bool | None:
     """Whether answers match gold more often than chance would have it, by a permutation test at .001.
 
     Chance is gold in any other order. The number of matches has a known mean and variance over all orders. Beyond five
@@ -256,14 +265,13 @@ def agrees(gold: Sequence[str], said: Sequence[str], *, seed: int = 0) -> bool |
         None where it cannot be tested.
 
     Example:
-        >>> gold = ["a", "b"] * 100
-        >>> agrees(gold, gold), agrees(gold, ["a", "a", "b", "b"] * 50), agrees(gold[:8], gold[:8])
+        >>> gold = np.array([0, 1] * 100)
+        >>> agrees(gold, gold), agrees(gold, np.array([0, 0, 1, 1] * 50)), agrees(gold[:8], gold[:8])
         (True, False, None)
     """
-    words = {word: place for place, word in enumerate(dict.fromkeys([*gold, *said]))}
-    truth, mine = (np.array([words[word] for word in column], dtype=np.int64) for column in (gold, said))
     n, matches = len(truth), int((truth == mine).sum())
-    a, b = (np.bincount(codes, minlength=len(words)).astype(np.float64) for codes in (truth, mine))
+    words = max(truth.max(initial=0), mine.max(initial=0)) + 1
+    a, b = (np.bincount(codes, minlength=words).astype(np.float64) for codes in (truth, mine))
     mean = float((a * b).sum()) / n
     # Of sum over rows of [gold at a random place = answer]: Hoeffding (1951), for a matrix of zeros and ones.
     square = float((a * b * (n * n - n * (a + b))).sum()) + float((a * b).sum()) ** 2

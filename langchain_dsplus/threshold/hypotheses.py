@@ -270,14 +270,15 @@ def walk(
 ) -> list[Step]:
     """Count harms, gains, disagreements and costs at every step."""
     whole = hypotheses.whole
-    models, every = len(found.models), np.arange(found.n)
+    models, loss = len(found.models), np.zeros(found.n, dtype=np.int8)
     disagreeing = _disagreeing(outcomes, found)
     names = [model.name for model in found.models]
     costs = Costs.of(outcomes, names, found.prompt).take(whole.rows).along(found.turns(sequence, whole.rows))
     records = []
-    for place, who in enumerate(found.turns(sequence).walk()):
+    for place, (who, changed) in enumerate(found.turns(sequence).walk()):
+        loss[changed] = found.loss[who[changed], changed]
         for hypothesis in hypotheses:
-            hypothesis.add(found.loss[who, every])
+            hypothesis.add(loss)
         mine = (who < models)[whole.rows]
         differing = None
         if disagreeing is not None:

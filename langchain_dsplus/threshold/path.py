@@ -174,7 +174,7 @@ def path_sweep(
     rows = np.flatnonzero(known | same)
     none = same[rows]
     large = len(cascade.models)
-    answers = np.array([np.where(who < large, who, -1) for who in cascade.turns(steps, rows).walk()], dtype=np.int8)
+    answers = np.array([np.where(who < large, who, -1) for who, _ in cascade.turns(steps, rows).walk()], dtype=np.int8)
     found = PathSweep(
         path=steps,
         accepted=(answers >= 0).sum(axis=1),

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from langchain_dsplus.outcomes import Outcomes
+from langchain_dsplus.outcomes.columns import Builder
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -161,6 +162,74 @@ def test_half_a_surrogate_pair_says_where_and_keeps_the_old_file(tmp_path, kind)
     assert [p.name for p in tmp_path.iterdir()] == ["rows"]
 
 
+# --- Parquet in parts -----------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=25)
+@given(rows=records, group=st.integers(1, 3), batch=st.integers(1, 4), cut=st.integers(0, 6))
+def test_parquet_in_parts_is_the_whole(tmp_path_factory, rows, group, batch, cut):
+    folder = tmp_path_factory.mktemp("outcomes")
+    whole = Outcomes.from_records(rows, about={"score": "margin"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("langchain_dsplus.outcomes.files._BATCH", group)
+        (folder / "parts").mkdir()
+        whole.to_parquet(folder / "whole.parquet")
+        whole.select(list(range(cut))[: len(rows)]).to_parquet(folder / "parts" / "a.parquet")
+        whole.select(list(range(cut, len(rows)))).to_parquet(folder / "parts" / "b.parquet")
+        (folder / "parts" / "_SUCCESS").touch()
+        assert pq.ParquetFile(folder / "whole.parquet").num_row_groups == -(-len(rows) // group)
+        patch.setattr("langchain_dsplus.outcomes.files._BATCH", batch)
+        for path in (folder / "whole.parquet", folder / "parts"):
+            found = Outcomes.from_parquet(path)
+            same(whole, found)
+            assert found.about == whole.about
+            assert found.data_hash() == whole.data_hash()
+
+
+def test_one_word_in_parts_with_dictionaries_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setattr("langchain_dsplus.outcomes.files._BATCH", 3)
+    kinds = ["b", None, "a", "a", "c", "b", "b", "a"]
+    found = pa.table({"small": pa.array(kinds).dictionary_encode(), "confidence": [0.5] * 8, "large": kinds})
+    pq.write_table(found, tmp_path / "rows.parquet", row_group_size=5)
+    outcomes = Outcomes.from_parquet(tmp_path / "rows.parquet")
+    assert outcomes.values("small") == kinds
+    assert outcomes.agree("small", "large").tolist() == [kind is not None for kind in kinds]
+
+
+def test_a_folder_says_which_part_and_row_is_wrong(tmp_path, monkeypatch):
+    monkeypatch.setattr("langchain_dsplus.outcomes.files._BATCH", 1)
+    with pytest.raises(ValueError, match="a folder without a `"):
+        Outcomes.from_parquet(tmp_path)
+    foreign(tmp_path / "a.parquet", group=["x", "y"])
+    foreign(tmp_path / "b.parquet", note=[1, 2])
+    outcomes = Outcomes.from_parquet(tmp_path)
+    assert outcomes.values("group") == ["x", "y", None, None]
+    assert outcomes.values("note") == [None, None, 1, 2]
+    foreign(tmp_path / "c.parquet", confidence=[0.5, math.nan])
+    with pytest.raises(ValueError, match="row 6, column 'confidence'"):
+        Outcomes.from_parquet(tmp_path)
+    table(about={"score": "margin"}).to_parquet(tmp_path / "c.parquet")
+    with pytest.raises(ValueError, match=r"c\.parquet: it is about something else"):
+        Outcomes.from_parquet(tmp_path)
+
+
+def test_reading_parquet_holds_no_more_than_a_batch_beside_the_table(tmp_path, monkeypatch):
+    pool, add, most = pa.default_memory_pool(), Builder.add_coded, []
+    outcomes = table(*(row(n, input_hash=f"{n:064x}") for n in range(3000)))
+    before = pool.bytes_allocated()
+
+    def watched(self, codes, words):
+        most[-1] = max(most[-1], pool.bytes_allocated() - before)
+        add(self, codes, words)
+
+    monkeypatch.setattr(Builder, "add_coded", watched)
+    for batch in (100, 3000):
+        monkeypatch.setattr("langchain_dsplus.outcomes.files._BATCH", batch)
+        most.append(0)
+        same(outcomes, through(outcomes, "parquet", tmp_path / "rows.parquet"))
+    assert most[0] < most[1] / 4
+
+
 # --- Parquet files of others ----------------------------------------------------------------------------------------
 
 
@@ -257,7 +326,9 @@ def test_a_file_holds_no_words_of_rows_that_were_left_out(tmp_path):
     path = tmp_path / "rows.parquet"
     outcomes = table(*(row(n, group=f"customer {n}") for n in range(10)))
     outcomes.select(list(range(1, 10))).to_parquet(path)
-    assert "customer 0" not in str(pq.read_table(path).column("group").combine_chunks().dictionary)
+    assert "customer 0" not in str(
+        pq.read_table(path, read_dictionary=["group"]).column("group").combine_chunks().dictionary
+    )
     assert Outcomes.from_parquet(path).values("group") == [f"customer {n}" for n in range(1, 10)]
 
 

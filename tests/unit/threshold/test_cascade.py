@@ -216,3 +216,17 @@ def test_curves_paths_choices_and_parity_follow_the_same_rows(table, prompt, unu
 def test_turns_without_a_row_or_a_step():
     assert Turns(np.empty((1, 0)), np.empty((1, 0)), [[0.5]]).at(0).tolist() == []
     assert list(Turns([[0.5]], [[False]], np.empty((0, 1))).walk()) == []
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 3), st.integers(1, 6))
+def test_a_walk_is_every_step_at_once(seed, models, steps):
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(0, 30))
+    confidence = np.where(rng.random((models, n)) < 0.1, -np.inf, rng.integers(0, 6, (models, n)) / 5)
+    path = np.sort(rng.integers(-1, 6, (steps, models)) / 5, axis=0)[::-1]
+    turns = Turns(confidence, rng.random((models, n)) < 0.2, path)
+    kept = np.full(n, -1)
+    for step, (who, changed) in enumerate(turns.walk()):
+        kept[changed] = who[changed]
+        assert kept.tolist() == who.tolist() == turns.at(step).tolist()
+    assert step == steps - 1
