@@ -47,7 +47,7 @@ $(VENV)/.stamp-all: $(VENV)/.stamp-torch pyproject.toml
 	@touch $@
 
 $(VENV)/.stamp-dev: $(VENV)/.stamp-all pyproject.toml
-	$(BIN)/python -m pip install --progress-bar off -e ".[all]" --group dev
+	$(BIN)/python -m pip install --progress-bar off -e ".[all,onnx]" --group dev
 	@touch $@
 
 $(VENV)/.stamp-docs: $(VENV)/.stamp-dev pyproject.toml

@@ -1,6 +1,7 @@
 """The backends of the sentence encoder against torch in 32 bits: sentences per second, and what a head loses.
 
-The encoder is all-MiniLM-L6-v2 but for `static`, which is WordLlama's table. `vs_torch` is a ratio of sentences per
+The encoder is all-MiniLM-L6-v2 but for `static`, which is WordLlama's table; `openvino` is there where it is
+installed. `vs_torch` is a ratio of sentences per
 second, in batches and one at a time, timed side by side. `accuracy_vs_torch` is in points on the same held-out rows:
 each backend trains its own head on its own vectors, as `fit` does.
 """
@@ -13,7 +14,7 @@ from typing import Any
 from benchmarks import data
 from benchmarks.harness import Context, Figures, Table, interleave, interval, number, paired, quartiles, ratio
 
-BACKENDS = ("onnx", "onnx-int8", "static")
+BACKENDS = ("onnx", "onnx-int8", "openvino", "static")
 SETS = {
     "banking77": lambda split: data.banking77_gpt("test" if split == "test" else "few_shot_train"),
     "clinc150": data.clinc150,
@@ -24,9 +25,10 @@ NOT_RECHECKED = "every figure needs the encoder's weights, and most are ratios o
 
 def encoders() -> dict[str, Any]:
     """One encoder for each backend, loaded."""
-    from langchain_dsplus.small_models.encoder import Encoder
+    from langchain_dsplus.small_models.encoder import Encoder, installed_backends
 
-    made = {name: Encoder("minilm", backend=name) for name in ("torch", "onnx", "onnx-int8")}
+    here = [name for name in ("torch", *BACKENDS[:-1]) if name in installed_backends()]
+    made = {name: Encoder("minilm", backend=name) for name in here}
     return {name: encoder.load() for name, encoder in {**made, "static": Encoder("wordllama")}.items()}
 
 
@@ -57,6 +59,8 @@ def run(context: Context) -> Figures:
         figures[f"{name}.n"] = len(test)
         figures[f"torch.{name}.accuracy"] = 100 * sum(hits["torch"]) / len(test)
         for backend in BACKENDS:
+            if backend not in made:
+                continue
             key = f"{backend}.{name}.accuracy_vs_torch"
             figures |= paired(key, hits[backend], hits["torch"], context.random(key))
     return figures | speed(context, made)
@@ -81,7 +85,7 @@ def speed(context: Context, made: dict[str, Any]) -> Figures:
 
         calls = {name: partial(ask, name) for name in made}
         seconds = interleave(calls, rounds=rounds, number=1, rng=context.random(mode))
-        for name in BACKENDS:
+        for name in set(BACKENDS) & set(made):
             figures |= ratio(f"{name}.{mode}.vs_torch", seconds["torch"], seconds[name])
         for name, values in seconds.items():
             figures[f"{name}.{mode}.per_second"] = size / quartiles(values)[1]
@@ -93,10 +97,12 @@ def tables(figures: Figures) -> list[Table]:
         [name, *(interval(figures, f"{name}.{mode}.vs_torch") for mode in ("batch", "single"))]
         + [number(figures, f"{name}.{mode}.per_second", 0) for mode in ("batch", "single")]
         for name in BACKENDS
+        if f"{name}.batch.vs_torch" in figures
     ]
     losses = [
         [name, *(interval(figures, f"{name}.{data_set}.accuracy_vs_torch", sign=True) for data_set in SETS)]
         for name in BACKENDS
+        if f"{name}.batch.vs_torch" in figures
     ]
     return [
         Table(

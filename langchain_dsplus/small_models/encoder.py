@@ -204,8 +204,8 @@ class Encoder:
         the first 32 characters per token are read at all, so that a megabyte costs no more than a page. The empty
         string is a text like any other.
 
-        With ONNX Runtime and static vectors a text has the same vector alone and beside any others, to the last bit.
-        With torch it may differ by about 1e-7, since padding changes the order of the sums.
+        But for torch, a text has the same vector alone and beside any others, to the last bit. With torch it may differ
+        by about 1e-7, since padding changes the order of the sums.
 
         Raises:
             TypeError: If an item is not a str; the message gives its place, never the value.

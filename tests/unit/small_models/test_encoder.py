@@ -24,6 +24,9 @@ numpy_tensors = pytest.importorskip("safetensors.numpy")
 
 WORDS = [f"w{n}" for n in range(40)]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+OPENVINO = pytest.param(
+    "openvino", marks=pytest.mark.skipif("openvino" not in installed_backends(), reason="openvino is not installed")
+)
 
 
 @pytest.fixture(autouse=True)
@@ -80,19 +83,21 @@ def network_folder(folder, kind="bert", pooling="mean", seed=0, **options):
 # --- the same vectors -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("backend", ["onnx", OPENVINO])
 @pytest.mark.parametrize("kind", ["bert", "roberta", "xlm-roberta"])
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
-def test_onnx_is_torch(kind, pooling, tmp_path):
+def test_the_graph_is_torch(kind, pooling, backend, tmp_path):
     pytest.importorskip("sentence_transformers")
     folder = network_folder(tmp_path / "encoder", kind, pooling, seed=len(kind))
     texts = texts_of(1)
     theirs = Encoder(folder, backend="torch").encode(texts)
-    np.testing.assert_allclose(Encoder(folder, backend="onnx").encode(texts), theirs, atol=3e-6)
-    near = (Encoder(folder, backend="onnx-int8").encode(texts) * theirs).sum(axis=1)
-    assert near.min() > 0.99
+    np.testing.assert_allclose(Encoder(folder, backend=backend).encode(texts), theirs, atol=3e-6)
+    if backend == "onnx":
+        near = (Encoder(folder, backend="onnx-int8").encode(texts) * theirs).sum(axis=1)
+        assert near.min() > 0.99
 
 
-@pytest.mark.parametrize("backend", ["onnx", "onnx-int8"])
+@pytest.mark.parametrize("backend", ["onnx", "onnx-int8", OPENVINO])
 @pytest.mark.parametrize("threads", ["1", "2"])
 def test_a_text_has_the_same_bits_alone_and_in_any_batch(backend, threads, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
@@ -107,8 +112,9 @@ def test_a_text_has_the_same_bits_alone_and_in_any_batch(backend, threads, tmp_p
         np.testing.assert_array_equal(encoder.encode([texts[i] for i in places]), whole[places])
 
 
-def test_many_threads_ask_at_once(tmp_path):
-    encoder = Encoder(network_folder(tmp_path / "encoder"), backend="onnx")
+@pytest.mark.parametrize("backend", ["onnx", OPENVINO])
+def test_many_threads_ask_at_once(backend, tmp_path):
+    encoder = Encoder(network_folder(tmp_path / "encoder"), backend=backend)
     texts = texts_of(4)
     whole = encoder.encode(texts)
     with ThreadPoolExecutor(8) as pool:
@@ -269,7 +275,7 @@ SCRIPT = """
 import os, signal, sys
 sys.modules["torch"] = sys.modules["transformers"] = sys.modules["sentence_transformers"] = None
 from langchain_dsplus.small_models.encoder import Encoder
-encoder = Encoder(sys.argv[1])
+encoder = Encoder(sys.argv[1], backend=sys.argv[2])
 before = encoder.encode(["w1 w2 w3", "w4"])
 child = os.fork()
 if child == 0:
@@ -282,13 +288,14 @@ print(encoder.backend, os.waitpid(child, 0)[1])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
-def test_it_runs_without_torch_and_after_a_fork(tmp_path):
+@pytest.mark.parametrize("backend", ["auto", OPENVINO])
+def test_it_runs_without_torch_and_after_a_fork(backend, tmp_path):
     folder = network_folder(tmp_path / "encoder")
     env = {**os.environ, "OMP_NUM_THREADS": "2"}
-    command = [sys.executable, "-c", SCRIPT, str(folder)]
+    command = [sys.executable, "-c", SCRIPT, str(folder), backend]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=env)
-    backend, status = done.stdout.split()
-    assert backend == "onnx", done.stderr[-2000:]
+    ran, status = done.stdout.split()
+    assert ran == backend.replace("auto", "onnx"), done.stderr[-2000:]
     assert status == "0", done.stderr[-2000:]
 
 
