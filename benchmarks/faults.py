@@ -3,18 +3,17 @@
 A cell is right where the answer is the provider's whole one (or the small model's, where that was wished), or a clear
 error, and where recorder, ledger and server agree on what was asked and paid. A kill is SIGKILL at a random moment;
 lost is what was acknowledged and is gone, or was asked again beyond the calls in flight. A trouble is a full disk, a
-read-only or vanished folder, a lock that another process holds, a clock set back, or two processes at once.
+read-only or vanished folder, a lock that another process holds, a clock set back, a server that stops and comes back,
+or two processes at once.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.harness import Context, Figures, Table, number
@@ -49,9 +48,9 @@ def run(context: Context) -> Figures:
     context.facts["problems"] = found
     each = context.pick(-(-500 // len(WRITERS)), 2)
     figures |= dict.fromkeys(("kills", "lost", "troubles"), 0)
-    with _postgres() as url, context.progress("kills", each * len(WRITERS)) as done:
+    with context.progress("kills", each * len(WRITERS)) as done:
         for name in WRITERS:
-            counted = _killed(name, each, context.seed, url)
+            counted = _killed(name, each, context.seed)
             counted["lost"] += counted.pop("twice")
             for key, value in counted.items():
                 figures[f"writer.{name}.{key}"] = value
@@ -60,21 +59,10 @@ def run(context: Context) -> Figures:
     return figures
 
 
-@contextlib.contextmanager
-def _postgres() -> Iterator[str]:
-    """The URL of a database for all writers; empty where no PostgreSQL is installed."""
-    from tests.postgres import running
-
-    with running() as server:
-        yield "" if server is None else server.fresh("kills")
-
-
-def _killed(name: str, kills: int, seed: int, url: str) -> dict[str, int]:
+def _killed(name: str, kills: int, seed: int) -> dict[str, int]:
     """One writer, in a process of its own."""
-    from tests.faults.kills import POSTGRES
-
     root = Path(__file__).resolve().parents[1]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root), POSTGRES: url}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "tests.faults.kills", name, str(kills), str(seed), f"{folder}/work"]
         done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False)

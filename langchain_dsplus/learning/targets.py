@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,11 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from langchain_core.messages import BaseMessage
-from langchain_core.runnables import RunnableConfig, RunnableLambda
+from langchain_core.runnables import RunnableConfig
 
 from langchain_dsplus._journal import Journal
 from langchain_dsplus.answer import pass_on
 from langchain_dsplus.labels import match_reply
+from langchain_dsplus.traces.lanes import AskEach
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -165,14 +165,20 @@ def _ask_and_keep(
             paid.keep(place, large(values[place]))
         return [None] * len(places)
 
-    def answer(place: int, config: RunnableConfig) -> None:
-        paid.keep(place, large.invoke(values[place], config))
+    failed: list[Exception | None] = [None] * len(places)
+
+    def take(number: int, output: Any) -> None:
+        if isinstance(output, Exception):
+            pass_on([output])
+            failed[number] = output
+        else:
+            paid.keep(places[number], output)  # where it cannot be kept, nothing more is asked and paid for
 
     own = getattr(large, "config", None)  # of `with_config`: a rate that the user chose
     limit = own.get("max_concurrency") if isinstance(own, Mapping) else None
     config: RunnableConfig = {} if limit is None else {"max_concurrency": limit}
-    asking: Any = RunnableLambda(answer).with_config(run_name="distillation")
-    return list(pass_on(asking.batch(list(places), config, return_exceptions=True))) if places else []
+    AskEach([(large, values[place]) for place in places], [config] * len(places), take).run()
+    return failed
 
 
 class PaidAnswers:
@@ -192,7 +198,6 @@ class PaidAnswers:
     def __init__(self, path: Path, key: str, labels: Sequence[str]) -> None:
         self.path, self.key, self.labels = path, key, list(labels)
         self._rows: dict[int, dict[str, float] | None] = {}
-        self._lock = threading.Lock()
         self._journal = Journal(path)
         if self._journal.entries:
             self._read(self._journal.entries)
@@ -208,10 +213,6 @@ class PaidAnswers:
 
     def keep(self, place: int, answer: Any) -> None:
         """Write one answer; it is on the disk when this returns."""
-        with self._lock:
-            self._keep(place, answer)
-
-    def _keep(self, place: int, answer: Any) -> None:
         row = read_target(answer, self.labels)
         self._rows[place] = None if row is None else soften(row, self.labels)
         head = [] if self._journal.entries else [{"key": self.key}]

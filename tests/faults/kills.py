@@ -24,6 +24,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -34,8 +35,6 @@ from typing import Any
 
 SLOTS = 4
 """Calls of a large model that may be in flight."""
-POSTGRES = "DSPLUS_FAULTS_POSTGRES"
-"""In the environment: the URL of a PostgreSQL; else one is started."""
 
 
 @dataclass
@@ -49,12 +48,23 @@ class Place:
     memo: dict[str, int] = field(default_factory=dict)
     back: float = 0.0
     """Seconds that the clock is set back."""
+    server: Any = None
+    """The PostgreSQL behind `url`."""
+    inputs: int = 4000
+    rounds: int = 10**6
+    heard: list[str] | None = None
+    """What a large model was asked, where it is counted in this process; the trouble begins after some of it."""
+    at: Callable[[], None] = lambda: None
 
     def clock(self) -> float:
         return time.time() - self.back
 
     def ask(self, name: str) -> None:
         """Note that a large model is asked, as its provider would."""
+        if self.heard is not None:
+            self.heard.append(name)
+            self.at()
+            return
         with (self.folder / "asked").open("ab", buffering=0) as file:
             file.write(f"{name}\n".encode())
         self.poke()
@@ -78,6 +88,7 @@ class Writer:
         asks: Whether a large model is asked, which may not be asked twice beyond the calls in flight.
         local: Whether it writes into its folder.
         alone: Whether it says that one process at a time may write.
+        slow: Whether a write takes long: with one kill, a sample of the troubles does.
     """
 
     open: Callable[[Place], Any]
@@ -87,6 +98,7 @@ class Writer:
     asks: bool = False
     local: bool = True
     alone: bool = False
+    slow: bool = False
 
 
 # --- recorders --------------------------------------------------------------------------------------------------------
@@ -252,9 +264,14 @@ def _shunt(place: Place) -> Any:
 
 
 def _shunt_works(shunt: Any, number: int) -> bool:
+    from langchain_dsplus.shunt.folder import ShuntError
+
     shunt.batch([f"{'x' if n % 2 else 'y'} {n} {number} {time.time_ns()}" for n in range(30)])
     shunt.store.flush()
-    shunt.work()
+    try:
+        shunt.work()
+    except ShuntError as error:
+        return "another process is at work" not in str(error) and _raise(error)
     return True
 
 
@@ -281,7 +298,7 @@ def _collects(place: Place, _: int) -> bool:
         return "a"
 
     small = FakeSmallModel(default={"a": 1.0}, input_key="text")
-    data = [{"id": str(n), "input": {"text": str(n)}} for n in range(4000)]
+    data = [{"id": str(n), "input": {"text": str(n)}} for n in range(place.inputs)]
     collect_outcomes(
         small, RunnableLambda(answer), data, path=place.folder / "answers.jsonl", version="1", progress=False,
         max_concurrency=SLOTS,
@@ -306,9 +323,9 @@ def _distils(place: Place, _: int) -> bool:
         return "a" if int(text.split()[1]) % 3 else "b"
 
     place.poke()  # once all is paid for, nothing is asked any more
-    texts = [f"{'x' if n % 2 else 'y'} {n}" for n in range(400)]
+    texts = [f"{'x' if n % 2 else 'y'} {n}" for n in range(min(place.inputs, 400))]
     TwoStageConfidenceDistillation(
-        _classifier(), small_threshold=0.999999, large_threshold=0.0, rounds=10**6, checkpoint=place.folder / "state",
+        _classifier(), small_threshold=0.999999, large_threshold=0.0, rounds=place.rounds, checkpoint=place.folder / "state",
     ).distil(texts, RunnableLambda(answer).with_config(max_concurrency=SLOTS))  # fmt: skip
     return False
 
@@ -389,7 +406,7 @@ WRITERS: dict[str, Writer] = {
     "registry.postgres": Writer(**_registry(_shared), local=False),
     "collect": Writer(lambda place: place, _collects, _journal_kept, pause=0.3, asks=True),
     "checkpoint": Writer(lambda place: place, _distils, _checkpoint_kept, pause=0.3, asks=True),
-    "shunt": Writer(_shunt, _shunt_works, _shunt_kept, pause=0.6),
+    "shunt": Writer(_shunt, _shunt_works, _shunt_kept, pause=0.6, slow=True),
     "downloads": Writer(_cache, _pulls, _cache_kept),
 }
 
@@ -479,7 +496,9 @@ def _read_only(place: Place) -> Iterator[None]:
     else:
         folder = str(place.folder)
         subprocess.run(["mount", "--bind", folder, folder], check=True, capture_output=True)
-        subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True, capture_output=True)
+        told = ["mount", "-o", "remount,ro,bind", folder]
+        while subprocess.run(told, check=False, capture_output=True).returncode:  # a file is being written
+            time.sleep(0.01)
     try:
         yield
     finally:
@@ -517,6 +536,16 @@ def _locked(place: Place) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _stopped(place: Place) -> Iterator[None]:
+    """A server that is gone without a word, and comes back."""
+    place.server.stop("immediate")
+    try:
+        yield
+    finally:
+        place.server.start()
+
+
+@contextlib.contextmanager
 def _backwards(place: Place) -> Iterator[None]:
     """A clock that was set back by a day and two hours."""
     place.back = 26 * 3600.0
@@ -528,7 +557,19 @@ def _backwards(place: Place) -> Iterator[None]:
 
 TROUBLES: dict[str, Callable[[Place], Any]] = {
     "full": _full, "read_only": _read_only, "deleted": _deleted, "locked": _locked, "backwards": _backwards,
+    "stopped": _stopped,
 }  # fmt: skip
+
+
+def _troubles(writer: Writer) -> list[str]:
+    """What may happen to a writer."""
+    if not writer.local:
+        return ["backwards", "stopped"]
+    if writer.asks:
+        return ["full", "read_only", "deleted"]
+    return [kind for kind in TROUBLES if kind != "stopped"]
+
+
 UNCLEAR = (AttributeError, KeyError, IndexError, TypeError, AssertionError, UnboundLocalError, RecursionError)
 
 
@@ -564,10 +605,47 @@ def _through(name: str, kind: str, place: Place) -> None:
         raise RuntimeError(msg)
 
 
+def _asks_through(name: str, kind: str, place: Place) -> None:
+    """Trouble in the middle of a work that asks; raises where what was answered before is asked again afterwards."""
+    writer = WRITERS[name]
+    place.folder.mkdir()
+    place.inputs, place.rounds, place.heard = 60, 1, []
+    before, lock = [], threading.Lock()
+    with contextlib.ExitStack() as trouble:
+
+        def begin() -> None:
+            with lock:  # meanwhile nobody is answered
+                if len(place.heard or ()) > 20 and not before:
+                    trouble.enter_context(TROUBLES[kind](place))
+                    before.extend(place.heard or ())
+
+        place.at = begin
+        try:
+            writer.write(writer.open(place), 0)
+        except UNCLEAR as error:
+            msg = f"{name}, {kind}: not a clear error"
+            raise RuntimeError(msg) from error
+        except Exception:  # it said that it could not
+            stopped = True
+        else:
+            stopped = False
+    during, place.heard, place.at = place.heard[len(before) :], [], lambda: None
+    assert before, f"{name}: the trouble did not begin"
+    if stopped and kind != "deleted" and len(during) > SLOTS:
+        msg = f"{name}, {kind}: {len(during)} more were asked about, whose answers could not be kept"
+        raise RuntimeError(msg)
+    writer.write(writer.open(place), 1)
+    writer.kept(place)
+    again = set(before) & set(place.heard)
+    if len(again) > SLOTS:
+        msg = f"{name}, {kind}: {len(again)} of {len(before)} answers are gone, and are asked for again"
+        raise RuntimeError(msg)
+
+
 def _two(writer: Writer, place: Place, seconds: float) -> int:
     """Two processes at once, both killed; how much is lost."""
     place.folder.mkdir()
-    writer.open(place)
+    _ended(_forked(lambda: writer.open(place)))  # no connection of SQLite's may live through a fork
     children = [_started(writer, place, itertools.count(first, 2)) for first in (0, 1)]
     acked = [_killed(*child, seconds if turn == 0 else 0.0) for turn, child in enumerate(children)]
     return _lost(writer.kept(place), acked[0] | acked[1])
@@ -583,7 +661,7 @@ WARM = (
 )  # fmt: skip
 
 
-def run(name: str, kills: int, seed: int, folder: Path, url: str = "") -> dict[str, int]:
+def run(name: str, kills: int, seed: int, folder: Path, url: str = "", server: Any = None) -> dict[str, int]:
     """Kill one writer, and trouble it; what was lost."""
     warnings.simplefilter("ignore", DeprecationWarning)  # a fork with threads of a library at rest
     shutil.rmtree(folder, ignore_errors=True)
@@ -591,7 +669,7 @@ def run(name: str, kills: int, seed: int, folder: Path, url: str = "") -> dict[s
     folder.mkdir(parents=True)
 
     def place(own: str) -> Place:
-        return Place(folder / own, f"{url}#{own}" if url and "." in name else url)
+        return Place(folder / own, f"{url}#{own}" if url and "." in name else url, server=server)
 
     found = {"kills": 0, "lost": 0, "twice": 0, "troubles": 0}
     here, acked = place("kills"), set()
@@ -604,21 +682,24 @@ def run(name: str, kills: int, seed: int, folder: Path, url: str = "") -> dict[s
         found["kills"] += 1
     if writer.asks:
         found["twice"] = max(0, here.asked_twice() - SLOTS * kills)
-    elif name != "shunt":
-        for kind in TROUBLES if writer.local else ["backwards"]:
-            _ended(_forked(lambda kind=kind: _through(name, kind, place(kind))))
-            found["troubles"] += 1
-        if not writer.alone:
+    kinds = _troubles(writer) + ["two"] * (not writer.alone and not writer.asks)
+    if kills == 1 and writer.slow:
+        kinds = rng.sample(kinds, 2)
+    for kind in kinds:
+        if kind == "two":
             found["lost"] += _two(writer, place("two"), 2 * writer.pause)
-            found["troubles"] += 1
+        else:
+            through = _asks_through if writer.asks else _through
+            _ended(_forked(lambda kind=kind, through=through: through(name, kind, place(kind))))
+        found["troubles"] += 1
     return found
 
 
-def _reported(name: str, kills: int, seed: int, folder: Path, url: str) -> None:
+def _reported(name: str, kills: int, seed: int, folder: Path, url: str, server: Any) -> None:
     found: dict[str, Any] = {"kills": 0, "lost": 0, "twice": 0, "troubles": 0}
     try:
         if url or not name.endswith("postgres"):
-            found = run(name, kills, seed, folder, url)
+            found = run(name, kills, seed, folder, url, server)
     except BaseException:
         found = {"error": traceback.format_exc()}
     print(json.dumps({"writer": name, **found}), flush=True)
@@ -630,14 +711,14 @@ def main() -> None:
     for module in WARM:  # once, here: a child that still imports is killed before it writes
         importlib.import_module(module)
     with contextlib.ExitStack() as stack:
-        url, server = os.environ.get(POSTGRES) or "", None
-        if not url and any(name.endswith("postgres") for name in names):
+        server = None
+        if any(name.endswith("postgres") for name in names):
             from tests.postgres import running
 
             server = stack.enter_context(running())
         for name in names:
-            own = url or (server.fresh("kills") if server is not None and name.endswith("postgres") else "")
-            _ended(_forked(lambda name=name, own=own: _reported(name, kills, seed, folder / name, own)))
+            url = server.fresh("kills") if server is not None and name.endswith("postgres") else ""
+            _ended(_forked(lambda name=name, url=url: _reported(name, kills, seed, folder / name, url, server)))
 
 
 if __name__ == "__main__":
