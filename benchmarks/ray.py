@@ -6,7 +6,7 @@ with its own workers, whose start is in its seconds; the cluster's is not. `equa
 on Ray that equal those of this process, bit for bit. Where no worker is killed, a merged ledger that is not what the
 server counted is an error. `linear` is the time of a row in the largest run over that in the smallest: 1 is linear,
 less means that the start of the workers weighs on the small one. In the run `killed` one of two workers is killed, once
-the server has answered some.
+the server has answered some. `caller_megabytes` is the most that the process that calls held beyond its start.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import Context, Figures, Table
+from benchmarks.harness import Context, Figures, Table, number
 from langchain_dsplus.small_models.base import SmallModel
 
 SIZES = {"full": (10_000, 100_000, 1_000_000), "usual": (10_000, 100_000), "quick": (2_000,)}
@@ -125,25 +125,59 @@ def kill_one(books: Counter, calls: int) -> None:
 
 
 def one(
-    vectors: Any, make: Any, books: Counter, workers: int | None, *, kill: bool = False
-) -> tuple[float, Any, dict[str, int]]:
-    """Route once; seconds, outputs with Routes, and calls and tokens of the ledger and of the server."""
+    vectors: Any, make: Any, books: Counter, folder: Path, workers: int | None, *, kill: bool = False
+) -> tuple[Any, Figures]:
+    """Route once; what was written, and seconds, calls and memory."""
     from langchain_dsplus.dataset import route_dataset
 
     books.calls = books.tokens = 0
-    with tempfile.TemporaryDirectory() as folder:
-        if kill:
-            threading.Thread(target=kill_one, args=(books, 3), daemon=True).start()
+    if kill:
+        threading.Thread(target=kill_one, args=(books, 3), daemon=True).start()
+    with most_memory() as memory:
         began = time.perf_counter()
         routed = route_dataset(
-            vectors, make, Path(folder) / "out", ray=None if workers is None else True, workers=workers,
-            block_size=BLOCK, keep_inputs=False, progress=False,
+            vectors, make, folder, ray=None if workers is None else True, workers=workers, block_size=BLOCK,
+            keep_inputs=False, progress=False,
         )  # fmt: skip
         seconds = time.perf_counter() - began
-        rows = list(zip(routed.outputs(), routed.routes(), strict=True))
-        large = next((row for row in routed.ledger().table() if row["side"] == "large"), None)
-        told = {"calls": large["calls"] if large else 0, "tokens": large["input_tokens"] if large else 0}
-        return seconds, rows, told | {"served": books.calls, "served_tokens": books.tokens}
+    large = next((row for row in routed.ledger().table() if row["side"] == "large"), None)
+    calls, tokens = (large["calls"], large["input_tokens"]) if large else (0, 0)
+    if not kill and (calls, tokens) != (books.calls, books.tokens):
+        msg = f"the merged ledger says {calls} calls and {tokens} tokens, the server {books.calls} and {books.tokens}"
+        raise RuntimeError(msg)
+    again = books.calls - calls
+    return routed, {"seconds": seconds, "calls": calls, "again": again, "caller_megabytes": memory["most"]}
+
+
+@contextmanager
+def most_memory() -> Iterator[dict[str, float]]:
+    """The most megabytes that this process holds beyond what it held at first, looked at four times a second."""
+    import psutil
+
+    process, done, found = psutil.Process(), threading.Event(), {"most": 0.0}
+    first = process.memory_info().rss
+
+    def look() -> None:
+        while not done.wait(0.25):
+            found["most"] = max(found["most"], (process.memory_info().rss - first) / 1e6)
+
+    watch = threading.Thread(target=look, daemon=True)
+    watch.start()
+    try:
+        yield found
+    finally:
+        done.set()
+        watch.join()
+
+
+def same(one: Any, other: Any) -> int:
+    """How many outputs with their Routes are equal; two rows at a time are held."""
+    from langchain_dsplus.dataset import Routed
+
+    def decided(routed: Routed) -> Iterator[Any]:
+        return ((row.get("output"), row.get("route")) for row in routed.rows() if row["kind"] == "route")
+
+    return sum(a == b for a, b in zip(decided(one), decided(other), strict=True))
 
 
 def run(context: Context) -> Figures:
@@ -162,26 +196,27 @@ def run(context: Context) -> Figures:
                 confidence = small_model(context.seed).predict_proba(vectors).max(axis=1)
                 threshold = float(np.quantile(confidence, ESCALATED))
                 make = functools.partial(make_router, url, context.seed, threshold)
-                context.say(f"{size:,} rows")
-                seconds, local, _ = one(vectors, make, books, None)
-                figures[f"{size}.local.seconds"] = seconds
-                runs = {"one": (1, False), "two": (2, False)} | ({"killed": (2, True)} if size == sizes[0] else {})
-                for name, (workers, kill) in runs.items():
-                    seconds, rows, told = one(vectors, make, books, workers, kill=kill)
-                    same = sum(a == b for a, b in zip(rows, local, strict=True))
-                    figures[f"{size}.{name}.seconds"] = seconds
-                    figures[f"{size}.{name}.equal"] = same / size
-                    figures[f"{size}.{name}.calls"] = told["calls"]
-                    figures[f"{size}.{name}.again"] = told["served"] - told["calls"]
-                    equal, total = equal + same, total + size
-                    if not kill and (told["calls"], told["tokens"]) != (told["served"], told["served_tokens"]):
-                        msg = f"the merged ledger is not what the server counted: {told}"
-                        raise RuntimeError(msg)
-                figures[f"{size}.two_vs_one"] = figures[f"{size}.one.seconds"] / figures[f"{size}.two.seconds"]
+                runs = {"local": (None, False), "one": (1, False), "two": (2, False)}
+                runs |= {"killed": (2, True)} if size == sizes[0] else {}
+                if context.full and size == sizes[-1]:
+                    del runs["one"]  # it takes as long as all others
+                with tempfile.TemporaryDirectory() as folder:
+                    for name, (workers, kill) in runs.items():
+                        context.say(f"{size:,} rows, {WORDS[name]}")
+                        routed, found = one(vectors, make, books, Path(folder) / name, workers, kill=kill)
+                        figures |= {f"{size}.{name}.{key}": value for key, value in found.items()}
+                        if name == "local":
+                            local = routed
+                            continue
+                        alike = same(routed, local)
+                        figures[f"{size}.{name}.equal"] = alike / size
+                        equal, total = equal + alike, total + size
+                if "one" in runs:
+                    figures["two_vs_one"] = figures[f"{size}.one.seconds"] / figures[f"{size}.two.seconds"]
+                    figures[f"{size}.two_vs_one"] = figures["two_vs_one"]
     finally:
         ray.shutdown()
     figures["equal"] = equal / total
-    figures["two_vs_one"] = figures[f"{sizes[-1]}.two_vs_one"]
     rates = [figures[f"{size}.two.seconds"] / size for size in sizes]
     figures["linear"] = rates[-1] / rates[0]
     return figures
@@ -205,13 +240,16 @@ def tables(figures: Figures) -> list[Table]:
                     f"{figures[f'{at}.again']:.0f}",
                 ]
             )
-            rows.append([f"{size:,}, {WORDS[name]}", f"{seconds:.1f}", f"{size / seconds:,.0f}", *said])
+            memory = number(figures, f"{at}.caller_megabytes", 0)
+            rows.append([f"{size:,}, {WORDS[name]}", f"{seconds:.1f}", f"{size / seconds:,.0f}", *said, memory])
     columns = ["rows", "seconds", "rows per second", "equal Routes", "calls in the ledger", "calls asked again"]
+    columns.append("caller, MB")
+    compared = max((size for size in sizes if f"{size}.two_vs_one" in figures), default=0)
     note = (
         ""
         if not sizes
         else (
-            f"Two workers against one at {figures['rows']:,.0f} rows: {figures['two_vs_one']:.2f} times as fast. A row "
+            f"Two workers against one at {compared:,} rows: {figures['two_vs_one']:.2f} times as fast. A row "
             f"of the largest run takes {figures['linear']:.2f} times as long as one of the smallest."
         )
     )

@@ -93,10 +93,15 @@ def hash_input(value: Any, key: bytes) -> str | None:
 def hash_of(value: Any) -> str:
     """Return a short name for an input, the same in every process: no key, so it is for files that hold the text too.
 
-    Exact, unlike `canonical`: a chain may reply otherwise to another blank.
+    Exact, unlike `canonical`: a chain may reply otherwise to another blank. Of an array all bytes count, wherever
+    in the input it stands; what it prints is rounded and cut.
     """
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=repr)
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=_exact)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _exact(value: Any) -> str:
+    return (canonical(value) or b"").decode() if callable(getattr(value, "tobytes", None)) else repr(value)
 
 
 def feed_inputs(digest: Any, values: Iterable[Any]) -> None:

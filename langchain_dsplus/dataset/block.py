@@ -6,7 +6,8 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from langchain_dsplus.dataset.desk import AskOnce, SpentError, counter, key_of
+from langchain_dsplus._inputs import hash_of
+from langchain_dsplus.dataset.desk import AskOnce, SpentError, counter
 from langchain_dsplus.dataset.folder import digest_of, encode_rows
 from langchain_dsplus.routing.router import ConfidenceRouter
 
@@ -73,7 +74,8 @@ class BlockRouter:
         """
         heard = counter()
         self.large.hidden, self.large.counts, self.kept.rows = heard, [], []
-        ids = [uuid.uuid5(uuid.NAMESPACE_OID, f"{self.run} {place + i} {key_of(v)}") for i, v in enumerate(inputs)]
+        keys = [hash_of(value) for value in inputs]
+        ids = [uuid.uuid5(uuid.NAMESPACE_OID, f"{self.run} {place + i} {key}") for i, key in enumerate(keys)]
         configs: Any = [{"run_id": name, "callbacks": [heard], "max_concurrency": self.max_concurrency} for name in ids]
         results = self.router.batch(list(inputs), configs, return_exceptions=True)
         spent = next((result for result in results if isinstance(result, SpentError)), None)
@@ -90,7 +92,7 @@ class BlockRouter:
         ]
         said = {
             "inputs": len(inputs),
-            "digest": digest_of(inputs),
+            "digest": digest_of(keys),
             "failed": sum(isinstance(result, Exception) for result in results),
             "counts": [*heard.counts(), *self.large.counts],
         }

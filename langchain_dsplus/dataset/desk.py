@@ -13,7 +13,7 @@ from langchain_core.messages import BaseMessage, message_to_dict, messages_from_
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import ensure_config, get_callback_manager_for_config
 
-from langchain_dsplus._inputs import canonical, hash_of
+from langchain_dsplus._inputs import hash_of
 from langchain_dsplus.answer import EscalationContext, failure, must_pass
 from langchain_dsplus.costs.ledger import CostLedger
 from langchain_dsplus.costs.prices import Price
@@ -172,7 +172,7 @@ class AskOnce(Runnable[Any, Any]):
         """
         config = ensure_config(config)
         key, context = _key(config), _context(input)
-        asked = key_of(input)
+        asked = hash_of(input)
         for attempt in range(1, self.attempts + 1):
             leave = self._leave(key)
             if "label" in leave:
@@ -253,12 +253,6 @@ def _notes(context: EscalationContext | None, output: Any) -> dict[str, Any]:
             failure(error)
     found: dict[str, Any] = plain({name: value for name, value in notes.items() if value is not None})
     return found
-
-
-def key_of(value: Any) -> str:
-    """The hash of an input: of an array its bytes, of all else as `hash_of`."""
-    array = callable(getattr(value, "tobytes", None))
-    return hash_of((canonical(value) or b"").decode() if array else value)
 
 
 def pack(value: Any) -> str:

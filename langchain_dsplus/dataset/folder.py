@@ -12,7 +12,7 @@ from langchain_dsplus._files import replace_file, replacing
 from langchain_dsplus._imports import require
 from langchain_dsplus._json import load_json
 from langchain_dsplus.costs.ledger import CostLedger
-from langchain_dsplus.dataset.desk import key_of, pack, unpack
+from langchain_dsplus.dataset.desk import pack, unpack
 from langchain_dsplus.traces.recorder import plain
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ _MARK = b"langchain_dsplus"
 _TEXTS = ("kind", "route_id", "router", "model", "error")
 
 
-def digest_of(inputs: Iterable[Any]) -> str:
-    """The hash of a block's inputs."""
-    return hashlib.sha256("".join(map(key_of, inputs)).encode()).hexdigest()
+def digest_of(keys: Iterable[str]) -> str:
+    """The hash of a block, from its inputs' hashes."""
+    return hashlib.sha256("".join(keys).encode()).hexdigest()
 
 
 def encode_rows(place: int, rows: Sequence[tuple[int, Mapping[str, Any]]], said: Mapping[str, Any]) -> Any:

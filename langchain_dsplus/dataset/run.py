@@ -174,7 +174,7 @@ def _todo(routed: Routed, blocks: Iterator[Block], advance: Callable[[int], None
         file = routed.file_of(place)
         if file.exists():
             said = routed.said_by(file)
-            if said["digest"] != digest_of(inputs):
+            if said["digest"] != digest_of(map(hash_of, inputs)):
                 msg = f"{file} answers other inputs than `ds` has there: choose another folder, or the same order"
                 raise ValueError(msg)
             if not said["failed"]:

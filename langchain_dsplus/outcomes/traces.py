@@ -57,6 +57,8 @@ def _content(content: str | list[Any]) -> str:
     return "".join(part for part in parts if isinstance(part, str))
 
 
+_READ = ("accepted", "model", "reason", "degraded", "error", "pruning", "transfer")
+"""What is read of a Route."""
 _PLAIN = frozenset({"error", "not_certified", "mismatch", "alarm"})
 """Reasons for which a router asks with the plain prompt."""
 
@@ -104,6 +106,7 @@ class _Reader:
         self.decisions: dict[str, _Decision] = {}
         self.gold: dict[str, str | None] = {}
         self.routers: dict[str, None] = {}
+        self.words: dict[str, str] = {}
         self.count = 0
 
     def read(self, row: Any) -> None:
@@ -143,12 +146,13 @@ class _Reader:
 
     def _route(self, decision: _Decision, row: Mapping[str, Any]) -> None:
         route = row["route"]
+        kept = {name: route[name] for name in _READ if name in route} | {"answers": self._slim(route.get("answers"))}
         said = self._said(row)
         if decision.reason is not None and (said.error is not None or decision.said.error is None):
             if said.error is None or decision.said.error is not None:  # else an attempt that failed before or after
-                self._same((decision.route, decision.said.label), (route, said.label))
+                self._same((decision.route, decision.said.label), (kept, said.label))
             return
-        decision.reason, decision.route, decision.said = str(route["reason"]), route, said
+        decision.reason, decision.route, decision.said = str(route["reason"]), kept, said
         value = row.get("input")
         if self.group_key is not None and isinstance(value, Mapping):
             decision.group = self._text(value.get(self.group_key), self.group_key)
@@ -158,7 +162,7 @@ class _Reader:
         decision.in_training = trained if isinstance(trained, bool) else None
 
     def _shadow(self, decision: _Decision, row: Mapping[str, Any]) -> None:
-        found = (list(row.get("answers") or ()), dict(row.get("errors") or {}))
+        found = (self._slim(row.get("answers")), dict(row.get("errors") or {}))
         if decision.shadow is not None:
             self._same(decision.shadow, found)
         decision.shadow = found
@@ -168,6 +172,18 @@ class _Reader:
         if decision.audit is not None:
             self._same(decision.audit.label, said.label)
         decision.audit = said
+
+    def _slim(self, answers: Iterable[Mapping[str, Any]] | None) -> list[dict[str, Any]]:
+        """Answers in which a label that stands in every row is one object."""
+        word = self.words.setdefault
+        return [
+            {
+                "choice": word(answer["choice"], answer["choice"]),
+                "confidence": answer["confidence"],
+                "probabilities": {word(label, label): p for label, p in answer["probabilities"].items()},
+            }
+            for answer in answers or ()
+        ]
 
     def _same(self, one: Any, other: Any) -> None:
         """The same file read twice is no harm; two decisions under one id are."""
@@ -195,7 +211,7 @@ class _Reader:
                 if not isinstance(label, str):
                     msg = f"`to_label` returned {type(label).__name__}, not a str"
                     raise TypeError(msg)
-                said.label = str(label)
+                said.label = self.words.setdefault(label, str(label))
             except Exception as problem:  # noqa: BLE001 - the user's `to_label`, or an output it cannot read
                 said.error = type(problem).__name__
         return said
@@ -233,6 +249,7 @@ def read_traces(
         for route_id, decision in found
         if not (decision.reason == "shadow" and decision.said.silent)
     ]
+    del asked, found
     if reader.decisions and not result:
         reasons = sorted({d.reason or "no route row" for d in reader.decisions.values()})
         msg = (
@@ -241,7 +258,10 @@ def read_traces(
         )
         raise ValueError(msg)
     several = _names(reader.names, [decision for _, decision in result])
-    return iter([_row(route_id, decision, several, reader, live=live) for route_id, decision in result])
+    reader.decisions.clear()
+    result.reverse()
+    while result:  # a decision goes when its row is there
+        yield _row(*result.pop(), several, reader, live=live)
 
 
 def _names(names: list[str] | None, decisions: Sequence[_Decision]) -> list[str]:

@@ -179,12 +179,13 @@ def plain(value: Any, *, depth: int = 0) -> Any:
         msg = f"a row is nested more than {_DEPTH} deep"
         raise ValueError(msg)
     depth += 1
-    if isinstance(value, BaseMessage):
-        return {"type": value.type, "content": plain(value.content, depth=depth)}
-    if isinstance(value, PromptValue):
-        return plain(value.to_messages(), depth=depth)
-    if isinstance(value, BaseModel):
-        return plain(value.model_dump(), depth=depth)
+    if not isinstance(value, (dict, list)):  # most are
+        if isinstance(value, BaseMessage):
+            return {"type": value.type, "content": plain(value.content, depth=depth)}
+        if isinstance(value, PromptValue):
+            return plain(value.to_messages(), depth=depth)
+        if isinstance(value, BaseModel):
+            return plain(value.model_dump(), depth=depth)
     if isinstance(value, Mapping):
         return {str(k): plain(v, depth=depth) for k, v in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):

@@ -121,3 +121,19 @@ def test_inputs_are_fed_one_by_one(values):
     assert digest([*values, "x"]) != digest([*values, "y"]) != digest(values)
     assert digest([["a", "b"]]) != digest(["a", "b"]) != digest(["ab"])
     assert digest([object()]) == digest([object()])
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["alone", "in a dict", "in a list"]))
+def test_two_arrays_that_print_alike_are_two_inputs(seed, where):
+    rng = np.random.default_rng(seed)
+    one = rng.random(rng.integers(1, 3000)).astype(np.float32)
+    other = one.copy()
+    place = rng.integers(len(one))
+    other[place] = np.nextafter(other[place], np.float32(2))
+    wrap = {
+        "alone": lambda array: array,
+        "in a dict": lambda array: {"v": array},
+        "in a list": lambda array: [1, array],
+    }
+    assert hash_of(wrap[where](one)) != hash_of(wrap[where](other))
+    assert hash_of(wrap[where](one)) == hash_of(wrap[where](one.copy()))
