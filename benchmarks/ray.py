@@ -224,7 +224,8 @@ def run(context: Context) -> Figures:
 
 def tables(figures: Figures) -> list[Table]:
     sizes = sorted({int(name.partition(".")[0]) for name in figures if name[0].isdigit()})
-    rows = []
+    rows: list[list[str]] = []
+    measured = any(name.endswith("caller_megabytes") for name in figures)
     for size in sizes:
         for name in ("local", "one", "two", "killed"):
             at = f"{size}.{name}"
@@ -240,10 +241,10 @@ def tables(figures: Figures) -> list[Table]:
                     f"{figures[f'{at}.again']:.0f}",
                 ]
             )
-            memory = number(figures, f"{at}.caller_megabytes", 0)
-            rows.append([f"{size:,}, {WORDS[name]}", f"{seconds:.1f}", f"{size / seconds:,.0f}", *said, memory])
+            memory = [number(figures, f"{at}.caller_megabytes", 0)][:measured]
+            rows.append([f"{size:,}, {WORDS[name]}", f"{seconds:.1f}", f"{size / seconds:,.0f}", *said, *memory])
     columns = ["rows", "seconds", "rows per second", "equal Routes", "calls in the ledger", "calls asked again"]
-    columns.append("caller, MB")
+    columns += ["caller, MB"][:measured]
     compared = max((size for size in sizes if f"{size}.two_vs_one" in figures), default=0)
     note = (
         ""
