@@ -63,7 +63,7 @@ TITLES = {
     "retrain": "always retrain, no promise",
     "hindsight": "hindsight",
 }
-WINDOW, WORKERS, FEW = 200, 4, 5
+WINDOW, WORKERS, FEW = 200, 2, 5
 
 
 @dataclass

@@ -31,9 +31,6 @@ _DRAWS = 400
 """Tables that are drawn, to see which tests would pass."""
 _FEW = 20
 """Of these, the least that must bear out what the tests so far have said."""
-_REFUSAL, _FIRST_REFUSAL = 1.5, 3.0
-"""What a refusal costs, as a share of the inputs: the tests behind it have far less error probability. Behind the first
-one lies the whole life."""
 _HARM, _GAIN = 0.5, 0.25
 """Of a disagreement whose truth nobody knows: how often the large model alone is right, the small one alone."""
 
@@ -173,12 +170,13 @@ class Evidence:
     ) -> tuple[float, float]:
         """The share of the inputs whose policy is the best bet in a test on n rows, and how likely it passes.
 
-        What it adds to the share `held` that stays local now, times its chance, against what a refusal costs. From
-        there it goes in small steps: as long as they pass, the next costs nothing, and knows of those before.
+        What it adds to the share `held` that stays local now, times its chance, against a refusal: the tests behind it
+        have far less error probability, so all that could still be added counts as lost. From there it goes in small
+        steps: as long as they pass, the next costs nothing, and knows of those before.
         """
         chance = self.chances(n, max_loss, alpha, labelled, tested)
         shares = np.arange(1, _STEPS + 1) / _STEPS
-        value = chance * (shares - held) - (1.0 - chance) * (_REFUSAL if held else _FIRST_REFUSAL)
+        value = chance * (shares - held) - (1.0 - chance) * (1.0 - held)
         value[(shares <= held) | (shares > (held + _STEP if held else FIRST))] = -1.0
         place = int(np.argmax(value))
         return (float(shares[place]), float(chance[place])) if value[place] > 0.0 else (0.0, 0.0)
