@@ -26,6 +26,7 @@ import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ import numpy as np
 
 from benchmarks import data
 from benchmarks.certify_real_models import Banking, _Rows
-from benchmarks.distil import Rows, fit_anew, make_small
+from benchmarks.distil import Rows, fit_anew, make_small, mean_interval
 from benchmarks.harness import Context, Figures, Table, interval, number, wilson
 
 BATCH, WORK_EVERY, REFIT_EVERY, LAST, QUICK = 20, 80, 600, 1000, 1000
@@ -73,8 +74,8 @@ class Life:
     right: dict[str, list[bool]] = field(default_factory=dict)
     called: dict[str, list[bool]] = field(default_factory=dict)
     labels: int = 0
-    first: tuple[int, Any, float] | None = None
-    """When the first certificate came, with its model and threshold."""
+    first: int | None = None
+    """When the first certificate came."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -91,12 +92,12 @@ def live(rows: Rows, gold: Rows, small: Any, max_loss: float, folder: Path, *, s
         asked.append(text)
         return said[text]
 
-    life, pairs = Life(), list(zip(gold.texts, gold.gold, strict=True))
+    life, once = Life(), None
     right, called = life.right.setdefault("shunt", []), life.called.setdefault("shunt", [])
-    chain = RunnableLambda(ask).with_types(output_type=str)
     with DataShunt(
-        chain, small.labels, folder, max_loss, small=small, gold=pairs, version="recorded", background=False,
-        label_wait=3600.0, key=f"order {seed:010d}", seed=seed, include_route=True, **options,
+        RunnableLambda(ask).with_types(output_type=str), small.labels, folder, max_loss, small=small,
+        gold=list(zip(gold.texts, gold.gold, strict=True)), version="recorded", background=False, label_wait=3600.0,
+        key=f"order {seed:010d}", seed=seed, include_route=True, **options,
     ) as shunt:  # fmt: skip
         for start in range(0, len(rows.texts), BATCH):
             texts = rows.texts[start : start + BATCH]
@@ -106,12 +107,15 @@ def live(rows: Rows, gold: Rows, small: Any, max_loss: float, folder: Path, *, s
                 called.append(not route["accepted"] or bool(route.get("audited")))
             if (start + BATCH) % WORK_EVERY == 0:
                 _work(shunt, life, truth)
-        life.first = life.first and (life.first[0], shunt.worker.registry.load(int(life.first[1])), life.first[2])
-        learned = shunt.worker.registry.load() if shunt.certificate is not None else None
+                if once is None and shunt.certificate is not None:
+                    life.first, threshold = len(right), next(iter(shunt.certificate.thresholds.values()))
+                    once = (life.first, shunt.worker.registry.load(), threshold)
+        learned = small if shunt.certificate is None else shunt.worker.registry.load()
     if len(asked) != sum(called):
         msg = f"the large model was asked {len(asked)} times, the routes say {sum(called)}"
         raise RuntimeError(msg)
-    _beside(life, rows, gold, small, learned, max_loss)
+    _beside(life, rows, once, learned, max_loss)
+    life.right["retrain"], life.called["retrain"] = _retrain(rows, gold, small, max_loss)
     return life
 
 
@@ -123,12 +127,9 @@ def _work(shunt: Any, life: Life, truth: dict[str, str]) -> None:
             life.notes.append(f"{len(life.right['shunt'])}: {' '.join(done.did)}")
         told = {row["id"]: truth[row["input"]] for row in shunt.to_label(None)}
         if not told:
-            break
+            return
         life.labels += len(told)
         shunt.add_gold({name: label if label in shunt.terms.labels else None for name, label in told.items()})
-    if life.first is None and shunt.certificate is not None:
-        live_now = shunt.worker.registry.live.number
-        life.first = (len(life.right["shunt"]), live_now, next(iter(shunt.certificate.thresholds.values())))
 
 
 def _asked(small: Any, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
@@ -139,28 +140,21 @@ def _asked(small: Any, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
     return found.max(axis=1), np.array(small.labels, dtype=object)[found.argmax(axis=1)]
 
 
-def _beside(life: Life, rows: Rows, gold: Rows, small: Any, learned: Any, max_loss: float) -> None:
-    """The others on the same order."""
+def _beside(life: Life, rows: Rows, once: tuple[int, Any, float] | None, learned: Any, max_loss: float) -> None:
+    """The large model alone, certified once, and hindsight on the same order."""
     truth, large = np.array(rows.gold, dtype=object), np.array(rows.large, dtype=object)
-    n = len(truth)
-    life.right["large"], life.called["large"] = (large == truth).tolist(), [True] * n
-    place, model, threshold = life.first or (n, None, np.inf)
-    local = np.zeros(n, dtype=bool)
-    said = large.copy()
-    if model is not None:
-        confidence, choice = _asked(model, rows)
-        local = (confidence > threshold) & (np.arange(n) >= place)
-        said = np.where(local, choice, large)
-    life.right["once"], life.called["once"] = (said == truth).tolist(), (~local).tolist()
-    life.right["retrain"], life.called["retrain"] = _retrain(rows, gold, small, max_loss)
-    confidence, choice = _asked(learned if learned is not None else small, rows)
+    n, nobody = len(truth), np.zeros(len(truth), dtype=bool)
+    place, model, threshold = once or (n, learned, np.inf)
+    confidence, earlier = _asked(model, rows)
+    sure = (confidence > threshold) & (np.arange(n) >= place)
+    confidence, later = _asked(learned, rows)
     order = np.argsort(-confidence, kind="stable")
-    loss = np.cumsum((large == truth)[order].astype(int) - (choice == truth)[order].astype(int))
-    kept = np.flatnonzero(loss < max_loss * n)
-    local = np.zeros(n, dtype=bool)
-    local[order[: int(kept[-1]) + 1 if len(kept) else 0]] = True
-    life.right["hindsight"] = (np.where(local, choice, large) == truth).tolist()
-    life.called["hindsight"] = (~local).tolist()
+    loss = np.cumsum((large == truth)[order].astype(int) - (later == truth)[order].astype(int))
+    kept, best = np.flatnonzero(loss < max_loss * n), nobody.copy()
+    best[order[: int(kept[-1]) + 1 if len(kept) else 0]] = True
+    for arm, local, said in (("large", nobody, large), ("once", sure, earlier), ("hindsight", best, later)):
+        life.right[arm] = (np.where(local, said, large) == truth).tolist()
+        life.called[arm] = (~local).tolist()
 
 
 def _retrain(rows: Rows, gold: Rows, small: Any, max_loss: float) -> tuple[list[bool], list[bool]]:
@@ -233,35 +227,23 @@ def order_of(context: Context, turn: int, n: int) -> list[int]:
 # --- figures ----------------------------------------------------------------------------------------------------------
 
 
-def _mean(key: str, by_order: Sequence[float]) -> Figures:
-    """A mean over orders with its t interval."""
-    from scipy.stats import t
-
-    values = np.asarray(by_order, dtype=np.float64)
-    mean = float(values.mean())
-    if len(values) < 2:
-        return {key: mean}
-    half = float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
-    return {key: mean, f"{key}.low": mean - half, f"{key}.high": mean + half}
-
-
 def gather(lives: Sequence[Life], max_loss: float) -> Figures:
     """The figures of one setting."""
     figures: Figures = {}
+    mean = partial(mean_interval, ratio=0.0)
     for arm in ("large", *ARMS):
         right = 100.0 * np.array([life.right[arm] for life in lives])
         called = 100.0 * np.array([life.called[arm] for life in lives])
         over = right - 100.0 * np.array([life.right["large"] for life in lives])
         last = slice(-min(LAST, right.shape[1] // 3), None)
-        figures |= _mean(f"{arm}.calls", called.mean(axis=1)) | _mean(f"{arm}.calls_last", called[:, last].mean(axis=1))
-        figures |= _mean(f"{arm}.accuracy", right.mean(axis=1)) | _mean(f"{arm}.over_large", over.mean(axis=1))
+        parts = {"calls": called, "calls_last": called[:, last], "accuracy": right, "over_large": over}
+        for name, found in parts.items():
+            figures |= mean(f"{arm}.{name}", found.mean(axis=1).tolist())
         kept = over.mean(axis=1) >= -100.0 * max_loss - 1e-9
         low, high = wilson(int(kept.sum()), len(kept))
         figures |= {f"{arm}.kept": float(kept.mean()), f"{arm}.kept.low": low, f"{arm}.kept.high": high}
-    figures |= _mean("shunt.labels", [life.labels for life in lives])
-    figures["shunt.first"] = float(
-        np.mean([life.first[0] if life.first else len(life.right["large"]) for life in lives])
-    )
+    figures |= mean("shunt.labels", [life.labels for life in lives])
+    figures["shunt.first"] = float(np.mean([life.first or len(life.right["large"]) for life in lives]))
     figures |= {"shunt.never": sum(life.first is None for life in lives), "orders": len(lives)}
     for arm in ARMS:
         called = 100.0 * np.array([life.called[arm] for life in lives]).mean(axis=0)
@@ -281,11 +263,10 @@ def _one(job: tuple[str, int]) -> Life:
     (gold, whole, _), small = _SHARED[SETTINGS[key].stream]
     rows = whole.take(order_of(context, turn, len(whole.texts)))
     seed = 1000 * context.seed + turn
+    logging.getLogger("langchain_dsplus").setLevel(logging.ERROR)  # what is refused is counted
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "shunt"
-        life = live(rows, gold, small, SETTINGS[key].max_loss, place, options={"encoder": encoder}, seed=seed)
-    life.first = life.first and (life.first[0], None, life.first[2])
-    return life
+        return live(rows, gold, small, SETTINGS[key].max_loss, place, options={"encoder": encoder}, seed=seed)
 
 
 def run(context: Context) -> Figures:
@@ -304,18 +285,12 @@ def run(context: Context) -> Figures:
         banking.embed(["x", *gold.texts, *whole.texts, *(text for _, text in spoken_names(small))])  # "x": `is_fitted`
         _SHARED[name] = (gold, whole, labels), small
     lives: dict[str, list[Life]] = {key: [] for key in chosen}
-    logger = logging.getLogger("langchain_dsplus")
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # what is refused is counted
-    try:
-        fork = multiprocessing.get_context("fork")
-        with ProcessPoolExecutor(WORKERS, fork) as pool, context.progress("stream", len(jobs)) as advance:
-            for (key, turn), life in zip(jobs, pool.map(_one, jobs), strict=True):
-                lives[key].append(life)
-                context.facts[f"{key}.{turn}"] = life.notes
-                advance(1)
-    finally:
-        logger.setLevel(level)
+    fork = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(WORKERS, fork) as pool, context.progress("stream", len(jobs)) as advance:
+        for (key, turn), life in zip(jobs, pool.map(_one, jobs), strict=True):
+            lives[key].append(life)
+            context.facts[f"{key}.{turn}"] = life.notes
+            advance(1)
     figures: Figures = {}
     for key, found in lives.items():
         figures |= {f"{key}.{name}": value for name, value in gather(found, SETTINGS[key].max_loss).items()}
@@ -328,7 +303,7 @@ def recheck(context: Context, figures: Figures) -> Figures:
     _, whole, _ = banking_rows(Banking(context))
     right = np.array([said == truth for said, truth in zip(whole.large, whole.gold, strict=True)])
     orders = [order_of(context, turn, len(right)) for turn in range(int(figures["banking_two.orders"]))]
-    return _mean("banking_two.large.accuracy", [100.0 * right[order].mean() for order in orders])
+    return mean_interval("banking_two.large.accuracy", [100.0 * float(right[order].mean()) for order in orders], 0.0)
 
 
 def tables(figures: Figures) -> list[Table]:

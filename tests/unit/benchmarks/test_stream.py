@@ -38,7 +38,7 @@ def test_every_arm_answers_every_query_and_the_calls_are_those_that_were_made(li
         assert len(life.right[arm]) == len(life.called[arm]) == 700
     assert all(life.called["large"])
     assert life.first is not None
-    place = life.first[0]
+    place = life.first
     assert all(life.called["shunt"][:place])
     assert life.called["once"][:place] == life.called["shunt"][:place]
     assert np.mean(life.called["shunt"][place:]) < 0.6
