@@ -52,6 +52,7 @@ class PaidRow:
         asked: Whether the large model was to be asked whoever answers: with certainty, like the fair ones.
         certificate: Under which certificate.
         cost: Of the call, where it is known.
+        number: In which place it came.
     """
 
     route_id: str
@@ -68,6 +69,7 @@ class PaidRow:
     asked: bool = False
     certificate: str | None = None
     cost: float | None = None
+    number: int = 0
 
     @property
     def answer(self) -> Any:
@@ -89,6 +91,7 @@ class Ledger:
     def __init__(self, terms: Terms, rows: Iterable[Mapping[str, Any]] = ()) -> None:
         self.rows: dict[str, PaidRow] = {}
         self._terms, self._value = terms, reader(terms.input_key)
+        self._paid: dict[str, int] = {}
         self._gold: dict[str, str | None] = {}
         self._apart: dict[float, list[PaidRow]] = {}
         for row in rows:
@@ -106,13 +109,17 @@ class Ledger:
                 self._gold[name] = gold
             else:
                 known.gold = gold
+                self._paid.setdefault(name, known.number)
         elif kind == "route":
             made = _paid(row, name, self._value, terms)
             if made is not None:
                 made.gold = self._gold.pop(name, None) if known is None else known.gold
                 if known is not None and known in self._apart.get(known.share, []):
                     self._apart[known.share].remove(known)
+                made.number = len(self.rows) if known is None else known.number
                 self.rows[name] = made
+                if made.way != "local" or made.asked or made.gold is not None:
+                    self._paid[name] = made.number
                 if made.certify:
                     alike = self._apart.setdefault(made.share, [])
                     alike.append(made)
@@ -127,10 +134,15 @@ class Ledger:
                 return
             _say(known, row, terms)
             known.way = "audit"
+            self._paid.setdefault(name, known.number)
+
+    def paid(self) -> list[PaidRow]:
+        """Rows of which more is known than what the small model says, or will be, in the order in which they came."""
+        return [self.rows[name] for name in sorted(self._paid, key=self._paid.__getitem__)]
 
     def learn(self) -> list[PaidRow]:
         """Rows that teach: paid for, or labelled."""
-        return [row for row in self.rows.values() if not row.certify and row.answer is not None]
+        return [row for row in self.paid() if not row.certify and row.answer is not None]
 
     def table(self, since: str, until: str | None, bound: str) -> list[PaidRow]:
         """Rows that certify: a fair sample of what came in that time, answered by this large chain.
@@ -139,7 +151,7 @@ class Ledger:
         """
         return [
             row
-            for row in self.rows.values()
+            for row in self.paid()
             if row.certify
             and (row.way == "fair" or row.asked)
             and row.time >= since

@@ -192,7 +192,7 @@ class _Turn:
     @property
     def labelling(self) -> bool:
         """Whether people tell labels here."""
-        return bool(self.worker.label_wait) or any(row.gold is not None for row in self.ledger.rows.values())
+        return bool(self.worker.label_wait) or any(row.gold is not None for row in self.ledger.paid())
 
     def work(self) -> Work:
         self._look_after()
@@ -313,7 +313,7 @@ class _Turn:
         return None if row is None else row.gold
 
     def _gold_count(self) -> int:
-        return sum(row.gold is not None and not row.certify for row in self.ledger.rows.values())
+        return sum(row.gold is not None and not row.certify for row in self.ledger.paid())
 
     def _worth(self, found: Forecast, held: float) -> bool:
         """Whether a certification is worth its risk, now."""

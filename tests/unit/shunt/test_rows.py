@@ -44,6 +44,8 @@ def test_a_ledger_that_grows_knows_what_one_look_at_everything_tells(seed: int) 
             apart = made.share < TERMS.set_apart
             assert made.certify == (apart and first.setdefault(made.share, made.way == "fair" or made.asked))
             assert made.gold == (gold.get(made.route_id) if gold.get(made.route_id) in LABELS else None)
+        known = [row for row in ledger.rows.values() if row.way != "local" or row.asked or row.gold]
+        assert [row for row in ledger.paid() if row.way != "local" or row.asked or row.gold] == known
     assert {row.certify for row in ledger.rows.values()} == {True, False}
 
 
