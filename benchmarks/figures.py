@@ -1,7 +1,7 @@
-"""Write the tables of the READMEs from `benchmarks/results/*.json`: `make figures`; `--check` only compares.
+"""Write the tables of the READMEs and of `docs/ray.md` from `benchmarks/results/*.json`: `make figures`.
 
-A table stands between two markers, `<!-- figures:NAME -->` and `<!-- /figures:NAME -->`; NAME is a
-table's name (`replay.chaosnli`) or a benchmark's (all of its tables); `paper` is one line for each of the paper's
+`--check` only compares. A table stands between two markers, `<!-- figures:NAME -->` and `<!-- /figures:NAME -->`; NAME
+is a table's name (`replay.chaosnli`) or a benchmark's (all of its tables); `paper` is one line for each of the paper's
 experiments, with its verdict.
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-PAGES = (harness.ROOT.parent / "README.md", harness.ROOT / "README.md")
+PAGES = (harness.ROOT.parent / "README.md", harness.ROOT / "README.md", harness.ROOT.parent / "docs" / "ray.md")
 _BLOCK = re.compile(r"(<!-- figures:(?P<name>[\w.-]+) -->\n).*?(<!-- /figures:(?P=name) -->)", re.DOTALL)
 
 

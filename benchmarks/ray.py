@@ -4,9 +4,10 @@ Inputs are vectors that were computed before, as for a data set that an encoder 
 matrix; the large model is a loopback server that speaks OpenAI's protocol and counts what it is asked. Each run begins
 with its own workers, whose start is in its seconds; the cluster's is not. `equal` is the share of Routes and outputs
 on Ray that equal those of this process, bit for bit. Where no worker is killed, a merged ledger that is not what the
-server counted is an error. `linear` is the time of a row in the largest run over that in the smallest: 1 is linear,
-less means that the start of the workers weighs on the small one. In the run `killed` one of two workers is killed, once
-the server has answered some. `caller_megabytes` is the most that the process that calls held beyond its start.
+server counted is an error. In the run `killed` one of two workers is killed, once the server has answered some.
+`cpu_seconds` are those of the process that calls and of the workers; `linear` is how much more of them a row takes in
+the largest run in this process than in the smallest: 1 is linear. `caller_megabytes` is the most that the process that
+calls held beyond its start.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -127,47 +128,53 @@ def kill_one(books: Counter, calls: int) -> None:
 def one(
     vectors: Any, make: Any, books: Counter, folder: Path, workers: int | None, *, kill: bool = False
 ) -> tuple[Any, Figures]:
-    """Route once; what was written, and seconds, calls and memory."""
+    """Route once; what was written, and what it took."""
     from langchain_dsplus.dataset import route_dataset
 
     books.calls = books.tokens = 0
     if kill:
         threading.Thread(target=kill_one, args=(books, 3), daemon=True).start()
-    with most_memory() as memory:
-        began = time.perf_counter()
+    with measured() as figures:
         routed = route_dataset(
             vectors, make, folder, ray=None if workers is None else True, workers=workers, block_size=BLOCK,
             keep_inputs=False, progress=False,
         )  # fmt: skip
-        seconds = time.perf_counter() - began
     large = next((row for row in routed.ledger().table() if row["side"] == "large"), None)
     calls, tokens = (large["calls"], large["input_tokens"]) if large else (0, 0)
     if not kill and (calls, tokens) != (books.calls, books.tokens):
         msg = f"the merged ledger says {calls} calls and {tokens} tokens, the server {books.calls} and {books.tokens}"
         raise RuntimeError(msg)
-    again = books.calls - calls
-    return routed, {"seconds": seconds, "calls": calls, "again": again, "caller_megabytes": memory["most"]}
+    return routed, {**figures, "calls": calls, "again": books.calls - calls}
 
 
 @contextmanager
-def most_memory() -> Iterator[dict[str, float]]:
-    """The most megabytes that this process holds beyond what it held at first, looked at four times a second."""
+def measured() -> Iterator[Figures]:
+    """What a run takes: seconds, the most that this process holds beyond its start, processor seconds, workers' too."""
     import psutil
 
-    process, done, found = psutil.Process(), threading.Event(), {"most": 0.0}
-    first = process.memory_info().rss
+    process, done = psutil.Process(), threading.Event()
+    found: Figures = {"caller_megabytes": 0.0}
+    workers: dict[int, float] = {}
+    first, began, busy = process.memory_info().rss, time.perf_counter(), time.process_time()
 
     def look() -> None:
-        while not done.wait(0.25):
-            found["most"] = max(found["most"], (process.memory_info().rss - first) / 1e6)
+        while not done.wait(0.5):
+            held = (process.memory_info().rss - first) / 1e6
+            found["caller_megabytes"] = max(found["caller_megabytes"], held)
+            for child in process.children(recursive=True):
+                with suppress(psutil.Error):
+                    if "BlockRouter" in " ".join(child.cmdline()):
+                        workers[child.pid] = sum(child.cpu_times()[:2])
 
     watch = threading.Thread(target=look, daemon=True)
     watch.start()
     try:
         yield found
     finally:
+        found["seconds"] = time.perf_counter() - began
         done.set()
         watch.join()
+        found["cpu_seconds"] = time.process_time() - busy + sum(workers.values())
 
 
 def same(one: Any, other: Any) -> int:
@@ -201,6 +208,7 @@ def run(context: Context) -> Figures:
                 if context.full and size == sizes[-1]:
                     del runs["one"]  # it takes as long as all others
                 with tempfile.TemporaryDirectory() as folder:
+                    one(vectors[:1], make, books, Path(folder) / "imports", None)
                     for name, (workers, kill) in runs.items():
                         context.say(f"{size:,} rows, {WORDS[name]}")
                         routed, found = one(vectors, make, books, Path(folder) / name, workers, kill=kill)
@@ -217,7 +225,7 @@ def run(context: Context) -> Figures:
     finally:
         ray.shutdown()
     figures["equal"] = equal / total
-    rates = [figures[f"{size}.two.seconds"] / size for size in sizes]
+    rates = [figures[f"{size}.local.cpu_seconds"] / size for size in sizes]
     figures["linear"] = rates[-1] / rates[0]
     return figures
 
@@ -225,7 +233,7 @@ def run(context: Context) -> Figures:
 def tables(figures: Figures) -> list[Table]:
     sizes = sorted({int(name.partition(".")[0]) for name in figures if name[0].isdigit()})
     rows: list[list[str]] = []
-    measured = any(name.endswith("caller_megabytes") for name in figures)
+    known = 2 * any(name.endswith("caller_megabytes") for name in figures)
     for size in sizes:
         for name in ("local", "one", "two", "killed"):
             at = f"{size}.{name}"
@@ -241,17 +249,18 @@ def tables(figures: Figures) -> list[Table]:
                     f"{figures[f'{at}.again']:.0f}",
                 ]
             )
-            memory = [number(figures, f"{at}.caller_megabytes", 0)][:measured]
-            rows.append([f"{size:,}, {WORDS[name]}", f"{seconds:.1f}", f"{size / seconds:,.0f}", *said, *memory])
+            took = [number(figures, f"{at}.{key}", 0) for key in ("cpu_seconds", "caller_megabytes")]
+            rows.append([f"{size:,}, {WORDS[name]}", f"{seconds:.1f}", f"{size / seconds:,.0f}", *said, *took[:known]])
     columns = ["rows", "seconds", "rows per second", "equal Routes", "calls in the ledger", "calls asked again"]
-    columns += ["caller, MB"][:measured]
+    columns += ["processor seconds", "caller, MB"][:known]
     compared = max((size for size in sizes if f"{size}.two_vs_one" in figures), default=0)
+    what = "processor seconds (in this process)" if known else "time"
     note = (
         ""
         if not sizes
         else (
             f"Two workers against one at {compared:,} rows: {figures['two_vs_one']:.2f} times as fast. A row "
-            f"of the largest run takes {figures['linear']:.2f} times as long as one of the smallest."
+            f"of the largest run takes {figures['linear']:.2f} times the {what} of one of the smallest."
         )
     )
     return [Table("ray", "A data set, here and on Ray", columns, rows, note)]
