@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, NotRequired
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
+from langchain_dsplus.fidelity.arithmetic import Numbers
 from langchain_dsplus.fidelity.names import Names, is_ordinary
-from langchain_dsplus.fidelity.numbers import Numbers
 from langchain_dsplus.fidelity.parties import Parties, stem_of
 from langchain_dsplus.fidelity.roles import roles_changed
 from langchain_dsplus.fidelity.sentences import FUNCTION, HAN, TOKEN, normalize, split_sentences

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_dsplus.fidelity.numbers import Numbers, read_numbers
+from langchain_dsplus.fidelity.arithmetic import Numbers
+from langchain_dsplus.fidelity.numbers import read_numbers
 
 EQUAL = [
     ("3,500", "three and a half thousand"),
