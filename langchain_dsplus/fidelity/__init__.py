@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from langchain_dsplus.fidelity.nli import ClassifierNLI, Follows, NLIModel, OnnxNLI, default_nli
     from langchain_dsplus.fidelity.numbers import Number, read_numbers
     from langchain_dsplus.fidelity.sentences import split_sentences
-    from langchain_dsplus.fidelity.untrusted import count_instructions, count_verdicts, quote_untrusted
+    from langchain_dsplus.fidelity.untrusted import count_instructions, quote_untrusted
+    from langchain_dsplus.fidelity.verdicts import count_verdicts
 
 __all__ = [
     "ClassifierNLI",
@@ -36,6 +37,7 @@ __getattr__, __dir__ = lazy(
         "nli": "ClassifierNLI Follows NLIModel OnnxNLI default_nli",
         "numbers": "Number read_numbers",
         "sentences": "split_sentences",
-        "untrusted": "count_instructions count_verdicts quote_untrusted",
+        "untrusted": "count_instructions quote_untrusted",
+        "verdicts": "count_verdicts",
     },
 )

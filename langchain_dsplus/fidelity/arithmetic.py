@@ -1,7 +1,5 @@
 """Comparing the numbers of two texts: which of them are in both, and what follows from those of one."""
 
-
-
 from __future__ import annotations
 
 import re

@@ -13,15 +13,9 @@ from langchain_dsplus.fidelity.arithmetic import Numbers
 from langchain_dsplus.fidelity.names import Names, is_ordinary
 from langchain_dsplus.fidelity.parties import Parties, stem_of
 from langchain_dsplus.fidelity.roles import roles_changed
-from langchain_dsplus.fidelity.sentences import FUNCTION, HAN, TOKEN, normalize, split_sentences
-from langchain_dsplus.fidelity.untrusted import (
-    QUOTED,
-    count_added_verdicts,
-    count_addresses,
-    count_instructions,
-    count_orders,
-    count_verdicts,
-)
+from langchain_dsplus.fidelity.sentences import FUNCTION, HAN, QUOTED, TOKEN, normalize, split_sentences
+from langchain_dsplus.fidelity.untrusted import count_addresses, count_instructions, count_orders
+from langchain_dsplus.fidelity.verdicts import count_verdicts
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -232,10 +226,8 @@ class Fidelity(BaseModel):
         count = count_orders if self.addresses else _instructions
         if not self.instructions and (found := count(new.text)):
             reasons.append(f"instruction: {found} places speak to a model or a reader")
-        if not self.verdicts and (found := count_verdicts(new.text)):
-            reasons.append(f"verdict: {found} sentences decide who is at fault instead of reporting")
-        elif not self.verdicts and (found := count_added_verdicts(old.text, new.text)):
-            reasons.append(f"verdict_added: {found} sentences judge in words of a kind that the source does not have")
+        if not self.verdicts and (found := count_verdicts(new.text, old.text)):
+            reasons.append(f"verdict: {found} sentences decide who is right instead of reporting")
         if self.parties:
             theirs = Parties(new.text)
             if theirs.mixed:

@@ -10,9 +10,9 @@ party what the source says in other words.
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
-from langchain_dsplus.fidelity.sentences import FUNCTION
-from langchain_dsplus.fidelity.untrusted import QUOTED, REPORTED
+from langchain_dsplus.fidelity.sentences import FUNCTION, QUOTED
 
 _TOKEN = re.compile(r"[^\W\d_\u3040-\u9fff]+(?:['-][^\W\d_\u3040-\u9fff]+)*|[.!?;:,\n]")
 _ME = frozenset({"i", "me", "narrator", "myself"})
@@ -73,18 +73,16 @@ class Parties:
         for place, token in enumerate(tokens):
             if token in _CUT or token in FUNCTION or token in _ME or len(token) < 3 or token.endswith(("'s", "s'")):
                 continue
-            if REPORTED.match(token):
-                continue
             left, passive = place - 1, False
             while left >= 0 and place - left <= 4 and (tokens[left] in _SKIPPED or tokens[left].endswith("ly")):
                 passive |= tokens[left] in _BE
                 left -= 1
             subject = _who(tokens[left]) if left >= 0 else ""
-            if not passive:
+            if not passive and not _speaks(tokens, place):
                 self._add(subject, stem_of(token), _object(tokens, place))
                 thing, owner = _belonging(tokens, place)
                 self._add(subject, f"{stem_of(token)} {thing}", owner)
-            elif not token.endswith("ing"):
+            elif passive and not token.endswith("ing"):
                 agent = _object(tokens, place + 1) if tokens[place + 1 : place + 2] == ["by"] else "?"
                 self._add(agent, stem_of(token), subject)
 
@@ -136,6 +134,16 @@ def _object(tokens: list[str], place: int) -> str:
         if word not in _LIGHT:
             return _who(word)
     return ""
+
+
+def _speaks(tokens: list[str], place: int) -> bool:
+    """`told him to leave`, `told him that`: what people do to each other in turn."""
+    after = tokens[place + 1 : place + 6]
+    return any(
+        word in {"that", "whether", "if", "how", "why", "what", "about"}
+        or (word == "to" and verb not in FUNCTION | _CUT)
+        for word, verb in pairwise(after[1:])
+    )
 
 
 def _belonging(tokens: list[str], place: int) -> tuple[str, str]:

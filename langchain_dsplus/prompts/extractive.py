@@ -16,8 +16,9 @@ from pydantic import ConfigDict, Field, PrivateAttr
 from typing_extensions import TypedDict
 
 from langchain_dsplus.fidelity.sentences import HAN
-from langchain_dsplus.fidelity.untrusted import count_orders, count_verdicts
+from langchain_dsplus.fidelity.untrusted import count_orders
 from langchain_dsplus.fidelity.vectors import as_encode, unit_rows
+from langchain_dsplus.fidelity.verdicts import count_verdicts
 from langchain_dsplus.prompts._examples import BESIDE, BESIDE_ZH, DECISIVE, DECISIVE_ZH
 from langchain_dsplus.prompts._lexical import lexical_vectors
 from langchain_dsplus.prompts._pieces import References, about, units, whole_sentences

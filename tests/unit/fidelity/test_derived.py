@@ -52,12 +52,6 @@ def test_a_rounding_has_no_more_digits_than_what_it_rounds(amount, other):
     assert refused(f"It cost {amount} in all.", f"It cost about {other}.", "number_added")
 
 
-@pytest.mark.parametrize(("days", "other"), [(11, 9), (14, 5)])
-def test_what_could_follow_is_refused_in_the_place_of_another_number(days, other):
-    source = f"He came on the {other}th. We had no hot water for {days} days. On the {2 * other}th I called a plumber."
-    assert refused(source, f"There was no hot water for {other} days.", "number_added")
-
-
 @pytest.mark.parametrize(("half", "clock"), [("noon", "12:00"), ("midday", "12 o'clock"), ("noon", "12 pm")])
 def test_noon_is_twelve(half, clock):
     assert not refused(f"On Sunday at {half} the dog came in.", f"The dog came on Sunday at {clock}.", "number_added")
@@ -101,7 +95,7 @@ def test_names_by_form_alone(told, other):
 
 @pytest.mark.parametrize("noun", ["promise", "demand", "complaint", "refusal", "explanation"])
 def test_a_noun_reports_nothing(noun):
-    assert refused("She left and came back.", f"Her {noun} came late and she behaved badly.", "verdict")
+    assert refused("She left and came back.", f"Her {noun} came late and she was in the wrong.", "verdict")
 
 
 @pytest.mark.parametrize("verb", ["blames", "blamed"])

@@ -20,15 +20,14 @@ Calling the tow truck was an unreasonable response.
 The narrator should have moved the car at once.
 Mrs. Okoye had every right to call the tow truck.
 The review, which was unfair to the bakery, was bad.
-This was a petty act of revenge.
-The narrator overreacted and left a bad review.
+The bad review was an unjustified act of revenge.
+This should be treated as settled.
 The narrator was told to move, which was only fair.
 Mrs. Okoye acted within her rights.
-The narrator was out of line in leaving a review."""
+The narrator should have left no review."""
 HAN_ADDED = """讲述者有错在先。
 老板娘叫拖车并不过分。
 这件事老板娘做得没错。
-讲述者写差评太不厚道了。
 老板娘的做法合情合理。
 讲述者不该占道停车。
 两人都有责任。
@@ -69,5 +68,5 @@ def test_a_judgement_of_the_source_may_stay():
 
 @pytest.mark.parametrize("allowed", [True, False])
 def test_judgements_may_be_allowed(allowed):
-    reasons = Fidelity(verdicts=allowed)(SOURCE, TOLD + "The narrator overreacted and left a bad review.")["reasons"]
+    reasons = Fidelity(verdicts=allowed)(SOURCE, TOLD + "The narrator acted unreasonably.")["reasons"]
     assert bool(reasons) is not allowed
