@@ -69,33 +69,11 @@ class FidelityResult(TypedDict):
 class Fidelity(BaseModel):
     """The check of a rewrite: what is invented refuses it, what is lost is only measured.
 
-    In a minute. A rewrite is refused
-
-    - `empty`, `too_long`, `copied`, `unrelated`: where it has no words, more than `max_ratio` times the source's, is
-      the source again (`max_verbatim` of its runs of eight words, and no shorter than that share), or has no word in
-      common with the source;
-    - `number_added`: where it has a number, amount, date or time that the source does not have, by value (`3,500` =
-      `three and a half thousand` = `三千五`; `20 %` = `a fifth`; `2 weeks` = `14 days`), or counts another thing
-      with it. What follows from two numbers that it both shows or both replaces is honest (sums, spans of time,
-      products, shares), and so are lists counted and roundings marked as such. `one`, `once` and `both` count only
-      where the source counts the same thing otherwise;
-    - `name_added`: where it has a name that the source does not have: a capital inside a sentence, or a word that is in
-      no dictionary, which finds names in a text without capitals and in Chinese;
-    - `instruction`: where it speaks to a model or a reader: an order, a role, a chat template's mark, a field of a
-      reply, or `you` outside of what somebody says;
-    - `other_language`: where some of its sentences are in a language that the source does not use;
-    - `verdict`, `verdict_added`: where it decides who is at fault, and does not report that somebody says so; or judges
-      a party or its conduct (`fair`, `overreacted`, `不应该`) where nobody in the source uses such words;
-    - `role_changed`: where it gives a role to another name than the source does (`the chef, Marco`), or has a relative
-      whom the source lacks;
-    - `party_swapped`, `party_mixed`: where one party does to the other what in the source only the other did to them;
-      or where it says `I` and `the narrator` at once.
-
-    All of this reads single words and their neighbors: it knows no synonyms, and what is invented in ordinary words
-    passes. For that there are two more layers, each optional, each asked only where the one before it passed. `nli`, a
-    model of natural language inference, compares every sentence of the rewrite with the sentences of the source that
-    are nearest to it (`contradicted`, `not_entailed`). `judge`, a chat model, is asked of every such sentence whether
-    the source says so (`judged_unsupported`).
+    The package's docstring has the table of the rules. They read single words and their neighbors: they know no
+    synonyms, and what is invented in ordinary words passes. For that there are two more layers, each optional, each
+    asked only where the one before it passed. `nli`, a model of natural language inference, compares every sentence of
+    the rewrite with the sentences of the source that are nearest to it (`contradicted`, `not_entailed`). `judge`, a
+    chat model, is asked of every such sentence whether the source says so (`judged_unsupported`).
 
     What is lost never refuses, unless `must_keep` names its kind (`number_missing`, `name_missing`,
     `negation_missing`). It is in the result as `recall`. A summary is meant to lose things; whether the decisions are

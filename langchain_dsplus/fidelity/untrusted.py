@@ -29,7 +29,7 @@ MARKUP = re.compile(
 # --- orders ---------------------------------------------------------------------------------------------------------
 
 _START = r"(?:^|[.!?:;\u2026\n>*\]\"\u201c\u201d]\s{0,4}(?:and |then |now |so )?)"
-_START_HAN = r"(?:^|[。！？；：，!?;:,\n])\s{0,4}"
+_START_HAN = r"(?:^|[。！？；：，.!?;:,\n])\s{0,4}"
 _READER = (
     r"(?:ai|assistant|(?:language |ai )?model|chatbot|llm|system|judge|jury|court|arbit(?:er|rator)|adjudicator"
     r"|evaluator|grader|reviewer|reader|annotator|classifier)"

@@ -40,12 +40,12 @@ def codes(source, rewrite):
 
 @pytest.mark.parametrize("judged", ADDED.splitlines())
 def test_a_judgement_that_nobody_speaks_is_added(judged):
-    assert codes(SOURCE, TOLD + judged) & {"verdict", "verdict_added"}
+    assert "verdict" in codes(SOURCE, TOLD + judged)
 
 
 @pytest.mark.parametrize("judged", HAN_ADDED.splitlines())
 def test_a_chinese_judgement_that_nobody_speaks_is_added(judged):
-    assert codes(HAN, HAN_TOLD + judged) & {"verdict", "verdict_added"}
+    assert "verdict" in codes(HAN, HAN_TOLD + judged)
 
 
 @pytest.mark.parametrize(
@@ -59,11 +59,11 @@ def test_a_chinese_judgement_that_nobody_speaks_is_added(judged):
     ],
 )
 def test_a_report_judges_nothing(honest):
-    assert not codes(SOURCE, TOLD + honest) & {"verdict", "verdict_added"}
+    assert "verdict" not in codes(SOURCE, TOLD + honest)
 
 
 def test_a_judgement_of_the_source_may_stay():
-    assert not codes(SOURCE + " It was petty of me.", TOLD + "It was petty of the narrator.")
+    assert not codes(SOURCE + " I acted unreasonably.", TOLD + "The narrator acted unreasonably.")
 
 
 @pytest.mark.parametrize("allowed", [True, False])

@@ -109,8 +109,8 @@ async def test_an_unfaithful_rewrite_never_replaces_the_text(async_):
     assert record["used"] == "original"
     assert record["faithful"] is False
     assert {"number_added", "party_swapped"} == {r.partition(":")[0] for r in record["reasons"]}
-    assert record["missing"] == ["40"]
-    assert record["added"] == ["60"]
+    assert record["missing"] == ["40 euros"]
+    assert record["added"] == ["60 euros"]
     assert record["recall"]["numbers"] == 0.0
     assert record["tokens_after"] == record["tokens_before"] == estimate_tokens(TEXT)
     assert record["usage"] == USAGE  # it was paid for
