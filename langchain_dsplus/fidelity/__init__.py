@@ -14,7 +14,7 @@ what a verdict is made of (right, wrong, fault).
 | `other_language` | some of its sentences are in a language that the source does not use |
 | `verdict` | it says who is right, wrong or at fault, or what should be done, and nobody is said to say so |
 | `party_swapped`, `party_mixed` | one party does to the other what only the other did to them; it says `I` and `the narrator` at once |
-"""  # noqa: E501, RUF002 - a table has one line a row
+"""  # noqa: E501 - a table has one line a row
 
 from typing import TYPE_CHECKING
 
