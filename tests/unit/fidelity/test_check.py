@@ -401,5 +401,9 @@ def test_the_time_grows_in_line_with_the_text(unit):
 
     seconds(500)
     small = max(min(seconds(10_000) for _ in range(3)), 0.005)
-    large = min(seconds(100_000) for _ in range(3))
-    assert large <= 25 * small  # a quadratic rule would take a hundred times as long
+    large = float("inf")
+    for _ in range(3):  # what else the machine does is not measured
+        large = min(large, seconds(100_000))
+        if large <= 25 * small:  # a quadratic rule would take a hundred times as long
+            return
+    pytest.fail(f"100,000 characters take {large / small:.0f} times as much as 10,000")
