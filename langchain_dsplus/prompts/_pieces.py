@@ -39,6 +39,7 @@ _THING = re.compile(
 )
 _HAN_PRONOUN = re.compile(r"^[“「\"]?(?:但是?|可是?|后来|然后|于是|结果|所以|接着|而且|不过|当时)?[，,]?[他她它]")
 _CAPITAL = re.compile(r"(?<![.!?…:\"“”'\s])\s+(?!I\b)([A-Z][\w-]+)|\b(?:Mr|Mrs|Ms|Dr|Prof|Miss)\.? ([A-Z]\w+)")
+_NAMED_THING = re.compile(r"\b(?:[Tt]he|[Aa]n?) ([A-Z][\w-]+)")
 _CALENDAR = re.compile(
     r"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day|(?:Janu|Febru)ary|March|April|May|June|July|August|October|\w+ember"
 )
@@ -153,9 +154,13 @@ def units(sentences: Sequence[str], barred: Sequence[bool], known: frozenset[str
 
 
 def names(sentences: Sequence[str]) -> frozenset[str]:
-    """Words that stand with a capital inside a sentence or behind a title. Languages without capitals have none."""
+    """Words that stand with a capital inside a sentence or behind a title. Languages without capitals have none.
+
+    What has an article somewhere is a thing, such as a boat or a shop (`the Heron`), unless it is a family (`the Lunds`).
+    """
     found = {m[1] or m[2] for s in sentences for m in _CAPITAL.finditer(s)}
-    return frozenset(name for name in found if not _CALENDAR.fullmatch(name))
+    things = {m[1] for s in sentences for m in _NAMED_THING.finditer(s) if not m[1].endswith("s")}
+    return frozenset(name for name in found - things if not _CALENDAR.fullmatch(name))
 
 
 class References:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from langchain_dsplus.fidelity.check import Fidelity
 from langchain_dsplus.fidelity.sentences import split_sentences
 from langchain_dsplus.fidelity.untrusted import count_orders
-from langchain_dsplus.prompts._pieces import References, whole_sentences
+from langchain_dsplus.prompts._pieces import References, names, whole_sentences
 from langchain_dsplus.prompts.extractive import ExtractiveSummarizer
 from langchain_dsplus.prompts.tokens import estimate_tokens
 
@@ -341,3 +341,11 @@ def test_bad_arguments():
 
 def test_an_encoder_that_knows_nothing_does_no_harm():
     assert ExtractiveSummarizer(lambda texts: np.zeros((len(texts), 3))).invoke(TEXT)
+
+
+@pytest.mark.parametrize("name", ["Heron", "Panther", "Bluebird"])
+@pytest.mark.parametrize("article", ["the", "a"])
+def test_a_thing_with_a_name_is_no_party(name, article):
+    sentences = [f"She took {article} {name}.", f"I like {name} a lot.", "We met the Lunds."]
+    assert names(sentences) == {"Lunds"}
+    assert names(sentences[1:]) == {name, "Lunds"}
