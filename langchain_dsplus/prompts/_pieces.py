@@ -156,7 +156,7 @@ def units(sentences: Sequence[str], barred: Sequence[bool], known: frozenset[str
 def names(sentences: Sequence[str]) -> frozenset[str]:
     """Words that stand with a capital inside a sentence or behind a title. Languages without capitals have none.
 
-    What has an article somewhere is a thing, such as a boat or a shop (`the Heron`), unless it is a family (`the Lunds`).
+    What has an article somewhere is a thing, such as a boat (`the Heron`), unless it is a family (`the Lunds`).
     """
     found = {m[1] or m[2] for s in sentences for m in _CAPITAL.finditer(s)}
     things = {m[1] for s in sentences for m in _NAMED_THING.finditer(s) if not m[1].endswith("s")}
