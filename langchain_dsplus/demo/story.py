@@ -312,7 +312,7 @@ def live(shunt: DataShunt, parts: Parts, labels: int, console: Console) -> list[
         days.append(Day(len(rows), local, told, " ".join(words_said)))
         console.print(
             f"Day {number}: {len(rows)} sentences, [bold]{local} answered locally[/bold], {told} labels told. "
-            + (days[-1].words or "Nothing was due.")
+            + (days[-1].words or str(done))
         )
     console.print(str(shunt.status()), markup=False)
     return days
