@@ -55,6 +55,21 @@ def test_import_adds_nothing_twice(url, tmp_path):
         assert len(ids(store, kind="call")) == 700
 
 
+def test_who_follows_sees_a_row_that_is_committed_after_a_later_one(url):
+    with TraceStore(url) as store:
+        news = store.follow()
+        store.check()
+        with psycopg.connect(url.replace("+psycopg", "")) as slow:  # it has its number, and is not committed yet
+            slow.execute(
+                "INSERT INTO dsplus_traces (uid, time_us, kind, route_id, body)"
+                " VALUES ('slow', 0, 'route', 'slow', '{\"route_id\": \"slow\"}')"
+            )
+            store.record(row("quick"))
+            assert [r["route_id"] for r in news.rows()] == ["quick"]
+        assert [r["route_id"] for r in news.rows()] == ["slow"]
+        assert not list(news.rows())
+
+
 def test_retention(url):
     with TraceStore(url) as store:
         for number in range(600):
