@@ -317,7 +317,7 @@ def _han_clock(match: re.Match[str]) -> _Read:
     at = max(_han_values(hour), default=Fraction(99)) if hour[0] >= "\u3000" else int(hour)
     quarter = {"半": 30, "一刻": 15, "三刻": 45}.get(rest)
     told = rest.removesuffix("分")
-    minute = quarter or (int(told) if told.isdecimal() and told.isascii() else max(_han_values(told), default=0))
+    minute = quarter or (int(told) if told.isdecimal() else max(_han_values(told), default=0))
     if at > 24 or minute > 59:
         return _made({(v, "") for v in {at, minute}}, match)
     return _at(match, int(at), int(minute))

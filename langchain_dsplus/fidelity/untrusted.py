@@ -118,7 +118,7 @@ def count_instructions(text: str) -> int:
         1
     """
     plain = QUOTED.sub(" ", text)
-    bare = sum(_is_order(verb.casefold()) for verb in _IMPERATIVE.findall(plain))
+    bare = sum(_is_order(verb.casefold()) for verb in _IMPERATIVE.findall(_ORDERS.sub("", plain)))
     return count_orders(text) + len(_REQUESTS.findall(text)) + bare
 
 
