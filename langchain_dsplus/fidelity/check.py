@@ -204,7 +204,7 @@ class Fidelity(BaseModel):
         count = count_orders if self.addresses else _instructions
         if not self.instructions and (found := count(new.text)):
             reasons.append(f"instruction: {found} places speak to a model or a reader")
-        if not self.verdicts and (found := count_verdicts(new.text, old.text)):
+        if not self.verdicts and (found := count_verdicts(new.text, old.text if old.latin == new.latin else None)):
             reasons.append(f"verdict: {found} sentences decide who is right instead of reporting")
         if self.parties:
             theirs = Parties(new.text)

@@ -28,7 +28,7 @@ MARKUP = re.compile(
 
 # --- orders ---------------------------------------------------------------------------------------------------------
 
-_START = r"(?:^|[.!?:;\u2026\n>*\]\"\u201c\u201d]\s{0,4}+(?:and |then |now |so )?)"
+_START = r"(?:^|[.!?:;。！？；：\u2026\n>*\]\"\u201c\u201d]\s{0,4}+(?:and |then |now |so )?)"
 _START_HAN = r"(?:^|[。！？；：，.!?;:,\n])\s{0,4}"
 _READER = (
     r"(?:ai|assistant|(?:language |ai )?model|chatbot|llm|system|judge|jury|court|arbit(?:er|rator)|adjudicator"
@@ -54,6 +54,10 @@ _ORDERS = re.compile(
     # a role is given
     rf"|\b(?:you are|you're|act as|pretend to be) (?:now )?(?:an? |the )?(?:\w+ )?{_READER}\b|\byou are now\b"
     rf"|{_START}as (?:an?|the) {_READER}\b|(?:[你您](?:现在)?是|作为|扮演)(?:一[个名位])?{_READER_HAN}"
+    # an answer is ordered
+    rf"|(?:{_START}|\b(?:please|must|should|always|only|now) )"
+    r"(?:answer|respond|output|judge|decide|rule|conclude|classify)"
+    r" (?:only|exactly|just|with|in favou?r|for the|against|yes|no|[\"\u201c])"
     # a line that a reader or an answer is the title of, a field of a reply
     rf"|{_START}\W{{0,8}}+(?:(?:the|final|correct|dear|new|end|note|rule|of|for|to) ){{0,5}}"
     rf"(?:{_READER}(?:\W{{0,4}}[:=]|,)|(?:{_RESULT}|user|human|developer|override|input)(?: \w+)?\W{{0,4}}[:=])"

@@ -476,7 +476,9 @@ def _settings(fidelity: Fidelity, gate: str) -> Fidelity:
     """The check as a subtask needs it: where words are taken over, copying is no fault; a translation has no `I`."""
     if gate == "rewrite":
         return fidelity
-    update = {"max_verbatim": None} if gate == "copy" else {"max_verbatim": None, "parties": False}
+    # What keeps its writer's words may go on speaking to its reader, as a letter does.
+    update: dict[str, Any] = {"max_verbatim": None, "addresses": True}
+    update |= {"parties": False} if gate == "translation" else {}
     return fidelity.model_copy(update=update)
 
 

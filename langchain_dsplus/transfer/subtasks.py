@@ -41,8 +41,8 @@ class Subtask:
         schema: What the small model fills, in place of writing a text: a Pydantic class, a TypedDict, or a JSON schema
             with `title` and `properties`. What goes on is one line for each field.
         gate: Which rules of the check apply. `rewrite`: all. `copy`: the subtask takes words over from the text, so
-            that copying is no fault. `translation`: copying is none either, and names may be written otherwise;
-            numbers, instructions and verdicts are still checked.
+            that copying is no fault, and a letter may go on speaking to its reader. `translation`: the same, and
+            names may be written otherwise. Numbers, orders to a model and verdicts are always checked.
 
     Example:
         >>> Subtask("shout", "Write the text in capitals.").name
