@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks import data
 from benchmarks.harness import Context, Figures, Table, interval, number, wilson
@@ -64,14 +64,15 @@ class Size:
 SIZES: dict[str, dict[str, Size]] = {
     "quick": {"qwen_0_5b": Size({"amazon": 5, "distractors": 5}, ("none", "truncate", "extractive"), {})},
     "default": {
-        "qwen_0_5b": Size(
-            {"imdb": 30, "amazon": 30, "chatter": 30, "distractors": 42}, tuple(ARMS), {"llm": 6, "drop": 20}
+        "qwen_0_5b": Size({"imdb": 50, "amazon": 50, "distractors": 42}, tuple(ARMS), {"llm": 8, "drop": 30}),
+        "qwen_1_5b": Size(
+            {"imdb": 10, "amazon": 10, "chatter": 24}, ("none", "truncate", "extractive", "llm"), {"llm": 4}
         ),
-        "qwen_1_5b": Size({"imdb": 10, "amazon": 10}, ("none", "truncate", "extractive", "llm"), {"llm": 2}),
     },
     "full": dict.fromkeys(MODELS, Size(dict.fromkeys(SETS, 120), tuple(ARMS), {"llm": 40})),
 }
-"""By what two busy cores answer in an hour; the larger judge was left out of the last two sets for time, unseen."""
+"""By what two busy cores answer in an hour. The smaller judge is not asked about chatter: on training questions with
+chatter it named one class for nearly all, with examples too; the larger was left out of the distractors for time."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,8 @@ class Case:
     task: str
     labels: tuple[str, ...]
     gold: str
+    shots: tuple[tuple[str, str], ...] = ()
+    """Examples that the judge reads first: texts, and their labels."""
 
 
 # --- texts ----------------------------------------------------------------------------------------------------
@@ -124,9 +127,20 @@ CLOSINGS = (
 )
 
 
-def chatter(rng: Random, count: int) -> list[Case]:
+SHOTS = (
+    ("Hi all, it is late here. How many legs has a spider? Thanks!", "number"),
+    ("My aunt asked me this at lunch: who painted the Mona Lisa? Have fun!", "human"),
+    ("Sorry to ask again. Where is Lima? I am off to bed.", "location"),
+    ("We had soup today. Which gem is red? See you!", "entity"),
+    ("Silly me, I forgot: what does GPS stand for? Cheers!", "abbreviation"),
+    ("Good morning! Why is the sky blue? My dog says hello.", "description"),
+)
+"""Without an example of each class the smaller judge names one class only; tried on training questions."""
+
+
+def chatter(rng: Random, count: int, split: Literal["train", "test"] = "test") -> list[Case]:
     """Questions with small talk around them."""
-    rows = data.trec("test")
+    rows = data.trec(split)
     rng.shuffle(rows)
     labels = tuple(sorted({row.label for row in rows}))
     task = "What kind of answer does the question in this message ask for?"
@@ -134,7 +148,7 @@ def chatter(rng: Random, count: int) -> list[Case]:
     for row in rows[:count]:
         before = rng.sample(OPENINGS, rng.randint(2, 4))
         after = rng.sample(CLOSINGS, rng.randint(2, 4))
-        found.append(Case(" ".join([*before, row.text, *after]), task, labels, row.label))
+        found.append(Case(" ".join([*before, row.text, *after]), task, labels, row.label, SHOTS))
     return found
 
 
@@ -214,13 +228,21 @@ def transfers(cases: Sequence[Case], chat: Remembered, arm: str) -> dict[str, An
 # --- deciding -------------------------------------------------------------------------------------------------
 
 
+QUESTION = "{text}\n\n{task} Answer with exactly one of these and nothing else: {options}."
+
+
+def question(case: Case) -> dict[str, Any]:
+    """What the judge is asked about a case."""
+    asked = {"task": case.task, "options": ", ".join(f'"{label}"' for label in case.labels)}
+    turns = [(("human", QUESTION.format(text=text, **asked)), ("ai", label)) for text, label in case.shots]
+    return {"text": case.text, "shots": [turn for pair in turns for turn in pair], **asked}
+
+
 def judge(chat: Remembered) -> Any:
     """From a case with its text to a reply."""
     from langchain_core.prompts import ChatPromptTemplate
 
-    prompt = ChatPromptTemplate.from_messages(
-        [("human", "{text}\n\n{task} Answer with exactly one of these and nothing else: {options}.")]
-    )
+    prompt = ChatPromptTemplate.from_messages([("placeholder", "{shots}"), ("human", QUESTION)])
     return prompt | chat.with_settings(temperature=0, max_tokens=8)
 
 
@@ -260,13 +282,7 @@ def measure(context: Context, title: str, cases: Sequence[Case], arm: str, chat:
     if arm != "none":
         chains = {task: each.as_assign(label=None) | plain for task, each in transfers(cases, chat, arm).items()}
         transferred = RunnableLambda(lambda row: chains[row["task"]])
-    rows = [
-        (
-            {"text": case.text, "task": case.task, "options": ", ".join(f'"{label}"' for label in case.labels)},
-            case.gold,
-        )
-        for case in cases
-    ]
+    rows = [(question(case), case.gold) for case in cases]
     heard = Drafts()
     context.say(f"{title}: {len(rows)} texts")
     certificate = certify_transfer(
