@@ -227,7 +227,7 @@ class ShuntFolder:
             _check_life(found)
         except ShuntError:
             raise
-        except (OSError, ValueError, AttributeError, RecursionError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             msg = f"{self.path / LIFE} is missing or damaged: it counts what was spent, so restore it from a backup"
             raise ShuntError(msg) from error
         return found
@@ -325,6 +325,9 @@ def _save(file: Path, body: Mapping[str, Any]) -> None:
 
 def _check_format(file: Path, body: Any) -> None:
     """Take the format off; folders of before it was written have none."""
+    if not isinstance(body, dict):
+        msg = "no object"
+        raise ValueError(msg)  # noqa: TRY004 - said as damage, like all else that is wrong in a file
     if body.pop("format", _FORMAT) != _FORMAT:
         msg = f"{file} has another `format`; this version reads {_FORMAT}"
         raise ShuntError(msg)

@@ -306,6 +306,9 @@ class Rows(list):  # type: ignore[type-arg]
     def rows(self, **_: Any) -> Iterator[Any]:
         return iter(self)
 
+    def follow(self, **_: Any) -> Rows:
+        return self
+
     def flush(self, *_: Any) -> bool:
         return True
 
