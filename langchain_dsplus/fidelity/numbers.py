@@ -93,6 +93,7 @@ def _any(words: Iterable[str]) -> str:
 
 
 _L = r"[^\W\d_\u3400-\u9fff]"  # a letter
+_W = r"[^\W\u3400-\u9fff]"  # a letter, a digit or `_`: Chinese words follow each other without spaces
 _DIGITS = r"\d+(?:[.,']\d+)*"
 _D = "零〇一二三四五六七八九两俩仨壹贰叁肆伍陆柒捌玖"
 _S = "十拾百佰千仟万亿廿卅"
@@ -110,7 +111,7 @@ _MINUTE = (
 )
 _WORDS = _any({*_SMALL, *_SCALES, *_ORDINALS, *_PARTS})
 _NUMBER = re.compile(
-    rf"(?P<plate>(?<!\w)(?:{_L}{{1,3}}-|{_L}{{1,12}})\d[\w-]*)"
+    rf"(?P<plate>(?<!{_W})(?:{_L}{{1,3}}-|{_L}{{1,12}})\d(?:{_W}|-)*)"
     rf"|(?P<past>\b{_MINUTE}(?: minutes?)? past\b(?: {_HOUR}\b)?|\b(?:(?:(?<=\bat )|(?<=\bby )|(?<=\btill )"
     rf"|(?<=\buntil )|(?<=\bsince )|(?<=\babout ))(?:{_MINUTE})(?: minutes?)?|(?:a )?quarter) to {_HOUR}\b(?! {_L}+s\b)"
     rf"|(?<=\bat )(?:{_any(list(_ONES)[1:13])})[ -](?:fifteen|(?:{_any(_TENS)})(?:[ -]five)?)\b)"

@@ -165,3 +165,12 @@ def test_any_row_of_number_words_is_read_and_agrees_with_itself(pieces):
     text = "".join(piece + gap for piece, gap in pieces)
     assert agrees(text, text)
     Numbers("1 2 3 40 euros on 3 May at 5").added(Numbers(text))
+
+
+@pytest.mark.parametrize("code", ["B217", "A-33", "XK9931"])
+@pytest.mark.parametrize(
+    ("before", "behind"), [("在", "车位"), ("的", "号柜"), ("", "是空的"), ("。", "、"), ("见", "和它")]
+)
+def test_a_code_ends_where_chinese_begins(code, before, behind):
+    assert {n.text for n in read_numbers(f"{before}{code}{behind}")} == {code}
+    assert not Numbers(f"我停在{code}。").added(Numbers(f"{before}{code}{behind}"))
