@@ -48,8 +48,9 @@ LAYERS = {
     "judge": "rules + judge (Qwen2.5-Coder-0.5B, a sample)",
 }
 NOTES = {
-    "unseen": "Frozen before they were scored, once, by somebody who had not seen the rules. Two faults that this showed were "
-    "mended afterwards (a code in front of Chinese words, a surname told as such) and are not in these figures.",
+    "unseen": "Frozen before they were scored, once, by somebody who had not seen the rules. Two faults that this "
+    "showed were mended afterwards (a code in front of Chinese words, a surname told as such) and are not in these "
+    "figures.",
     "final": "Frozen before they were scored by somebody who knew the rules; nobody mended the rules on them. The"
     " figures are those of the rules of that day: the shorter rules that followed are not scored on them.",
     "dev": "The rules were mended on these pairs, each after it was scored once.",
