@@ -371,9 +371,8 @@ def tables(figures: Figures) -> list[Table]:
         f"{PROMISE} needs 29 texts without a loss. The larger judge was asked about few reviews only, for time. "
         "Tokens of the judge, one call. Seconds of both models, on two cores that had much else to do: told for "
         "their order of magnitude. The LLM that shortens is the judge; its tokens are counted under both models. The "
-        "rarest words: by their counts in these texts. Of the questions in chatter the judge gets "
-        f"{number(figures, 'chatter.qwen_0_5b.none.accuracy', 0)} % right as they are: it names the first class "
-        "whatever is asked, so that those rows, certificates included, show nothing about transfer."
+        "rarest words: by their counts in these texts. About chatter only the larger judge is asked, with an example "
+        "of each class in front, which the tokens count: little of them can be saved."
     )
     return [Table("transfer", "Deciding on shortened texts", columns, rows, note), _verdict(figures)]
 
