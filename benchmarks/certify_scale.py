@@ -153,7 +153,7 @@ def tables(figures: Figures) -> list[Table]:
         for way, said in WAYS.items()
         if f"{n}.{way}.megabytes" in figures
     ]
-    return [
+    found = [
         Table(
             "certify_scale",
             "Certifying 50 thresholds",
@@ -161,8 +161,10 @@ def tables(figures: Figures) -> list[Table]:
             rows,
             "Growth is the ratio to the row above, 10 if linear: of processor seconds, since others may use the "
             "machine. MB: the most held at once beyond the table.",
-        ),
-        *[
+        )
+    ]
+    if read:
+        found.append(
             Table(
                 "certify_scale_read",
                 "Reading the table from Parquet",
@@ -170,5 +172,5 @@ def tables(figures: Figures) -> list[Table]:
                 read,
                 "MB: the most that the process held beyond its start, the table included.",
             )
-        ][: len(read)],
-    ]
+        )
+    return found

@@ -85,7 +85,7 @@ def speed(context: Context, made: dict[str, Any]) -> Figures:
 
         calls = {name: partial(ask, name) for name in made}
         seconds = interleave(calls, rounds=rounds, number=1, rng=context.random(mode))
-        for name in set(BACKENDS) & set(made):
+        for name in (backend for backend in BACKENDS if backend in made):
             figures |= ratio(f"{name}.{mode}.vs_torch", seconds["torch"], seconds[name])
         for name, values in seconds.items():
             figures[f"{name}.{mode}.per_second"] = size / quartiles(values)[1]

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from benchmarks import data
 from benchmarks.harness import Context, Figures, Table, interval, number, wilson
@@ -71,8 +71,8 @@ SIZES: dict[str, dict[str, Size]] = {
     },
     "full": dict.fromkeys(MODELS, Size(dict.fromkeys(SETS, 120), tuple(ARMS), {"llm": 40})),
 }
-"""By what two busy cores answer in an hour. The smaller judge is not asked about chatter: on training questions with
-chatter it named one class for nearly all, with examples too; the larger was left out of the distractors for time."""
+"""By what two busy cores answer in an hour. The smaller judge cannot tell the classes of questions in chatter and is
+not asked about them; the larger was left out of the distractors for time."""
 
 
 @dataclass(frozen=True)
@@ -135,12 +135,12 @@ SHOTS = (
     ("Silly me, I forgot: what does GPS stand for? Cheers!", "abbreviation"),
     ("Good morning! Why is the sky blue? My dog says hello.", "description"),
 )
-"""Without an example of each class the smaller judge names one class only; tried on training questions."""
+"""An example of each class: their names alone do not say what is meant. Ours; none is a test question."""
 
 
-def chatter(rng: Random, count: int, split: Literal["train", "test"] = "test") -> list[Case]:
+def chatter(rng: Random, count: int) -> list[Case]:
     """Questions with small talk around them."""
-    rows = data.trec(split)
+    rows = data.trec("test")
     rng.shuffle(rows)
     labels = tuple(sorted({row.label for row in rows}))
     task = "What kind of answer does the question in this message ask for?"
