@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -106,10 +106,14 @@ class Trainer:
     def _distil(self, rows: Sequence[PaidRow], gold: Sequence[tuple[Any, str]]) -> tuple[Any, Evidence]:
         """A new model, and the evidence from its folds; kinds without folds are trained on two thirds for that."""
         made = self._once(rows, gold)
-        paid = {repr(row.value): row for row in rows if row.label is not None}
+        paid: defaultdict[str, list[PaidRow]] = defaultdict(list)  # an input may come again: each time is a row
+        for row in rows:
+            if row.label is not None:
+                paid[repr(row.value)].append(row)
         held: list[tuple[Any, Any]] = list(made.held_out)
         if not held and paid:
-            fold = np.random.default_rng(self.seed).integers(0, _FOLDS, len(rows))
+            _, same = np.unique([repr(row.value) for row in rows], return_inverse=True)  # equal inputs in one fold
+            fold = np.random.default_rng(self.seed).integers(0, _FOLDS, len(rows))[same]
             for number in range(_FOLDS):
                 inside = [row for row, place in zip(rows, fold, strict=True) if place != number]
                 out = [row.value for row, place in zip(rows, fold, strict=True) if place == number]
@@ -119,9 +123,8 @@ class Trainer:
                 held += zip(out, np.asarray(model.predict_proba([model.read(value) for value in out])), strict=True)
         found = []
         for value, said in held:
-            row = paid.get(repr(value))
-            if row is not None:
-                place = int(np.argmax(said))
+            if paid[repr(value)]:
+                row, place = paid[repr(value)].pop(0), int(np.argmax(said))
                 found.append(
                     Judged(
                         row.route_id, float(said[place]), made.model.labels[place], str(row.label), row.gold,

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
+import random
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +17,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableLambda
 
 from langchain_dsplus.shunt import DataShunt
+from langchain_dsplus.shunt.report import write_shunt_report
 from langchain_dsplus.shunt.rows import PaidRow, what_was_said
 from langchain_dsplus.shunt.training import Trainer, rare_labels, write_rows
 from langchain_dsplus.small_models.sentence import SentenceClassifier
@@ -108,6 +113,27 @@ def test_inputs_that_say_the_same_are_on_the_same_side(world: Make, same: Any) -
 
 def row(text: str, label: str, way: Any = "fair") -> PaidRow:
     return PaidRow(text, text, "t", way, certify=False, label=label)
+
+
+def test_an_input_that_comes_again_is_evidence_once_a_time(world: Make) -> None:
+    here = world()
+    texts = here.texts(60) + here.texts(15) * 4
+    random.Random(0).shuffle(texts)
+    rows = [replace(row(text, here.truth[text]), route_id=str(n)) for n, text in enumerate(texts)]
+    found = Trainer(here.small(), LABELS).train(rows).evidence.rows
+    times = Counter(texts[int(judged.route_id)] for judged in found)
+    assert len({judged.route_id for judged in found}) == len(found)
+    assert times == Counter({text: texts.count(text) for text in times})
+
+
+def test_a_shunt_whose_inputs_come_again_says_what_it_does(world: Make, tmp_path: Path) -> None:
+    here = world()
+    with here.shunt() as shunt:
+        shunt.batch([*here.texts(200), *here.texts(40) * 3])
+        shunt.work()
+        shunt.status()
+        page = write_shunt_report(shunt.folder, shunt.store, tmp_path / "page.html")
+    assert "<html" in page.read_text()
 
 
 def test_written_rows_are_for_rare_classes_only_and_none_stands_twice() -> None:
