@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeAlias
 
 import numpy as np
 
+from langchain_dsplus._arrays import Floats
 from langchain_dsplus._imports import require
 from langchain_dsplus._shown import Shown
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    Floats: TypeAlias = NDArray[np.float64]
 
 _TINY = 1e-12
 

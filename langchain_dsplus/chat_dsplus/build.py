@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from langchain_core.messages import AIMessage
 
+from langchain_dsplus.answer import Answer
 from langchain_dsplus.chat_dsplus.draft import ACCEPTS, DraftModel, inner_model, make_verifier
 from langchain_dsplus.chat_dsplus.scores import Equal, Sequence_
 from langchain_dsplus.chat_dsplus.tools import Bound
@@ -15,9 +16,6 @@ from langchain_dsplus.routing.decision import Mode
 from langchain_dsplus.routing.outputs import to_message
 from langchain_dsplus.routing.router import ConfidenceRouter
 from langchain_dsplus.small_models.runnable import distinct_names
-
-if TYPE_CHECKING:
-    from langchain_dsplus.answer import Answer
 
 
 class Cascade(Protocol):

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from uuid import UUID
 
 from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun, Callbacks
 from langchain_core.messages import AIMessage, AIMessageChunk
@@ -25,8 +26,6 @@ from langchain_dsplus.routing.outputs import to_chunk
 from langchain_dsplus.tags import LARGE_TAG, ROUTE_KEY
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from langchain_dsplus.routing.router import ConfidenceRouter
 
 

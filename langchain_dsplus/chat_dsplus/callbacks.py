@@ -6,6 +6,7 @@ import inspect
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID
 
 from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
 from langchain_core.tracers.base import BaseTracer
@@ -15,8 +16,6 @@ from langchain_dsplus.costs.usage import Usage, add_up, paid_usage, read_result
 from langchain_dsplus.tags import BACKGROUND_TAG
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from langchain_core.messages.ai import UsageMetadata
     from langchain_core.outputs import LLMResult
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, cast, get_args
+from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage
@@ -53,8 +54,6 @@ from langchain_dsplus.tags import (
 )
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from langchain_core.outputs import LLMResult
     from rich.console import RenderableType
 

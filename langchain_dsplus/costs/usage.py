@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
+from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
 
@@ -15,8 +16,6 @@ from langchain_dsplus.answer import is_empty_reply
 from langchain_dsplus.tags import BACKGROUND_TAG, ROUTE_KEY
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from langchain_core.outputs import LLMResult
 
 OWN_PROVIDER = "langchain_dsplus"

@@ -12,11 +12,11 @@ from langchain_dsplus._files import replace_file, replacing
 from langchain_dsplus._imports import require
 from langchain_dsplus._json import load_json
 from langchain_dsplus.costs.ledger import CostLedger
+from langchain_dsplus.costs.prices import Price
 from langchain_dsplus.dataset.desk import pack, unpack
 from langchain_dsplus.traces.recorder import plain
 
 if TYPE_CHECKING:
-    from langchain_dsplus.costs.prices import Price
     from langchain_dsplus.outcomes import Outcomes
 
 JOURNAL = "replies.jsonl"

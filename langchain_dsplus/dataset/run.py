@@ -6,19 +6,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from langchain_dsplus._imports import require
 from langchain_dsplus._inputs import hash_of
 from langchain_dsplus._progress import progress_bar
+from langchain_dsplus.costs.prices import Price
 from langchain_dsplus.dataset.block import BlockRouter, checked
 from langchain_dsplus.dataset.desk import Desk
 from langchain_dsplus.dataset.folder import JOURNAL, Routed, digest_of
 from langchain_dsplus.identity import identify
-
-if TYPE_CHECKING:
-    from langchain_dsplus.costs.prices import Price
-    from langchain_dsplus.routing.router import ConfidenceRouter
+from langchain_dsplus.routing.router import ConfidenceRouter
 
 Block = tuple[int, list[Any]]
 """The place of the first input in the data set, and the inputs."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
+
+from langchain_core.runnables import RunnableConfig
 
 from langchain_dsplus.answer import Answer, AttachmentError, InvalidAnswerError
 from langchain_dsplus.confidence import OWN_SCORES, SCORES, resolve_score
@@ -22,9 +24,6 @@ from langchain_dsplus.questions import (
 )
 from langchain_dsplus.small_models.attachments import find_attachment
 from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel, probability_rows
-
-if TYPE_CHECKING:
-    from langchain_core.runnables import RunnableConfig
 
 Reading: TypeAlias = Literal["text", "state"] | Callable[[Any], Any]
 """What a small model gets of a state: its text (`render_state`), the state itself, or what a function makes of it."""

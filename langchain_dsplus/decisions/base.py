@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from langchain_core.decisions import BaseDecisionModel, ClassifierResponse
+from langchain_core.decisions import BaseDecisionModel, ClassifierRequest, ClassifierResponse, Question, State
 from langchain_core.runnables.config import get_config_list, run_in_executor
 from pydantic import ConfigDict
 
@@ -19,7 +19,6 @@ from langchain_dsplus.answer import pass_on
 from langchain_dsplus.costs.usage import OWN_PROVIDER
 
 if TYPE_CHECKING:
-    from langchain_core.decisions import ClassifierRequest, Question, State
     from langchain_core.runnables import RunnableConfig
 
 T = TypeVar("T")

@@ -6,10 +6,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-from langchain_core.decisions import ClassifierResponse
-from langchain_core.runnables import Runnable
+from langchain_core.decisions import ClassifierRequest, ClassifierResponse, Question, State
+from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import patch_config
 from pydantic import Field
 
@@ -29,10 +29,6 @@ from langchain_dsplus.routing.runs import Apart
 from langchain_dsplus.small_models.base import SmallModel
 from langchain_dsplus.tags import LARGE_TAG
 from langchain_dsplus.threshold.certificate import Certificate
-
-if TYPE_CHECKING:
-    from langchain_core.decisions import ClassifierRequest, Question, State
-    from langchain_core.runnables import RunnableConfig
 
 _MOST = 1024
 """So many questions have a router at a time, where they are not known beforehand."""

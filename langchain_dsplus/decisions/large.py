@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from langchain_core.decisions import (
     BaseDecisionModel,
@@ -13,26 +13,22 @@ from langchain_core.decisions import (
     ClassifierResponse,
     Noul,
     NoulAnswer,
+    Question,
     Score,
     ScoreAnswer,
+    State,
 )
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import HumanMessage, SystemMessage
 from langchain_core.runnables import Runnable
 from pydantic import ConfigDict, Field
 
-from langchain_dsplus.answer import AttachmentError, InvalidAnswerError
+from langchain_dsplus.answer import Answer, AttachmentError, InvalidAnswerError
 from langchain_dsplus.costs.usage import OWN_PROVIDER, read_usage
 from langchain_dsplus.decisions.state import render_state
 from langchain_dsplus.questions import NO, YES, AnyQuestion, check_question, from_typed, question_labels, to_typed
 from langchain_dsplus.small_models.attachments import find_attachment
 from langchain_dsplus.small_models.runnable import inside
-
-if TYPE_CHECKING:
-    from langchain_core.decisions import Question, State
-
-    from langchain_dsplus.answer import Answer
-
 
 _MUTE = frozenset({"name", "cache", "callbacks", "tags", "metadata"})
 

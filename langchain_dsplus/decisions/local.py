@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
-from langchain_core.decisions import ClassifierResponse
+from langchain_core.decisions import ClassifierRequest, ClassifierResponse, Question
+from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import patch_config, run_in_executor
 
 from langchain_dsplus._drive import Call, Plan
@@ -15,10 +16,6 @@ from langchain_dsplus.decisions.asked import AskedModel, Reading
 from langchain_dsplus.decisions.base import PlannedDecisionModel
 from langchain_dsplus.questions import UnknownQuestionError, check_question, fingerprint, to_typed
 from langchain_dsplus.small_models.runnable import as_small_model
-
-if TYPE_CHECKING:
-    from langchain_core.decisions import ClassifierRequest, Question
-    from langchain_core.runnables import RunnableConfig
 
 _Groups: TypeAlias = Sequence[tuple[AskedModel, list[tuple[int, str]]]]
 """Each small model with the requests that it is asked about, and under which ids."""

@@ -5,26 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from langchain_core.decisions import Choice, ClassifierResponse, Noul, NoulAnswer, ScoreAnswer
-from langchain_core.runnables import RunnableSerializable
+from langchain_core.decisions import Choice, ClassifierResponse, Noul, NoulAnswer, Question, ScoreAnswer
+from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from pydantic import ConfigDict
 
 from langchain_dsplus.decisions.asked import AskedModel
 from langchain_dsplus.decisions.cascade import CascadeDecisionModel
 from langchain_dsplus.decisions.large import as_answer, identity_of, one_answer
+from langchain_dsplus.losses import Loss
 from langchain_dsplus.outcomes import Outcomes
 from langchain_dsplus.questions import YES, AnyQuestion, fingerprint, read_value
+from langchain_dsplus.threshold.certificate import Certificate
 from langchain_dsplus.threshold.certify import certify
 from langchain_dsplus.traces.collect import acollect_outcomes, collect_outcomes, read_dataset
-
-if TYPE_CHECKING:
-    from langchain_core.decisions import Question
-    from langchain_core.runnables import RunnableConfig
-
-    from langchain_dsplus.losses import Loss
-    from langchain_dsplus.threshold.certificate import Certificate
 
 _ROUNDING = 1e-9
 _KEPT = ("group", "input_hash", "latency_large", "error")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from langchain_core.runnables import RunnableSerializable
+from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from pydantic import ConfigDict
 
 from langchain_dsplus._drive import Plan
@@ -20,9 +20,6 @@ from langchain_dsplus.routing.rows import Row
 from langchain_dsplus.routing.runs import announce
 from langchain_dsplus.routing.shadow import after
 from langchain_dsplus.routing.steps import gather, large_config, make_item
-
-if TYPE_CHECKING:
-    from langchain_core.runnables import RunnableConfig
 
 _ID = "question"
 

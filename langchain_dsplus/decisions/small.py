@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
+from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import Field, PrivateAttr
 
 from langchain_dsplus.answer import Answer, pass_on
@@ -14,9 +15,6 @@ from langchain_dsplus.decisions.large import as_answer, as_decisions, one_answer
 from langchain_dsplus.identity import identify
 from langchain_dsplus.questions import AnyQuestion, fingerprint, question_labels
 from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel, probability_rows
-
-if TYPE_CHECKING:
-    from langchain_core.runnables import Runnable, RunnableConfig
 
 _ID = "question"
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import Runnable, RunnableLambda
 
 from langchain_dsplus._files import replace_file
 from langchain_dsplus._imports import require
@@ -36,7 +36,6 @@ from langchain_dsplus.demo.snippets import HELD_OUT, LABELS, Snippet, read_snipp
 from langchain_dsplus.demo.weights import register_packages
 
 if TYPE_CHECKING:
-    from langchain_core.runnables import Runnable
     from rich.console import Console
 
     from langchain_dsplus.costs.prices import Price

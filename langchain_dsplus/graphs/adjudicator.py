@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
-from langchain_core.runnables import Runnable, RunnableSerializable
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
 from langchain_core.runnables.config import patch_config
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
@@ -25,7 +25,6 @@ from langchain_dsplus.transfer.verdicts import ADJUDICATE_PROMPT, VERDICTS
 
 if TYPE_CHECKING:
     from langchain_core.messages.ai import UsageMetadata
-    from langchain_core.runnables import RunnableConfig
 
 SWAPPED_PROMPT = """\
 You decide who is more at fault in a dispute between two people: the other party, and the narrator, who wrote the

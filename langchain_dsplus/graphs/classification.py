@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from langchain_core.messages import AIMessage, AnyMessage
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import ensure_config, patch_config
 from typing_extensions import TypedDict
 
@@ -33,7 +33,6 @@ from langchain_dsplus.state import emit
 from langchain_dsplus.tags import ROUTE_EVENT
 
 if TYPE_CHECKING:
-    from langchain_core.runnables import RunnableConfig
     from langgraph.graph.state import CompiledStateGraph
 
 Step: TypeAlias = Literal["small", "learnable", "prune", "large", "parse"]

@@ -6,9 +6,10 @@ import logging
 import math
 import threading
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-from langchain_core.runnables import RunnableSerializable
+from langchain_core.callbacks import AsyncCallbackManagerForChainRun
+from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from langchain_core.runnables.config import patch_config
 from pydantic import ConfigDict, Field, PrivateAttr
 from typing_extensions import TypedDict
@@ -20,11 +21,6 @@ from langchain_dsplus.routing.decision import SettingsError
 from langchain_dsplus.state import as_update, emit, latest
 from langchain_dsplus.tags import CHECK_EVENT, VERDICT_EVENT
 from langchain_dsplus.transfer.verdicts import VERDICTS
-
-if TYPE_CHECKING:
-    from langchain_core.callbacks import AsyncCallbackManagerForChainRun
-    from langchain_core.runnables import RunnableConfig
-
 
 logger = logging.getLogger(__name__)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from langchain_core.runnables import Runnable, RunnableLambda
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langchain_core.runnables.config import ensure_config
 
 from langchain_dsplus._shown import Shown
@@ -13,9 +13,6 @@ from langchain_dsplus.answer import Route
 from langchain_dsplus.routing.router import ConfidenceRouter
 from langchain_dsplus.state import as_update, emit
 from langchain_dsplus.tags import ROUTE_EVENT
-
-if TYPE_CHECKING:
-    from langchain_core.runnables import RunnableConfig
 
 
 class Triage(Shown, Runnable[dict[str, Any], dict[str, Any]]):

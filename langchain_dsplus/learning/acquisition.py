@@ -5,18 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from langchain_dsplus._arrays import Floats
 from langchain_dsplus.learning.targets import ask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from langchain_dsplus.small_models.base import SmallModel
-
-    Floats: TypeAlias = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

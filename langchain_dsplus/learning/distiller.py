@@ -7,10 +7,11 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
+from langchain_dsplus._arrays import Bools, Floats
 from langchain_dsplus._inputs import feed_inputs
 from langchain_dsplus._shown import Shown
 from langchain_dsplus.calibration import TemperatureScaling, softmax
@@ -21,16 +22,13 @@ from langchain_dsplus.learning.promotion import read_gold
 from langchain_dsplus.learning.students import DistillableModel, refit, remember, untrainable
 from langchain_dsplus.learning.targets import PaidAnswers, ask, ask_large, read_targets, read_teacher, soften
 from langchain_dsplus.outcomes.gold import GoldOptions, GoldRules
+from langchain_dsplus.small_models.base import SmallModel
 from langchain_dsplus.small_models.sklearn import SklearnClassifier
 from langchain_dsplus.small_models.softmax import assign_folds, fit_softmax
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from langchain_dsplus.small_models.base import SmallModel
-
-    Floats: TypeAlias = NDArray[np.float64]
-    Bools: TypeAlias = NDArray[np.bool_]
 
 _PENALTIES = (0.1, 0.03, 0.01)
 _FIRST_PENALTY = 0.03

@@ -5,23 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from langchain_core.messages import BaseMessage
 
+from langchain_dsplus._arrays import Floats
 from langchain_dsplus.calibration import softmax
 from langchain_dsplus.learning.targets import ask
+from langchain_dsplus.small_models.base import SmallModel
 from langchain_dsplus.small_models.sentence import SentenceClassifier
 from langchain_dsplus.small_models.sklearn import SklearnClassifier
 from langchain_dsplus.small_models.softmax import SoftmaxHead
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from langchain_dsplus.small_models.base import SmallModel
-
-    Floats: TypeAlias = NDArray[np.float64]
 
 _MOST_NUMBERS = 50_000_000
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
+from langchain_dsplus._arrays import Bools, Floats
 from langchain_dsplus.calibration import expected_calibration_error
 from langchain_dsplus.learning.targets import ask
 from langchain_dsplus.losses import Loss, parse_loss, points
@@ -18,12 +19,8 @@ from langchain_dsplus.outcomes.sampling import hangs_on
 from langchain_dsplus.threshold.exact import least_rows, loss_upper_bound, paired_p_value
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from langchain_dsplus.small_models.base import SmallModel
 
-    Floats: TypeAlias = NDArray[np.float64]
-    Bools: TypeAlias = NDArray[np.bool_]
 
 _BINS = 10
 

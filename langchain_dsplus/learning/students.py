@@ -7,22 +7,17 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 
+from langchain_dsplus._arrays import Floats, Places
 from langchain_dsplus._json import load_json
 from langchain_dsplus.calibration import log_softmax, softmax
 from langchain_dsplus.learning.heads import Head, is_sparse, read_head
 from langchain_dsplus.learning.targets import ask, soften
 from langchain_dsplus.small_models.base import SmallModel
 from langchain_dsplus.small_models.sklearn import SklearnClassifier
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats: TypeAlias = NDArray[np.float64]
-    Places: TypeAlias = NDArray[np.intp]
 
 _BATCH = 32
 _HEAD_RATE = 1.0

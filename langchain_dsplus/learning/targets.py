@@ -6,12 +6,13 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import RunnableConfig
 
+from langchain_dsplus._arrays import Floats
 from langchain_dsplus._journal import Journal
 from langchain_dsplus.answer import pass_on
 from langchain_dsplus.labels import match_reply
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from langchain_dsplus.small_models.base import SmallModel
-
-    Floats: TypeAlias = NDArray[np.float64]
 
 
 def read_target(value: Any, labels: Sequence[str]) -> Floats | None:

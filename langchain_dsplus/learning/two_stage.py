@@ -9,10 +9,11 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
+from langchain_dsplus._arrays import Floats, Places
 from langchain_dsplus._files import replace_file, replace_folder
 from langchain_dsplus._inputs import feed_inputs
 from langchain_dsplus._json import load_json
@@ -20,14 +21,7 @@ from langchain_dsplus._progress import progress_bar
 from langchain_dsplus._shown import Shown
 from langchain_dsplus.learning.students import Student, make_student, remember
 from langchain_dsplus.learning.targets import PaidAnswers, ask, ask_large, read_targets, read_teacher, soften
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from langchain_dsplus.small_models.base import SmallModel
-
-    Floats: TypeAlias = NDArray[np.float64]
-    Places: TypeAlias = NDArray[np.intp]
+from langchain_dsplus.small_models.base import SmallModel
 
 logger = logging.getLogger(__name__)
 

@@ -7,15 +7,16 @@ import os
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
 from operator import itemgetter
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from langchain_core.language_models import BaseChatModel, LangSmithParams
+from langchain_core.language_models import BaseChatModel, LangSmithParams, LanguageModelInput
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
 from langchain_core.utils.function_calling import convert_to_json_schema
 from langchain_core.utils.pydantic import is_basemodel_subclass
-from pydantic import ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from langchain_dsplus._shown import fields_in_words
 from langchain_dsplus.local.files import Place, check_model, hash_weights, locate, shown_name, stamp
@@ -32,11 +33,7 @@ from langchain_dsplus.local.messages import (
 from langchain_dsplus.local.schema import WholeJson, WholeModel, closed, read_schema, with_schema
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-    from langchain_core.language_models import LanguageModelInput
-    from pydantic import BaseModel
 
 _UNUSED = frozenset({"api_key", "base_url", "max_retries", "timeout", "streaming"})
 """Settings that LangChain gives to every chat model; those that mean nothing here are passed over."""

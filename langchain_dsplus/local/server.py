@@ -20,13 +20,11 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from types import TracebackType
+from typing import Any, Self
 
 from langchain_dsplus._imports import require
 from langchain_dsplus.weights import known_name, resolve
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 _KEY = "DSPLUS_SERVER_API_KEY"  # by environment: arguments can be read by every user of a machine
 _TAIL = 15

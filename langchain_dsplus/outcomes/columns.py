@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 import numpy as np
 
+from langchain_dsplus._arrays import Floats, Places
 from langchain_dsplus._json import load_json
 from langchain_dsplus.outcomes.cells import missing, to_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Floats: TypeAlias = NDArray[np.float64]
     Codes: TypeAlias = NDArray[np.int32]
-    Places: TypeAlias = NDArray[np.intp]
 
 Kind: TypeAlias = Literal["float", "int", "bool", "dict", "id", "label", "any"]
 

@@ -6,19 +6,15 @@ import json
 import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypedDict
+from typing import Any, Self, TypedDict
 
 import numpy as np
 
+from langchain_dsplus._arrays import Bools
 from langchain_dsplus._json import load_json
 from langchain_dsplus.outcomes.cells import other_gold, to_text
 from langchain_dsplus.outcomes.columns import Labels, build
 from langchain_dsplus.outcomes.likeness import Likeness, bare, quoted, written_number
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Bools: TypeAlias = NDArray[np.bool_]
 
 NEVER_SAID = 0.01
 """Where no labels are named: from this share of the rows with gold on, gold that no model ever says is refused."""

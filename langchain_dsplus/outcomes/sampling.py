@@ -17,10 +17,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from langchain_dsplus._arrays import Bools, Floats, Places
 from langchain_dsplus._imports import require
 from langchain_dsplus.calibration import aurc_weights, auroc, bin_places
 
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 
     from langchain_dsplus.outcomes.rows import Rows
 
-    Bools: TypeAlias = NDArray[np.bool_]
-    Floats: TypeAlias = NDArray[np.float64]
-    Ints: TypeAlias = NDArray[np.intp]
 
 WIDEST = 0.2
 """An interval wider than this says too little: `Estimate` names the labels that are needed instead."""
@@ -173,7 +171,7 @@ class LabelSample:
         10.0 % (8.1 to 13.8)
     """
 
-    strata: Ints
+    strata: Places
     labelled: Bools
     skipped: Bools
     level: float = 0.95
@@ -221,7 +219,7 @@ class LabelSample:
         mask = np.asarray(rows, dtype=bool)
         return LabelSample(self.strata[mask], self.labelled[mask], self.skipped[mask], self.level)
 
-    def at(self, places: Ints) -> LabelSample:
+    def at(self, places: Places) -> LabelSample:
         """Return the same of some rows, by their numbers, in that order."""
         return LabelSample(self.strata[places], self.labelled[places], self.skipped[places], self.level)
 
@@ -466,7 +464,7 @@ class LabelSample:
 
     # --- parts --------------------------------------------------------------------------------------------------
 
-    def _alike(self, rows: Ints, weights: Floats) -> list[Ints]:
+    def _alike(self, rows: Places, weights: Floats) -> list[Places]:
         """Rows of a stratum, cut where their weights differ, so that each piece has labels enough for a rate."""
         low, high = weights[rows].min(), weights[rows].max()
         pieces = min(int(self.labelled[rows].sum()) // 25, 6)
@@ -475,7 +473,7 @@ class LabelSample:
         ordered = rows[np.argsort(weights[rows], kind="stable")]
         return [piece for piece in np.array_split(ordered, pieces) if len(piece)]
 
-    def _cell(self, rows: Ints, y: Floats, weights: Floats) -> _Cell:
+    def _cell(self, rows: Places, y: Floats, weights: Floats) -> _Cell:
         known = rows[self.labelled[rows]]
         mass, n = float(weights[rows].sum()), len(known)
         low, high = _limits(float(y[known].sum()), n, self.level, int(self.skipped[rows].sum()))
@@ -633,7 +631,7 @@ def hangs_on(known: Bools, numbers: ArrayLike) -> bool:
     return 2.0 * math.exp(-2.0 * far * far) < 2.0 * float(special.ndtr(-_UNLIKE))
 
 
-def _cut_where_chosen(codes: Ints, known: Bools, sure: Floats) -> Ints:
+def _cut_where_chosen(codes: Places, known: Bools, sure: Floats) -> Places:
     """Cut strata in which gold hangs on the confidence into pieces of like confidence, shape (n,).
 
     What is less sure, or surer, than every row with gold is a piece without a label: nobody knows about it.

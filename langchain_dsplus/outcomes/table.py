@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, Unpack
 
 import numpy as np
 
+from langchain_dsplus._arrays import Bools, Floats
 from langchain_dsplus.outcomes.base import Table
 from langchain_dsplus.outcomes.cells import known_labels, missing, other_gold
 from langchain_dsplus.outcomes.columns import (
@@ -33,16 +34,12 @@ from langchain_dsplus.outcomes.files import (
 )
 from langchain_dsplus.outcomes.gold import NEVER_SAID, GoldOptions, GoldRules, refusal, with_other
 from langchain_dsplus.outcomes.labelling import read_gold, rows_to_label, sampled
-from langchain_dsplus.outcomes.sampling import LabelSample
+from langchain_dsplus.outcomes.sampling import Estimate, LabelSample
 from langchain_dsplus.outcomes.traces import read_traces
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from langchain_dsplus.outcomes.sampling import Estimate
-
-    Bools: TypeAlias = NDArray[np.bool_]
-    Floats: TypeAlias = NDArray[np.float64]
 
 Figure: TypeAlias = Literal["accuracy", "errors", "calibration_error", "auroc", "aurc", "e_aurc"]
 _OF_CONFIDENCE = ("calibration_error", "auroc", "aurc", "e_aurc")

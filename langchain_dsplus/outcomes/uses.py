@@ -5,23 +5,20 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from langchain_dsplus._arrays import Numbers
 from langchain_dsplus._inputs import new_key, read_key
 from langchain_dsplus._journal import append_lines, parse_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
     from langchain_dsplus.outcomes.rows import Cells, Rows
 
-    Numbers: TypeAlias = NDArray[np.int64]
 
 FOLDER = ".dsplus"
 """Where a folder of tables keeps its key and its journal."""

@@ -7,11 +7,12 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Container, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from langchain_core.runnables import RunnableSerializable
+from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from langchain_core.runnables.config import run_in_executor
+from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, PrivateAttr
 from typing_extensions import TypedDict
 
@@ -23,10 +24,6 @@ from langchain_dsplus.prompts._examples import BESIDE, BESIDE_ZH, DECISIVE, DECI
 from langchain_dsplus.prompts._lexical import lexical_vectors
 from langchain_dsplus.prompts._pieces import References, about, units, whole_sentences
 from langchain_dsplus.prompts.tokens import estimate_tokens
-
-if TYPE_CHECKING:
-    from langchain_core.runnables import RunnableConfig
-    from numpy.typing import NDArray
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import run_in_executor
@@ -14,15 +14,12 @@ from langchain_dsplus._imports import require
 from langchain_dsplus._progress import quiet_transformers
 from langchain_dsplus._shown import Shown
 from langchain_dsplus.answer import Answer, InputError, pass_on
-from langchain_dsplus.prompts.pruner import PromptPruner, Pruning
+from langchain_dsplus.prompts.pruner import Offer, PromptPruner, Pruning
 from langchain_dsplus.small_models.files import safetensors_folder
 from langchain_dsplus.small_models.image import ImageClassifier, read_preprocess
 from langchain_dsplus.small_models.networks import import_torch, place_of
 from langchain_dsplus.small_models.refuse import refuse_code
 from langchain_dsplus.small_models.transformers import check_own_class, has_tokenizer
-
-if TYPE_CHECKING:
-    from langchain_dsplus.prompts.pruner import Offer
 
 _KEPT = 65_536
 """Texts whose features are kept: a hundred classes with two digits each make some ten thousand."""

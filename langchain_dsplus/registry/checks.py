@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from langchain_dsplus.identity import score_name
+from langchain_dsplus.outcomes import Outcomes
 from langchain_dsplus.registry.folders import Folders, reader
 from langchain_dsplus.registry.rules import family_of
 from langchain_dsplus.registry.state import RegistryError, RowHash, State
 from langchain_dsplus.routing.persistence import SmallRecord
-
-if TYPE_CHECKING:
-    from langchain_dsplus.outcomes import Outcomes
-    from langchain_dsplus.small_models.base import SmallModel
-    from langchain_dsplus.threshold.certificate import Certificate
+from langchain_dsplus.small_models.base import SmallModel
+from langchain_dsplus.threshold.certificate import Certificate
 
 
 def used_inputs(folders: Folders, state: State, number: int, *, gates: bool) -> set[str]:

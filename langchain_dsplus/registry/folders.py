@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from langchain_dsplus._files import leftovers, replace_file
 from langchain_dsplus._json import load_json
@@ -24,11 +24,8 @@ from langchain_dsplus.routing.persistence import (
     write_small,
     write_text,
 )
-from langchain_dsplus.small_models.base import UNVERIFIABLE
+from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel
 from langchain_dsplus.threshold.certificate import Certificate
-
-if TYPE_CHECKING:
-    from langchain_dsplus.small_models.base import SmallModel
 
 _KIND = "langchain-dsplus model version"
 _VERSION = "version.json"

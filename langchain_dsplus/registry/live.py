@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
+from langchain_core.runnables.utils import ConfigurableFieldSpec
 
 from langchain_dsplus._shown import Shown
 from langchain_dsplus.answer import MismatchError, failure
@@ -16,12 +17,11 @@ from langchain_dsplus.outcomes import Outcomes
 from langchain_dsplus.routing.decision import read_mode, safer
 from langchain_dsplus.routing.router import ConfidenceRouter
 from langchain_dsplus.routing.rows import Recorder, Row
+from langchain_dsplus.small_models.base import SmallModel
 
 if TYPE_CHECKING:
     from langchain_core.runnables.graph import Graph
-    from langchain_core.runnables.utils import ConfigurableFieldSpec
 
-    from langchain_dsplus.small_models.base import SmallModel
     from langchain_dsplus.threshold.certificate import Certificate
 
 logger = logging.getLogger(__name__)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from langchain_dsplus.learning.promotion import ClassChange, PromotionReport, promotion, read_rows
 from langchain_dsplus.losses import Loss
+from langchain_dsplus.outcomes import Outcomes
 from langchain_dsplus.outcomes.columns import rows_of
+from langchain_dsplus.outcomes.gold import GoldOptions
 from langchain_dsplus.registry.checks import (
     check_about,
     check_certificate,
@@ -48,17 +50,13 @@ from langchain_dsplus.registry.state import (
     mark_of,
     now,
 )
+from langchain_dsplus.small_models.base import SmallModel
 from langchain_dsplus.threshold.certificate import Certificate
 from langchain_dsplus.threshold.certify import certify
 from langchain_dsplus.traces.shared import SharedState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from langchain_dsplus.outcomes import Outcomes
-    from langchain_dsplus.outcomes.gold import GoldOptions
     from langchain_dsplus.registry.live import LiveRouter
-    from langchain_dsplus.small_models.base import SmallModel
 
 _MOST_HALVINGS = 30
 

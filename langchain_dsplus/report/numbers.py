@@ -5,30 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from langchain_dsplus._arrays import Bools, Floats, Places
 from langchain_dsplus.calibration import ReliabilityBin, bin_places, reliability_bins
-from langchain_dsplus.outcomes.sampling import Estimate, LabelSample, rates
-from langchain_dsplus.threshold.cascade import Costs, Turns, candidate_thresholds
-from langchain_dsplus.threshold.curves import accuracy_interval, group_numbers
-from langchain_dsplus.threshold.differences import differences
+from langchain_dsplus.outcomes.sampling import Estimate, LabelSample, Rates, rates
+from langchain_dsplus.threshold.cascade import Costs, Turn, Turns, candidate_thresholds
+from langchain_dsplus.threshold.curves import Prompt, accuracy_interval, group_numbers
+from langchain_dsplus.threshold.differences import UnusableLarge, differences
 from langchain_dsplus.threshold.exact import loss_interval
 from langchain_dsplus.threshold.path import coverage_path
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
     from langchain_dsplus.outcomes import Outcomes
-    from langchain_dsplus.outcomes.sampling import Rates
-    from langchain_dsplus.threshold.cascade import Turn
-    from langchain_dsplus.threshold.curves import Prompt
-    from langchain_dsplus.threshold.differences import UnusableLarge
 
-    Floats: TypeAlias = NDArray[np.float64]
-    Ints: TypeAlias = NDArray[np.intp]
-    Bools: TypeAlias = NDArray[np.bool_]
 
 MAX_THRESHOLDS = 500
 
@@ -62,7 +56,7 @@ class Rows:
     right: Floats
     known: Bools
     compared: Bools
-    groups: Ints | None
+    groups: Places | None
     sample: LabelSample
 
     def __len__(self) -> int:
@@ -200,11 +194,11 @@ class Tally:
     n: int
     known: int
     compared: int
-    accepted: Ints
-    harms: Ints
-    gains: Ints
-    guessed: Ints
-    right: Ints
+    accepted: Places
+    harms: Places
+    gains: Places
+    guessed: Places
+    right: Places
     large: int
     cost: Floats | None
     large_cost: float | None
@@ -360,7 +354,7 @@ class Part:
     known: int
     large: int
     begin: tuple[int, int, int, int]
-    change: Ints
+    change: Places
     levels: Rates | None = None
     large_level: Estimate | None = None
 
@@ -374,7 +368,7 @@ class Part:
 _MEASURES = ("accepted", "harms", "gains", "right")
 
 
-def parts(rows: Rows, thresholds: Floats, members: Mapping[str, Ints]) -> list[Part]:
+def parts(rows: Rows, thresholds: Floats, members: Mapping[str, Places]) -> list[Part]:
     """Count each class or slice. `members`: row numbers by name; a row may be in several."""
     steps, every, turns = len(thresholds), np.arange(len(rows)), rows.turns(thresholds)
     base = turns.base
@@ -423,7 +417,7 @@ def parts(rows: Rows, thresholds: Floats, members: Mapping[str, Ints]) -> list[P
     ]
 
 
-def class_members(outcomes: Outcomes, *, most: int = 200, column: str = "gold") -> dict[str, Ints]:
+def class_members(outcomes: Outcomes, *, most: int = 200, column: str = "gold") -> dict[str, Places]:
     """Row numbers by true class, the most frequent first; {} where the truth is no class.
 
     Rows beyond the `most` classes go into one named part, and so do rows without gold.
@@ -452,7 +446,7 @@ def class_members(outcomes: Outcomes, *, most: int = 200, column: str = "gold") 
     return result
 
 
-def slice_members(outcomes: Outcomes, *, most: int = 100) -> dict[str, Ints]:
+def slice_members(outcomes: Outcomes, *, most: int = 100) -> dict[str, Places]:
     """Row numbers by `key=value` of the column `slices`, keys by name, their most frequent values first."""
     if "slices" not in outcomes:
         return {}
@@ -461,7 +455,7 @@ def slice_members(outcomes: Outcomes, *, most: int = 100) -> dict[str, Ints]:
         for key, value in (kept or {}).items():
             if value is not None:
                 found.setdefault(key, {}).setdefault(str(value), []).append(row)
-    result: dict[str, Ints] = {}
+    result: dict[str, Places] = {}
     for key, members in sorted(found.items()):
         for value in sorted(members, key=lambda name: (-len(members[name]), name))[:most]:
             result[f"{key}={value}"] = np.asarray(members[value], dtype=np.intp)
@@ -534,7 +528,7 @@ def design_effects(rows: Rows, thresholds: Floats) -> tuple[Floats, Floats]:
     return accuracy, loss
 
 
-def _design_effect(values: Floats, groups: Ints, sizes: Floats) -> float:
+def _design_effect(values: Floats, groups: Places, sizes: Floats) -> float:
     clusters = int((sizes > 0).sum())
     if clusters < 2:
         return 1.0

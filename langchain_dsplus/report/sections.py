@@ -14,7 +14,8 @@ from langchain_dsplus.answer import failure
 from langchain_dsplus.losses import points as loss_in_points
 from langchain_dsplus.losses import threshold_words
 from langchain_dsplus.report.charts import Plot
-from langchain_dsplus.report.numbers import local_errors, lost_rows, model_column, oracle, reliability
+from langchain_dsplus.report.numbers import Part, Tally, local_errors, lost_rows, model_column, oracle, reliability
+from langchain_dsplus.report.view import View
 from langchain_dsplus.report.words import (
     NONE,
     SPACE,
@@ -28,16 +29,13 @@ from langchain_dsplus.report.words import (
     whole,
     words,
 )
-from langchain_dsplus.threshold.certificate import say_losing
+from langchain_dsplus.threshold.certificate import Certificate, Step, TestResult, say_losing
 from langchain_dsplus.threshold.curves import accuracy_interval
 from langchain_dsplus.threshold.deferral import apgr, cost_at_parity, cpt
 from langchain_dsplus.threshold.findings import find_mistakes
 
 if TYPE_CHECKING:
     from langchain_dsplus.outcomes.table import Figure
-    from langchain_dsplus.report.numbers import Part, Tally
-    from langchain_dsplus.report.view import View
-    from langchain_dsplus.threshold.certificate import Certificate, Step, TestResult
 
 _ANSWER_LENGTH = 200
 _INPUT_LENGTH = 1000

@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from langchain_dsplus._arrays import Floats
 from langchain_dsplus.losses import threshold_words
 from langchain_dsplus.report.numbers import (
+    Part,
+    Rows,
+    Tally,
     class_members,
     intervals,
     parts,
@@ -19,16 +23,11 @@ from langchain_dsplus.report.numbers import (
     tally,
     threshold_grid,
 )
+from langchain_dsplus.threshold.certificate import Certificate
+from langchain_dsplus.threshold.curves import Prompt
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from langchain_dsplus.outcomes import Outcomes
-    from langchain_dsplus.report.numbers import Part, Rows, Tally
-    from langchain_dsplus.threshold.certificate import Certificate
-    from langchain_dsplus.threshold.curves import Prompt
-
-    Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,13 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from langchain_dsplus._secrets import without_url_secrets
 from langchain_dsplus.losses import points as loss_in_points
 from langchain_dsplus.losses import signed_points
-
-if TYPE_CHECKING:
-    from langchain_dsplus.outcomes.sampling import Estimate
-    from langchain_dsplus.threshold.certificate import Certificate
+from langchain_dsplus.outcomes.sampling import Estimate
+from langchain_dsplus.threshold.certificate import Certificate
 
 SPACE = "\u00a0"
 MINUS = "\u2212"

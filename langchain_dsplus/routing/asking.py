@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_core.runnables.config import set_config_context
 
-from langchain_dsplus.answer import AttachmentError, InvalidAnswerError, describe_error, pass_on
+from langchain_dsplus.answer import Answer, AttachmentError, InvalidAnswerError, describe_error, pass_on
 from langchain_dsplus.routing.microbatch import MicroBatcher
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
-    from langchain_dsplus.answer import Answer
     from langchain_dsplus.scores.protocol import Rated
     from langchain_dsplus.small_models.base import SmallModel
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
 
@@ -13,15 +14,11 @@ from langchain_dsplus.costs.usage import reported_by
 from langchain_dsplus.identity import identify, score_name
 from langchain_dsplus.outcomes.cells import known_labels
 from langchain_dsplus.routing.decision import thresholds_of
-from langchain_dsplus.small_models.base import UNVERIFIABLE
+from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from uuid import UUID
-
     from langchain_core.outputs import LLMResult
 
-    from langchain_dsplus.small_models.base import SmallModel
     from langchain_dsplus.threshold.certificate import Certificate
 
 

@@ -15,7 +15,7 @@ import stat
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from langchain_core.runnables import Runnable
 from pydantic import BaseModel
@@ -27,15 +27,12 @@ from langchain_dsplus.routing.decision import read_thresholds
 from langchain_dsplus.routing.router import ConfidenceRouter
 from langchain_dsplus.scores.kinds import load_score
 from langchain_dsplus.scores.ready import ReadyScore
-from langchain_dsplus.small_models.base import UNVERIFIABLE
+from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel
 from langchain_dsplus.small_models.encoder import Encoder
 from langchain_dsplus.small_models.files import SETTINGS
 from langchain_dsplus.small_models.kinds import KINDS
 from langchain_dsplus.small_models.sentence import SentenceClassifier
 from langchain_dsplus.threshold.certificate import Certificate
-
-if TYPE_CHECKING:
-    from langchain_dsplus.small_models.base import SmallModel
 
 _FORMAT = 1
 _KIND = "langchain-dsplus router"

@@ -13,6 +13,7 @@ from collections.abc import (
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
 from langchain_core.runnables.base import coerce_to_runnable
 from langchain_core.runnables.config import (
@@ -41,14 +42,13 @@ from langchain_dsplus.routing.outputs import (
 from langchain_dsplus.routing.state import State, output_type_of
 from langchain_dsplus.routing.steps import present, unpack
 from langchain_dsplus.routing.stream import as_completed, stream
+from langchain_dsplus.small_models.base import SmallModel
 from langchain_dsplus.tags import ROUTE_KEY
 
 if TYPE_CHECKING:
-    from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
     from langchain_core.runnables.graph import Graph
 
     from langchain_dsplus.routing.typed import RouterDecisionModel
-    from langchain_dsplus.small_models.base import SmallModel
     from langchain_dsplus.threshold.certificate import Certificate
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from langchain_core.decisions import BaseDecisionModel, ClassifierResponse
+from langchain_core.decisions import BaseDecisionModel, ClassifierResponse, Question, State
 from langchain_core.runnables.config import ensure_config
 from pydantic import ConfigDict, PrivateAttr
 
@@ -16,11 +16,7 @@ from langchain_dsplus.costs.usage import OWN_PROVIDER
 from langchain_dsplus.labels import match_reply
 from langchain_dsplus.questions import UnknownQuestionError, fingerprint, question_labels, read_meanings, to_typed
 from langchain_dsplus.routing.answering import answer
-
-if TYPE_CHECKING:
-    from langchain_core.decisions import Question, State
-
-    from langchain_dsplus.routing.state import State as RouterState
+from langchain_dsplus.routing.state import State as RouterState
 
 
 class RouterDecisionModel(BaseDecisionModel):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from langchain_dsplus._arrays import Floats
 from langchain_dsplus._shown import Shown
 from langchain_dsplus.answer import Answer
 from langchain_dsplus.labels import list_labels
@@ -15,11 +16,10 @@ from langchain_dsplus.scores.gain import read_probabilities
 from langchain_dsplus.scores.ready import Arrays, ReadyScore, losses_of
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
     from langchain_dsplus.outcomes import Outcomes
 
-    Floats: TypeAlias = NDArray[np.float64]
 
 SOFT = "large_probabilities"
 """The column with what the large model holds likely: a dict from label to probability."""

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
+from langchain_dsplus._arrays import Floats
 from langchain_dsplus.small_models.base import UNVERIFIABLE, read_text
 from langchain_dsplus.small_models.encoder import DEFAULT_ENCODER, Choice, Encoder, as_encoder
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats: TypeAlias = NDArray[np.float64]
 
 _DIGITS = 6  # the last digits of a vector depend on the texts beside it
 

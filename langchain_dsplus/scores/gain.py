@@ -12,21 +12,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from langchain_dsplus._arrays import Floats
 from langchain_dsplus.answer import Answer
 from langchain_dsplus.labels import list_labels
 from langchain_dsplus.scores.encoding import InputEncoder, unit_rows
 from langchain_dsplus.scores.ready import Arrays, ReadyScore, inputs_of, losses_of
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
     from langchain_dsplus.outcomes import Outcomes
 
-    Floats: TypeAlias = NDArray[np.float64]
 
 SCORE = "learned_gain"
 

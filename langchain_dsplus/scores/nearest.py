@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from langchain_dsplus._arrays import Floats
 from langchain_dsplus._shown import Shown
 from langchain_dsplus.answer import Answer
 from langchain_dsplus.scores.encoding import InputEncoder
@@ -15,11 +16,8 @@ from langchain_dsplus.scores.ready import Arrays, ReadyScore, inputs_of, losses_
 from langchain_dsplus.small_models.encoder import DEFAULT_ENCODER
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from langchain_dsplus.outcomes import Outcomes
 
-    Floats: TypeAlias = NDArray[np.float64]
 
 _CHUNK = 1 << 22  # similarities held at once
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from langchain_dsplus.answer import Answer
 from langchain_dsplus.identity import score_name
 from langchain_dsplus.outcomes.table import Outcomes
 from langchain_dsplus.outcomes.uses import IN_TRAINING, INPUT_HASH
-from langchain_dsplus.scores.protocol import asks_before, rate
+from langchain_dsplus.scores.protocol import RouteScore, asks_before, rate
 from langchain_dsplus.scores.ready import inputs_of
-
-if TYPE_CHECKING:
-    from langchain_dsplus.scores.protocol import RouteScore
 
 
 def score_outcomes(outcomes: Outcomes, score: RouteScore, inputs: Sequence[Any] | None = None) -> Outcomes:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 
+from langchain_dsplus._arrays import Floats
 from langchain_dsplus._imports import require
 from langchain_dsplus.answer import Answer, NotFittedError
 from langchain_dsplus.outcomes.uses import INPUT_HASH
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from langchain_dsplus.outcomes import Outcomes
 
-    Floats: TypeAlias = NDArray[np.float64]
 
 Arrays: TypeAlias = dict[str, Any]
 """By name."""

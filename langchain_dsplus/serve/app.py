@@ -23,6 +23,7 @@ from langchain_dsplus.serve.upstream import (
     EXCHANGE,
     TOKEN,
     Exchange,
+    Header,
     Upstream,
     UpstreamChain,
     UpstreamError,
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from fastapi import FastAPI, Request
 
     from langchain_dsplus.serve.tasks import Task
-    from langchain_dsplus.serve.upstream import Header
     from langchain_dsplus.shunt.shunt import DataShunt
 
 logger = logging.getLogger(__name__)

@@ -5,20 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from langchain_dsplus._files import replace_file
 from langchain_dsplus._json import load_json
+from langchain_dsplus.answer import Answer
 from langchain_dsplus.costs.prices import Price
 from langchain_dsplus.identity import identify
+from langchain_dsplus.losses import Loss
 from langchain_dsplus.serve.tasks import DecisionTask, Task, read_task
 from langchain_dsplus.serve.upstream import Upstream, UpstreamChain
 from langchain_dsplus.shunt.folder import ShuntError, ShuntFolder
 from langchain_dsplus.shunt.shunt import DataShunt
-
-if TYPE_CHECKING:
-    from langchain_dsplus.answer import Answer
-    from langchain_dsplus.losses import Loss
 
 SERVED = "serve.json"
 """The task of a shunt that is served, in its folder."""

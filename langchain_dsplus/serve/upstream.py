@@ -9,7 +9,7 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from langchain_core.runnables import RunnableSerializable
+from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from pydantic import ConfigDict
 
 from langchain_dsplus._imports import require
@@ -18,7 +18,6 @@ from langchain_dsplus.tags import BACKGROUND_TAG
 
 if TYPE_CHECKING:
     import httpx
-    from langchain_core.runnables import RunnableConfig
 
     from langchain_dsplus.serve.tasks import Task
 

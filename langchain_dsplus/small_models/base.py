@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from langchain_core.messages import BaseMessage
-from langchain_core.runnables import RunnableSerializable
+from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from langchain_core.runnables.config import run_in_executor
 from pydantic import ConfigDict, Field, PrivateAttr
 
@@ -25,7 +25,6 @@ from langchain_dsplus.confidence import SCORES, ScoreFunction, resolve_score
 from langchain_dsplus.small_models.attachments import find_attachment, is_row, row_to_dict
 
 if TYPE_CHECKING:
-    from langchain_core.runnables import RunnableConfig
     from numpy.typing import ArrayLike, NDArray
 
 UNVERIFIABLE = "unverifiable"

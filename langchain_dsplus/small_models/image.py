@@ -9,7 +9,7 @@ import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from pydantic import Field, PrivateAttr
@@ -18,6 +18,7 @@ from langchain_dsplus._imports import require
 from langchain_dsplus._inputs import canonical
 from langchain_dsplus._json import load_json
 from langchain_dsplus.answer import InputError
+from langchain_dsplus.confidence import ScoreFunction
 from langchain_dsplus.labels import list_labels
 from langchain_dsplus.small_models.files import (
     SETTINGS,
@@ -50,9 +51,6 @@ from langchain_dsplus.small_models.transformers import (
     read_weights,
     told,
 )
-
-if TYPE_CHECKING:
-    from langchain_dsplus.confidence import ScoreFunction
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 """Read by Pillow itself: others call programs (EPS) or are rarely tested."""

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from langchain_dsplus._json import load_json
+from langchain_dsplus.small_models.base import SmallModel
 from langchain_dsplus.small_models.files import SETTINGS
 from langchain_dsplus.small_models.image import ImageClassifier
 from langchain_dsplus.small_models.sentence import SentenceClassifier
 from langchain_dsplus.small_models.sklearn import SklearnClassifier
 from langchain_dsplus.small_models.transformers import TransformersClassifier
-
-if TYPE_CHECKING:
-    from langchain_dsplus.small_models.base import SmallModel
 
 KINDS: dict[str, Any] = {
     kind.__name__: kind for kind in (SentenceClassifier, SklearnClassifier, TransformersClassifier, ImageClassifier)

@@ -14,11 +14,12 @@ import threading
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from pydantic import Field, PrivateAttr
 
+from langchain_dsplus._arrays import Floats
 from langchain_dsplus._imports import require
 from langchain_dsplus._progress import progress_bar
 from langchain_dsplus.answer import InvalidAnswerError, NotFittedError
@@ -32,7 +33,6 @@ from langchain_dsplus.small_models.targets import check_classes, read_inputs, re
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Floats: TypeAlias = NDArray[np.float64]
 
 FORMAT = 2
 WEIGHTS = "model.safetensors"

@@ -6,6 +6,7 @@ dynamic quantization takes one scale for the whole batch: there the same text mo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -16,8 +17,6 @@ from langchain_dsplus._imports import require
 from langchain_dsplus._json import load_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import NDArray
 
     Array: TypeAlias = NDArray[np.float32]

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, RunnableConfig
 
 from langchain_dsplus._inputs import canonical, hash_input
 from langchain_dsplus.answer import Answer, check_answer, pass_on
 from langchain_dsplus.small_models.base import SmallModel, probability_rows
-
-if TYPE_CHECKING:
-    from langchain_core.runnables import RunnableConfig
-
 
 _DECISION_MODELS = frozenset({"BaseDecisionModel", "OpenAIDecisions"})
 

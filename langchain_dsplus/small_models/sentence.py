@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 import numpy as np
 from pydantic import Field, PrivateAttr
 
+from langchain_dsplus._arrays import Floats
 from langchain_dsplus._imports import require
 from langchain_dsplus.answer import NotFittedError
 from langchain_dsplus.calibration import softmax
-from langchain_dsplus.confidence import energy
+from langchain_dsplus.confidence import ScoreFunction, energy
 from langchain_dsplus.labels import list_labels
 from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel, read_text
 from langchain_dsplus.small_models.encoder import DEFAULT_ENCODER, Backend, Choice, Encoder, as_encoder
@@ -25,10 +26,7 @@ from langchain_dsplus.small_models.targets import check_classes, read_inputs, re
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from langchain_dsplus.confidence import ScoreFunction
-
     Array: TypeAlias = NDArray[np.float32]
-    Floats: TypeAlias = NDArray[np.float64]
 
 _FORMAT = 2
 _HEAD = "head.safetensors"

@@ -7,19 +7,17 @@ import io
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from pydantic import Field
 
 from langchain_dsplus._imports import require
 from langchain_dsplus.answer import InputError
+from langchain_dsplus.confidence import ScoreFunction
 from langchain_dsplus.labels import list_labels
 from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel
 from langchain_dsplus.small_models.explain import Because, terms_of
 from langchain_dsplus.small_models.files import load_folder, pick, pick_score, plain_errors, read_trained, save_folder
-
-if TYPE_CHECKING:
-    from langchain_dsplus.confidence import ScoreFunction
 
 _FORMAT = 2
 _MODEL = "model.skops"

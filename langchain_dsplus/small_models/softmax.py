@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from langchain_dsplus._arrays import Floats
 from langchain_dsplus._imports import require
 from langchain_dsplus.calibration import TemperatureScaling, log_softmax
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Floats: TypeAlias = NDArray[np.float64]
 
 _FOLDS = 5
 _ENOUGH_HELD_OUT = 1000

@@ -5,14 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats: TypeAlias = NDArray[np.float64]
+from langchain_dsplus._arrays import Floats
 
 
 def read_targets(targets: Sequence[str | Mapping[str, float]], labels: list[str] | None) -> tuple[list[str], Floats]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from pydantic import Field, PrivateAttr
 
+from langchain_dsplus.confidence import ScoreFunction
 from langchain_dsplus.labels import list_labels
 from langchain_dsplus.small_models.base import read_text, without_surrogates
 from langchain_dsplus.small_models.files import load_folder, pick, pick_score, plain_errors
@@ -27,9 +28,6 @@ from langchain_dsplus.small_models.networks import (
     take,
     unpack_weights,
 )
-
-if TYPE_CHECKING:
-    from langchain_dsplus.confidence import ScoreFunction
 
 
 class TorchTextClassifier(TorchClassifier):

@@ -5,17 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from langchain_dsplus._imports import require
 from langchain_dsplus._progress import quiet_transformers
 from langchain_dsplus.small_models.fork import mind_forks
 from langchain_dsplus.small_models.refuse import refuse_code
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _TOKENS_PER_STEP = 1024  # measured: the best of 512, 1024, 2048 on two CPU cores
 

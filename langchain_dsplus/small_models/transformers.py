@@ -9,7 +9,7 @@ import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, PrivateAttr
 
@@ -17,6 +17,7 @@ from langchain_dsplus._files import replace_file
 from langchain_dsplus._imports import require
 from langchain_dsplus._progress import quiet_transformers
 from langchain_dsplus.answer import InputError
+from langchain_dsplus.confidence import ScoreFunction
 from langchain_dsplus.labels import list_labels
 from langchain_dsplus.small_models.base import read_text, without_surrogates
 from langchain_dsplus.small_models.files import (
@@ -40,9 +41,6 @@ from langchain_dsplus.small_models.networks import (
     unpack_weights,
 )
 from langchain_dsplus.small_models.refuse import refuse_code, refuse_kernels_in
-
-if TYPE_CHECKING:
-    from langchain_dsplus.confidence import ScoreFunction
 
 _TOKENIZER = "tokenizer"
 _CHARACTERS_PER_TOKEN = 32

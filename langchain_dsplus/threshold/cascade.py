@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+from langchain_dsplus._arrays import Floats, Places
 
-    from numpy.typing import ArrayLike, NDArray
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
     from langchain_dsplus.outcomes import Outcomes
-
-    Bools: TypeAlias = NDArray[np.bool_]
-    Floats: TypeAlias = NDArray[np.float64]
-    Ints: TypeAlias = NDArray[np.intp]
 
 
 def candidate_thresholds(confidences: ArrayLike) -> Floats:
@@ -62,10 +59,10 @@ class Turn:
     """
 
     model: int
-    rows: Ints
-    step: Ints
-    before: Ints
-    after: Ints
+    rows: Places
+    step: Places
+    before: Places
+    after: Places
 
 
 class Turns:
@@ -108,9 +105,9 @@ class Turns:
         self.taker = np.where(self.barred, self.models, np.arange(self.models, dtype=self.base.dtype)[:, None])
         """Who answers where a model is sure, shape (M, n)."""
 
-    def at(self, step: int) -> Ints:
+    def at(self, step: int) -> Places:
         """Return who answers at one step, shape (n,)."""
-        who: Ints = self.base
+        who: Places = self.base
         for place in range(self.models - 1, -1, -1):
             who = np.where(self.first[place] <= step, self.taker[place], who)
         return who
@@ -129,7 +126,7 @@ class Turns:
             found.append(Turn(place, rows, step, before, self.taker[place, rows]))
         return tuple(found)
 
-    def walk(self) -> Iterator[tuple[Ints, Ints]]:
+    def walk(self) -> Iterator[tuple[Places, Places]]:
         """Yield at every step who answers, shape (n,), and on which rows another than before; at first on all.
 
         It is one array, changed from step to step.

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias, cast, get_args
+from typing import Annotated, Any, Literal, Self, TypeAlias, cast, get_args
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, WrapValidator
 
@@ -20,9 +20,6 @@ from langchain_dsplus.answer import CertificateError
 from langchain_dsplus.losses import points, threshold_words
 from langchain_dsplus.outcomes.cells import known_labels, other_gold
 from langchain_dsplus.outcomes.likeness import quoted
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 Status: TypeAlias = Literal["CERTIFIED", "NOT_CERTIFIED"]
 Decision: TypeAlias = Literal["CASCADE", "LARGE ALONE", "SMALL ALONE", "NOT ENOUGH DATA"]

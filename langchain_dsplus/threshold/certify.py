@@ -9,10 +9,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from langchain_dsplus._arrays import Numbers
 from langchain_dsplus.losses import Loss, parse_loss
 from langchain_dsplus.outcomes.uses import blocks, earlier_uses, note_use
 from langchain_dsplus.threshold.certificate import Certificate, ClassFloor, Step
@@ -38,12 +39,8 @@ from langchain_dsplus.threshold.verdict import (
 )
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from langchain_dsplus.outcomes import Outcomes
 
-    Bools: TypeAlias = NDArray[np.bool_]
-    Numbers: TypeAlias = NDArray[np.int64]
 
 logger = logging.getLogger(__name__)
 

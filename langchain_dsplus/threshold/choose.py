@@ -9,17 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from langchain_dsplus.threshold.curves import Sweep, costs_along, known_costs, lacking, resampled_weights, sweep
+from langchain_dsplus._arrays import Floats
+from langchain_dsplus.threshold.curves import Prompt, Sweep, costs_along, known_costs, lacking, resampled_weights, sweep
 from langchain_dsplus.threshold.differences import UnusableLarge, model_names
 from langchain_dsplus.threshold.path import PathSweep, coverage_path, path_sweep
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from langchain_dsplus.outcomes import Outcomes
-    from langchain_dsplus.threshold.curves import Prompt
 
-    Floats: TypeAlias = NDArray[np.float64]
 
 Objective: TypeAlias = Literal["match_large", "max_accuracy", "budget", "target_accuracy"]
 

@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from langchain_dsplus._arrays import Bools
 from langchain_dsplus._imports import require
-from langchain_dsplus.threshold.differences import Differences, coverage_grid, differences
+from langchain_dsplus.threshold.differences import Differences, UnusableLarge, coverage_grid, differences
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from langchain_dsplus.outcomes import Outcomes
-    from langchain_dsplus.threshold.differences import UnusableLarge
 
-    Bools: TypeAlias = NDArray[np.bool_]
     Codes: TypeAlias = NDArray[np.int64]
 
 _ERROR = 0.05

@@ -10,16 +10,16 @@ and lets the data speak against it.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from langchain_dsplus._arrays import Floats
 from langchain_dsplus.threshold.exact import least_rows
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
-    Floats: TypeAlias = NDArray[np.float64]
 
 MINIMUM_GROUPS = 50
 """Effective groups below which `clustered_p_value` refuses: found by simulation, see there."""

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
 from langchain_dsplus import calibration
-from langchain_dsplus.outcomes.sampling import LabelSample, chosen, strata
+from langchain_dsplus._arrays import Bools, Floats
+from langchain_dsplus.outcomes.sampling import Estimate, LabelSample, Rates, chosen, strata
 from langchain_dsplus.threshold.cascade import Costs, candidate_thresholds
-from langchain_dsplus.threshold.differences import UnusableLarge, differences
+from langchain_dsplus.threshold.differences import Differences, UnusableLarge, differences
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
     from numpy.typing import NDArray
 
     from langchain_dsplus.outcomes import Outcomes
-    from langchain_dsplus.outcomes.sampling import Estimate, Rates
-    from langchain_dsplus.threshold.differences import Differences
 
-    Bools: TypeAlias = NDArray[np.bool_]
-
-    Floats: TypeAlias = NDArray[np.float64]
 
 Prompt: TypeAlias = Literal["plain", "pruned"]
 

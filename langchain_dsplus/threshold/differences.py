@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
+from langchain_dsplus._arrays import Bools, Floats
 from langchain_dsplus.outcomes.cells import known_labels
 from langchain_dsplus.threshold.cascade import Turns, candidate_thresholds
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
     from langchain_dsplus.outcomes import Outcomes
 
-    Bools: TypeAlias = NDArray[np.bool_]
-    Floats: TypeAlias = NDArray[np.float64]
     Losses: TypeAlias = NDArray[np.int8]
 
 UnusableLarge: TypeAlias = Literal["unknown", "wrong"]

@@ -9,19 +9,18 @@ gain rate q is a nuisance, and the p-value is the largest probability over q of 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from langchain_dsplus._arrays import Floats
 from langchain_dsplus._imports import require
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from numpy.typing import ArrayLike
 
-    from numpy.typing import ArrayLike, NDArray
-
-    Floats: TypeAlias = NDArray[np.float64]
 
 _TIE = 1e-9
 _TAIL = 1e-10

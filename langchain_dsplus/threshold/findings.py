@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
+from langchain_dsplus._arrays import Floats
 from langchain_dsplus.losses import points
 from langchain_dsplus.outcomes.cells import known_labels
 from langchain_dsplus.outcomes.gold import NEVER_SAID
@@ -17,14 +18,10 @@ from langchain_dsplus.threshold.differences import model_names
 from langchain_dsplus.threshold.judged import JUDGE, HiddenHarms
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from langchain_dsplus.outcomes import Outcomes
 
-    Bools: TypeAlias = NDArray[np.bool_]
-    Floats: TypeAlias = NDArray[np.float64]
     Codes: TypeAlias = NDArray[np.int64]
 
 Severity: TypeAlias = Literal["refuse", "name", "unseen"]

@@ -6,10 +6,11 @@ import copy
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from langchain_dsplus._arrays import Bools, Numbers
 from langchain_dsplus.losses import points
 from langchain_dsplus.threshold.cascade import Costs
 from langchain_dsplus.threshold.certificate import Step, TestResult
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
     from langchain_dsplus.outcomes import Outcomes
 
-    Bools: TypeAlias = NDArray[np.bool_]
-    Numbers: TypeAlias = NDArray[np.int64]
 
 _CLASS = "class="
 

@@ -5,22 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from langchain_dsplus._arrays import Floats
 from langchain_dsplus.outcomes.sampling import LabelSample
 from langchain_dsplus.threshold.cascade import candidate_thresholds
-from langchain_dsplus.threshold.curves import Counted, group_numbers, rows_that_count, rows_to_compare
+from langchain_dsplus.threshold.curves import Counted, Prompt, group_numbers, rows_that_count, rows_to_compare
 from langchain_dsplus.threshold.differences import UnusableLarge, differences, model_names
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from langchain_dsplus.outcomes import Outcomes
-    from langchain_dsplus.threshold.curves import Prompt
-
-    Floats: TypeAlias = NDArray[np.float64]
 
 
 def coverage_path(outcomes: Outcomes, steps: int = 50) -> list[dict[str, float]]:

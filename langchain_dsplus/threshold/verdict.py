@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from langchain_dsplus._arrays import Bools, Floats
 from langchain_dsplus.losses import points, signed_points
 from langchain_dsplus.outcomes.sampling import LabelSample
-from langchain_dsplus.threshold.certificate import Baseline, say_losing, unnamed
+from langchain_dsplus.threshold.certificate import Baseline, Certificate, say_losing, unnamed
 from langchain_dsplus.threshold.clusters import clustered_upper_bound, least_groups
 from langchain_dsplus.threshold.curves import accuracy_interval
+from langchain_dsplus.threshold.differences import Differences
 from langchain_dsplus.threshold.exact import least_rows, loss_interval, loss_upper_bound
 from langchain_dsplus.threshold.findings import say
 from langchain_dsplus.threshold.planning import plan_rows
@@ -22,11 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from langchain_dsplus.outcomes import Outcomes
-    from langchain_dsplus.threshold.certificate import Certificate
-    from langchain_dsplus.threshold.differences import Differences
 
-    Bools: TypeAlias = NDArray[np.bool_]
-    Floats: TypeAlias = NDArray[np.float64]
 
 _INTERVAL = 0.95
 _USEFUL = 0.1

@@ -8,20 +8,21 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 from langchain_core.exceptions import OutputParserException
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import merge_configs
 
 from langchain_dsplus import _drive
 from langchain_dsplus._inputs import hash_of
 from langchain_dsplus._progress import progress_bar
-from langchain_dsplus.answer import failure, must_pass
+from langchain_dsplus.answer import Answer, failure, must_pass
+from langchain_dsplus.costs.prices import Price
 from langchain_dsplus.costs.savings import count_characters
 from langchain_dsplus.identity import identify
 from langchain_dsplus.outcomes import Outcomes, default_label
@@ -30,22 +31,13 @@ from langchain_dsplus.outcomes.columns import rows_of
 from langchain_dsplus.outcomes.gold import GoldOptions, GoldRules, read_labels
 from langchain_dsplus.outcomes.uses import table_key
 from langchain_dsplus.prompts.chain_labels import check_chain_labels
-from langchain_dsplus.scores.protocol import Rated
+from langchain_dsplus.scores.protocol import Rated, RouteScore
+from langchain_dsplus.small_models.base import SmallModel
 from langchain_dsplus.small_models.runnable import mark_inputs
 from langchain_dsplus.tags import ROUTE_KEY
 from langchain_dsplus.traces.lanes import AskEach
 from langchain_dsplus.traces.outcome_rows import EMPTY, Told, named_models, outcome_row, table_facts
 from langchain_dsplus.traces.replies import Meter, ReplyStore
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from langchain_core.runnables import RunnableConfig
-
-    from langchain_dsplus.answer import Answer
-    from langchain_dsplus.costs.prices import Price
-    from langchain_dsplus.scores.protocol import RouteScore
-    from langchain_dsplus.small_models.base import SmallModel
 
 _CHARACTERS_PER_TOKEN = 4
 _REPLY_TOKENS = 20

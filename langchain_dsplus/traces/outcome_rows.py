@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from langchain_dsplus.answer import Answer
-from langchain_dsplus.identity import score_name
+from langchain_dsplus.identity import Identity, score_name
+from langchain_dsplus.small_models.base import SmallModel
 from langchain_dsplus.small_models.runnable import as_small_model, distinct_names
-
-if TYPE_CHECKING:
-    from langchain_dsplus.identity import Identity
-    from langchain_dsplus.small_models.base import SmallModel
 
 EMPTY: dict[str, list[Any]] = {"id": [], "small": [], "confidence": [], "large": [], "gold": []}
 """The columns of a table without rows."""

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from langchain_core.language_models import BaseLanguageModel
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import merge_configs
 
 from langchain_dsplus._json import load_json
+from langchain_dsplus.costs.prices import Price
 from langchain_dsplus.costs.savings import count_characters
 from langchain_dsplus.costs.usage import Usage, is_cache_hit, read_result, read_usage
 from langchain_dsplus.labels import ending, match_label
@@ -25,12 +26,8 @@ from langchain_dsplus.traces.lanes import AskEach
 from langchain_dsplus.traces.replies import Meter, ReplyStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from langchain_core.outputs import LLMResult
-    from langchain_core.runnables import RunnableConfig
 
-    from langchain_dsplus.costs.prices import Price
 
 Call: TypeAlias = tuple[str, int, int, int, int, int]
 """Who (`small` or `large`), and the fields of its `Usage`."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
 from pydantic import ConfigDict, Field, PrivateAttr
@@ -23,9 +23,6 @@ from langchain_dsplus.state import emit
 from langchain_dsplus.tags import BACKGROUND_TAG, TRANSFER_EVENT
 from langchain_dsplus.transfer.certificate import TransferCertificate
 from langchain_dsplus.transfer.records import TransferRecord, told
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 logger = logging.getLogger(__name__)
 

@@ -7,18 +7,20 @@ import hashlib
 import inspect
 import json
 import operator
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from pathlib import Path
+from typing import Any, Literal, Unpack
 
 import numpy as np
-from langchain_core.runnables import Runnable, RunnableSequence
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableSequence
 from langchain_core.runnables.base import RunnableBindingBase
 
 from langchain_dsplus import _drive
 from langchain_dsplus._progress import progress_bar
 from langchain_dsplus.calibration import binomial_lower, binomial_upper
+from langchain_dsplus.costs.prices import Price
 from langchain_dsplus.identity import identify
 from langchain_dsplus.losses import Loss, parse_loss
 from langchain_dsplus.outcomes.gold import GoldOptions, GoldRules, read_labels
@@ -36,14 +38,6 @@ from langchain_dsplus.transfer._asking import (
 )
 from langchain_dsplus.transfer._guard import Transferring
 from langchain_dsplus.transfer.certificate import Interval, Savings, TransferCertificate
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from langchain_core.runnables import RunnableConfig
-
-    from langchain_dsplus.costs.prices import Price
 
 _DRAWS = 1000
 _CHUNK = 16

@@ -7,7 +7,7 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 from langchain_core.language_models import BaseChatModel
 from langchain_core.prompts import ChatPromptTemplate
-from langchain_core.runnables import Runnable, RunnableLambda
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 
 from langchain_dsplus import _drive
 from langchain_dsplus._files import replace_file
 from langchain_dsplus._imports import require
 from langchain_dsplus._inputs import hash_of
 from langchain_dsplus._progress import progress_bar
+from langchain_dsplus.costs.prices import Price
 from langchain_dsplus.fidelity.untrusted import quote_untrusted
 from langchain_dsplus.identity import identify
 from langchain_dsplus.outcomes.gold import GoldOptions, GoldRules, read_labels
@@ -43,12 +44,8 @@ from langchain_dsplus.transfer.node import PromptTransfer
 from langchain_dsplus.transfer.verdicts import ADJUDICATE_PROMPT, SWAPPED, VERDICTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from langchain_core.runnables import RunnableConfig
     from rich.table import Table
 
-    from langchain_dsplus.costs.prices import Price
 
 PLAIN = "no transfer"
 _TWIN = "~twin"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import patch_config
 from pydantic import Field
 
@@ -19,9 +20,6 @@ from langchain_dsplus.state import as_update
 from langchain_dsplus.transfer._guard import Transferring
 from langchain_dsplus.transfer.node import PromptTransfer
 from langchain_dsplus.transfer.records import TransferRecord, told
-
-if TYPE_CHECKING:
-    from langchain_core.runnables import RunnableConfig
 
 
 class Decompose(Transferring):

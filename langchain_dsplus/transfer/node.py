@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
-from langchain_core.runnables import Runnable, RunnableLambda
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langchain_core.runnables.config import patch_config, run_in_executor, set_config_context
 from pydantic import Field, PrivateAttr
 
@@ -15,6 +15,7 @@ from langchain_dsplus import _drive
 from langchain_dsplus._drive import Attempt, Call, Plan
 from langchain_dsplus._shown import fields_in_words
 from langchain_dsplus.answer import describe_error, failure, note, pass_on
+from langchain_dsplus.costs.prices import Price
 from langchain_dsplus.fidelity.check import Fidelity, FidelityResult
 from langchain_dsplus.fidelity.sentences import HAN
 from langchain_dsplus.fidelity.untrusted import count_instructions, quote_untrusted
@@ -27,11 +28,6 @@ from langchain_dsplus.tags import TRANSFER_EVENT, TRANSFER_TAG
 from langchain_dsplus.transfer._guard import Transferring
 from langchain_dsplus.transfer.records import TransferRecord, TransferUsage, money_of, told, usage_of
 from langchain_dsplus.transfer.subtasks import REWRITE, as_subtask, json_schema, merged, shown, values
-
-if TYPE_CHECKING:
-    from langchain_core.runnables import RunnableConfig
-
-    from langchain_dsplus.costs.prices import Price
 
 FidelityCheck: TypeAlias = Callable[[str, str], FidelityResult | Mapping[str, Any] | bool]
 
