@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
-from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
+from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import patch_config
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
@@ -18,7 +18,7 @@ from langchain_dsplus import _drive
 from langchain_dsplus.costs.usage import read_usage
 from langchain_dsplus.graphs.grounding import grounded
 from langchain_dsplus.labels import NoLabelMassError, ending, is_cut, label_mass, match_reply, token_logprobs
-from langchain_dsplus.state import as_update, emit
+from langchain_dsplus.state import Node, as_update, emit
 from langchain_dsplus.tags import LARGE_TAG, VERDICT_EVENT
 from langchain_dsplus.transfer import TransferUsage, estimate_tokens, quote_untrusted, usage_of
 from langchain_dsplus.transfer.verdicts import ADJUDICATE_PROMPT, VERDICTS
@@ -122,7 +122,7 @@ class _Answer(NamedTuple):
 _EMPTY = _Answer(None, [], "EmptyStatement")
 
 
-class Adjudicator(RunnableSerializable[dict[str, Any], dict[str, Any]]):
+class Adjudicator(Node):
     """A node that asks the large model for a verdict over one party's statement.
 
     It reads `state[input_key]` and returns only `{output_key: VerdictRecord}`. The statement reaches the model between
@@ -205,25 +205,7 @@ class Adjudicator(RunnableSerializable[dict[str, Any], dict[str, Any]]):
 
     # --- Runnable -----------------------------------------------------------------------------------------------
 
-    def invoke(
-        self,
-        input: dict[str, Any],
-        config: RunnableConfig | None = None,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        """Ask for one verdict, as one traced run with the model's call below it, tagged `large`."""
-        return self._call_with_config(_drive.driven(self._judge), input, config, **kwargs)
-
-    async def ainvoke(
-        self,
-        input: dict[str, Any],
-        config: RunnableConfig | None = None,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        """Async twin of `invoke`."""
-        return await self._acall_with_config(_drive.adriven(self._judge), input, config, **kwargs)
-
-    def _judge(
+    def _plan(
         self, value: dict[str, Any], run_manager: Any, config: RunnableConfig, **kwargs: Any
     ) -> _drive.Plan[dict[str, Any]]:
         messages = self._messages(value)

@@ -8,8 +8,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
-from langchain_core.callbacks import AsyncCallbackManagerForChainRun
-from langchain_core.runnables import RunnableConfig, RunnableSerializable
+from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import patch_config
 from pydantic import ConfigDict, Field, PrivateAttr
 from typing_extensions import TypedDict
@@ -18,7 +17,7 @@ from langchain_dsplus import _drive
 from langchain_dsplus.graphs.adjudicator import Adjudicator, VerdictRecord
 from langchain_dsplus.graphs.settings import read_setting
 from langchain_dsplus.routing.decision import SettingsError
-from langchain_dsplus.state import as_update, emit, latest
+from langchain_dsplus.state import Node, as_update, emit, latest
 from langchain_dsplus.tags import CHECK_EVENT, VERDICT_EVENT
 from langchain_dsplus.transfer.verdicts import VERDICTS
 
@@ -82,7 +81,7 @@ class _Tally:
         return unfit
 
 
-class SwapCheck(RunnableSerializable[dict[str, Any], dict[str, Any]]):
+class SwapCheck(Node):
     """A node that holds a verdict to a second one, asked with the parties swapped.
 
     A judge that decides by who tells the story, or by what is named first, contradicts itself when the other party
@@ -98,7 +97,7 @@ class SwapCheck(RunnableSerializable[dict[str, Any], dict[str, Any]]):
         judge: Asks for the second verdict: an `Adjudicator` with `swapped=True`. None only looks at the first.
         verdict_key: Where the first verdict is, and where it is marked.
         output_key: Where the `CheckRecord` goes.
-        min_confidence: In [0, 1]. None asks for none; a run may set `dsplus_min_confidence`.
+        min_confidence: In [0, 1]. None asks for none; a run may set `dsplus_min_confidence`, no looser (ValueError).
         min_consistency: In [0, 1]; 0 lets every judge judge.
 
     Example:
@@ -150,30 +149,7 @@ class SwapCheck(RunnableSerializable[dict[str, Any], dict[str, Any]]):
             await self.ainvoke({**value, self.verdict_key: first[judge.output_key]}, config)
         return self.consistency
 
-    def invoke(
-        self,
-        input: dict[str, Any],
-        config: RunnableConfig | None = None,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        """Check one verdict, as one traced run.
-
-        Raises:
-            TypeError: If the state has no verdict.
-            ValueError: If the run's `dsplus_min_confidence` is no number in [0, 1], or below `min_confidence`.
-        """
-        return self._call_with_config(_drive.driven(self._check), input, config, **kwargs)
-
-    async def ainvoke(
-        self,
-        input: dict[str, Any],
-        config: RunnableConfig | None = None,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        """Async twin of `invoke`."""
-        return await self._acall_with_config(_drive.adriven(self._check), input, config, **kwargs)
-
-    def _check(
+    def _plan(
         self, value: dict[str, Any], run_manager: Any, config: RunnableConfig, **kwargs: Any
     ) -> _drive.Plan[dict[str, Any]]:
         first, least, judge = self._begin(value, config)
@@ -246,7 +222,7 @@ def _doubt(verdict: VerdictRecord, least: float) -> Doubt | None:
     return "low_confidence" if known and sure < least else None  # type: ignore[operator]
 
 
-class Review(RunnableSerializable[dict[str, Any], dict[str, Any]]):
+class Review(Node):
     """A node that asks a person for the verdict, by LangGraph's `interrupt`.
 
     A person who decides otherwise than the judge replaces its facts too: by `facts` of the answer, else by none. What
@@ -282,36 +258,14 @@ class Review(RunnableSerializable[dict[str, Any], dict[str, Any]]):
         default_factory=lambda: {"statement": "statement", "read": "rewrite", "verdict": "verdict", "check": "check"}
     )
 
-    def invoke(
-        self,
-        input: dict[str, Any],
-        config: RunnableConfig | None = None,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        """Ask the person, or take the answer that the graph is resumed with."""
-        del kwargs
-        return self._call_with_config(self._review, input, config)
-
-    async def ainvoke(
-        self,
-        input: dict[str, Any],
-        config: RunnableConfig | None = None,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        """Async twin of `invoke`."""
-        del kwargs
-
-        async def review(
-            value: dict[str, Any], run_manager: AsyncCallbackManagerForChainRun, config: RunnableConfig
-        ) -> dict[str, Any]:
-            return self._review(value, run_manager, config)
-
-        return await self._acall_with_config(review, input, config)
-
-    def _review(self, value: dict[str, Any], run_manager: Any, config: RunnableConfig) -> dict[str, Any]:
+    def _plan(
+        self, value: dict[str, Any], run_manager: Any, config: RunnableConfig, **kwargs: Any
+    ) -> _drive.Plan[dict[str, Any]]:
+        """Ask the person, or take the answer that the graph is resumed with; nothing is waited for."""
         from langgraph.types import interrupt
 
-        del run_manager
+        del run_manager, kwargs
+        yield from ()
         question: dict[str, Any] = {
             "question": "Who is more at fault?",
             "options": list(self.verdicts),

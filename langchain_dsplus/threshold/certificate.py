@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeAlias, cast, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, cast, get_args
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, WrapValidator
 
@@ -26,12 +26,11 @@ Decision: TypeAlias = Literal["CASCADE", "LARGE ALONE", "SMALL ALONE", "NOT ENOU
 DECISIONS: tuple[Decision, ...] = get_args(Decision)
 Unit: TypeAlias = Literal["input", "group"]
 
-_FORMAT = 1
 _NEARLY = 1.0 + 1e-9
 
 # What may stand in a file, checked when one is read.
-_STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
-_Count: TypeAlias = Annotated[int, Field(ge=0, lt=2**53)]
+STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+Count: TypeAlias = Annotated[int, Field(ge=0, lt=2**53)]
 _Share: TypeAlias = Annotated[float, Field(ge=0.0, le=1.0)]
 _Change: TypeAlias = Annotated[float, Field(ge=-1.0, le=1.0)]
 _Limit: TypeAlias = Annotated[float, WrapValidator(lambda value, read: math.inf if value is None else read(value))]
@@ -66,13 +65,13 @@ class TestResult:
             Exact p-values take long: `certify` gives it as a function, which is called when this is first read.
     """
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     __test__ = False  # not for pytest
 
-    harms: _Count
-    gains: _Count
-    n: _Count
+    harms: Count
+    gains: Count
+    n: Count
     p_value: _Share | None
 
 
@@ -95,18 +94,18 @@ class Step:
             included; None where the table has not both answers. Audits are held against it.
     """
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     thresholds: dict[str, _Limit]
     coverage: _Share
-    accepted: _Count
-    harms: _Count
-    gains: _Count
+    accepted: Count
+    harms: Count
+    gains: Count
     p_value: _Share | None
     passed: bool
     tests: dict[str, TestResult] = field(default_factory=dict)
     cost: float | None = None
-    disagreements: _Count | None = None
+    disagreements: Count | None = None
 
 
 TestResult.p_value = _WhenAsked("p_value")  # type: ignore[assignment]
@@ -131,7 +130,7 @@ class Baseline:
         unlabeled: Rows that count as lost for lack of gold: with any, `loss` is the worst that can be.
     """
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     name: str
     escalation_rate: _Share
@@ -141,8 +140,8 @@ class Baseline:
     loss: _Change
     loss_low: _Change
     loss_high: _Change
-    needs_gold: _Count
-    unlabeled: _Count = 0
+    needs_gold: Count
+    unlabeled: Count = 0
 
 
 @dataclass(frozen=True)
@@ -181,14 +180,14 @@ class ClassFloor:
         fit_rows: Rows on which the labels were chosen.
     """
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     floor: _Share
-    covered: dict[str, _Count]
-    not_shown: dict[str, _Count]
+    covered: dict[str, Count]
+    not_shown: dict[str, Count]
     kept: tuple[str, ...]
     coverage_without: _Share
-    fit_rows: _Count
+    fit_rows: Count
 
     def words(self, coverage: float) -> str:
         """Say it, beside the coverage with the floor."""
@@ -243,8 +242,72 @@ def say_losing(losing: Sequence[Mapping[str, Any]], *, most: int = 3) -> str:
     return f"not for every class: {'; '.join(told)}{more}"
 
 
+class Written:
+    """What a certificate of any kind, a dataclass, does to become JSON and to be read from it."""
+
+    kind: ClassVar = "certificate"
+    """What it is called where something is none."""
+    head: ClassVar[dict[str, Any]] = {"format": 1}
+    """What its JSON begins with."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values; infinity becomes None."""
+        return {**self.head, **_plain(asdict(cast("Any", self)))}
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """Return the certificate as JSON, and write it to `path` where one is given."""
+        text = json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, indent=1)
+        if path is not None:
+            replace_file(path, text + "\n")
+        return text
+
+    @classmethod
+    def from_dict(cls, body: Mapping[str, Any]) -> Self:
+        """Build a certificate from what `to_dict` returned.
+
+        Raises:
+            CertificateError: If something is missing, unknown, of the wrong type or out of range, or if the fields do
+                not go together: a p-value above `alpha` where it is CERTIFIED, more harms than rows, a threshold that
+                no step passed with, ... The message names the field.
+        """
+        if not isinstance(body, Mapping) or any(body.get(name) != item for name, item in cls.head.items()):
+            msg = f"not a {cls.kind}: {' and '.join(f'`{name}` must be {item!r}' for name, item in cls.head.items())}"
+            raise CertificateError(msg)
+        try:
+            text = json.dumps({name: item for name, item in body.items() if name not in cls.head})
+            found: Self = _reader(cast("Any", cls)).validate_json(text)
+            return found._checked()
+        except ValidationError as error:
+            first = error.errors()[0]
+            msg = f"not a {cls.kind}: `{'.'.join(map(str, first['loc']))}`: {first['msg']}"
+            raise CertificateError(msg) from None
+        except (TypeError, ValueError) as error:
+            msg = f"not a {cls.kind}: {error}"
+            raise CertificateError(msg) from error
+
+    def _checked(self) -> Self:
+        """Refuse what could not have been written, though every field by itself might be."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_json(cls, source: str | Path) -> Self:
+        """Read a certificate from a file, or from JSON text.
+
+        Raises:
+            CertificateError: If it is no certificate of this kind.
+        """
+        if isinstance(source, Path) or source.lstrip("\ufeff \t\r\n")[:1] not in ("", "{", "["):
+            source = Path(source).read_text(encoding="utf-8")
+        try:
+            body = load_json(source.removeprefix("\ufeff"))
+        except ValueError as error:
+            msg = f"not a {cls.kind}: it is not JSON"
+            raise CertificateError(msg) from error
+        return cls.from_dict(body)
+
+
 @dataclass(frozen=True)
-class Certificate:
+class Certificate(Written):
     """The result of `certify`. Pass it as `ConfidenceRouter(threshold=certificate)`.
 
     Attributes:
@@ -290,7 +353,7 @@ class Certificate:
         class_floor: What is promised of the classes, where `class_floor=` was asked for.
     """
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     status: Status
     threshold: float | None
@@ -299,14 +362,14 @@ class Certificate:
     level: _Share
     alpha: _Share
     p_value: _Share
-    harms: _Count
-    gains: _Count
+    harms: Count
+    gains: Count
     coverage: _Share
-    n: _Count
+    n: Count
     unit: Unit
     prompt: Literal["plain", "pruned"]
     about: dict[str, Any]
-    certification: _Count = 1
+    certification: Count = 1
     slices: tuple[str, ...] = ()
     never_local: tuple[str, ...] = ()
     loss: _Change = 0.0
@@ -315,15 +378,15 @@ class Certificate:
     baselines: tuple[Baseline, ...] = ()
     by_class: tuple[dict[str, Any], ...] = ()
     by_slice: tuple[dict[str, Any], ...] = ()
-    unlabeled: _Count = 0
+    unlabeled: Count = 0
     help: dict[str, Any] | None = None
     verdict: str = ""
-    groups: _Count | None = None
+    groups: Count | None = None
     error_cost: Annotated[float, Field(ge=0.0)] = 0.0
     unusable_large: Literal["unknown", "wrong"] = "unknown"
-    unusable: _Count = 0
-    unanswered: _Count = 0
-    unusable_pruned: _Count = 0
+    unusable: Count = 0
+    unanswered: Count = 0
+    unusable_pruned: Count = 0
     findings: tuple[dict[str, Any], ...] = ()
     losing_classes: tuple[dict[str, Any], ...] = ()
     class_floor: ClassFloor | None = None
@@ -491,63 +554,13 @@ class Certificate:
                 )
                 raise CertificateError(msg)
 
-    # --- JSON -------------------------------------------------------------------------------------------------------
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values; infinity becomes None."""
-        body = asdict(self)
-        return {"format": _FORMAT, **_plain(body)}
-
-    def to_json(self, path: str | Path | None = None) -> str:
-        """Return the certificate as JSON, and write it to `path` where one is given."""
-        text = json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, indent=1)
-        if path is not None:
-            replace_file(path, text + "\n")
-        return text
-
-    @classmethod
-    def from_dict(cls, body: Mapping[str, Any]) -> Self:
-        """Build a certificate from what `to_dict` returned.
-
-        Raises:
-            CertificateError: If something is missing, unknown, of the wrong type or out of range, or if the fields do
-                not go together: a p-value above `alpha` where it is CERTIFIED, more harms than rows, a threshold that
-                no step passed with, ... The message names the field.
-        """
-        if not isinstance(body, Mapping) or body.get("format") != _FORMAT:
-            msg = f"not a certificate: `format` must be {_FORMAT}"
-            raise CertificateError(msg)
-        try:
-            found = _reader().validate_json(json.dumps({name: body[name] for name in body if name != "format"}))
-            return cast("Self", _checked(found))
-        except ValidationError as error:
-            first = error.errors()[0]
-            msg = f"not a certificate: `{'.'.join(map(str, first['loc']))}`: {first['msg']}"
-            raise CertificateError(msg) from None
-        except (TypeError, ValueError) as error:
-            msg = f"not a certificate: {error}"
-            raise CertificateError(msg) from error
-
-    @classmethod
-    def from_json(cls, source: str | Path) -> Self:
-        """Read a certificate from a file, or from JSON text.
-
-        Raises:
-            CertificateError: If it is no certificate.
-        """
-        if isinstance(source, Path) or source.lstrip("\ufeff \t\r\n")[:1] not in ("", "{", "["):
-            source = Path(source).read_text(encoding="utf-8")
-        try:
-            body = load_json(source.removeprefix("\ufeff"))
-        except ValueError as error:
-            msg = "not a certificate: it is not JSON"
-            raise CertificateError(msg) from error
-        return cls.from_dict(body)
+    def _checked(self) -> Self:
+        return cast("Self", _checked(self))
 
 
 @cache
-def _reader() -> TypeAdapter[Certificate]:
-    return TypeAdapter(Certificate)
+def _reader(kind: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 def _hidden(value: Any) -> bool:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
+from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import ConfigDict, Field, PrivateAttr
 
 from langchain_dsplus import _drive
@@ -19,7 +19,7 @@ from langchain_dsplus.identity import identify
 from langchain_dsplus.monitoring.audit import AuditMonitor
 from langchain_dsplus.outcomes import default_label
 from langchain_dsplus.routing.background import Background
-from langchain_dsplus.state import emit
+from langchain_dsplus.state import Node, emit
 from langchain_dsplus.tags import BACKGROUND_TAG, TRANSFER_EVENT
 from langchain_dsplus.transfer.certificate import TransferCertificate
 from langchain_dsplus.transfer.records import TransferRecord, told
@@ -30,7 +30,7 @@ STATEMENT = "STATEMENT OF ONE PARTY"
 """What a text is called in the marked lines around it."""
 
 
-class Transferring(RunnableSerializable[dict[str, Any], dict[str, Any]]):
+class Transferring(Node):
     """The base of `PromptTransfer` and `Decompose`: what may go on, and how that is watched.
 
     Args:

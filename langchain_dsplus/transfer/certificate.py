@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Literal, Self
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
-from langchain_dsplus._files import replace_file
+from pydantic import Field
+
 from langchain_dsplus._imports import require
-from langchain_dsplus._json import load_json
-from langchain_dsplus.answer import CertificateError
 from langchain_dsplus.calibration import binomial_upper
 from langchain_dsplus.losses import points
+from langchain_dsplus.threshold.certificate import STRICT, Count, Written
 from langchain_dsplus.threshold.exact import loss_upper_bound, paired_p_value
 from langchain_dsplus.threshold.planning import plan_rows
 
-_FORMAT = 1
+_Number: TypeAlias = Annotated[int | float, Field(ge=0)]
+_GIVEN = ("harms", "gains", "n", "changed", "unknown", "failed", "test", "max_loss", "level")
 
 
 @dataclass(frozen=True)
@@ -31,6 +29,8 @@ class Interval:
         low: Lower end.
         high: Upper end.
     """
+
+    __pydantic_config__ = STRICT
 
     value: float
     low: float
@@ -52,6 +52,8 @@ class Savings:
         n: Cases that reported their tokens.
     """
 
+    __pydantic_config__ = STRICT
+
     tokens_plain: float
     tokens_transferred: float
     tokens_large: float
@@ -59,11 +61,11 @@ class Savings:
     large: Interval
     money: Interval | None
     currency: str | None
-    n: int
+    n: Count
 
 
 @dataclass(frozen=True)
-class TransferCertificate:
+class TransferCertificate(Written):
     """The result of `certify_transfer`. Pass it as `PromptTransfer(certificate=...)`.
 
     Attributes:
@@ -92,24 +94,29 @@ class TransferCertificate:
             they cannot be known), `data` (hash of the cases), `reported` (names that the replies carried).
     """
 
+    __pydantic_config__ = STRICT
+
+    kind = "transfer certificate"
+    head: ClassVar[dict[str, Any]] = {"format": 1, "kind": "transfer"}
+
     status: Literal["CERTIFIED", "NOT_CERTIFIED"]
     max_loss: float
     level: float
     test: Literal["paired", "binomial"]
     p_value: float
-    harms: int
-    gains: int
-    n: int
-    changed: int
-    unknown: int
-    failed: int
+    harms: Count
+    gains: Count
+    n: Count
+    changed: Count
+    unknown: Count
+    failed: Count
     loss_upper: float
     changed_upper: float
     needed: int | None
-    wavering: dict[str, Any] | None = None
-    accuracy: dict[str, Any] | None = None
-    savings: Savings | None = None
-    about: dict[str, Any] = field(default_factory=dict)
+    wavering: dict[str, _Number] | None
+    accuracy: dict[str, _Number] | None
+    savings: Savings | None
+    about: dict[str, Any]
 
     @classmethod
     def of_counts(
@@ -163,7 +170,7 @@ class TransferCertificate:
             loss_upper=upper,
             changed_upper=binomial_upper(changed, n, alpha / 2.0),
             needed=n if certified else None if plan.n is None else max(plan.n, n + 1),
-            **more,
+            **{"wavering": None, "accuracy": None, "savings": None, "about": {}, **more},
         )
 
     @property
@@ -228,107 +235,22 @@ class TransferCertificate:
     def __str__(self) -> str:
         return self.text
 
-    # --- JSON -------------------------------------------------------------------------------------------------------
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return {"format": _FORMAT, "kind": "transfer", **asdict(self)}
-
-    def to_json(self, path: str | Path | None = None) -> str:
-        """Return the certificate as JSON, and write it to `path` where one is given."""
-        text = json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, indent=1)
-        if path is not None:
-            replace_file(path, text + "\n")
-        return text
-
-    @classmethod
-    def from_dict(cls, body: Mapping[str, Any]) -> Self:
-        """Build a certificate from what `to_dict` returned; what its counts do not give is refused.
-
-        Raises:
-            CertificateError: If something is missing, unknown, of the wrong type, or does not follow from the counts.
-        """
-        if not isinstance(body, Mapping) or body.get("format") != _FORMAT or body.get("kind") != "transfer":
-            msg = f"not a transfer certificate: `format` must be {_FORMAT} and `kind` 'transfer'"
-            raise CertificateError(msg)
-        given = {name: item for name, item in body.items() if name not in {"format", "kind"}}
-        if unknown := sorted(given.keys() - cls.__dataclass_fields__.keys()):
-            msg = f"not a transfer certificate: it has unknown fields {unknown}"
-            raise CertificateError(msg)
-        if missing := sorted(cls.__dataclass_fields__.keys() - given.keys()):
-            msg = f"not a transfer certificate: it lacks {missing}"
-            raise CertificateError(msg)
-        try:
-            return cls._checked(given)
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
-            msg = f"not a transfer certificate: {error}"
-            raise CertificateError(msg) from error
-
-    @classmethod
-    def _checked(cls, given: dict[str, Any]) -> Self:
-        for name in ("harms", "gains", "n", "changed", "unknown", "failed"):
-            if isinstance(given[name], bool) or not isinstance(given[name], int) or given[name] < 0:
-                msg = f"`{name}` must be a whole number, at least 0"
-                raise ValueError(msg)
-        for name in ("max_loss", "level"):
-            if isinstance(given[name], bool) or not isinstance(given[name], (int, float)):
-                msg = f"`{name}` must be a number"
-                raise TypeError(msg)
-        if given["test"] not in ("paired", "binomial"):
-            msg = "`test` must be 'paired' or 'binomial'"
-            raise ValueError(msg)
-        if given["test"] == "binomial" and (given["gains"] or given["harms"] < given["changed"]):
+    def _checked(self) -> Self:
+        if self.test == "binomial" and (self.gains or self.harms < self.changed):
             msg = "without gold every changed decision is a harm, and none is a gain"
             raise ValueError(msg)
-        if given["unknown"] > given["harms"]:
+        if self.unknown > self.harms:
             msg = "`unknown` cases count as harms: they cannot be more"
             raise ValueError(msg)
-        for name in ("wavering", "accuracy"):
-            if given[name] is not None:
-                _shares(name, given[name])
-        if not isinstance(given["about"], Mapping):
-            msg = "`about` must be a JSON object"
-            raise TypeError(msg)
-        savings = given["savings"]
-        if savings is not None:
-            parts = {
-                key: None if savings[key] is None else Interval(**savings[key]) for key in ("tokens", "large", "money")
-            }
-            savings = Savings(**{**savings, **parts})
-        counts = ("harms", "gains", "n", "changed", "unknown", "failed", "test", "max_loss", "level")
-        found = cls.of_counts(
-            **{name: given[name] for name in counts},
-            wavering=given["wavering"],
-            accuracy=given["accuracy"],
-            savings=savings,
-            about=dict(given["about"]),
-        )
-        if found.status != given["status"]:
-            msg = f"`status` is {given['status']!r}, but its counts give {found.status!r}"
+        found = self.of_counts(**{name: getattr(self, name) for name in _GIVEN})
+        if found.status != self.status:
+            msg = f"`status` is {self.status!r}, but its counts give {found.status!r}"
             raise ValueError(msg)
         for name in ("p_value", "loss_upper", "changed_upper"):
-            if not isinstance(given[name], (int, float)) or not math.isclose(
-                given[name], getattr(found, name), rel_tol=0.01, abs_tol=1e-6
-            ):
+            if not math.isclose(getattr(self, name), getattr(found, name), rel_tol=0.01, abs_tol=1e-6):
                 msg = f"`{name}` does not follow from its counts"
                 raise ValueError(msg)
-        return cls(**{**given, "savings": savings, "about": dict(given["about"])})
-
-    @classmethod
-    def from_json(cls, source: str | Path) -> Self:
-        """Read a certificate from a file, or from JSON text.
-
-        Raises:
-            CertificateError: If it is no certificate of a transfer.
-        """
-        if isinstance(source, Path) or source.lstrip()[:1] not in ("", "{", "["):
-            source = Path(source).read_text(encoding="utf-8")
-        try:
-            body = load_json(source)
-        except ValueError as error:
-            msg = "not a transfer certificate: it is not JSON"
-            raise CertificateError(msg) from error
-        return cls.from_dict(body)
+        return self
 
 
 def _p_value(test: str, harms: int, gains: int, n: int, max_loss: float) -> float:
@@ -339,15 +261,6 @@ def _p_value(test: str, harms: int, gains: int, n: int, max_loss: float) -> floa
         raise ValueError(msg)
     special: Any = require("scipy.special", "sklearn")
     return float(special.bdtr(harms, n, max_loss))
-
-
-def _shares(name: str, value: Any) -> None:
-    if not isinstance(value, Mapping) or not all(
-        isinstance(item, (int, float)) and not isinstance(item, bool) and math.isfinite(item) and item >= 0
-        for item in value.values()
-    ):
-        msg = f"`{name}` must be a JSON object of numbers"
-        raise ValueError(msg)
 
 
 def _saved(savings: Savings) -> str:

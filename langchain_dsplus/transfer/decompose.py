@@ -11,7 +11,6 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import patch_config
 from pydantic import Field
 
-from langchain_dsplus import _drive
 from langchain_dsplus._drive import Call, Plan
 from langchain_dsplus.answer import note
 from langchain_dsplus.fidelity.untrusted import quote_untrusted
@@ -71,29 +70,7 @@ class Decompose(Transferring):
         """What makes it, for `identify`."""
         return {"steps": [*self.steps], "label": self.label, "version": self.version}
 
-    def invoke(
-        self,
-        input: dict[str, Any],
-        config: RunnableConfig | None = None,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        """Do all steps on one text, as one traced run with the steps below it.
-
-        Raises:
-            TypeError: If the input has no str under `input_key`.
-        """
-        return self._call_with_config(_drive.driven(self._chain), input, config, **kwargs)
-
-    async def ainvoke(
-        self,
-        input: dict[str, Any],
-        config: RunnableConfig | None = None,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        """Async twin of `invoke`."""
-        return await self._acall_with_config(_drive.adriven(self._chain), input, config, **kwargs)
-
-    def _chain(
+    def _plan(
         self, value: dict[str, Any], run_manager: Any, config: RunnableConfig, **kwargs: Any
     ) -> Plan[dict[str, Any]]:
         child = patch_config(config, callbacks=run_manager.get_child())

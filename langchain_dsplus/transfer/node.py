@@ -11,7 +11,6 @@ from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langchain_core.runnables.config import patch_config, run_in_executor, set_config_context
 from pydantic import Field, PrivateAttr
 
-from langchain_dsplus import _drive
 from langchain_dsplus._drive import Attempt, Call, Plan
 from langchain_dsplus._shown import fields_in_words
 from langchain_dsplus.answer import describe_error, failure, note, pass_on
@@ -227,30 +226,7 @@ class PromptTransfer(Transferring):
 
     # --- Runnable -----------------------------------------------------------------------------------------------
 
-    def invoke(
-        self,
-        input: dict[str, Any],
-        config: RunnableConfig | None = None,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        """Rewrite one text, as one traced run with the model's calls below it, tagged `transfer`.
-
-        Raises:
-            TypeError: If the input has no str under `input_key`.
-            UnfaithfulRewriteError: With `on_unfaithful="raise"`, if the check fails.
-        """
-        return self._call_with_config(_drive.driven(self._transfer), input, config, **kwargs)
-
-    async def ainvoke(
-        self,
-        input: dict[str, Any],
-        config: RunnableConfig | None = None,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        """Async twin of `invoke`; an extractive model and the check run in an executor thread."""
-        return await self._acall_with_config(_drive.adriven(self._transfer), input, config, **kwargs)
-
-    def _transfer(
+    def _plan(
         self, value: dict[str, Any], run_manager: Any, config: RunnableConfig, **kwargs: Any
     ) -> Plan[dict[str, Any]]:
         child = patch_config(config, callbacks=run_manager.get_child(TRANSFER_TAG))
