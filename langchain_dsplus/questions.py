@@ -57,11 +57,7 @@ def fingerprint(question: Any) -> str:
 
 
 def check_question(question: Any) -> Any:
-    """Return the question, if it is one of LangChain's.
-
-    Raises:
-        TypeError: If it is not.
-    """
+    """Return the question, if it is one of LangChain's. Raises TypeError if it is not."""
     if isinstance(question, (Noul, Choice, Score, Box)):
         return question
     kind = f"{type(question).__module__}.{type(question).__name__}"

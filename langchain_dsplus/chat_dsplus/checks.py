@@ -141,11 +141,7 @@ class Tools:
         return cls(schemas, classes, _forced(choice))
 
     def check(self, message: AIMessage) -> None:
-        """Check a draft's tool calls.
-
-        Raises:
-            DraftError: If one is malformed, or a tool had to be called and was not.
-        """
+        """Check a draft's tool calls. Raises DraftError if one is malformed, or a tool had to be called and was not."""
         if message.invalid_tool_calls:
             msg = "a tool call is malformed"
             raise DraftError(msg)
@@ -211,11 +207,7 @@ class Checks:
     parse: Callable[[AIMessage], Any] | None = None
 
     def check(self, message: Any, kwargs: Mapping[str, Any]) -> AIMessage:
-        """Check a draft.
-
-        Raises:
-            DraftError: If it cannot be used; the message says why, and never carries the draft.
-        """
+        """Check a draft. Raises DraftError if it cannot be used; the message says why, and never carries the draft."""
         if not isinstance(message, AIMessage):
             msg = f"a chat model returns an AIMessage, not {type(message).__name__}"
             raise DraftError(msg)

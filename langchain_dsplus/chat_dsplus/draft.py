@@ -69,11 +69,7 @@ class DraftAnswer(dict[str, Any]):
 
 
 def inner_model(model: Any) -> BaseChatModel:
-    """The chat model inside `bind`, `with_config` and `with_retry`.
-
-    Raises:
-        TypeError: If there is none.
-    """
+    """The chat model inside `bind`, `with_config` and `with_retry`. Raises TypeError if there is none."""
     inner = model
     while isinstance(inner, RunnableBindingBase):
         inner = inner.bound
@@ -94,11 +90,7 @@ def rebind(model: Any, function: Callable[[BaseChatModel], Any]) -> Any:
 
 
 def read_messages(value: Any) -> list[BaseMessage]:
-    """The messages of whatever a chat model takes.
-
-    Raises:
-        InputError: If it takes no such thing.
-    """
+    """The messages of whatever a chat model takes. Raises InputError if it takes no such thing."""
     if isinstance(value, str):
         return [HumanMessage(value)]
     if isinstance(value, PromptValue):

@@ -262,11 +262,7 @@ def _details(counts: Mapping[str, Any], names: Iterable[str]) -> dict[str, int]:
 
 
 def _count(value: Any) -> int:
-    """A number of tokens.
-
-    Raises:
-        ValueError: If it is negative or no whole number.
-    """
+    """A number of tokens. Raises ValueError if it is negative or no whole number."""
     try:
         if isinstance(value, bool):
             raise TypeError

@@ -103,11 +103,7 @@ class BlockRouter:
 
 
 def checked(router: Any) -> ConfidenceRouter:
-    """What `make_router` made.
-
-    Raises:
-        TypeError: If it is no router.
-    """
+    """What `make_router` made. Raises TypeError if it is no router."""
     if not isinstance(router, ConfidenceRouter):
         msg = f"`make_router` must return a `ConfidenceRouter`, not {type(router).__name__}"
         raise TypeError(msg)

@@ -256,11 +256,7 @@ def _notes(context: EscalationContext | None, output: Any) -> dict[str, Any]:
 
 
 def pack(value: Any) -> str:
-    """A reply as a text that `unpack` turns into the same value.
-
-    Raises:
-        TypeError: If it cannot be.
-    """
+    """A reply as a text that `unpack` turns into the same value. Raises TypeError if it cannot be."""
     if isinstance(value, BaseMessage):
         return json.dumps({"message": message_to_dict(value)}, ensure_ascii=False)
     try:

@@ -163,11 +163,7 @@ def blocks_of(ds: Any, column: str | None, size: int) -> Iterator[Block]:
 
 
 def _todo(routed: Routed, blocks: Iterator[Block], advance: Callable[[int], None]) -> Iterator[Block]:
-    """The blocks that are not done.
-
-    Raises:
-        ValueError: If a file answers other inputs than the block with its place.
-    """
+    """The blocks that are not done. Raises ValueError if a file answers other inputs than the block with its place."""
     for place, inputs in blocks:
         file = routed.file_of(place)
         if file.exists():

@@ -225,11 +225,7 @@ class Job:
         self._left = threading.Event()
 
     def pieces(self) -> Iterator[Piece]:
-        """Yield the reply's pieces.
-
-        Raises:
-            LocalTimeoutError: If the time is over.
-        """
+        """Yield the reply's pieces. Raises LocalTimeoutError if the time is over."""
         inbox: queue.SimpleQueue[Piece | BaseException] = queue.SimpleQueue()
         deadline = self._deadline()
         engine = self._engine()

@@ -109,11 +109,7 @@ class BettingProcess:
 
     @classmethod
     def from_dict(cls, body: Mapping[str, Any]) -> Self:
-        """Continue where `to_dict` was called.
-
-        Raises:
-            ValueError: If it is not what `to_dict` returns.
-        """
+        """Continue where `to_dict` was called. Raises ValueError if it is not what `to_dict` returns."""
         try:
             process = cls(float(body["limit"]), float(body["low"]))
             process.n, process._starts, process._next = (int(body[name]) for name in ("n", "starts", "next"))

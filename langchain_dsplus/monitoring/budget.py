@@ -500,11 +500,7 @@ def _number(value: Any, least: float = 0.0) -> float:
 
 
 def _read(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a state, checked.
-
-    Raises:
-        BudgetStateError: If one is missing or makes no sense.
-    """
+    """The fields of a state, checked. Raises BudgetStateError if one is missing or makes no sense."""
     try:
         return _fields(state)
     except (KeyError, TypeError, ValueError, OverflowError) as error:

@@ -413,11 +413,7 @@ class Builder:
             self.length += len(chunk)
 
     def add_numbers(self, data: Floats, nothing: NDArray[np.bool_]) -> None:
-        """Take further numbers as an array, and where there are none.
-
-        Raises:
-            ValueError: As in `add`.
-        """
+        """Take further numbers as an array, and where there are none. Raises ValueError as in `add`."""
         bad = ~np.isfinite(data)
         if self.kind == "int":
             bad |= data != np.floor(data)

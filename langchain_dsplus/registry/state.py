@@ -103,11 +103,7 @@ def fresh_state() -> State:
 
 
 def read_state(folder: Path) -> State:
-    """Read `live.json`.
-
-    Raises:
-        RegistryError: If there is none, or it was changed by hand or damaged.
-    """
+    """Read `live.json`. Raises RegistryError if there is none, or it was changed by hand or damaged."""
     file = folder / STATE
     try:
         with file.open("rb") as opened:
@@ -172,11 +168,7 @@ class FileState:
         return (self.folder / STATE).exists()
 
     def read(self) -> State:
-        """As it is now.
-
-        Raises:
-            RegistryError: As `read_state`.
-        """
+        """As it is now. Raises RegistryError as `read_state`."""
         return read_state(self.folder)
 
     @contextlib.contextmanager
@@ -205,11 +197,7 @@ class DatabaseState:
         return self._reached(self.shared.read) is not None
 
     def read(self) -> State:
-        """As it is now.
-
-        Raises:
-            RegistryError: If there is none, it is damaged, or the database cannot be reached.
-        """
+        """As it is now. Raises RegistryError if there is none, it is damaged, or the database cannot be reached."""
         body = self._reached(self.shared.read)
         if body is None:
             raise _missing(self.folder, f"state in {self.shared!r}")

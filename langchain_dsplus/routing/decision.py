@@ -48,11 +48,7 @@ class SettingsError(ValueError):
 
 
 def read_threshold(value: Any, where: str = "threshold") -> float:
-    """Check one threshold. None and infinity accept nothing.
-
-    Raises:
-        SettingsError: If it is no number or NaN.
-    """
+    """Check one threshold. None and infinity accept nothing. Raises SettingsError if it is no number or NaN."""
     if value is None:
         return math.inf
     if isinstance(value, float) and math.isnan(value):
@@ -87,11 +83,7 @@ def read_thresholds(value: Any, names: Sequence[str], where: str = "threshold") 
 
 
 def read_mode(value: Any, where: str = "mode") -> Mode:
-    """Check a mode.
-
-    Raises:
-        SettingsError: If there is no such mode.
-    """
+    """Check a mode. Raises SettingsError if there is no such mode."""
     for mode in MODES:
         if value == mode:
             return mode
@@ -101,11 +93,7 @@ def read_mode(value: Any, where: str = "mode") -> Mode:
 
 
 def read_rate(value: Any, where: str = "audit_rate") -> float:
-    """Check a share in [0, 1].
-
-    Raises:
-        SettingsError: If it is not one.
-    """
+    """Check a share in [0, 1]. Raises SettingsError if it is not one."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 <= value <= 1.0:
         msg = f"`{where}` must be a number from 0 to 1"
         raise SettingsError(msg)
@@ -226,11 +214,7 @@ def certificate_in(threshold: Any) -> Certificate | None:
 
 
 def thresholds_of(certificate: Certificate, names: Sequence[str]) -> dict[str, float]:
-    """The thresholds by the router's names for its small models.
-
-    Raises:
-        MismatchError: If the names are others.
-    """
+    """The thresholds by the router's names for its small models. Raises MismatchError if the names are others."""
     if len(names) == 1 == len(certificate.thresholds):
         return {names[0]: next(iter(certificate.thresholds.values()))}
     if set(certificate.thresholds) != set(names):

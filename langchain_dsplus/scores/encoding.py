@@ -29,11 +29,7 @@ class InputEncoder:
         self.input_key = input_key
 
     def __call__(self, inputs: Sequence[Any]) -> Floats:
-        """Return one unit vector for each input, shape (n, d).
-
-        Raises:
-            InputError: If an input holds no text.
-        """
+        """Return one unit vector for each input, shape (n, d). Raises InputError if an input holds no text."""
         keyed = [
             value[self.input_key] if self.input_key is not None and isinstance(value, Mapping) else value
             for value in inputs

@@ -289,11 +289,7 @@ async def _ask(shunt: DataShunt, value: Any, config: Any) -> Any:
 
 
 def task_of(shunt: DataShunt) -> Task:
-    """The task of a shunt that is served.
-
-    Raises:
-        TypeError: If it is another one.
-    """
+    """The task of a shunt that is served. Raises TypeError if it is another one."""
     chain = shunt.router.large
     if not isinstance(chain, UpstreamChain):
         msg = "`shunts` must be made by `open_shunt`: what they ask is the client's own request"

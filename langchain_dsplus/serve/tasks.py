@@ -294,11 +294,7 @@ class DecisionTask(Shown, Task):
 
 
 def read_task(parts: Mapping[str, Any]) -> Task:
-    """Make a task of its `parts`.
-
-    Raises:
-        ValueError: If they make none.
-    """
+    """Make a task of its `parts`. Raises ValueError if they make none."""
     if "question" in parts:
         return DecisionTask(parts["model"], parts["question"])
     return ChatTask(parts["model"], [(role, text) for role, text in parts["messages"]], parts.get("reply", "{label}"))
@@ -308,11 +304,7 @@ def read_task(parts: Mapping[str, Any]) -> Task:
 
 
 def _split(template: str) -> list[str]:
-    """The texts around the places of a template.
-
-    Raises:
-        ValueError: If a brace stands alone.
-    """
+    """The texts around the places of a template. Raises ValueError if a brace stands alone."""
     found = [""]
     try:
         parts = list(string.Formatter().parse(template))
@@ -351,11 +343,7 @@ def _encodes(text: str) -> bool:
 
 
 def _parts(reply: bytes) -> list[Any]:
-    """The objects of a reply: one, or those of its stream.
-
-    Raises:
-        ValueError: If it is neither.
-    """
+    """The objects of a reply: one, or those of its stream. Raises ValueError if it is neither."""
     if reply.lstrip()[:1] == b"{":
         return [load_json(reply)]
     lines = (line[5:].strip() for line in reply.splitlines() if line.startswith(b"data:"))

@@ -458,11 +458,7 @@ class ChatClassifier(SmallModel):
         return self._corrected(seen, prior)
 
     def _own_score(self, row: _Row, choice: str) -> float:
-        """One of `own_scores`.
-
-        Raises:
-            InvalidAnswerError: If the reply does not carry what it needs.
-        """
+        """One of `own_scores`. Raises InvalidAnswerError if the reply does not carry what it needs."""
         if self.score == VOTE_SHARE and row.votes is not None:
             return row.votes[choice]
         if row.mean_token_probability is None:

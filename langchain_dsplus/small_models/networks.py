@@ -442,11 +442,7 @@ def to_device(batch: Any, device: Any) -> Any:
 
 
 def pack_weights(module: Any) -> bytes:
-    """A module's state as safetensors.
-
-    Raises:
-        ValueError: If the state holds something that is no tensor.
-    """
+    """A module's state as safetensors. Raises ValueError if the state holds something that is no tensor."""
     torch = import_torch()
     state = module.state_dict()
     strange = sorted(name for name, value in state.items() if not isinstance(value, torch.Tensor))
@@ -460,11 +456,7 @@ def pack_weights(module: Any) -> bytes:
 
 
 def unpack_weights(module: Any, body: bytes, path: Path) -> None:
-    """Put saved weights into a module.
-
-    Raises:
-        ValueError: If they are damaged, or not those of such a module.
-    """
+    """Put saved weights into a module. Raises ValueError if they are damaged, or not those of such a module."""
     try:
         state = require("safetensors.torch", "local").load(body)
     except Exception as error:  # the library has an error of its own
@@ -547,11 +539,7 @@ def _covered(targets: Sequence[Any], labels: frozenset[str]) -> bool:
 
 
 def checked_temperature(value: Any, folder: Path) -> float:
-    """Return a saved temperature.
-
-    Raises:
-        ValueError: If it is not a number greater than 0.
-    """
+    """Return a saved temperature. Raises ValueError if it is not a number greater than 0."""
     if not 0.0 < value < float("inf"):
         msg = f"{folder / SETTINGS} is damaged: `temperature` must be a finite number, greater than 0"
         raise ValueError(msg)

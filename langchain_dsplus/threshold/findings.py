@@ -95,11 +95,7 @@ def find_mistakes(outcomes: Outcomes, *, seed: int = 0) -> tuple[Finding, ...]:
 
 
 def refuse(findings: Sequence[Finding]) -> None:
-    """Raise for the first finding with which nothing may be certified.
-
-    Raises:
-        ValueError: With its sentence.
-    """
+    """Raise for the first finding with which nothing may be certified. Raises ValueError with its sentence."""
     for finding in findings:
         if finding.severity == "refuse":
             raise ValueError(finding.sentence)

@@ -83,11 +83,7 @@ class JudgeError:
 
     @classmethod
     def of(cls, about: Mapping[str, Any]) -> Self | None:
-        """The error that a table's `about` states; None where it states none.
-
-        Raises:
-            ValueError: If it is malformed.
-        """
+        """The error that a table's `about` states; None where it states none. Raises ValueError if it is malformed."""
         judge = about.get(JUDGE)
         error = judge.get("error") if isinstance(judge, Mapping) else None
         if error is None:
