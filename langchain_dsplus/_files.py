@@ -63,14 +63,7 @@ def replacing(
 
 
 def replace_file(path: str | Path, body: str | bytes, *, durable: bool = True, mode: int = 0o666) -> None:
-    """Write a file as a whole, as `replacing` does.
-
-    Args:
-        path: The file.
-        body: Bytes, or a text for UTF-8; half of a surrogate pair is written as its escape, which JSON reads back.
-        durable: As in `replacing`.
-        mode: As in `replacing`.
-    """
+    """Write a file as a whole, as `replacing` does; of half a surrogate pair in a text its escape, which JSON reads."""
     with replacing(path, binary=True, durable=durable, mode=mode) as file:
         file.write(body.encode("utf-8", "backslashreplace") if isinstance(body, str) else body)
 

@@ -15,9 +15,6 @@ _WITH_TORCH = ("local", "all")
 def require(module: str, extra: str) -> ModuleType:
     """Import an optional dependency.
 
-    Returns:
-        The imported module.
-
     Raises:
         ImportError: If it is missing; the message carries the pip command.
     """

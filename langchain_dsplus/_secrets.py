@@ -15,10 +15,6 @@ _SECRET = re.compile(
 def without_url_secrets(text: str, mark: str = "") -> str:
     """Return a text whose URLs have no user, no password, and no value of a parameter that is named like a secret.
 
-    Args:
-        text: Any text.
-        mark: What stands where something was.
-
     Example:
         >>> without_url_secrets("at https://me:pw@llm.example/v1?api_key=x&n=1")
         'at https://llm.example/v1?api_key=&n=1'

@@ -156,10 +156,6 @@ class Accuracy(Shown):
 
     Labels are compared exactly as they are spelled.
 
-    Args:
-        labels: All labels.
-        **gold_rules: `gold_map`, `unknown_gold`, `other_gold`, as in `Outcomes`.
-
     Raises:
         ValueError: When it is called, if the reference is none of the labels; the message says what to pass.
 

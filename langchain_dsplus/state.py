@@ -1,4 +1,4 @@
-"""A node of a graph, and what it writes there: updates that reducers take, and events for `stream_mode="custom"`."""
+"""What a node writes into a graph: updates that reducers take, and events for `stream_mode="custom"`."""
 
 from __future__ import annotations
 
@@ -6,29 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.runnables import RunnableConfig, RunnableSerializable
+from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config
-
-from langchain_dsplus import _drive
-
-
-class Node(RunnableSerializable[dict[str, Any], dict[str, Any]]):
-    """A node from state to update whose work is the plan `_plan`, driven by sync and async code alike."""
-
-    def _plan(
-        self, value: dict[str, Any], run_manager: Any, config: RunnableConfig, **kwargs: Any
-    ) -> _drive.Plan[dict[str, Any]]:
-        raise NotImplementedError
-
-    def invoke(self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any) -> dict[str, Any]:
-        """Do it, as one traced run with what it calls below it."""
-        return self._call_with_config(_drive.driven(self._plan), input, config, **kwargs)
-
-    async def ainvoke(
-        self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any
-    ) -> dict[str, Any]:
-        """Async twin of `invoke`."""
-        return await self._acall_with_config(_drive.adriven(self._plan), input, config, **kwargs)
 
 
 def as_update(state: Any, update: Mapping[str, Any]) -> dict[str, Any]:

@@ -55,10 +55,6 @@ ROUTED = tuple(name for name in Cascade.__annotations__ if name != "models")
 def build_router(model: Cascade, bound: Bound | None) -> ConfidenceRouter:
     """Build the router out of a cascade's fields.
 
-    Args:
-        model: The cascade.
-        bound: Its models with tools bound to them, if any.
-
     Raises:
         TypeError: If `models` holds something else than chat models.
         ValueError: If a setting is malformed.

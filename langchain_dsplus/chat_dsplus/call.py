@@ -122,12 +122,6 @@ def open_call(
 
     LangChain tells `_stream` neither config nor run. So the run's id is chosen here, and the handlers are found here;
     the config that is returned makes the run use both.
-
-    Args:
-        model: Who is called.
-        config: Of the call.
-        asynchronous: Whether it is awaited.
-        run_manager: Of a run that has begun already.
     """
     config = ensure_config(config)
     manager: Any
@@ -166,11 +160,7 @@ def open_call(
 
 
 class Stream:
-    """Turns what a router streams into this model's chunks; shared by sync and async code.
-
-    Args:
-        call: Whose.
-    """
+    """Turns what a router streams into this model's chunks; shared by sync and async code."""
 
     def __init__(self, call: Call) -> None:
         self.call = call

@@ -229,17 +229,17 @@ class DraftModel(SmallModel):
         self, inputs: Sequence[Any], configs: Sequence[RunnableConfig] | None = None
     ) -> list[Answer | Exception]:
         """Write a draft for each input, and say how sure it is; an exception where there is none to be used."""
-        return _drive.run(self._plan(inputs, configs))
+        return _drive.run(self._write(inputs, configs))
 
     async def aanswers(
         self, inputs: Sequence[Any], configs: Sequence[RunnableConfig] | None = None
     ) -> list[Answer | Exception]:
         """Async twin of `answers`."""
-        return await _drive.arun(self._plan(inputs, configs))
+        return await _drive.arun(self._write(inputs, configs))
 
     # The plan knows nothing of sync and async: it yields what to ask and gets what came of it.
 
-    def _plan(
+    def _write(
         self, inputs: Sequence[Any], configs: Sequence[RunnableConfig] | None
     ) -> _drive.Plan[list[Answer | Exception]]:
         results: list[Answer | Exception | None] = [None] * len(inputs)

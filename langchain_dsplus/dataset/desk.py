@@ -111,13 +111,7 @@ class Desk:
         return "later" if under_way else "`max_cost` does not pay for another call"
 
     def end(self, entry: dict[str, Any], fresh: Sequence[Mapping[str, Any]], *, over: bool) -> None:
-        """Keep what came of a call.
-
-        Args:
-            entry: As `AskOnce` makes it; its `counts` are those of all attempts.
-            fresh: The counts of this attempt.
-            over: Whether no attempt follows at once.
-        """
+        """Keep what came of a call."""
         with self._lock:
             before = self.ledger.total()["cost"]
             self.ledger.add_counts(fresh)

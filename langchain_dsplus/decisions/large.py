@@ -124,11 +124,7 @@ class _Adapter(BaseDecisionModel):
 
 
 class OpenAIAsked(_Adapter):
-    """`OpenAIDecisions`, asked in LangChain's types.
-
-    Args:
-        client: The model, or a binding of it.
-    """
+    """`OpenAIDecisions`, asked in LangChain's types."""
 
     client: Any
 
@@ -207,9 +203,6 @@ class ChatAsked(_Adapter):
     """A chat model with structured output, asked typed questions.
 
     It names a label and no more, so all probability is on that label: no probability is made up.
-
-    Args:
-        chat: The chat model, or a binding of it.
     """
 
     chat: Any

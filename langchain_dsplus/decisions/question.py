@@ -124,12 +124,7 @@ class QuestionRouter(ConfidenceRouter):
 
 
 class AsRead:
-    """A recorder that gets what the small model reads of a state in its place: rows that it can be taught with.
-
-    Args:
-        recorder: The user's.
-        read: Of the small model.
-    """
+    """A recorder that gets what the small model reads of a state in its place: rows that it can be taught with."""
 
     def __init__(self, recorder: Any, read: Callable[[Any], Any]) -> None:
         self._recorder, self._read = recorder, read

@@ -116,14 +116,7 @@ class Answers:
 
 
 def arm(name: str, rows: Sequence[Snippet], said: Sequence[str | None], large: Sequence[dict[str, Any] | None]) -> Arm:
-    """Put together what a way of answering said of rows.
-
-    Args:
-        name: Of the way.
-        rows: The rows.
-        said: Its labels.
-        large: The large model's entry where it was asked, else None.
-    """
+    """Put together what a way of answering said of rows."""
     return Arm(
         name,
         [

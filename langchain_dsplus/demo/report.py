@@ -23,14 +23,7 @@ LLM, SMALL, SHUNT = "LLM alone", "small model alone", "DataShunt"
 
 @dataclass(frozen=True)
 class Day:
-    """What one day of the shunt's life brought.
-
-    Attributes:
-        sentences: Inputs.
-        local: Of them answered locally.
-        labels: Labels that a person told at its end.
-        words: What `work` did.
-    """
+    """What one day of the shunt's life brought."""
 
     sentences: int
     local: int

@@ -206,14 +206,7 @@ def _few_enough(calls: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 class KnownVectors:
-    """An encoder that encodes each text once, however often a head is fitted.
-
-    Args:
-        encoder: What encodes.
-
-    Attributes:
-        seconds: Spent on it.
-    """
+    """An encoder that encodes each text once, however often a head is fitted."""
 
     def __init__(self, encoder: Encoder) -> None:
         self.encoder = encoder

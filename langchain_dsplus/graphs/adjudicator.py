@@ -15,10 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, TypeAdapter, Val
 from typing_extensions import TypedDict
 
 from langchain_dsplus import _drive
+from langchain_dsplus._planned import Planned
 from langchain_dsplus.costs.usage import read_usage
 from langchain_dsplus.graphs.grounding import grounded
 from langchain_dsplus.labels import NoLabelMassError, ending, is_cut, label_mass, match_reply, token_logprobs
-from langchain_dsplus.state import Node, as_update, emit
+from langchain_dsplus.state import as_update, emit
 from langchain_dsplus.tags import LARGE_TAG, VERDICT_EVENT
 from langchain_dsplus.transfer import TransferUsage, estimate_tokens, quote_untrusted, usage_of
 from langchain_dsplus.transfer.verdicts import ADJUDICATE_PROMPT, VERDICTS
@@ -122,7 +123,7 @@ class _Answer(NamedTuple):
 _EMPTY = _Answer(None, [], "EmptyStatement")
 
 
-class Adjudicator(Node):
+class Adjudicator(Planned[dict[str, Any], dict[str, Any]]):
     """A node that asks the large model for a verdict over one party's statement.
 
     It reads `state[input_key]` and returns only `{output_key: VerdictRecord}`. The statement reaches the model between

@@ -14,10 +14,11 @@ from pydantic import ConfigDict, Field, PrivateAttr
 from typing_extensions import TypedDict
 
 from langchain_dsplus import _drive
+from langchain_dsplus._planned import Planned
 from langchain_dsplus.graphs.adjudicator import Adjudicator, VerdictRecord
 from langchain_dsplus.graphs.settings import read_setting
 from langchain_dsplus.routing.decision import SettingsError
-from langchain_dsplus.state import Node, as_update, emit, latest
+from langchain_dsplus.state import as_update, emit, latest
 from langchain_dsplus.tags import CHECK_EVENT, VERDICT_EVENT
 from langchain_dsplus.transfer.verdicts import VERDICTS
 
@@ -81,7 +82,7 @@ class _Tally:
         return unfit
 
 
-class SwapCheck(Node):
+class SwapCheck(Planned[dict[str, Any], dict[str, Any]]):
     """A node that holds a verdict to a second one, asked with the parties swapped.
 
     A judge that decides by who tells the story, or by what is named first, contradicts itself when the other party
@@ -222,7 +223,7 @@ def _doubt(verdict: VerdictRecord, least: float) -> Doubt | None:
     return "low_confidence" if known and sure < least else None  # type: ignore[operator]
 
 
-class Review(Node):
+class Review(Planned[dict[str, Any], dict[str, Any]]):
     """A node that asks a person for the verdict, by LangGraph's `interrupt`.
 
     A person who decides otherwise than the judge replaces its facts too: by `facts` of the answer, else by none. What

@@ -376,12 +376,7 @@ _CONVERT: dict[Kind, Callable[[Any], Any]] = {
 
 
 class Builder:
-    """Takes a column's values chunk by chunk, checks them, and keeps them small.
-
-    Args:
-        name: Of the column.
-        where: What errors begin with: the file, if there is one.
-    """
+    """Takes a column's values chunk by chunk, checks them, and keeps them small."""
 
     def __init__(self, name: str, where: str = "") -> None:
         self.name = name

@@ -92,13 +92,7 @@ class GoldRules:
             raise ValueError(msg)
 
     def apply(self, column: Labels, words: Collection[str], *, named: bool) -> Labels:
-        """Return a column of gold with every value read.
-
-        Args:
-            column: Gold as it came.
-            words: The labels, or where none are named, what the models say.
-            named: Whether those are the labels.
-        """
+        """Return a column of gold with every value read."""
         told = {*words, *self.gold_map, *self.unknown_gold, *self.other_gold}
 
         def mean(word: str) -> str | None:

@@ -71,9 +71,6 @@ _FORMS: tuple[tuple[str, Callable[[str], Any]], ...] = (
 class Likeness:
     """Finds the one label that a text resembles. It is only ever shown: nobody's label is changed by a guess.
 
-    Args:
-        labels: Those that it may be.
-
     Example:
         >>> alike = Likeness(["billing", "0", "1"])
         >>> alike(" Billing"), alike("1.0"), alike("n/a")

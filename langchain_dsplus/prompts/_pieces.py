@@ -121,12 +121,7 @@ def _goes_on(text: str, end: int, start: int) -> bool:
 
 
 def is_reply(sentence: str, known: frozenset[str] = frozenset()) -> bool:
-    """Whether a sentence is so short that it says something only beside the one before, as "She said no." does.
-
-    Args:
-        sentence: One sentence.
-        known: The `names` of the text.
-    """
+    """Whether a sentence is so short that it says something only beside the one before, as "She said no." does."""
     words = TOKEN.findall(sentence)
     if not 0 < len(words) <= (_REPLY_HAN if HAN.search(sentence) else _REPLY_WORDS):
         return False
@@ -169,9 +164,6 @@ class References:
     The antecedent of a person's pronoun is the nearest earlier sentence with a name, else with a noun that is
     introduced or that a clause begins with; of a thing's, the nearest with a noun. No grammar is read, so this may
     bring a sentence that nobody needs, and may miss one.
-
-    Args:
-        sentences: Of the text, in their order.
     """
 
     def __init__(self, sentences: Sequence[str]) -> None:

@@ -10,13 +10,14 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from langchain_core.messages import BaseMessage
 from langchain_core.prompts import ChatPromptTemplate, HumanMessagePromptTemplate, PromptTemplate
 from langchain_core.prompts.chat import BaseChatPromptTemplate, MessageLikeRepresentation
-from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
+from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import patch_config
 from langchain_core.runnables.utils import ConfigurableFieldSpec, get_unique_config_specs
 from pydantic import ConfigDict, Field, InstanceOf, field_validator, model_validator
 
 from langchain_dsplus import _drive
 from langchain_dsplus._drive import Call
+from langchain_dsplus._planned import PlannedBatch
 from langchain_dsplus._shown import fields_in_words
 from langchain_dsplus.answer import EscalationContext, note, note_later, pass_on
 from langchain_dsplus.labels import list_labels, show_label
@@ -512,7 +513,7 @@ def _with_candidates_last(prompt: ChatPromptTemplate, key: str) -> ChatPromptTem
     return ChatPromptTemplate([*prompt.messages, HumanMessagePromptTemplate.from_template(tail)])
 
 
-class PrunedChain(RunnableSerializable[dict[str, Any], Any]):
+class PrunedChain(PlannedBatch[dict[str, Any], Any]):
     """Prompt, large model, parser: from an input dict to a label out of those offered.
 
     `PromptPruner.chain` makes it. A batch is one batch of the model. The label is streamed whole, once it is known.
@@ -560,54 +561,14 @@ class PrunedChain(RunnableSerializable[dict[str, Any], Any]):
         """What the parser gives."""
         return self.parser.OutputType
 
-    def invoke(self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        """Answer one input. `kwargs` reach the model.
-
-        Raises:
-            OutputParserException: If the reply names none of the offered candidates and there is no fallback.
-        """
-        return self._call_with_config(_drive.driven(self._plan_one), input, config, **kwargs)
-
-    async def ainvoke(self, input: dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        """Async twin of `invoke`."""
-        return await self._acall_with_config(_drive.adriven(self._plan_one), input, config, **kwargs)
-
-    def _plan_one(
-        self, value: dict[str, Any], run_manager: Any, config: RunnableConfig, **kwargs: Any
-    ) -> _drive.Plan[Any]:
+    def _plan(self, value: dict[str, Any], run_manager: Any, config: RunnableConfig, **kwargs: Any) -> _drive.Plan[Any]:
         step = _steps(config, run_manager)
         prompt = yield Call(self.pruner.invoke, self.pruner.ainvoke, value, step("prompt"))
         reply = yield Call(self.model.invoke, self.model.ainvoke, prompt, step("model"), **kwargs)
         read = self._read(value, reply)
         return (yield Call(self.parser.invoke, self.parser.ainvoke, read, step("parser")))
 
-    def batch(
-        self,
-        inputs: list[dict[str, Any]],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **kwargs: Any | None,
-    ) -> list[Any]:
-        """Answer a list of inputs with one batch of the model; an input that fails spoils no other."""
-        plan = _drive.driven(self._plan)
-        found = self._batch_with_config(plan, inputs, config, return_exceptions=return_exceptions, **kwargs)
-        return list(pass_on(found))
-
-    async def abatch(
-        self,
-        inputs: list[dict[str, Any]],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **kwargs: Any | None,
-    ) -> list[Any]:
-        """Async twin of `batch`."""
-        plan = _drive.adriven(self._plan)
-        found = await self._abatch_with_config(plan, inputs, config, return_exceptions=return_exceptions, **kwargs)
-        return list(pass_on(found))
-
-    def _plan(
+    def _plan_all(
         self,
         values: list[dict[str, Any]],
         run_manager: list[Any],

@@ -34,12 +34,7 @@ _SMALL = "small"
 
 
 class Folders:
-    """The files of a registry but for its state.
-
-    Args:
-        path: The registry.
-        options: Of the small model's `load`.
-    """
+    """The files of a registry but for its state."""
 
     def __init__(self, path: Path, options: Mapping[str, Any]) -> None:
         self.path = path

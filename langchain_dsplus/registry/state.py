@@ -152,12 +152,7 @@ def write_state(folder: Path, state: State) -> None:
 
 
 class FileState:
-    """The state of a registry in its folder, `live.json`.
-
-    Args:
-        folder: Of the registry.
-        timeout: Seconds to wait while another process changes it.
-    """
+    """The state of a registry in its folder, `live.json`."""
 
     def __init__(self, folder: Path, timeout: float) -> None:
         self.folder, self.timeout = folder, timeout
@@ -181,12 +176,7 @@ class FileState:
 
 
 class DatabaseState:
-    """The state of a registry in a database, for processes on several hosts; versions are in the folder all the same.
-
-    Args:
-        folder: Of the registry.
-        shared: The state there.
-    """
+    """The state of a registry in a database, for processes on several hosts; versions are in the folder still."""
 
     def __init__(self, folder: Path, shared: SharedState) -> None:
         self.folder, self.shared = folder, shared
@@ -260,11 +250,7 @@ def _checksum(state: Mapping[str, Any]) -> str:
 
 
 class RowHash:
-    """Hashes of inputs and ids under a registry's own salt: they tell whether a row was used, and not what it says.
-
-    Args:
-        salt: Of the registry, hexadecimal.
-    """
+    """Hashes of inputs and ids under a registry's own salt: they tell whether a row was used, and not what it says."""
 
     def __init__(self, salt: str) -> None:
         self._key = bytes.fromhex(salt)

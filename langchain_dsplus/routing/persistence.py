@@ -359,13 +359,7 @@ def _copy_encoder(encoder: Any, goal: Path, *, wanted: bool | None) -> None:
 
 
 def write_folder(place: Path, kind: str, write: Callable[[Path], None]) -> str:
-    """Write a folder as a whole or not at all, with a manifest; return the manifest's SHA-256.
-
-    Args:
-        place: Where it is put; what is there goes once the new one stands.
-        kind: What the manifest says it is.
-        write: Fills the folder that it is given.
-    """
+    """Write a folder as a whole or not at all, with a manifest; return the manifest's SHA-256."""
 
     def fill(folder: Path) -> str:
         write(folder)

@@ -106,12 +106,7 @@ def around(score: RouteScore, models: Mapping[int, SmallModel], before: int) -> 
 
 
 class Rated:
-    """What a router asks in a small model's place: its answers, with a score as their confidence.
-
-    Args:
-        score: The score.
-        model: The small model; None asks a score that needs no answer, and `confidence` is all that is said.
-    """
+    """What a router asks in a small model's place: its answers, with a score as their confidence."""
 
     def __init__(self, score: RouteScore, model: SmallModel | None = None) -> None:
         self.score = score

@@ -93,10 +93,6 @@ class ReadyScore(ABC):
     def load(cls, path: str | Path, **options: Any) -> Self:
         """Read what `save` wrote; runs no code from the folder.
 
-        Args:
-            path: The folder.
-            **options: `encoder=`, or arguments of the `load` of the small model inside.
-
         Raises:
             ValueError: If it is something else, or damaged.
         """

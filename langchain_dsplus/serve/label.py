@@ -63,13 +63,7 @@ def label_app(folder: ShuntFolder, store: Any, token: str) -> FastAPI:
 
 
 class Desk:
-    """Who looks at what: a row lies before one person at a time, and comes back when that one has gone.
-
-    Args:
-        folder: The shunt's.
-        store: Its store.
-        clock: Seconds.
-    """
+    """Who looks at what: a row lies before one person at a time, and comes back when that one has gone."""
 
     def __init__(self, folder: ShuntFolder, store: Any, clock: Callable[[], float] = time.monotonic) -> None:
         self.folder, self.store, self.clock = folder, store, clock

@@ -136,12 +136,7 @@ def _end_to_end(headers: Sequence[Header], gone: set[bytes]) -> list[Header]:
 
 
 class Exchange:
-    """One request that a shunt may answer: how it is sent, and who waits for the reply.
-
-    Args:
-        send: Sends it; with `True` for nobody who waits.
-        upstream: Where it goes.
-    """
+    """One request that a shunt may answer: how it is sent, and who waits for the reply."""
 
     def __init__(self, send: Callable[[bool], Awaitable[httpx.Response]], upstream: Upstream) -> None:
         self.send, self.upstream = send, upstream
@@ -192,12 +187,7 @@ EXCHANGE: ContextVar[Exchange] = ContextVar("dsplus_exchange")
 
 
 class UpstreamChain(RunnableSerializable[Any, Any]):
-    """The large chain of a shunt that is served: the client's own request, as it is.
-
-    Args:
-        task: The task.
-        base_url: Of the upstream.
-    """
+    """The large chain of a shunt that is served: the client's own request, as it is."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True)
 

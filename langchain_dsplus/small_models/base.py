@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from langchain_core.messages import BaseMessage
-from langchain_core.runnables import RunnableConfig, RunnableSerializable
+from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import run_in_executor
 from pydantic import ConfigDict, Field, PrivateAttr
 
 from langchain_dsplus import _drive
 from langchain_dsplus._inputs import Seen, canonical
+from langchain_dsplus._planned import PlannedBatch
 from langchain_dsplus._shown import fields_in_words
-from langchain_dsplus.answer import Answer, AttachmentError, InputError, InvalidAnswerError, failure, pass_on
+from langchain_dsplus.answer import Answer, AttachmentError, InputError, InvalidAnswerError, failure
 from langchain_dsplus.confidence import SCORES, ScoreFunction, resolve_score
 from langchain_dsplus.small_models.attachments import find_attachment, is_row, row_to_dict
 
@@ -56,7 +57,7 @@ class _Patience:
         return time.monotonic() - self.began > _PATIENCE
 
 
-class SmallModel(RunnableSerializable[Any, Answer]):
+class SmallModel(PlannedBatch[Any, Answer]):
     """A cheap local model that returns class probabilities.
 
     A subclass implements one method, `predict_proba`, over a list of inputs. Everything else follows: `invoke`,
@@ -370,52 +371,14 @@ class SmallModel(RunnableSerializable[Any, Answer]):
 
     # --- Runnable -----------------------------------------------------------------------------------------------
 
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Answer:
-        """Answer one input, as one traced run.
-
-        Raises:
-            Exception: Whatever the model raised, or `InvalidAnswerError`.
-        """
-        return self._call_with_config(_drive.driven(self._one), input, config, **kwargs)
-
-    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Answer:
-        """Async twin of `invoke`; the model runs in an executor thread."""
-        return await self._acall_with_config(_drive.adriven(self._one), input, config, **kwargs)
-
-    def _one(self, value: Any, run_manager: Any, config: RunnableConfig) -> _drive.Plan[Answer]:
+    def _plan(self, value: Any, run_manager: Any, config: RunnableConfig) -> _drive.Plan[Answer]:
         del run_manager
         (result,) = yield _drive.Call(self.answers, self.aanswers, [value], [config])
         if isinstance(result, Exception):
             raise result
         return cast("Answer", result)
 
-    def batch(
-        self,
-        inputs: list[Any],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **kwargs: Any | None,
-    ) -> list[Answer]:
-        """Answer a list of inputs with one call of the model."""
-        answer = _drive.driven(self._many)
-        found = self._batch_with_config(answer, inputs, config, return_exceptions=return_exceptions, **kwargs)
-        return list(pass_on(found))
-
-    async def abatch(
-        self,
-        inputs: list[Any],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **kwargs: Any | None,
-    ) -> list[Answer]:
-        """Async twin of `batch`: still one call of the model."""
-        answer = _drive.adriven(self._many)
-        found = await self._abatch_with_config(answer, inputs, config, return_exceptions=return_exceptions, **kwargs)
-        return list(pass_on(found))
-
-    def _many(
+    def _plan_all(
         self, values: list[Any], run_manager: Any, config: list[RunnableConfig]
     ) -> _drive.Plan[list[Exception | Answer]]:
         del run_manager

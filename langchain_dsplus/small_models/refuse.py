@@ -37,10 +37,6 @@ def refuse_code(folder: Path) -> None:
 def refuse_kernels_in(body: Any, file: Path) -> None:
     """Refuse a config that asks for kernels of its own, at any depth.
 
-    Args:
-        body: The config as plain JSON.
-        file: Where it is from, for the message.
-
     Raises:
         ValueError: If it does.
     """

@@ -97,16 +97,7 @@ class Bill(Meter):
 
 
 class Asker:
-    """Turns questions into requests, and keeps the replies.
-
-    Args:
-        store: Where they are kept.
-        to_label: From a chain's output to its decision; None where it is none.
-        config: Passed on to the chains.
-        max_concurrency: Calls at a time.
-        seed: Of the order.
-        more: What else of an output is kept, beside its decision.
-    """
+    """Turns questions into requests, and keeps the replies."""
 
     def __init__(
         self,

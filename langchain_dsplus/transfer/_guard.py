@@ -13,13 +13,14 @@ from pydantic import ConfigDict, Field, PrivateAttr
 
 from langchain_dsplus import _drive
 from langchain_dsplus._drive import Call, Plan
+from langchain_dsplus._planned import Planned
 from langchain_dsplus.answer import is_context, pass_on
 from langchain_dsplus.costs.usage import reported_by
 from langchain_dsplus.identity import identify
 from langchain_dsplus.monitoring.audit import AuditMonitor
 from langchain_dsplus.outcomes import default_label
 from langchain_dsplus.routing.background import Background
-from langchain_dsplus.state import Node, emit
+from langchain_dsplus.state import emit
 from langchain_dsplus.tags import BACKGROUND_TAG, TRANSFER_EVENT
 from langchain_dsplus.transfer.certificate import TransferCertificate
 from langchain_dsplus.transfer.records import TransferRecord, told
@@ -30,7 +31,7 @@ STATEMENT = "STATEMENT OF ONE PARTY"
 """What a text is called in the marked lines around it."""
 
 
-class Transferring(Node):
+class Transferring(Planned[dict[str, Any], dict[str, Any]]):
     """The base of `PromptTransfer` and `Decompose`: what may go on, and how that is watched.
 
     Args:

@@ -102,15 +102,7 @@ def usage_of(outputs: list[Any]) -> TransferUsage | None:
 def money_of(
     price: Any, large_price: Any, usage: TransferUsage | None, before: int, after: int
 ) -> TransferMoney | None:
-    """What a transfer cost and saved.
-
-    Args:
-        price: `Price` of the small model; None: its calls cost nothing.
-        large_price: `Price` of the large model.
-        usage: Of the small model's calls.
-        before: Tokens of the original.
-        after: Tokens of what goes on.
-    """
+    """What a transfer cost and saved."""
     if large_price is None or (price is not None and usage is None):
         return None
     spent = 0.0 if price is None else float(price.cost(usage))

@@ -22,6 +22,7 @@ LAYERS: list[set[str]] = [
     {"_journal", "_progress", "_shown"},
     {"answer"},
     {"_drive"},
+    {"_planned"},
     {"labels"},
     {"confidence"},
     {"questions"},
