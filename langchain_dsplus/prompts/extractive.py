@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Container, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,11 +17,11 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, PrivateAttr
 from typing_extensions import TypedDict
 
+from langchain_dsplus._json import load_json
 from langchain_dsplus.fidelity.sentences import HAN
 from langchain_dsplus.fidelity.untrusted import count_orders
 from langchain_dsplus.fidelity.vectors import as_encode, unit_rows
 from langchain_dsplus.fidelity.verdicts import count_verdicts
-from langchain_dsplus.prompts._examples import BESIDE, BESIDE_ZH, DECISIVE, DECISIVE_ZH
 from langchain_dsplus.prompts._lexical import lexical_vectors
 from langchain_dsplus.prompts._pieces import References, about, units, whole_sentences
 from langchain_dsplus.prompts.tokens import estimate_tokens
@@ -35,6 +36,13 @@ _DISPUTE_QUESTIONS_ZH = ("谁对谁做了什么，谁先动手，谁造成了损
 
 _ABOUT_A_DISPUTE = (0.25, 0.5)
 """The cosine to those at which a question begins to be one about a dispute, and at which it is nothing else."""
+
+_EXAMPLES: dict[str, list[str]] = load_json(Path(__file__).with_name("examples.json").read_bytes())
+"""Sentences of accounts, written for this package: what decides a dispute, and what is told beside it.
+
+An encoder learns from them the direction from the one to the other. They are examples of meaning, in no text that
+anything is measured on.
+"""
 
 _RIDGE = 3.0
 """Penalty on the direction that the examples teach."""
@@ -189,7 +197,11 @@ class ExtractiveSummarizer(RunnableSerializable[str, str]):
         """Who judged, the relevance of each sentence, and vectors by which it is seen what is said twice."""
         chinese = len(HAN.findall(text)) > len(text) / 4
         disputes = _DISPUTE_QUESTIONS_ZH if chinese else _DISPUTE_QUESTIONS
-        anchors = [*disputes, *((*DECISIVE_ZH, *BESIDE_ZH) if chinese else (*DECISIVE, *BESIDE))]
+        anchors = [
+            *disputes,
+            *_EXAMPLES["decisive_zh" if chinese else "decisive"],
+            *_EXAMPLES["beside_zh" if chinese else "beside"],
+        ]
         name, encode = self._scorer()
         relevance = np.full(len(sentences), -math.inf)
 

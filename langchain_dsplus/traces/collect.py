@@ -157,52 +157,12 @@ def collect_outcomes(
         outcomes = collect_outcomes(small, prompt | llm | parser, rows, path="answers.jsonl")
         ```
     """
-    plan = _plan(
-        _Job(
-            small=small,
-            large=large,
-            dataset=dataset,
-            input_key=input_key,
-            gold_key=gold_key,
-            id_key=id_key,
-            group_key=group_key,
-            path=path,
-            chunk_size=chunk_size,
-            max_concurrency=max_concurrency,
-            price=price,
-            max_cost=max_cost,
-            large_pruned=large_pruned,
-            to_label=to_label,
-            context_key=context_key,
-            progress=progress,
-            config=config,
-            about=about,
-            version=version,
-            verbose_errors=verbose_errors,
-            pruned_for=pruned_for,
-            score=score,
-            retry_unparsed=retry_unparsed,
-            key=key,
-            rules=GoldRules.of(**gold_rules),
-        )
-    )
-    return _drive.run(plan)
+    given = {name: value for name, value in locals().items() if name in _FIELDS}
+    return _drive.run(_plan(_Job(**given, rules=GoldRules.of(**gold_rules))))
 
 
 async def acollect_outcomes(small: Any, large: Runnable[Any, Any], dataset: Iterable[Any], **options: Any) -> Outcomes:
-    """Async twin of `collect_outcomes`: the same arguments, files and result.
-
-    Args:
-        small: A small model, or several.
-        large: The chat model or chain that costs money.
-        dataset: Mappings, or (input, gold) pairs.
-        **options: As in `collect_outcomes`.
-
-    Example:
-        ```python
-        outcomes = await acollect_outcomes(small, prompt | llm | parser, rows, path="answers.jsonl")
-        ```
-    """
+    """Async twin of `collect_outcomes`: the same arguments, files and result."""
     given = inspect.signature(collect_outcomes).bind(small, large, dataset, **options)
     given.apply_defaults()
     arguments = dict(given.arguments)
@@ -261,6 +221,9 @@ class _Job:
             if chain is not None and not isinstance(chain, Runnable):
                 msg = f"`{name}` must be a chat model or a chain (a Runnable), not {type(chain).__name__}"
                 raise TypeError(msg)
+
+
+_FIELDS = frozenset(_Job.__dataclass_fields__)
 
 
 @dataclass

@@ -114,29 +114,14 @@ def certify_transfer(
         print(certificate)
         ```
     """
-    plan = _plan(_Job(**{name: value for name, value in locals().items() if name in _FIELDS}))
-    return _drive.run(plan)
+    return _drive.run(_plan(_Job(**{name: value for name, value in locals().items() if name in _FIELDS})))
 
 
 async def acertify_transfer(cases: Any, **options: Any) -> TransferCertificate:
-    """Async twin of `certify_transfer`: the same arguments, files and result.
-
-    Args:
-        cases: As in `certify_transfer`.
-        **options: As in `certify_transfer`.
-
-    Raises:
-        ValueError: As `certify_transfer`.
-
-    Example:
-        ```python
-        certificate = await acertify_transfer(cases, plain=chain, transferred=transfer.as_assign() | chain)
-        ```
-    """
+    """Async twin of `certify_transfer`: the same arguments, files and result."""
     given = inspect.signature(certify_transfer).bind(cases, **options)
     given.apply_defaults()
-    plan = _plan(_Job(**given.arguments))
-    return await _drive.arun(plan)
+    return await _drive.arun(_plan(_Job(**given.arguments)))
 
 
 @dataclass

@@ -340,26 +340,14 @@ def compare_transfer(
         comparison.plot("verdicts.png")
         ```
     """
-    plan = _plan(_Job(**{name: value for name, value in locals().items() if name in _FIELDS}))
-    return _drive.run(plan)
+    return _drive.run(_plan(_Job(**{name: value for name, value in locals().items() if name in _FIELDS})))
 
 
 async def acompare_transfer(cases: Any, **options: Any) -> Comparison:
-    """Async twin of `compare_transfer`: the same arguments, files and result.
-
-    Args:
-        cases: As in `compare_transfer`.
-        **options: As in `compare_transfer`.
-
-    Example:
-        ```python
-        comparison = await acompare_transfer("cases.jsonl", judges={"local": chat}, transfer="extractive")
-        ```
-    """
+    """Async twin of `compare_transfer`: the same arguments, files and result."""
     given = inspect.signature(compare_transfer).bind(cases, **options)
     given.apply_defaults()
-    plan = _plan(_Job(**given.arguments))
-    return await _drive.arun(plan)
+    return await _drive.arun(_plan(_Job(**given.arguments)))
 
 
 @dataclass
