@@ -27,6 +27,13 @@ register_packages()
 gc.disable()
 
 
+def pytest_collection_modifyitems(items):
+    """Coverage counts a line once: a hundred examples, or a benchmark made again, only run slower under it."""
+    for item in items:
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False) or "unit/benchmarks/" in item.nodeid:
+            item.add_marker(pytest.mark.no_cover)
+
+
 def pytest_collection_finish():
     """What was collected stays until the end."""
     gc.collect()

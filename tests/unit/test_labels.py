@@ -307,9 +307,13 @@ def test_the_time_grows_with_the_text_and_no_faster(unit):
         match_label(text, SENTIMENT)
         return time.process_time() - start
 
-    seconds(1000)
-    long, short = (min(seconds(length) for _ in range(3)) for length in (40_000, 10_000))
-    assert long < 10 * max(short, 0.02)
+    tries = []
+    for _ in range(3):  # what else the machine does is not measured
+        tries.append((seconds(10_000), seconds(40_000)))
+        short, long = map(min, zip(*tries, strict=True))
+        if long < 10 * max(short, 0.02):
+            return
+    pytest.fail(f"{short:.4f} s became {long:.4f} s with four times the text")
 
 
 any_label = st.text(min_size=1, max_size=12).filter(lambda s: bool(s.strip()))

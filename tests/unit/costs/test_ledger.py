@@ -509,6 +509,7 @@ def simulate(rng, accepted, escalated, noise=20):
 
 
 @pytest.mark.parametrize(("accepted", "escalated"), [(100, 12), (200, 60), (5, 50)])
+@pytest.mark.no_cover
 def test_the_interval_holds_what_the_accepted_would_have_cost(accepted, escalated):
     rng = np.random.default_rng(7)
     runs, hits, widths = 150, 0, []

@@ -391,6 +391,7 @@ RANDOM = {
 }
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("unit", [*UNITS.values(), *map(random_text, RANDOM.values())], ids=[*UNITS, *RANDOM])
 def test_the_time_grows_in_line_with_the_text(unit):
     def seconds(size):

@@ -64,6 +64,7 @@ def disagree(monitor: AuditMonitor, times: int = 2000, confidence: float = 0.99)
 # --- the statistics -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("share", [0.02, 0.08])
 def test_alarm_a_is_false_in_at_most_five_percent_of_runs(share):
     """At the worst there is: the share is exactly what is allowed, and the whole error probability is the alarm's."""
@@ -73,12 +74,14 @@ def test_alarm_a_is_false_in_at_most_five_percent_of_runs(share):
     assert false > 0.005  # not so shy that it could not go off
 
 
+@pytest.mark.no_cover
 def test_alarm_b_is_false_in_at_most_five_percent_of_runs():
     draws = np.random.default_rng(2).choice([-1, 0, 1], p=[0.02, 0.953, 0.027], size=(RUNS, AUDITS))
     false = (alarm_times(draws, 0.007, 0.05, low=-1.0) > 0).mean()
     assert 0.0 < false <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / RUNS)
 
 
+@pytest.mark.no_cover
 def test_from_sample_to_alarm_it_is_false_in_at_most_five_percent_of_runs():
     """The bound is from a sample, half of the error probability goes to it."""
     rng = np.random.default_rng(3)
@@ -418,6 +421,7 @@ def test_a_restart_forgets_no_alarm(tmp_path):
     assert not AuditMonitor(make(seed=1), path=path).alarms  # certified anew
 
 
+@pytest.mark.no_cover
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.booleans(), max_size=60), st.integers(0, 60))
 def test_a_restart_at_any_time_changes_nothing(tmp_path_factory, audits, cut):

@@ -54,6 +54,7 @@ plain = st.recursive(
     max_leaves=5,
 )
 alike = st.fixed_dictionaries({"a": floats, "b": floats})
+AWKWARD = ["5", "true", "null", "007", '"a"', "", " 1", "NaN", "1e999", "[1]", "free"]
 records = st.lists(
     st.fixed_dictionaries(
         {
@@ -72,7 +73,7 @@ records = st.lists(
             "tokens_input": st.none() | st.integers(0, 2**52),
             "cost_large": st.none() | floats,
             "small_ok": st.none() | st.booleans(),
-            "note": plain,
+            "note": plain | st.sampled_from(AWKWARD),
         }
     ),
     min_size=1,

@@ -53,6 +53,7 @@ def outcomes(made):
     return made[0]
 
 
+@pytest.mark.no_cover
 def test_a_row_is_small(made):
     _, kept, peak = made
     assert kept < KEPT * N
@@ -60,6 +61,7 @@ def test_a_row_is_small(made):
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+@pytest.mark.no_cover
 def test_a_row_that_was_read_is_small(tmp_path, outcomes, kind):
     if kind == "parquet":
         pytest.importorskip("pyarrow")

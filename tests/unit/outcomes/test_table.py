@@ -6,11 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from langchain_dsplus.outcomes import Outcomes
-from langchain_dsplus.outcomes.likeness import bare
 
 
 def row(place, **changes):
@@ -19,40 +16,6 @@ def row(place, **changes):
 
 def table(*rows, **options):
     return Outcomes.from_records(rows or [row(1), row(2)], **options)
-
-
-texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
-floats = st.floats(allow_nan=False, allow_infinity=False)
-records = st.lists(
-    st.fixed_dictionaries(
-        {
-            "small": st.none() | texts,
-            "confidence": st.none() | floats,
-            "large": st.none() | texts,
-            "gold": st.none() | texts.filter(bare),  # a blank is nothing
-            "probabilities": st.none() | st.dictionaries(texts, floats, max_size=3),
-            "tokens_input": st.none() | st.integers(0, 10**9),
-            "latency_large": st.none() | floats,
-            "large_ok": st.none() | st.booleans(),
-            "group": st.none() | texts,
-        }
-    ),
-    min_size=1,
-    max_size=6,
-).map(lambda rows: [{"id": str(place), **row} for place, row in enumerate(rows)])
-
-
-@pytest.mark.parametrize("kind", ["csv", "jsonl"])
-@given(rows=records)
-def test_a_file_gives_back_the_same_rows_to_the_last_bit(tmp_path_factory, kind, rows):
-    path = tmp_path_factory.mktemp("outcomes") / f"rows.{kind}"
-    before = Outcomes.from_records(rows)
-    assert before.to_records() == rows
-    getattr(before, f"to_{kind}")(path)
-    after = getattr(Outcomes, f"from_{kind}")(path)
-    assert after.columns == before.columns
-    for name in before.columns:
-        assert after.values(name) == before.values(name), name
 
 
 @pytest.mark.parametrize("value", [0.1 + 0.2, 5e-324, 1.7976931348623157e308, 1 - 2**-53, -0.0, 1e22])
@@ -298,24 +261,6 @@ def test_jsonl_without_a_header_is_still_read(tmp_path):
     assert Outcomes.from_jsonl(path) == table(row(1))
     path.write_text('{"__about__": {"a": 1}}\n' + json.dumps(row(1)) + "\n", encoding="utf-8")
     assert Outcomes.from_jsonl(path) == table(row(1), about={"a": 1})
-
-
-plain = st.recursive(
-    st.none() | st.booleans() | st.integers() | floats | st.text(st.characters(exclude_categories=["Cs"])),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
-    max_leaves=5,
-)
-AWKWARD = ["5", "true", "null", "007", '"a"', "", " 1", "NaN", "1e999", "[1]", "free"]
-
-
-@given(notes=st.lists(plain | st.sampled_from(AWKWARD), min_size=1, max_size=5))
-def test_csv_gives_other_columns_back_as_they_were(tmp_path_factory, notes):
-    path = tmp_path_factory.mktemp("outcomes") / "rows.csv"
-    before = table(*(row(place, note=note) for place, note in enumerate(notes)))
-    before.to_csv(path)
-    back = Outcomes.from_csv(path).values("note")
-    assert back == notes
-    assert [type(value) for value in back] == [type(note) for note in notes]
 
 
 @pytest.mark.parametrize("cell", ["1_5", "\u0661", "0x1", "inf", "1e999"])

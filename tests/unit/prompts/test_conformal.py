@@ -200,6 +200,7 @@ def misses(runs, n, alpha, seed, **kwargs):
     return np.array(shares), np.array(widths)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("kwargs", [{"bands": [0.3, 0.6]}, {"bands": 3}, {"bands": 2, "threshold": 0.5}])
 def test_every_band_covers_what_it_promises(kwargs):
     """2,000 calibrations: the mean miss is at most alpha in each band, within Monte Carlo error, and not far below."""
@@ -210,6 +211,7 @@ def test_every_band_covers_what_it_promises(kwargs):
     assert (mean >= alpha - 1 / (n / 3 * 0.7) - 3 * error).all(), mean
 
 
+@pytest.mark.no_cover
 def test_quantile_bands_are_exact():
     """Two bands of 40 rows less the one that defines the edge, and one of 40: rank / (n + 1) is missed, no more."""
     shares, _ = misses(2500, 120, 0.1, 12, bands=3)
@@ -217,6 +219,7 @@ def test_quantile_bands_are_exact():
     assert (abs(mean - [4 / 40, 4 / 40, 4 / 41]) <= 3 * error).all(), mean
 
 
+@pytest.mark.no_cover
 def test_an_edge_is_a_good_threshold_and_one_quantile_for_all_is_not():
     """Among the escalated, at every edge: bands keep alpha, one marginal quantile misses far more."""
     alpha = 0.1

@@ -290,6 +290,7 @@ def test_of_a_long_text_the_encoder_reads_a_part():
     assert 0.45 <= made["tokens_after"] / made["tokens_before"] <= 0.5
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     "unit",
     [

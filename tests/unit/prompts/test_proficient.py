@@ -150,6 +150,7 @@ def streams():
     )
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(("name", "share", "accepted"), list(streams()), ids=lambda v: v if isinstance(v, str) else "")
 def test_the_bound_holds(name, share, accepted):
     """1,000 tables each: the share of escalated inputs of the chosen classes is above the bound in at most 5 %."""

@@ -25,6 +25,7 @@ def draw(rng: np.random.Generator, m: int, *, labelled: float = 1.0, slope: floa
 
 
 @pytest.mark.parametrize("seed", range(8))
+@pytest.mark.no_cover
 def test_the_chance_that_is_told_is_near_the_share_that_passes(seed: int) -> None:
     rng = np.random.default_rng(seed)
     n, told, passed = 400, [], []

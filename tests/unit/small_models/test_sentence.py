@@ -503,9 +503,9 @@ class TestRealEncoder:
     def test_a_megabyte_costs_no_more_than_a_page(self, encoder):
         for unit in ("word ", "x", "ab,", " ", "雪"):
             text = unit * (1_000_000 // len(unit))
-            started = time.perf_counter()
+            started = time.process_time()
             assert np.isfinite(encoder.encode([text])).all()
-            assert time.perf_counter() - started < 5
+            assert time.process_time() - started < 5
 
     def test_many_threads(self, encoder):
         alone = encoder.encode(TEXTS[:64])

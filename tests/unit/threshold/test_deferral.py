@@ -215,6 +215,7 @@ def test_intervals_of_parity():
     assert cost_at_parity(outcomes, bootstrap=500) == found
 
 
+@pytest.mark.no_cover
 def test_the_interval_covers():
     """The APGR of a large population lies in the 90 % interval of samples from it about nine times of ten."""
     truth = apgr(stream(40_000, seed=99))

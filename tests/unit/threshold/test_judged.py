@@ -24,6 +24,7 @@ def table(harms, gains, n, error=None, **extra):
 
 @pytest.mark.parametrize("labels", ["who", "mixed"])
 @pytest.mark.parametrize("side", ["small", "large", "both"])
+@pytest.mark.no_cover
 def test_the_promise_holds_in_thousands_of_draws(labels, side):
     rng = np.random.default_rng(("small", "large", "both").index(side))
     n, n_labelled, promise, gain, draws = 4000, 1000, 0.02, 0.01, 4000

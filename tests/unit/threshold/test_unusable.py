@@ -49,6 +49,7 @@ def draw(
 
 
 @pytest.mark.parametrize("where", ["any", "lost"])
+@pytest.mark.no_cover
 def test_a_certificate_keeps_its_promise_about_what_the_replies_meant(where):
     """The small model is 8 points worse; replies that nobody could read hide it from a rule that counts them wrong."""
     settings_ = {"small": 0.87, "large": 0.95, "unusable": 0.6, "where": where}
