@@ -56,7 +56,10 @@ PAPER = {
     "who": "ChatGPT; TextCNN, LSTM, BERT (beside our MiniLM head) trained on 2.5 million reviews",
 }
 DIFFERS = [
-    "local language models of 0.5 and 1.5 billion parameters instead of ChatGPT, asked about a few hundred reviews",
+    (
+        "local language models of 0.5 and 1.5 billion parameters instead of ChatGPT, asked about 1,000 reviews "
+        "(fewer without `--full`)"
+    ),
     "they read the first 60 words of a review",
     "small models trained on 7,000 reviews instead of 2.5 million; a MiniLM head instead of a fine-tuned BERT",
     "the threshold is chosen on reviews that are not reported",
