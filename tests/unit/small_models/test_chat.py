@@ -337,6 +337,7 @@ async def test_what_the_server_did_not_list_is_nobody_s(p, labels, choice, async
     prior=st.lists(st.floats(0.1, 1.0), min_size=3, max_size=3),
 )
 @example([1.0, 1.0, 0.5], 0.0, 0.25, [0.0, 0.0, 1.0], [0.5, 0.75, 0.5])
+@example([0.9527141026891385] + [0.801706358047639] * 2, 1e-130, 0.703125, [0.0] * 3, [1.0] + [0.801706358047639] * 2)
 def test_whoever_the_unseen_belongs_to_the_choice_stays_and_is_at_least_as_sure(seen, other, unseen, gift, prior):
     labels = ["a", "b", "c"]
     total = sum(seen) + other + unseen
@@ -365,6 +366,10 @@ def test_whoever_the_unseen_belongs_to_the_choice_stays_and_is_at_least_as_sure(
     truth = answer([p + g for p, g in zip(seen, given_, strict=True)], other + unseen - sum(given_))
     if isinstance(known, Exception):
         assert isinstance(known, InvalidAnswerError)
+        return
+    if isinstance(truth, Exception):  # of two labels that are level, what rounding leaves over may prefer either
+        first, second = sorted(known["probabilities"].values())[:-3:-1]
+        assert first == pytest.approx(second)
         return
     assert known["confidence"] <= truth["probabilities"][known["choice"]] + 1e-4
     if known["confidence"] > 0.5 + 1e-3:
