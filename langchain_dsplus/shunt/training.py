@@ -107,7 +107,7 @@ class Trainer:
         """A new model, and the evidence from its folds; kinds without folds are trained on two thirds for that."""
         made = self._once(rows, gold)
         paid: defaultdict[str, list[PaidRow]] = defaultdict(list)  # an input may come again: each time is a row
-        for row in rows:
+        for row in sorted(rows, key=lambda row: row.gold is not None):
             if row.label is not None:
                 paid[repr(row.value)].append(row)
         held: list[tuple[Any, Any]] = list(made.held_out)
@@ -124,7 +124,7 @@ class Trainer:
         found = []
         for value, said in held:
             if paid[repr(value)]:
-                row, place = paid[repr(value)].pop(0), int(np.argmax(said))
+                row, place = paid[repr(value)].pop(), int(np.argmax(said))  # those with gold first
                 found.append(
                     Judged(
                         row.route_id, float(said[place]), made.model.labels[place], str(row.label), row.gold,
