@@ -45,7 +45,8 @@ def paper_table() -> Table:
         where, _, what = about.rstrip(".").partition(": ")
         body = harness.read(name)
         said = "not run yet" if body is None else harness.load(name).verdict(body["figures"])
-        rows.append([f"{where.replace(' of the paper', '')}: {what}", said, f"`python -m benchmarks {name}`"])
+        command = f"python -m benchmarks {name}" if body is None else body["command"].removesuffix(" --seed 0")
+        rows.append([f"{where.replace(' of the paper', '')}: {what}", said, f"`{command}`"])
     return Table("paper", "The paper's experiments, run again", ["in the paper", "here (95 %)", "command"], rows)
 
 
