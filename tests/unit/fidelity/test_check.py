@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from langchain_dsplus import Fidelity
 from langchain_dsplus.fidelity import describe
+from tests.growth import assert_grows_at_most
 from tests.unit.fidelity.examples import FAULTS, HONEST, TABLE_6
 
 CHECK = Fidelity()
@@ -401,10 +402,4 @@ def test_the_time_grows_in_line_with_the_text(unit):
         return time.process_time() - start
 
     seconds(500)
-    small = max(min(seconds(10_000) for _ in range(3)), 0.005)
-    large = float("inf")
-    for _ in range(3):  # what else the machine does is not measured
-        large = min(large, seconds(100_000))
-        if large <= 25 * small:  # a quadratic rule would take a hundred times as long
-            return
-    pytest.fail(f"100,000 characters take {large / small:.0f} times as much as 10,000")
+    assert_grows_at_most(seconds, (10_000, 100_000), 25, least=0.005)  # a quadratic rule takes a hundred times as long

@@ -404,7 +404,7 @@ def broken_answer(rng):
 
 
 @pytest.mark.parametrize("learner", ["two_stage", "distiller"])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(8))
 def test_a_broken_teacher_is_an_error(tmp_path, learner, seed):
     rng = np.random.default_rng(seed)
     texts, gold = points(40, 8)

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from langchain_dsplus.outcomes import Outcomes
+from langchain_dsplus.outcomes.likeness import bare
 
 
 def row(place, **changes):
@@ -16,6 +19,40 @@ def row(place, **changes):
 
 def table(*rows, **options):
     return Outcomes.from_records(rows or [row(1), row(2)], **options)
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+floats = st.floats(allow_nan=False, allow_infinity=False)
+records = st.lists(
+    st.fixed_dictionaries(
+        {
+            "small": st.none() | texts,
+            "confidence": st.none() | floats,
+            "large": st.none() | texts,
+            "gold": st.none() | texts.filter(bare),  # a blank is nothing
+            "probabilities": st.none() | st.dictionaries(texts, floats, max_size=3),
+            "tokens_input": st.none() | st.integers(0, 10**9),
+            "latency_large": st.none() | floats,
+            "large_ok": st.none() | st.booleans(),
+            "group": st.none() | texts,
+        }
+    ),
+    min_size=1,
+    max_size=6,
+).map(lambda rows: [{"id": str(place), **row} for place, row in enumerate(rows)])
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+@given(rows=records)
+def test_a_file_gives_back_the_same_rows_to_the_last_bit(tmp_path_factory, kind, rows):
+    path = tmp_path_factory.mktemp("outcomes") / f"rows.{kind}"
+    before = Outcomes.from_records(rows)
+    assert before.to_records() == rows
+    getattr(before, f"to_{kind}")(path)
+    after = getattr(Outcomes, f"from_{kind}")(path)
+    assert after.columns == before.columns
+    for name in before.columns:
+        assert after.values(name) == before.values(name), name
 
 
 @pytest.mark.parametrize("value", [0.1 + 0.2, 5e-324, 1.7976931348623157e308, 1 - 2**-53, -0.0, 1e22])

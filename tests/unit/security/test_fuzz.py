@@ -21,6 +21,7 @@ from langchain_dsplus import ConfidenceRouter, FakeSmallModel, Fidelity, LabelPa
 from langchain_dsplus._journal import parse_line
 from langchain_dsplus.labels import match_label
 from langchain_dsplus.traces.calls import read_calls
+from tests.growth import assert_grows_at_most
 from tests.unit.security.test_formats import MAKERS, a_classifier
 
 DOCUMENTED = (ValueError, RuntimeError, OSError, TypeError, ImportError)
@@ -211,24 +212,19 @@ READERS = {
 }
 
 
-def seconds(call, text):
-    begun = time.process_time()
-    clear(lambda: call(text))
-    return time.process_time() - begun
-
-
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_twice_as_long_takes_twice_as_long(reader, shape):
     call, unit = READERS[reader], SHAPES[shape]
     size = 4_000 // len(unit) * len(unit)
-    tries = []
-    for _ in range(3):  # what else the machine does is not measured
-        tries.append(tuple(seconds(call, unit * (times * size // len(unit))) for times in (1, 4)))
-        short, long = map(min, zip(*tries, strict=True))
-        if long < max(8 * short, 0.05):
-            return
-    pytest.fail(f"{short:.4f} s became {long:.4f} s with four times the text: 16 is quadratic")
+
+    def seconds(length):
+        text = unit * (length // len(unit))
+        begun = time.process_time()
+        clear(lambda: call(text))
+        return time.process_time() - begun
+
+    assert_grows_at_most(seconds, (size, 4 * size), 8, least=0.05 / 8)  # 16 is quadratic
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------
