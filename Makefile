@@ -130,7 +130,9 @@ bench: $(VENV)/.stamp-dev  ## Run benchmarks: all, or NAME=replay; ARGS=--quick
 
 paper: $(VENV)/.stamp-dev weights  ## The paper's experiments, nine of ten (LoRA: NAME=paper_lora); about 90 minutes
 	$(BIN)/python -m pip install -q --group bench
-	$(MAKE) bench NAME="$(addprefix paper_,chaosnli longtail ablation shunts captions entropy sentiment threshold transfer)"
+	@start=$$(date +%s); \
+	  $(MAKE) bench NAME="$(addprefix paper_,chaosnli longtail ablation shunts captions entropy sentiment threshold transfer)" \
+	  && echo "make paper: $$(( $$(date +%s) - start )) s"
 
 figures: $(VENV)/.stamp-dev  ## Write the tables of the READMEs from benchmarks/results
 	$(BIN)/python -m benchmarks.figures

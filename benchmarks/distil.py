@@ -7,7 +7,9 @@ the share that the old one has right and the new one wrong; and the local share,
 probability first, in hindsight) while the cascade is at most half a point below GPT-4 alone. All settings,
 those of 2CD included (for its own accuracy), were chosen on other rows: the few-shot development rows with GPT-4's
 labels, and training rows whose GPT-4 label was made up after the nearest development row of the same class. The
-Distiller also reads the names of the classes, for which 2CD has no place: `distiller_no_names` does without.
+Distiller also reads the names of the classes, for which 2CD has no place: `distiller_no_names` does without. Each of
+its parts is taken away alone; it is taught by the least sure rows and a tenth of random ones, as a router escalates and
+audits, `distiller_random` by random ones alone, which is what `Distiller.learn` asks about.
 
 `one_fit` is the ten lines that anybody would write: the large model's labels of as many random rows, as they are, added
 to gold, one fit. With few classes there is little that a method could do better, and it should be the first thing to
@@ -45,9 +47,18 @@ TITLES = {
     "distiller_no_gold": "Distiller without gold",
     "distiller_no_doubts": "Distiller that takes GPT-4 at its word",
     "distiller_no_names": "Distiller without class names",
-    "distiller_random": "Distiller, random rows only",
-    "distiller": "Distiller",
+    "distiller_random": "Distiller, random rows",
+    "distiller": "Distiller, least sure rows",
 }
+PARTS = {
+    "no_gold": "gold replay",
+    "no_doubts": "doubts about the large model's answers",
+    "no_names": "names of the classes",
+    "random": "the least sure rows instead of random ones",
+}
+"""What the Distiller has and the arm of this name lacks."""
+SETS = {"tfidf": "Banking77, TF-IDF", "minilm": "Banking77, MiniLM", "imdb.tfidf": "IMDB, TF-IDF"}
+_GAINS = [f"{title}: {gain}" for title in SETS.values() for gain in ("accuracy", "fewer flips")]
 MEASURES = ("accuracy", "negative_flips", "local_share")
 CALLS = 400
 HOLD_OUT = 1080
@@ -159,15 +170,32 @@ def replay(small: Any, gold: Rows, pool: Rows, calls: int, seed: int, *, by_marg
     return plain.distil(list(zip(gold.texts, gold.gold, strict=True)), pairs).model
 
 
-def distiller(small: Any, gold: Rows, pool: Rows, calls: int, seed: int, **options: Any) -> Any:
-    """As it comes, with its defaults."""
+def distiller(
+    small: Any, gold: Rows, pool: Rows, calls: int, seed: int, *, at_random: bool = False, **options: Any
+) -> Any:
+    """As it comes, with its defaults, taught by what a router would escalate and audit, or by random rows."""
     from langchain_dsplus.learning.distiller import Distiller
 
-    rounds = options.pop("rounds", 1)
-    share = options.pop("random_share", 0.1)
     made = Distiller(small, seed=seed, **options)
     pairs = list(zip(gold.texts, gold.gold, strict=True))
-    return made.learn(pool.texts, pool.large, pairs, budget=calls, rounds=rounds, random_share=share).model
+    if at_random:
+        return made.learn(pool.texts, pool.large, pairs, budget=calls).model
+    unsure, random = asked(made, pool.texts, calls)
+    large, audits = ([(pool.texts[n], pool.large[n]) for n in places] for places in (unsure, random))
+    return made.distil(pairs, large, audits=audits, unlabeled=pool.texts).model
+
+
+def asked(made: Any, texts: list[str], calls: int) -> tuple[list[int], list[int]]:
+    """The least sure rows, predicted class after predicted class, and a tenth of the calls for random others."""
+    rows = np.asarray(made.model.predict_proba(texts))
+    top = np.sort(rows, axis=1)
+    margins, choice, turn = top[:, -1] - top[:, -2], rows.argmax(axis=1), np.zeros(len(rows))
+    for label in np.unique(choice):
+        members = np.flatnonzero(choice == label)
+        turn[members[np.argsort(margins[members], kind="stable")]] = np.arange(len(members))
+    drawn = round(calls * 0.1)
+    unsure = np.lexsort((margins, turn))[: calls - drawn].tolist()
+    return unsure, made.acquire(texts, drawn, exclude=set(unsure))
 
 
 METHOD: dict[str, Callable[..., Any]] = {
@@ -180,7 +208,7 @@ METHOD: dict[str, Callable[..., Any]] = {
     "distiller_no_gold": lambda small, gold, *rest: distiller(small, gold.take([]), *rest),
     "distiller_no_doubts": lambda *given: distiller(*given, large_error=0.0, caution=0.0),
     "distiller_no_names": lambda *given: distiller(*given, name_weight=0.0),
-    "distiller_random": lambda *given: distiller(*given, random_share=1.0),
+    "distiller_random": lambda *given: distiller(*given, at_random=True),
     "distiller": distiller,
 }
 
@@ -341,7 +369,34 @@ def tables(figures: Figures) -> list[Table]:
         _table(figures, "tfidf", f"Banking77, TF-IDF and logistic regression, {calls:.0f} labels of GPT-4", seeds),
         _table(figures, "minilm", f"Banking77, MiniLM and a softmax head, {calls:.0f} labels of GPT-4", seeds),
         _table(figures, "imdb.tfidf", "IMDB, two classes: TF-IDF, 200 labels of GPT-3.5", seeds),
+        _parts(figures),
     ]
+
+
+def _parts(figures: Figures) -> Table:
+    """What each part of the Distiller gains over the Distiller without it."""
+    rows = []
+    for arm, title in PARTS.items():
+        found = [gain(figures, key, arm, measure) for key in SETS for measure in ("accuracy", "negative_flips")]
+        if any(found):
+            up = [each.get("x.low", 0.0) > 0.0 for each in found]
+            shown = [
+                f"{name} on {sum(up[n::2])} of {len(SETS)}"
+                for n, name in enumerate(("accuracy", "flips"))
+                if any(up[n::2])
+            ]
+            rows.append([title, *(interval(each, "x", sign=True) for each in found), ", ".join(shown) or "nothing"])
+    return Table("distil.parts", "What each part of the Distiller adds, in points", ["", *_GAINS, "shown"], rows)
+
+
+def gain(figures: Figures, key: str, arm: str, measure: str) -> Figures:
+    """What a part gains on a set, in points, under `x`: accuracy that it adds, or flips that it avoids."""
+    name = f"{key}.distiller_{arm}.{measure}_over_distiller"
+    if f"{name}.low" not in figures:
+        return {}
+    sign = -100 if measure == "accuracy" else 100  # the arm without the part is compared with the Distiller
+    low, high = sorted(sign * figures[f"{name}.{end}"] for end in ("low", "high"))
+    return {"x": sign * figures[name], "x.low": low, "x.high": high}
 
 
 def _table(figures: Figures, key: str, title: str, seeds: float) -> Table:

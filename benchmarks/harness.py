@@ -93,6 +93,8 @@ class Context:
     hashes: dict[str, str] = field(default_factory=dict)
     seeds: dict[str, int] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+    remembered: float = 0.0
+    """Seconds that answers from a cache took when they were asked."""
 
     def pick(self, full: Any, quick: Any) -> Any:
         """One of two sizes."""
@@ -195,6 +197,7 @@ def run(
         "digest": digest(figures),
         "command": context.command,
         "seconds": round(time.monotonic() - start, 1),
+        "seconds_remembered": round(context.remembered, 1),
         "seeds": {"seed": seed, **context.seeds},
         "hashes": context.hashes,
         "versions": versions(),

@@ -194,12 +194,12 @@ class Ready:
         return 100 * sum(kept) / len(kept)
 
 
-def prepare(task: Task) -> Ready:
+def prepare(task: Task, encoder: Any = "sentence-transformers/all-MiniLM-L6-v2") -> Ready:
     """Train the small model, set the threshold, find the rows to ask about."""
     from langchain_dsplus import SentenceClassifier
     from langchain_dsplus.prompts import proficient_classes
 
-    small = SentenceClassifier(labels=task.labels, input_key="text")
+    small = SentenceClassifier(encoder, labels=task.labels, input_key="text")
     small.fit([row.text for row in task.train], [row.label for row in task.train])
     seen = small.batch([row.text for row in task.validation])
     right = [answer["choice"] == row.label for answer, row in zip(seen, task.validation, strict=True)]

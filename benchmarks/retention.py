@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.certify_real_models import Banking, _Rows
-from benchmarks.distil import HOLD_OUT, STUDENTS, Rows, fit_anew, make_small, mean_interval, twocd
+from benchmarks.distil import HOLD_OUT, STUDENTS, Rows, asked, fit_anew, make_small, mean_interval, twocd
 from benchmarks.harness import Context, Figures, Table, interval, number
 
 METHODS = ("2cd", "one_fit", "distiller")
@@ -53,10 +53,8 @@ def rounds_of(method: str, small: Any, gold: Rows, parts: list[Rows], seed: int)
             model = fit_anew(small, gold, answered)
         else:
             made = Distiller(model, seed=seed + turn)
-            chosen = made.acquire(part.texts, CALLS)
-            random = set(chosen.random)
-            for place in chosen.places:
-                (drawn if place in random else paid).append((part.texts[place], part.large[place]))
+            for places, goal in zip(asked(made, part.texts, CALLS), (paid, drawn), strict=True):
+                goal += [(part.texts[place], part.large[place]) for place in places]
             model = made.distil(pairs, paid, audits=drawn, unlabeled=part.texts).model
         yield model
 

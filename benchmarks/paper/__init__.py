@@ -12,8 +12,8 @@ import hashlib
 import importlib
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,8 @@ from benchmarks.harness import Context, Figures, Table, interval, number, wilson
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from benchmarks.disputes import Models
 
 SEEDS = 5
 
@@ -142,17 +144,28 @@ def cached_array(name: str, about: Any, make: Callable[[], np.ndarray]) -> np.nd
     return value
 
 
-def ask_each(
-    context: Context, name: str, texts: Sequence[str], prompt: Callable[[str], list[tuple[str, str]]], **settings: Any
-) -> list[Any]:
-    """Ask a local language model about each text once; answers lie in the cache, and a run that was cut off goes on."""
+@contextmanager
+def local_models(context: Context, name: str) -> Iterator[Models]:
+    """Local language models; answers lie in the cache under a name, and a run that was cut off goes on."""
     from benchmarks.disputes import Models
     from benchmarks.disputes.memory import Answers
     from langchain_dsplus.weights import cache_dir
 
-    answers = Answers(cache_dir() / "benchmarks" / f"{context.name}.jsonl")
-    with ExitStack() as stack, context.progress(f"{name}: {len(texts)} questions", len(texts)) as advance:
-        chat = Models(stack, answers).local(name).with_settings(temperature=0, **settings)
+    answers = Answers(cache_dir() / "benchmarks" / f"{name}.jsonl")
+    with ExitStack() as stack:
+        yield Models(stack, answers)
+    context.remembered += answers.remembered
+
+
+def ask_each(
+    context: Context, name: str, texts: Sequence[str], prompt: Callable[[str], list[tuple[str, str]]], **settings: Any
+) -> list[Any]:
+    """Ask a local language model about each text once."""
+    with (
+        local_models(context, context.name) as models,
+        context.progress(f"{name}: {len(texts)} questions", len(texts)) as advance,
+    ):
+        chat = models.local(name).with_settings(temperature=0, **settings)
         replies = []
         for text in texts:
             replies.append(chat.invoke(prompt(text)))

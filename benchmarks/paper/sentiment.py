@@ -327,7 +327,15 @@ def tables(figures: Figures) -> list[Table]:
         if f"{large}.{kind}.accuracy" in figures
     ]
     columns = ["accuracy / calls, %", *(f"{value:g}" for value in GRID)]
+    paid = [
+        [NAMES[large], f"{whole:.2f}", *(number(part, kind) for kind in SMALL)]
+        for large in NAMES
+        if (whole := figures.get(f"{large}.dollars_at_paper_price"))
+        for part in [{kind: whole * figures[f"{large}.{kind}.calls"] / 100 for kind in SMALL}]
+    ]
+    dollars = ["dollars, threshold chosen", "large model alone", *(f"{name} first" for name in SMALL.values())]
     return [
         *table("sentiment", "Sentiment (Table 1)", figures, PAPER, known),
         Table("paper_sentiment.curve", "Every threshold (Figure 7)", columns, curve),
+        Table("paper_sentiment.dollars", "What 1,000 reviews cost at the price of the paper's record", dollars, paid),
     ]

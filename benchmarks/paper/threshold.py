@@ -30,7 +30,7 @@ ARMS = {
 def run(context: Context) -> Figures:
     inner = Context("paper_sentiment", context.quick, context.seed, context.console, context.full)
     found = sentiment.run(inner)
-    context.seeds, context.hashes = inner.seeds, inner.hashes
+    context.seeds, context.hashes, context.remembered = inner.seeds, inner.hashes, inner.remembered
     large = LARGE if f"{LARGE}.large.accuracy" in found else "qwen_0_5b"
     figures: Figures = {
         key.removeprefix(f"{large}."): v for key, v in found.items() if key.startswith(f"{large}.large")

@@ -92,9 +92,7 @@ def distil(
     ask: Annotated[
         str | None, typer.Option(help="Name of a large model to ask about rows without an answer; see --calls.")
     ] = None,
-    calls: Annotated[
-        int, typer.Option(min=1, help="How many to ask about: the most useful, and some at random.")
-    ] = 200,
+    calls: Annotated[int, typer.Option(min=1, help="How many to ask about, drawn at random.")] = 200,
     base_url: BaseUrl = None,
     api_key_env: ApiKeyEnv = "OPENAI_API_KEY",
     prompt: Annotated[Path | None, typer.Option(help="Prompt, as for `dsplus collect`.")] = None,
@@ -341,18 +339,18 @@ def _ask(
     yes: bool,
     quiet: bool,
 ) -> None:
-    """Ask the large model about the most useful unlabeled texts, and move them to those with an answer."""
-    from langchain_dsplus.learning.acquisition import acquire
+    """Ask the large model about unlabeled texts drawn at random, and move them to those with an answer."""
+    from langchain_dsplus.learning.distiller import Distiller
     from langchain_dsplus.registry.state import RowHash
     from langchain_dsplus.traces.collect import collect_outcomes
     from langchain_dsplus.traces.replies import answered_ids
 
     known = {value for value, _ in material.gold}  # the truth would overrule any answer
     texts = [value for value in dict.fromkeys(material.unlabeled) if value not in known]
-    chosen = acquire(model, texts, calls, seed=seed)
+    places = Distiller(model, seed=seed).acquire(texts, calls)
     hashes = RowHash("")  # an id by content, so that the file of answers fits whatever was chosen this time
-    ids = {place: hashes.input(texts[place]) for place in chosen.places}
-    rows = [{"id": ids[place], "input": {text: texts[place]}} for place in chosen.places]
+    ids = {place: hashes.input(texts[place]) for place in places}
+    rows = [{"id": ids[place], "input": {text: texts[place]}} for place in places]
     if not rows:
         show("Every row has an answer or a true label: nothing is asked.")
         return
@@ -373,9 +371,8 @@ def _ask(
     said = {
         key: label for key, label in zip(table.values("id"), table.values("large"), strict=True) if label is not None
     }
-    for places, goal in ((chosen.uncertain, material.large), (chosen.random, material.audits)):
-        goal.extend((texts[place], said[ids[place]]) for place in places if ids[place] in said)
-    answered = {texts[place] for place in chosen.places if ids[place] in said}
+    material.audits.extend((texts[place], said[ids[place]]) for place in places if ids[place] in said)
+    answered = {texts[place] for place in places if ids[place] in said}
     material.unlabeled = [value for value in material.unlabeled if value not in answered]
 
 

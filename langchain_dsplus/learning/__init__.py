@@ -1,4 +1,4 @@
-"""How small models learn from the large one: 2-stage distillation, the Distiller, acquisition, the gate."""
+"""How small models learn from the large one: 2-stage distillation, the Distiller, the gate."""
 
 from typing import TYPE_CHECKING
 

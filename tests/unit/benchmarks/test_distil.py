@@ -66,6 +66,37 @@ def test_what_is_said_of_one_fit_follows_from_the_interval(low, high, said):
     assert "one fit" not in distil.tables({})[0].note
 
 
+@pytest.mark.parametrize("arm", list(distil.PARTS))
+@pytest.mark.parametrize(("measure", "sign"), [("accuracy", -1), ("negative_flips", 1)])
+def test_a_part_gains_what_the_distiller_loses_without_it(arm, measure, sign):
+    gap = f"tfidf.distiller_{arm}.{measure}_over_distiller"
+    figures = {gap: 0.02, f"{gap}.low": 0.01, f"{gap}.high": 0.03}
+    gain = distil.gain(figures, "tfidf", arm, measure)
+    assert gain["x"] == pytest.approx(2 * sign)
+    assert gain["x.low"] < gain["x"] < gain["x.high"]
+    (row,) = distil.tables(figures)[-1].rows
+    assert (row[-1] == "nothing") == (sign < 0)
+
+
+def test_a_router_asks_about_the_least_sure_rows_of_each_class_and_some_random_ones():
+    rows = np.array([[0.9, 0.1, 0], [0.6, 0.4, 0], [0.55, 0.45, 0], [0, 0.8, 0.2], [0, 0, 1.0], *[[1.0, 0, 0]] * 15])
+
+    class Small:
+        labels = ["a", "b", "c"]
+
+        def predict_proba(self, texts):
+            return rows[[int(text) for text in texts]]
+
+    class Made:
+        model = Small()
+
+        def acquire(self, texts, budget, exclude):
+            return [n for n in range(len(texts)) if n not in exclude][:budget]
+
+    texts = [str(n) for n in range(20)]
+    assert distil.asked(Made(), texts, 10) == ([2, 3, 4, 1, 0, 5, 6, 7, 8], [9])
+
+
 def test_every_method_keeps_to_the_calls(monkeypatch):
     rng = np.random.default_rng(0)
     words = {"a": ["apple", "arm", "ant"], "b": ["bee", "boat", "bar"], "c": ["cat", "cow", "cup"]}
@@ -94,4 +125,4 @@ def test_every_method_keeps_to_the_calls(monkeypatch):
     assert found["none"]["negative_flips"] == 0
     assert found["distiller"]["accuracy"] >= found["none"]["accuracy"]
     assert all(count <= 40 for count in asked)
-    assert len(asked) == 6  # 2cd and five Distillers
+    assert len(asked) == 2  # 2cd, and the Distiller that asks itself

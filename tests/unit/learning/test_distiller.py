@@ -255,19 +255,27 @@ def test_learn_keeps_to_the_budget_and_never_asks_twice():
         asked.append(text)
         return truth[texts.index(text)]
 
-    result = Distiller(small).learn(texts, large, gold, budget=61, rounds=3)
+    result = Distiller(small).learn(texts, large, gold, budget=61)
     assert len(asked) == len(set(asked)) == 61
     assert result.n_large == 61
     assert accuracy(result.model) > accuracy(small)
-    again = Distiller(small).learn(texts, truth, gold, budget=61, rounds=3)
+    again = Distiller(small).learn(texts, truth, gold, budget=61)
     assert again.model.version == result.model.version
 
 
-def test_acquire_uses_the_model_at_hand():
+def test_acquire_draws_at_random_within_the_budget():
     texts, _ = points(50, 4)
-    chosen = Distiller(sentence(gold_rows())).acquire(texts, 10, exclude=[0])
-    assert len(chosen.places) == 10
-    assert 0 not in chosen.places
+    small = sentence(gold_rows())
+    drawn = [Distiller(small, seed=seed).acquire(texts, 10, exclude=[0]) for seed in range(60)]
+    assert all(len(set(places)) == 10 and 0 not in places for places in drawn)
+    counts = np.bincount([place for places in drawn for place in places], minlength=50)
+    assert counts[0] == 0
+    assert 3 <= counts[1:].min() <= counts[1:].max() <= 26  # 12.2 each; beyond 4 standard deviations
+    assert drawn[0] == Distiller(small).acquire(texts, 10, exclude=[0])
+    assert sorted(Distiller(small).acquire(texts, 99)) == list(range(50))
+    assert Distiller(small).acquire([], 3) == []
+    with pytest.raises(ValueError, match="`budget`"):
+        Distiller(small).acquire(texts, -1)
 
 
 @pytest.mark.parametrize(
@@ -295,8 +303,6 @@ def test_bad_rows():
         Distiller(small).distil([], [])
     with pytest.raises(ValueError, match="`gold`: row 1, column 'gold': 1 of 1 values of gold are none of the labels"):
         Distiller(small).distil([("1 0 0", "zzz")], [])
-    with pytest.raises(ValueError, match="`rounds`"):
-        Distiller(small).learn([], [], gold_rows(), budget=1, rounds=0)
     with pytest.raises(TypeError, match="DistillableModel"):
         Distiller(FakeSmallModel({"x": {"a": 1.0}})).distil([("x", "a")], [])
 
@@ -410,13 +416,13 @@ def test_an_interrupted_learn_pays_for_no_answer_twice(tmp_path):
         asked.append(text)
         return truth[texts.index(text)]
 
-    options = {"budget": 40, "rounds": 2, "checkpoint": tmp_path}
+    options = {"budget": 40, "checkpoint": tmp_path}
     with pytest.raises(KeyboardInterrupt):
         Distiller(sentence(gold)).learn(texts, large, gold, **options)
     result = Distiller(sentence(gold)).learn(texts, large, gold, **options)
     asked.remove(None)
     assert len(asked) == len(set(asked)) == result.n_large == 40
-    whole = Distiller(sentence(gold)).learn(texts, truth, gold, budget=40, rounds=2)
+    whole = Distiller(sentence(gold)).learn(texts, truth, gold, budget=40)
     assert result.model.version == whole.model.version
     with pytest.raises(ValueError, match="other inputs"):
         Distiller(sentence(gold)).learn(texts[1:], large, gold, **options)
