@@ -30,13 +30,18 @@ from langchain_dsplus import weights
 from langchain_dsplus.demo.snippets import snippets_file
 
 ROOT = Path(__file__).resolve().parents[1]
-_LIMIT = 200 << 20  # no file here is larger: such an answer is not the file
+_LIMIT = 1 << 30  # no file here is larger: such an answer is not the file
 _CIFAR = "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz"
 _CIFAR_ARCHIVE = "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec"
 _CIFAR_FILES = {
     "train.bin": "f31298fc616915fa142368359df1c4ca2ae984d6915ca468b998a5ec6aeebf29",
     "test.bin": "d8b1e6b7b3bee4020055f0699b111f60b1af1e262aeb93a0b659061746f8224a",
     "fine_label_names.txt": None,
+}
+_COCO = "http://images.cocodataset.org"
+_COCO_FILES = {
+    "zips/val2017.zip": "4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05",
+    "annotations/annotations_trainval2017.zip": "113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268",
 }
 _GITHUB = "https://raw.githubusercontent.com"
 _OCATS = f"{_GITHUB}/stogiannidis/OCaTS/5b3284df9650588b587517895eba4c5e09929fb8/data"
@@ -269,6 +274,13 @@ DATA_SETS: dict[str, DataSet] = {
             "https://www.cs.toronto.edu/~kriz/cifar.html, binary version",
             "none stated; measure only",
             tuple(Remote(name, _CIFAR_ARCHIVE, _CIFAR, f"cifar-100-binary/{name}") for name in _CIFAR_FILES),
+        ),
+        DataSet(
+            "coco",
+            "COCO val2017: 5,000 pictures with five captions or more (only for `paper_captions --full`)",
+            "https://cocodataset.org",
+            "captions CC BY 4.0, pictures by their owners on Flickr; measure only",
+            tuple(Remote(Path(part).name, sha256, f"{_COCO}/{part}") for part, sha256 in _COCO_FILES.items()),
         ),
     )
 }
@@ -665,6 +677,33 @@ def cifar100() -> Cifar:
     return Cifar((folder / "fine_label_names.txt").read_text(encoding="utf-8").split(), *parts)
 
 
+class Captioned(NamedTuple):
+    """A picture's name in its archive, and what people wrote below it."""
+
+    picture: str
+    captions: list[str]
+
+
+def coco() -> tuple[list[Captioned], Path]:
+    """The pictures of COCO's val2017 with their captions, by number, and the archive that holds them.
+
+    Raises:
+        ValueError: If a file is not the pinned one.
+    """
+    folder = find("coco")
+    for file in _data_set("coco").files:
+        with (folder / file.path).open("rb") as opened:
+            if hashlib.file_digest(opened, "sha256").hexdigest() != file.sha256:
+                msg = f"the SHA-256 of {file.path} in the data set 'coco' is not the pinned one: fetch it again"
+                raise ValueError(msg)
+    with zipfile.ZipFile(folder / "annotations_trainval2017.zip") as archive:
+        found = json.loads(archive.read("annotations/captions_val2017.json"))
+    rows = {each["id"]: Captioned(f"val2017/{each['file_name']}", []) for each in found["images"]}
+    for each in found["annotations"]:
+        rows[each["image_id"]].captions.append(each["caption"])
+    return [rows[number] for number in sorted(rows)], folder / "val2017.zip"
+
+
 def bfcl_2024_08() -> list[CallsRow]:
     """Questions with 16 models' calls, cut at 160 characters, blanks removed; `right` as the leaderboard says."""
     rows = []
@@ -704,6 +743,7 @@ LOADERS: dict[str, Callable[..., Any]] = {
     "bfcl_2024_08": bfcl_2024_08,
     "fashion_mnist": fashion_mnist,
     "cifar100": cifar100,
+    "coco": coco,
 }
 
 

@@ -3,13 +3,14 @@
 Scenes of two shapes with their captions, rendered here. A small and a larger captioner (CNN, attention, LSTM), trained
 on 2,000 and 6,000 scenes, write greedily; the confidence is the arithmetic mean of the written tokens' probabilities
 (Eq. 9), beside it the geometric one. BLEU-1 to 4 by sacrebleu against five references. The threshold comes from scenes
-of its own: the one with the best mean BLEU. Accuracy is the mean of BLEU-1 to 4, as in the paper's table.
+of its own: the one with the best mean BLEU. Accuracy is the mean of BLEU-1 to 4, as in the paper's table. `--full` is
+COCO and BLIP-2 instead (`benchmarks.paper.coco`): what `differs` says of scenes does not hold there.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -17,9 +18,11 @@ from benchmarks.harness import Context, Figures, Table, number
 from benchmarks.paper import Routed, against, gain, mean, need, over_seeds, table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from random import Random
 
+Said = list[tuple[str, list[float]]]
+"""Captions, each with the probabilities of its tokens, the end left out."""
 SEEDS = 5
 PAPER = {
     "small.accuracy": 50.03,
@@ -50,6 +53,14 @@ WORDS = ["<end>", "<start>", "a", "is", "to", "the", "left", "right", "of", "abo
          "picture", "shows", *COLORS, *SHAPES, *SIZES]  # fmt: skip
 NUMBER = {word: place for place, word in enumerate(WORDS)}
 LENGTH = 16
+
+
+class Piece(NamedTuple):
+    """What one seed scores: captions of both models, references, and how many of the first choose the threshold."""
+
+    said: dict[str, Said]
+    references: list[list[str]]
+    cut: int
 
 
 def scene(rng: Random) -> tuple[np.ndarray, list[str]]:
@@ -147,11 +158,11 @@ def train(net: Any, pictures: np.ndarray, captions: Sequence[str], epochs: int, 
             optimizer.step()
 
 
-def write(net: Any, pictures: np.ndarray) -> list[tuple[str, list[float]]]:
-    """Greedy captions, each with its tokens' probabilities."""
+def write(net: Any, pictures: np.ndarray) -> Said:
+    """Greedy captions, each with its words' probabilities."""
     import torch
 
-    found: list[tuple[str, list[float]]] = []
+    found: Said = []
     net.eval()
     with torch.inference_mode():
         for start in range(0, len(pictures), 256):
@@ -164,7 +175,7 @@ def write(net: Any, pictures: np.ndarray) -> list[tuple[str, list[float]]]:
                 for row, (number_of, sure) in zip(said, zip(word.tolist(), p.tolist(), strict=True), strict=True):
                     if not row or row[-1][0] != 0:
                         row.append((number_of, sure))
-            found += [(" ".join(WORDS[n] for n, _ in row if n), [sure for _, sure in row]) for row in said]
+            found += [(" ".join(WORDS[n] for n, _ in row if n), [sure for n, sure in row if n]) for row in said]
     return found
 
 
@@ -178,22 +189,35 @@ def bleu(texts: Sequence[str], references: Sequence[Sequence[str]]) -> list[floa
     ]
 
 
-def mean_of(caption: str, probabilities: Sequence[float], kind: Literal["arithmetic", "geometric"]) -> float:
-    """Eq. 9 by the package, of the words without the end."""
+def mean_of(probabilities: Sequence[float], kind: Literal["arithmetic", "geometric"]) -> float:
+    """Eq. 9 by the package, of the tokens without the end."""
     from langchain_dsplus.labels import mean_token_probability
 
-    words = zip(caption.split(), probabilities, strict=False)
-    tokens = [{"token": word, "logprob": math.log(max(p, 1e-30))} for word, p in words]
+    tokens = [{"token": "word", "logprob": math.log(max(p, 1e-30))} for p in probabilities]
     return mean_token_probability(tokens, kind=kind) if tokens else 0.0
+
+
+def rendered(context: Context, seeds: int) -> Iterator[Piece]:
+    """Scenes of each seed, and what captioners that were trained on others of them say."""
+    for seed in range(seeds):
+        rng = context.random(f"scenes {seed}")
+        counts = [context.pick(6000, 800), context.pick(800, 200), context.pick(1500, 300)]
+        made = [scene(rng) for _ in range(sum(counts))]
+        pictures = np.stack([picture for picture, _ in made])
+        references = [several for _, several in made]
+        taught = [several[0] for several in references[: counts[0]]]
+        said: dict[str, Said] = {}
+        for name, width, size in (("small", 32, counts[0] // 3), ("large", 96, counts[0])):
+            net = captioner(width, seed)
+            train(net, pictures[:size], taught[:size], context.pick(30 if name == "small" else 12, 3), rng)
+            said[name] = write(net, pictures[counts[0] :])
+        yield Piece(said, references[counts[0] :], counts[1])
 
 
 def run(context: Context) -> Figures:
     import torch
-    from langchain_core.runnables import RunnableLambda
-    from scipy import stats
 
-    from langchain_dsplus import ConfidenceRouter
-    from langchain_dsplus.small_models import GeneratedText
+    from benchmarks.paper import coco
 
     torch.set_num_threads(1)
     found: dict[str, list[Routed]] = {arm: [] for arm in ARMS}
@@ -201,51 +225,11 @@ def run(context: Context) -> Figures:
     ranks: list[float] = []
     seeds = context.pick(SEEDS, 2)
     with context.progress("seeds", seeds) as advance:
-        for seed in range(seeds):
-            rng = context.random(f"scenes {seed}")
-            counts = [context.pick(6000, 800), context.pick(800, 200), context.pick(1500, 300)]
-            made = [scene(rng) for _ in range(sum(counts))]
-            pictures = np.stack([picture for picture, _ in made])
-            references = [several for _, several in made]
-            taught = [several[0] for several in references[: counts[0]]]
-            said: dict[str, list[tuple[str, list[float]]]] = {}
-            for name, width, size in (("small", 32, counts[0] // 3), ("large", 96, counts[0])):
-                net = captioner(width, seed)
-                train(net, pictures[:size], taught[:size], context.pick(30 if name == "small" else 12, 3), rng)
-                said[name] = write(net, pictures[counts[0] :])
-            cut = counts[1]
-            for kind in KINDS:
-                sure = [mean_of(text, p, kind) for text, p in said["small"]]
-                grid = np.quantile(sure[:cut], np.linspace(0, 1, 21)[:-1])
-
-                def quality(threshold: float, sure: list[float] = sure, said: dict[str, Any] = said) -> float:
-                    texts = [
-                        (said["small"] if sure[n] > threshold else said["large"])[n][0]
-                        for n in range(cut)  # noqa: B023
-                    ]
-                    return float(np.mean(bleu(texts, references[counts[0] : counts[0] + cut])))  # noqa: B023
-
-                threshold = float(max(grid, key=quality))
-                small = GeneratedText(
-                    runnable=lambda n, s=said["small"]: (s[n][0], s[n][1][: len(s[n][0].split())]), kind=kind
-                )
-                large = RunnableLambda(lambda n, s=said["large"]: s[n][0]).with_types(output_type=str)
-                reported = list(range(cut, len(sure)))
-                true = references[counts[0] + cut :]
-                arms = {"router" if kind == "arithmetic" else kind: threshold}
-                if kind == "arithmetic":
-                    arms |= {"small": -1.0, "large": 1.0}
-                    singles = [np.mean(bleu([said["small"][n][0]], [true[n - cut]])) for n in reported[:500]]
-                    ranks.append(float(stats.spearmanr([sure[n] for n in reported[:500]], singles).statistic))
-                for arm, at in arms.items():
-                    with ConfidenceRouter(
-                        small=small, large=large, threshold=at, include_route=True, to_output=lambda a, _: a["choice"]
-                    ) as router:
-                        results = router.batch(reported)
-                    four = bleu([result["output"] for result in results], true)
-                    calls = np.mean([not result["route"]["accepted"] for result in results])
-                    found[arm].append(Routed(float(np.mean(four)), 100 * float(calls)))
-                    scores[arm].append(four)
+        for piece in (coco.pieces if context.full else rendered)(context, seeds):
+            for arm, (routed, four) in arms_of(piece).items():
+                found[arm].append(routed)
+                scores[arm].append(four)
+            ranks.append(rank_correlation(piece))
             advance(1)
     figures: Figures = {}
     for arm in ARMS:
@@ -254,6 +238,47 @@ def run(context: Context) -> Figures:
             figures |= mean(f"{arm}.bleu_{n + 1}", [four[n] for four in scores[arm]])
     figures |= mean("rank_correlation", ranks)
     return figures | gain("router", "large", found) | gain("router", "geometric", found)
+
+
+def arms_of(piece: Piece) -> dict[str, tuple[Routed, list[float]]]:
+    """Each arm through the package's router, on the reported pictures: what it got, and BLEU-1 to 4."""
+    from langchain_core.runnables import RunnableLambda
+
+    from langchain_dsplus import ConfidenceRouter
+    from langchain_dsplus.small_models import GeneratedText
+
+    said, cut = piece.said, piece.cut
+    reported, found = list(range(cut, len(piece.references))), {}
+    for kind in KINDS:
+        sure = [mean_of(chances, kind) for _, chances in said["small"]]
+
+        def quality(threshold: float, sure: list[float] = sure) -> float:
+            texts = [said["small" if sure[n] > threshold else "large"][n][0] for n in range(cut)]
+            return float(np.mean(bleu(texts, piece.references[:cut])))
+
+        threshold = float(max(np.quantile(sure[:cut], np.linspace(0, 1, 21)[:-1]), key=quality))
+        small = GeneratedText(runnable=lambda n: said["small"][n], kind=kind)
+        large = RunnableLambda(lambda n: said["large"][n][0]).with_types(output_type=str)
+        arms = {"small": -1.0, "large": 1.0, "router": threshold} if kind == "arithmetic" else {kind: threshold}
+        for arm, at in arms.items():
+            with ConfidenceRouter(
+                small=small, large=large, threshold=at, include_route=True, to_output=lambda a, _: a["choice"]
+            ) as router:
+                results = router.batch(reported)
+            four = bleu([result["output"] for result in results], piece.references[cut:])
+            calls = np.mean([not result["route"]["accepted"] for result in results])
+            found[arm] = Routed(float(np.mean(four)), 100 * float(calls)), four
+    return found
+
+
+def rank_correlation(piece: Piece) -> float:
+    """Of Eq. 9 and a caption's own BLEU, on the first reported pictures."""
+    from scipy import stats
+
+    some = range(piece.cut, min(piece.cut + 500, len(piece.references)))
+    singles = [np.mean(bleu([piece.said["small"][n][0]], [piece.references[n]])) for n in some]
+    sure = [mean_of(piece.said["small"][n][1], "arithmetic") for n in some]
+    return float(stats.spearmanr(sure, singles).statistic)
 
 
 def verdict(figures: Figures) -> str:
