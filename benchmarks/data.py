@@ -38,7 +38,7 @@ _CIFAR_FILES = {
     "test.bin": "d8b1e6b7b3bee4020055f0699b111f60b1af1e262aeb93a0b659061746f8224a",
     "fine_label_names.txt": None,
 }
-_COCO = "http://images.cocodataset.org"
+_COCO = "https://s3.amazonaws.com/images.cocodataset.org"
 _COCO_FILES = {
     "zips/val2017.zip": "4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05",
     "annotations/annotations_trainval2017.zip": "113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268",
