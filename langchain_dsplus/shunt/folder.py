@@ -31,8 +31,6 @@ GIVEN = "given"
 ASKING = "asking"
 _TABLE = 0.7
 """Part of the error probability that is left which the next table of certify rows gets."""
-_CHAIN = 0.6
-"""Part of a budget that a chain of certifications takes; the rest is for what follows a refusal."""
 
 UseState = Literal["open", "certified", "refused", "given up"]
 
@@ -116,7 +114,7 @@ class Life(TypedDict):
     """Everything that changes; the registry beside it knows the versions."""
 
     tables: list[str]
-    """When each table of certify rows began; the last one is in use, the others are retired."""
+    """After what time each table of certify rows began; the last one is in use, the rows of the others teach."""
     uses: list[Use]
     learned: int
     """Rows that the last training had."""
@@ -239,7 +237,7 @@ class ShuntFolder:
     def retire(self, why: str) -> None:
         """Begin a new table of certify rows: the world of the old one is gone. What was spent stays spent."""
         life = self.life()
-        life["tables"].append(now())
+        end_table(life)
         close(life, "given up", why)
         life["learned"], life["forecast"] = 0, {}
         self.save_life(life)
@@ -354,44 +352,30 @@ def _check_life(body: Any) -> None:
 # --- what is spent ---------------------------------------------------------------------------------------------------
 
 
-def chains(life: Life, level: float) -> list[tuple[float, int]]:
-    """The life so far as chains of certifications: the error probability of each chain, and how many tests it had.
-
-    A chain goes on while what it tests is certified. Given the rows that teach, each policy on an unbroken chain is
-    fixed, whatever the table says; so is the first one that is truly bad, and to certify any bad one, the test of just
-    that one must err. So all tests of a chain have the same error probability, and only what follows a refusal needs
-    one of its own. A chain with the budget B takes `_CHAIN` B; the chain after a refusal behind s certified has the
-    budget 4 (1 - `_CHAIN`) B / ((s + 4) (s + 5)), which sums over s to the rest of B. The t-th table, of fresh rows,
-    has the budget (1 - level) `_TABLE` (1 - `_TABLE`)^(t - 1) whatever came before; these sum to 1 - level.
-
-    Returns:
-        Pairs (error probability, tests); the last is the chain that the next certification belongs to.
-    """
-    found = []
-    for place in range(len(life["tables"])):
-        budget = (1.0 - level) * _TABLE * (1.0 - _TABLE) ** place
-        passed = tests = 0
-        for use in life["uses"]:
-            if use["table"] != place + 1:
-                continue
-            tests += 1
-            passed += use["state"] == "certified"
-            if use["state"] in ("refused", "given up"):
-                found.append((_CHAIN * budget, tests))
-                budget *= (1.0 - _CHAIN) * 4.0 / ((passed + 4) * (passed + 5))
-                passed = tests = 0
-        found.append((_CHAIN * budget, tests))
-    return found
-
-
 def next_alpha(life: Life, level: float) -> float:
-    """The error probability of the next certification; see `chains`."""
-    return chains(life, level)[-1][0]
+    """The error probability of the next certification.
+
+    A table of certify rows serves one chain of certifications, which goes on while what it tests is certified. Given
+    the rows that teach, each policy on an unbroken chain is fixed, whatever the table says; so is the first one that is
+    truly bad, and to certify any bad one, the test of just that one must err. So all tests of a table have the same
+    error probability. A refusal lets out more: it retires the table, and its rows teach. The t-th table has
+    (1 - level) `_TABLE` (1 - `_TABLE`)^(t - 1); these sum to 1 - level.
+    """
+    return _error(len(life["tables"]), level)
+
+
+def _error(table: int, level: float) -> float:
+    return (1.0 - level) * _TABLE * (1.0 - _TABLE) ** (table - 1)
 
 
 def spent(life: Life, level: float) -> float:
     """What all certifications of the life may have erred with, together; below 1 - level however long it lasts."""
-    return sum(alpha for alpha, tests in chains(life, level) if tests)
+    return sum(_error(table, level) for table in {use["table"] for use in life["uses"]})
+
+
+def end_table(life: Life) -> None:
+    """Begin a new table of certify rows, with those that come from now on; what was looked at is before it."""
+    life["tables"].append(max([now(), *(use["until"] for use in life["uses"])]))
 
 
 def open_use(life: Life) -> Use | None:

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     Floats: TypeAlias = NDArray[np.float64]
 
 _STEPS = 50
+_TABLES = (100, 200, 400, 800, 1600, 3200)
+"""Sizes that a table may be wanted to reach."""
 _LABELS = 50
 FIRST, _STEP = 0.4, 0.04
 """Share of the inputs that the first certification, and each one behind it, adds to what stays local, at most."""
-_LATER = 0.5
-"""What later versions harm, as a part of what this one does: for them rows are collected beforehand."""
 _NEAR = 0.05
 """How far, as a share of the inputs, a row speaks for those that a model is as sure of."""
 _DRAWS = 400
@@ -127,9 +127,7 @@ class Evidence:
         harm, gain = np.nan_to_num(self.harm, nan=_HARM), np.nan_to_num(self.gain, nan=_GAIN)
         return labelled * harm + (1.0 - labelled) * differs, labelled * gain
 
-    def chances(
-        self, n: int, max_loss: float, alpha: float, labelled: float, tested: Sequence[Bit] = (), harmed: float = 1.0
-    ) -> Floats:
+    def chances(self, n: int, max_loss: float, alpha: float, labelled: float, tested: Sequence[Bit] = ()) -> Floats:
         """How likely a test on n rows passes with 1/50, 2/50, ... of the inputs local, shape (50,).
 
         Tables are drawn from the evidence, each from weights of its own (the Bayesian bootstrap), since the evidence
@@ -151,7 +149,6 @@ class Evidence:
             .cumsum(axis=1)
             for rate in self.rates(labelled)
         )
-        harm = harm * harmed
         shares = np.arange(1, _STEPS + 1) / _STEPS
         # A disagreement that the evidence is too small to hold: half a row.
         harm = harm + n * rng.gamma(0.5, size=(_DRAWS, 1)) / (m + 0.5) * shares
@@ -191,7 +188,7 @@ class Forecast:
         chance: How likely it passes.
         expected: The largest share times its chance, at least what is held.
         with_twice: The same with twice as many certify rows.
-        wish: How many times the rows there are would be worth their price to later versions; 1 where none.
+        wish: How many certify rows would be worth their price; n where no more than there are.
         labels: The same with 50 more labels of disagreements.
         disagreements: Share of the inputs on which the models disagree and nobody told who is right.
         reach: Share of inputs that twice the rows and all labels would keep local.
@@ -205,7 +202,7 @@ class Forecast:
     chance: float
     expected: float
     with_twice: float
-    wish: float
+    wish: int
     labels: float
     disagreements: float
     reach: float
@@ -239,18 +236,16 @@ def forecast(
         labelled: Share of the disagreements whose truth will be known.
         held: Share of the inputs that stays local now.
         tested: What tests of the version have shown.
-        price: What as many certify rows again cost, as a share of the inputs that they may serve.
+        price: What a further certify row costs, as a share of the inputs that it may serve.
     """
 
     def expected(rows: int, share: float) -> float:
         chance = found.chances(rows, max_loss, alpha, share, tested)
         return max(held, float((chance * np.arange(1, _STEPS + 1)).max()) / _STEPS)
 
-    def later(rows: int) -> float:
-        chance = found.chances(rows, max_loss, alpha, labelled, (), _LATER)
-        return max(held, float((chance * np.arange(1, _STEPS + 1)).max()) / _STEPS)
-
-    wish = max((1.0, 2.0, 4.0), key=lambda times: later(round(times * n)) - times * price)
+    wish = max(
+        (n, *(size for size in _TABLES if size > n)), key=lambda size: expected(size, labelled) - (size - n) * price
+    )
     coverage, chance = found.best(n, max_loss, alpha, labelled, held, tested)
     all_told = found.chances(2 * n, max_loss, alpha, 1.0) * np.arange(1, _STEPS + 1) / _STEPS
     reach = float(np.argmax(all_told) + 1) / _STEPS if all_told.any() else 0.0

@@ -41,8 +41,8 @@ class PaidRow:
         time: When, UTC.
         way: `fair`: everything went to the large model then; `escalated`; `audit`: answered locally, and checked;
             `local`: nobody asked.
-        certify: Whether the row only certifies: its input is set apart, and was asked with certainty when it first
-            came. One that was not, while no more rows were wanted, teaches like any other.
+        certify: Whether the row may certify, in the table of its time: its input is set apart, and was asked with
+            certainty when it first came. One that was not, while no more rows were wanted, teaches like any other.
         share: The number that its input always gets, see `Terms.share`.
         label: What the large model said; None where that was no label, or nobody asked.
         probabilities: Of the large model, where it gave them.
@@ -140,9 +140,13 @@ class Ledger:
         """Rows of which more is known than what the small model says, or will be, in the order in which they came."""
         return [self.rows[name] for name in sorted(self._paid, key=self._paid.__getitem__)]
 
-    def learn(self) -> list[PaidRow]:
-        """Rows that teach: paid for, or labelled."""
-        return [row for row in self.paid() if not row.certify and row.answer is not None]
+    def learn(self, since: str) -> list[PaidRow]:
+        """Rows that teach: paid for, or labelled, and in no table that began at that time."""
+        return [row for row in self.paid() if not self._certifies(row, since) and row.answer is not None]
+
+    def _certifies(self, row: PaidRow, since: str) -> bool:
+        """Whether a row only certifies since then: neither it nor another one with its input came before."""
+        return row.certify and self._apart[row.share][0].time > since
 
     def table(self, since: str, until: str | None, bound: str) -> list[PaidRow]:
         """Rows that certify: a fair sample of what came in that time, answered by this large chain.
@@ -152,9 +156,8 @@ class Ledger:
         return [
             row
             for row in self.paid()
-            if row.certify
+            if self._certifies(row, since)
             and (row.way == "fair" or row.asked)
-            and row.time >= since
             and (until is None or row.time <= until)
             and row.bound in (None, bound)
         ]

@@ -59,9 +59,9 @@ class DataShunt(LiveRouter):
     that goes live has an accuracy `max_loss` or more below the chain's. Where a row has no gold, a disagreement counts
     as lost, so without labels the promise is about agreement; `status` says what labels would buy.
 
-    Inputs that a keyed hash sets apart (`set_apart`) only ever certify: at first, and as long as more such rows are
-    worth their price (then the chain is asked about them in the background, whoever answered). One that first comes
-    later teaches, like all else that is paid for.
+    Inputs that a keyed hash sets apart (`set_apart`) only certify: at first, and as long as more such rows are worth
+    their price (then the chain is asked about them in the background, whoever answered). After a refusal they teach,
+    like all else that is paid for, and what is tested next is tested on inputs that come then.
 
     Processes may share a folder: one works, the others follow within seconds. It belongs on a local disk.
 

@@ -18,7 +18,18 @@ from langchain_dsplus.outcomes import Outcomes
 from langchain_dsplus.registry.state import RegistryError, now
 from langchain_dsplus.routing.binding import facts
 from langchain_dsplus.shunt.audits import Audits
-from langchain_dsplus.shunt.folder import GIVEN, Life, ShuntError, ShuntFolder, Terms, Use, close, next_alpha, open_use
+from langchain_dsplus.shunt.folder import (
+    GIVEN,
+    Life,
+    ShuntError,
+    ShuntFolder,
+    Terms,
+    Use,
+    close,
+    end_table,
+    next_alpha,
+    open_use,
+)
 from langchain_dsplus.shunt.plan import FIRST, Bit, Evidence, Forecast, Judged, forecast
 from langchain_dsplus.shunt.rows import KINDS, Ledger, PaidRow
 from langchain_dsplus.shunt.training import Trained, Trainer, rare_labels, write_rows
@@ -73,9 +84,9 @@ class Worker(Shown):
     """Trains, certifies, promotes, and certifies again after an alarm; one process at a time, never in a request.
 
     Every certification tests one policy, a version with one threshold, chosen on rows that only teach. It is written
-    down with its error probability before a row that certifies is looked at, and will be tested whatever comes: so what
-    it lets out is one bit, and the same rows may judge later policies (`folder.chains`). Killed at any point, the next
-    call goes on.
+    down with its error probability before a row that certifies is looked at, and will be tested whatever comes. As long
+    as they pass, the same rows judge further policies; a refusal ends their table, and they teach from then on
+    (`folder.next_alpha`). Killed at any point, the next call goes on.
 
     Args:
         folder: The shunt's.
@@ -211,19 +222,20 @@ class _Turn:
             return
         about = {name: held.about.get(name) for name in ("large", "prompt") if held.about.get(name) is not None}
         if about and about != {name: value for name, value in self.terms.large.items() if name in about}:
-            self._void("the large chain or its prompt is another one")
+            self._void("the large chain or its prompt is another one")  # its table ended with it: `ShuntFolder.begin`
             return
         message = self.folder.alarm(held.id)
         if message is None:
             monitor = self.worker.audits(held, self.terms, self._in_force_since())
             message = monitor.alarms[-1].message if monitor is not None and monitor.needs_certification else None
-        if message is not None:
-            self._void(f"alarm: {message}")
+        if message is None:
+            return
+        if self.table:  # else a kill came between the two
+            self.folder.retire(f"alarm: {message}")
+            self.life = self.folder.life()
+        self._void(f"alarm: {message}")
 
     def _void(self, why: str) -> None:
-        if self.life["tables"][-1] <= self._in_force_since():  # else a kill came between the two
-            self.folder.retire(why)
-            self.life = self.folder.life()
         self.registry.void(why)
         self.done.did.append(
             f"The certificate is void ({why}): everything goes to the large model until fresh rows certify."
@@ -237,7 +249,7 @@ class _Turn:
 
     def _due(self) -> bool:
         """Whether enough is new since the last training."""
-        rows = len(self.ledger.learn())
+        rows = len(self.ledger.learn(self.life["tables"][-1]))
         needed = least_rows(self.terms.max_loss, 1.0 - next_alpha(self.life, self.terms.level))
         early = self.certificate is None and len(self.table) < _SOON * needed
         if rows + len(self.folder.gold()) < _FEWEST or early:
@@ -248,7 +260,7 @@ class _Turn:
         """Train a candidate on all that teaches, and keep it."""
         if open_use(self.life) is not None or not self._due():
             return
-        rows, gold = self.ledger.learn(), self.folder.gold()
+        rows, gold = self.ledger.learn(self.life["tables"][-1]), self.folder.gold()
         trainer = Trainer(
             self.worker.first(), self.terms.labels, gold, written=self._written(rows, gold),
             input_key=self.terms.input_key, seed=self.worker.seed,
@@ -284,7 +296,7 @@ class _Turn:
             for use in self.life["uses"]
             if use["table"] == len(self.life["tables"]) and (use["version"] == version or use["coverage"] == held)
         ]
-        price = held * len(table) / max(_AHEAD, len(self.ledger.rows))
+        price = held / max(_AHEAD, len(self.ledger.rows))
         found = forecast(evidence, len(table), self.terms.max_loss, alpha, labelled, held, tested, price)
         self.life["forecast"] = {**found.to_dict(), "gold": gold}
         worth = self._worth(found, held)
@@ -297,7 +309,7 @@ class _Turn:
                 )
             )  # fmt: skip
         self._wish(model, version, evidence, found, threshold)
-        self.folder.asking = held > 0.0 and found.wish > 1.0
+        self.folder.asking = held > 0.0 and found.wish > len(table)
         self.folder.save_life(self.life)
         return worth
 
@@ -407,7 +419,8 @@ class _Turn:
     def _closed(self, state: Any, why: str = "") -> bool:
         close(self.life, state, why)
         self.life["forecast"] = {}
-        if state != "certified":  # it is not worth a second risk
+        if state != "certified":  # what a refusal lets out may steer what comes: that is tested on rows that come
+            end_table(self.life)
             self.life["candidate"] = None
         self.folder.save_life(self.life)
         return True
@@ -460,7 +473,7 @@ def what_it_waits_for(terms: Terms, life: Life, ledger: Ledger, certificate: Cer
         return (
             f"Whether version {use['version']} may keep {use['coverage']:.0%} local waits for labels of disagreements."
         )
-    rows, table = ledger.learn(), ledger.table(life["tables"][-1], None, terms.bound)
+    rows, table = ledger.learn(life["tables"][-1]), ledger.table(life["tables"][-1], None, terms.bound)
     if len(rows) + given < _FEWEST:
         return f"The first candidate needs {_FEWEST - len(rows) - given:,} more rows."
     early = math.ceil(_SOON * least_rows(terms.max_loss, 1.0 - next_alpha(life, terms.level))) - len(table)
