@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from langchain_core.messages import AIMessage
@@ -124,7 +125,9 @@ def test_a_restart_goes_on_where_it_was(world: Make) -> None:
         assert len(here.asked) - before < 50
 
 
-def test_an_alarm_sends_everything_to_the_chain_until_fresh_rows_certify(world: Make) -> None:
+def test_an_alarm_sends_everything_to_the_chain_until_fresh_rows_certify(
+    world: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here = world()
     with here.shunt(audit_rate=0.5) as shunt:
         here.live(shunt)
@@ -133,6 +136,9 @@ def test_an_alarm_sends_everything_to_the_chain_until_fresh_rows_certify(world: 
             shunt.batch(here.texts(40))
             if shunt.worker.folder.alarm(shunt.worker.registry.certificate.id) is not None:
                 break
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):  # cut off just before it is void
+            patch.setattr(shunt.worker.registry, "void", Mock(side_effect=KeyboardInterrupt))
+            shunt.work()
         done = shunt.work()
         assert "alarm" in str(done)
         assert not shunt.status().live
