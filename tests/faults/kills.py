@@ -339,6 +339,10 @@ def _checkpoint_kept(place: Place) -> set[int]:
 # --- downloads --------------------------------------------------------------------------------------------------------
 
 
+_DOWNLOADS = 500
+"""More than 36 kills let happen, of some four each. To look for each of them takes the square of this."""
+
+
 @functools.cache  # by the process that forks: hashes of two hundred megabytes are no part of the work
 def _artifacts() -> list[Any]:
     from langchain_dsplus import weights
@@ -348,7 +352,7 @@ def _artifacts() -> list[Any]:
         file = weights.File("model.gguf", len(body), hashlib.sha256(body).hexdigest())
         return weights.Artifact(f"kill-{number}", "A file", "gguf", (file,), "MIT")
 
-    return [artifact(number) for number in range(2000)]
+    return [artifact(number) for number in range(_DOWNLOADS)]
 
 
 def _weights(number: int) -> bytes:
@@ -387,7 +391,7 @@ def _pulls(weights: Any, number: int) -> bool:
 
 def _cache_kept(place: Place) -> set[int]:
     weights = _cache(place)
-    found = {n: path for n in range(2000) if (path := weights.cached_path(f"kill-{n}")) is not None}
+    found = {n: path for n in range(_DOWNLOADS) if (path := weights.cached_path(f"kill-{n}")) is not None}
     wrong = [n for n, path in found.items() if path.read_bytes() != _weights(n)]
     assert not wrong, f"files that are not whole count as fetched: {wrong}"
     return set(found)

@@ -75,10 +75,11 @@ def chat(server, **kwargs):
 
 
 @pytest.mark.llm
-@pytest.mark.parametrize("async_", [False, True], ids=["sync", "async"])
-async def test_a_dispute_goes_through_the_graph(qwen_server, async_):
-    small = chat(qwen_server, max_tokens=70)
-    large = chat(qwen_server, max_tokens=160, logprobs=True, top_logprobs=5)
+@pytest.mark.parametrize(("name", "async_"), [("qwen_server", False), ("smollm_server", True)], ids=["sync", "async"])
+async def test_a_dispute_goes_through_the_graph(name, async_, request):
+    served = request.getfixturevalue(name)
+    small = chat(served, max_tokens=70)
+    large = chat(served, max_tokens=160, logprobs=True, top_logprobs=5)
     saver = InMemorySaver(serde=JsonPlusSerializer(allowed_msgpack_modules=None))
     graph = create_dispute_graph(small, large, review=True, checkpointer=saver)
     config = {"configurable": {"thread_id": "1"}}

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections import Counter
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableLambda
 
 from langchain_dsplus import ConfidenceRouter, FakeSmallModel
+from langchain_dsplus._inputs import hash_of
 from langchain_dsplus.costs.ledger import CostLedger
 from langchain_dsplus.costs.prices import Price
 from langchain_dsplus.costs.usage import Usage
@@ -48,25 +50,20 @@ def provider():
     made.close()
 
 
-def run(provider, folder, where, *, wait=True):
+def start(provider, folder, where):
     command = [sys.executable, str(HERE / "victim.py"), provider.url, str(folder), str(ROWS), where]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
-    if not wait:
-        return process
-    out, err = process.communicate(timeout=200)
-    assert process.returncode == 0, err[-3000:]
-    return answer_in(out)
-
-
-def answer_in(out):
-    """What the process printed; Ray prints beside it."""
-    return json.loads(next(line for line in out.splitlines() if line.startswith("{")))
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
 
 
 def plain(provider):
     """What `router.batch` says about the same inputs, with the same ids of decisions."""
-    return run(provider, "", "plain")
+    router = victim.make_router(provider.url)
+    router.include_route = True
+    data = victim.texts(ROWS)
+    ids = [uuid.uuid5(uuid.NAMESPACE_OID, f" {i} {hash_of(text)}") for i, text in enumerate(data)]
+    both = json.loads(json.dumps(router.batch(data, [{"run_id": name} for name in ids])))
+    return {"outputs": [b["output"] for b in both], "routes": [b["route"] for b in both]}
 
 
 def escalated():
@@ -93,7 +90,7 @@ def test_as_the_router_itself_and_counted_to_the_token(provider, tmp_path):
 
 def test_goes_on_after_a_kill_and_asks_nothing_twice(provider, tmp_path):
     provider.seconds, provider.enough = 0.05, len(escalated()) // 3
-    process = run(provider, tmp_path / "out", "here", wait=False)
+    process = start(provider, tmp_path / "out", "here")
     assert provider.reached.wait(120)
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -102,12 +99,14 @@ def test_goes_on_after_a_kill_and_asks_nothing_twice(provider, tmp_path):
     kept = len((tmp_path / "out" / "replies.jsonl").read_text().splitlines()) - 1
     assert 0 <= answered - kept <= 4, "beyond the calls under way"
     provider.seconds = 0.0
-    found = run(provider, tmp_path / "out", "here")
+    make = functools.partial(victim.make_router, provider.url)
+    routed = route_dataset(victim.texts(ROWS), make, tmp_path / "out", block_size=16, max_concurrency=4, progress=False)
     assert provider.done == len(escalated()) + (answered - kept)
-    assert found["total"]["calls"] == ROWS + len(escalated())
-    assert found["total"]["input_tokens"] == sum(map(len, escalated()))
+    total = routed.ledger().total()
+    assert total["calls"] == ROWS + len(escalated())
+    assert total["input_tokens"] == sum(map(len, escalated()))
     alone = plain(provider)
-    assert (found["outputs"], found["routes"]) == (alone["outputs"], alone["routes"])
+    assert (routed.outputs(), json.loads(json.dumps(routed.routes()))) == (alone["outputs"], alone["routes"])
 
 
 @pytest.mark.ray
@@ -116,7 +115,7 @@ def test_on_ray_with_a_killed_worker(provider, tmp_path):
     pytest.importorskip("ray")
     psutil = pytest.importorskip("psutil")
     provider.seconds, provider.enough = 0.05, len(escalated()) // 3
-    process = run(provider, tmp_path / "out", "ray", wait=False)
+    process = start(provider, tmp_path / "out", "ray")
     while not provider.reached.wait(1):
         assert process.poll() is None, process.stderr.read()[-3000:]
     workers = [
@@ -128,7 +127,7 @@ def test_on_ray_with_a_killed_worker(provider, tmp_path):
     workers[0].kill()
     out, err = process.communicate(timeout=200)
     assert process.returncode == 0, err[-3000:]
-    found = answer_in(out)
+    found = json.loads(next(line for line in out.splitlines() if line.startswith("{")))  # Ray prints beside it
     assert found["paid"] == BUDGET
     extra = provider.done - BUDGET - len(escalated())
     assert 0 <= extra <= 4, "only what was under way at the kill is asked again"

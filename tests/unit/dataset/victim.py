@@ -1,4 +1,4 @@
-"""Routes a data set in a process of its own, which a test may kill: `python victim.py URL FOLDER ROWS ray|here|plain`."""
+"""Routes a data set in a process of its own, which a test may kill: `python victim.py URL FOLDER ROWS ray|here`."""
 
 import functools
 import json
@@ -28,19 +28,7 @@ def make_router(url):
 def main(url, folder, rows, where):
     from langchain_dsplus.dataset import route_dataset
 
-    data = texts(int(rows))
-    if where == "plain":
-        import uuid
-
-        from langchain_dsplus._inputs import hash_of
-
-        router = make_router(url)
-        router.include_route = True
-        ids = [uuid.uuid5(uuid.NAMESPACE_OID, f" {i} {hash_of(text)}") for i, text in enumerate(data)]
-        both = router.batch(data, [{"run_id": name} for name in ids])
-        print(json.dumps({"outputs": [b["output"] for b in both], "routes": [b["route"] for b in both]}))
-        return
-    options = {}
+    data, options = texts(int(rows)), {}
     if where == "ray":
         import ray
 
