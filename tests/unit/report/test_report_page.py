@@ -414,6 +414,7 @@ def test_wrong_arguments():
         render_report(table(50), max_lost=-1)
 
 
+@pytest.mark.no_cover
 def test_many_rows_are_quick_and_the_page_stays_small():
     n = 100_000
     draw = np.random.default_rng(0)

@@ -212,6 +212,7 @@ READERS = {
 }
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_twice_as_long_takes_twice_as_long(reader, shape):

@@ -154,6 +154,7 @@ async def test_of_a_chunk_that_fails_the_original_goes_on(async_):
     assert "15" not in " ".join(record["reasons"])
 
 
+@pytest.mark.no_cover
 def test_a_megabyte_costs_no_call_and_little_time():
     calls = []
     started = time.perf_counter()
