@@ -77,12 +77,13 @@ demo-large: $(VENV)/.stamp-all  ## The same with the 1.5B model (1.1 GB more; ab
 	@$(BIN)/dsplus models pull $(DEMO_MODELS) qwen2.5-coder-1.5b
 	$(BIN)/dsplus demo --large
 
-# Tests with a language model come second and one at a time: two models at once would starve each other.
+# Tests with a language model come second, a file to a core, in the order of the folders: the long ones stand first.
 test: $(VENV)/.stamp-dev weights  ## All tests, with coverage
 	@start=$$(date +%s); $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile -m "not llm" --cov --cov-report= $(PYTEST_ARGS); \
 	  code=$$?; test $$code = 0 -o $$code = 5 || { echo "make test: $$(( $$(date +%s) - start )) s"; exit $$code; }; \
 	  echo "make test: $$(( $$(date +%s) - start )) s until here; now those with a language model"; \
-	  $(BIN)/python -m pytest -m llm $$(grep -rl --include='*.py' mark.llm tests) --cov --cov-append --cov-report=term:skip-covered $(PYTEST_ARGS); \
+	  $(BIN)/python -m pytest -n $$(( $(TEST_WORKERS) < 5 ? $(TEST_WORKERS) - 1 : 4 )) --dist loadfile --no-loadscope-reorder -m llm \
+    $$(grep -rl --include='*.py' mark.llm tests | sort) --cov --cov-append --cov-report=term:skip-covered $(PYTEST_ARGS); \
 	  code=$$?; test $$code = 5 && code=0; echo "make test: $$(( $$(date +%s) - start )) s"; exit $$code
 
 test-fast: $(VENV)/.stamp-dev  ## Tests that need no language model

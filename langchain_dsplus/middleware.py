@@ -76,14 +76,6 @@ class _Reply(AIMessage):
     _response: Any = PrivateAttr(default=None)
 
 
-def last_user_text(request: ModelRequest[Any]) -> str | None:
-    """Return the last message's text if a user wrote it, whatever the assistant said before: for a `read` of your own.
-
-    Conversations with images or other parts beside text are left to the large model.
-    """
-    return user_turn(request.messages)
-
-
 class ConfidenceShuntMiddleware(Shown, AgentMiddleware[ShuntState, Any, Any]):
     """Lets a small model answer an agent's turn, choose a cheaper model for it, or pass it on with a hint.
 

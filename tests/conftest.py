@@ -109,7 +109,8 @@ def unpooled_openai():
 
 def _serve(path, name):
     pytest.importorskip("xllamacpp")
-    with serve_model(path, name=name, n_ctx=2048) as server:
+    # One thread for each: those of two models would wait for each other at every layer.
+    with serve_model(path, name=name, n_ctx=2048, threads=1) as server:
         yield server
 
 

@@ -9,8 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 import langchain_dsplus
 
 PACKAGE = Path(langchain_dsplus.__file__).parent
@@ -126,7 +124,7 @@ def imported(tree: ast.AST, *, lazy: bool) -> set[str]:
     return names
 
 
-@functools.cache  # a thousand tests ask about three hundred files
+@functools.cache  # several tests ask about each of three hundred files
 def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
@@ -153,25 +151,28 @@ def test_every_part_has_a_place() -> None:
     assert not unknown, f"give {sorted(unknown)} a place in LAYERS"
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_point_to_the_left(module: str) -> None:
-    part = part_of(module)
+def test_imports_point_to_the_left() -> None:
     wrong = {
-        other
+        f"{module} imports {other}, which stands to its right"
+        for module in MODULES
         for other in own_imports(sources()[module])
-        if part_of(other) != part and RANK[part_of(other)] >= RANK[part]
+        if part_of(other) != part_of(module) and RANK[part_of(other)] >= RANK[part_of(module)]
     }
-    assert not wrong, f"{module} imports {sorted(wrong)}, which stand to its right"
+    assert not wrong
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_no_import_of_the_lazy_front(module: str) -> None:
-    tree = tree_of(sources()[module])
-    names = imported(tree, lazy=True)
-    public = {name for name in langchain_dsplus.__all__ if name != "__version__"}
-    through = {name for name in public if f"{ROOT}.{name}" in names}
-    assert not through, f"import {sorted(through)} from the module that defines it"
-    relative = [node for node in statements(tree, lazy=True) if isinstance(node, ast.ImportFrom) and node.level]
+def test_no_import_of_the_lazy_front() -> None:
+    public = {f"{ROOT}.{name}" for name in langchain_dsplus.__all__ if name != "__version__"}
+    through = {
+        (module, name) for module in MODULES for name in public & imported(tree_of(sources()[module]), lazy=True)
+    }
+    assert not through, "import from the module that defines it"
+    relative = {
+        (module, node.lineno)
+        for module in MODULES
+        for node in statements(tree_of(sources()[module]), lazy=True)
+        if isinstance(node, ast.ImportFrom) and node.level
+    }
     assert not relative, "imports are absolute"
 
 
@@ -188,29 +189,30 @@ def test_the_map_for_newcomers_has_every_room_in_this_order() -> None:
         assert {name for name in named if name.endswith(".py")} <= there, homes
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_heavy_things_are_imported_late(module: str) -> None:
-    tree = tree_of(sources()[module])
-    eager = {name.partition(".")[0] for name in imported(tree, lazy=False)} & HEAVY
-    assert not eager, f"{module} imports {sorted(eager)} at its top"
+def test_heavy_things_are_imported_late() -> None:
+    eager = {
+        (module, name)
+        for module in MODULES
+        for name in imported(tree_of(sources()[module]), lazy=False)
+        if name.partition(".")[0] in HEAVY
+    }
+    assert not eager, "at the top of a module"
 
 
-@pytest.mark.parametrize("module", ["__init__", *MODULES])
-def test_nothing_that_runs_foreign_code(module: str) -> None:
+def test_nothing_that_runs_foreign_code() -> None:
     """No pickle, no eval, no remote code."""
-    tree = tree_of((sources() | {"__init__": PACKAGE / "__init__.py"})[module])
-    modules = {name.partition(".")[0] for name in imported(tree, lazy=True)}
-    assert not modules & {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Call):
-            continue
-        name = ast.unparse(node.func)
-        assert name not in {"eval", "exec", "pickle.load", "joblib.load"}, f"line {node.lineno}"
-        keywords = {k.arg: k.value for k in node.keywords if k.arg}
-        if name.endswith("torch.load"):
-            assert ast.unparse(keywords.get("weights_only", ast.Constant(None))) == "True", f"line {node.lineno}"
-        if "trust_remote_code" in keywords:
-            assert ast.unparse(keywords["trust_remote_code"]) == "False", f"line {node.lineno}"
+    for path in [PACKAGE / "__init__.py", *sources().values()]:
+        modules = {name.partition(".")[0] for name in imported(tree_of(path), lazy=True)}
+        assert not modules & {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}, path
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.Call):
+                name, where = ast.unparse(node.func), f"{path}, line {node.lineno}"
+                assert name not in {"eval", "exec", "pickle.load", "joblib.load"}, where
+                keywords = {k.arg: k.value for k in node.keywords if k.arg}
+                if name.endswith("torch.load"):
+                    assert ast.unparse(keywords.get("weights_only", ast.Constant(None))) == "True", where
+                if "trust_remote_code" in keywords:
+                    assert ast.unparse(keywords["trust_remote_code"]) == "False", where
 
 
 def test_the_router_stands_alone() -> None:

@@ -23,7 +23,8 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
 from langchain_dsplus import ChatClassifier, CostLedger, FakeSmallModel
-from langchain_dsplus.middleware import ConfidenceShuntMiddleware, last_user_text
+from langchain_dsplus.conversation import user_turn
+from langchain_dsplus.middleware import ConfidenceShuntMiddleware
 
 both = pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 
@@ -288,7 +289,11 @@ def test_read_is_one_of_two_words_or_a_callable():
         ConfidenceShuntMiddleware(sure(), read="last")
     with pytest.raises(ValueError, match="own node"):
         ConfidenceShuntMiddleware(sure(), name="model")
-    shunt = ConfidenceShuntMiddleware(sure(), threshold=0.9, answers={"confirm": LOCAL}, read=last_user_text)
+
+    def last(request):
+        return user_turn(request.messages)
+
+    shunt = ConfidenceShuntMiddleware(sure(), threshold=0.9, answers={"confirm": LOCAL}, read=last)
     state = create_agent(Large(), middleware=[shunt]).invoke({"messages": [u("a"), a("b?"), u("yes")]})
     assert state["messages"][-1].content == LOCAL  # whoever asks for the last text gets it
 

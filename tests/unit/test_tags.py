@@ -5,8 +5,6 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-import pytest
-
 import langchain_dsplus
 from langchain_dsplus import tags
 
@@ -22,24 +20,15 @@ def test_every_word_has_one_name():
     assert len(WORDS) == sum(name.isupper() for name in vars(tags))
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.relative_to(PACKAGE).as_posix())
-def test_no_word_is_typed_again(path):
-    if path.name == "tags.py":
-        return
-    place = path.relative_to(PACKAGE).as_posix()
-    again = {
-        node.value
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Constant)
-        and node.value in WORDS.keys() - COMMON
-        and (place, node.value) not in STATE_KEY
-    }
-    assert not again, f"import {sorted(WORDS[word] for word in again)} from langchain_dsplus.tags"
-
-
-def test_names_of_tags_are_assigned_nowhere_else():
+def test_no_word_is_typed_again_and_no_name_assigned():
+    again, words = set(), WORDS.keys() - COMMON
     for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Assign) and path.name != "tags.py":
+        place = path.relative_to(PACKAGE).as_posix()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if place != "tags.py" else ():
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                if node.value in words and (place, node.value) not in STATE_KEY:
+                    again.add((place, node.lineno, WORDS[node.value]))
+            elif isinstance(node, ast.Assign):
                 names = {target.id.lstrip("_") for target in node.targets if isinstance(target, ast.Name)}
-                assert not names & set(WORDS.values()), f"{path}:{node.lineno}"
+                again |= {(place, node.lineno, name) for name in names & set(WORDS.values())}
+    assert not again, "import it from langchain_dsplus.tags"
