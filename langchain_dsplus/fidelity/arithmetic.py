@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from fractions import Fraction
 from functools import cached_property
+from typing import NamedTuple
 
-from langchain_dsplus.fidelity.numbers import SAME, Number, Reading, Value, read_numbers
+from langchain_dsplus.fidelity.numbers import SAME, Number, Value, read_numbers
 
 _COMPUTED = 72
 """Readings of a text that arithmetic is tried with, in all pairs."""
@@ -16,6 +18,7 @@ _MOMENTS: dict[str, tuple[int, str]] = {
     "clock": (720, "minutes"), "weekday": (7, "days"), "month": (12, "months"), "date": (400, "days"),
 }  # fmt: skip
 """What a moment is counted in, and after how much of it comes round."""
+_SPANS = frozenset({"days", "weeks", "minutes", "months", *_MOMENTS})
 _NEXT_DAY = re.compile(
     r"\b(?:next|following|previous) (?:day|morning|evening|night)\b|\bday (?:after|before)\b|\btomorrow\b|\byesterday\b"
     r"|\bovernight\b|第二天|次日|隔[天日]|转天|前一[天晚]|昨[天晚]|明天"
@@ -23,6 +26,17 @@ _NEXT_DAY = re.compile(
 _LIST = re.compile(
     r"(?:, (?:(?:an?|the|my|his|her|their) )?[\w'-]{1,30}){1,12},? (?:and|or) (?=\w)|(?:、[^\W、]{1,12}){1,12}"
 )
+
+
+class _Known(NamedTuple):
+    """A number to reckon with, by one of its readings."""
+
+    value: Fraction
+    unit: str
+    rate: bool
+    shown: bool
+    """Whether the rewrite has it."""
+    place: int
 
 
 class Numbers:
@@ -42,10 +56,8 @@ class Numbers:
         self.uncounted: set[Value] = set()
         """The numbers that name no thing and no unit."""
         self.next_day = bool(_NEXT_DAY.search(text))
-        self.listed = {
-            m.group().count("、") + 1 if "、" in m.group() else m.group().rstrip(", ").count(",") + 2
-            for m in _LIST.finditer(text)
-        }
+        lists = [m.group() for m in _LIST.finditer(text)]
+        self.listed = {m.count("、") + 1 if "、" in m else m.rstrip(", ").count(",") + 2 for m in lists}
         self.listed |= {max(items - 1, 3) for items in self.listed}
         for number in self.all:
             for value, unit in number.readings:
@@ -101,14 +113,12 @@ def _fit(one: str, other: str) -> bool:
     return one == other or (one == "" and other not in _MOMENTS) or (other == "" and one not in _MOMENTS)
 
 
-_SPANS = frozenset({"days", "weeks", "minutes", "months", *_MOMENTS})
-
-
 class _Arithmetic:
     """What follows from the numbers of a text, worked out once."""
 
     def __init__(self, source: Numbers, rewrite: Numbers) -> None:
         self.source, self.rewrite = source, rewrite
+        self.listed = source.listed | rewrite.listed
 
     def __call__(self, number: Number) -> bool:
         """Whether a number that the source does not have follows from it."""
@@ -116,7 +126,7 @@ class _Arithmetic:
         for value, unit in number.readings:
             if isinstance(value, str) or (moment and not unit):
                 continue
-            if unit in {"", "times"} and value in self.source.listed:
+            if unit in {"", "times"} and value in self.listed:
                 return True
             for other in self._derived.get(Fraction(value), ()):
                 if _fit(unit, other) and (value > _FEW or not (number.thing and other)):
@@ -127,7 +137,8 @@ class _Arithmetic:
 
     def _near(self, value: Fraction, unit: str, *, rough: bool) -> bool:
         """A rounding that says so and has no more digits, days told in months, a share to half a percent."""
-        for v, u in self._known:
+        for known in self._known:
+            v, u = known.value, known.unit
             if {u, unit} == {"days", "months"}:
                 days, months = (v, value) if u == "days" else (value, v)
                 if abs(30 * months - days) * 14 <= days:
@@ -136,18 +147,15 @@ class _Arithmetic:
                 return True
         if unit == "%" or (not unit and 0 < value < 1):
             share = value / 100 if unit == "%" else value
-            return any(abs(share - other) <= (Fraction(1, 20) if rough else Fraction(1, 200)) for other in self._shares)
+            slack = Fraction(1, 20) if rough else Fraction(1, 200)
+            return any(abs(share - other) <= slack for other in self._shares)
         return False
 
     @cached_property
-    def _rates(self) -> set[Reading]:
-        return {reading for number in self.source.all if number.rate for reading in number.readings}
-
-    @cached_property
-    def _known(self) -> list[tuple[Fraction, str]]:
+    def _known(self) -> list[_Known]:
         """The readings to reckon with, spans of time in one unit; of a bare number also the day and the hour."""
-        known: dict[tuple[Fraction, str], None] = {}
-        for number in self.source.all:
+        known: dict[_Known, None] = {}
+        for place, number in enumerate(self.source.all):
             if number.weak and any(v == 1 for v, _ in number.readings):
                 continue
             plain = [(Fraction(v), u) for v, u in number.readings if not isinstance(v, str)]
@@ -155,69 +163,69 @@ class _Arithmetic:
             span = next((u for u in ("days", "minutes", "months") if u in units), "")
             own = units - {SAME[u][1] for u in units & SAME.keys()} | {span}
             own -= {""} if units & {"date", "month"} else set()
-            known |= {(v, u): None for v, u in plain if u in own}
+            known |= {_Known(v, u, number.rate, v in self.rewrite.units, place): None for v, u in plain if u in own}
             if len(known) >= _COMPUTED:
                 break
-        return list(known) + [(Fraction(1), "days")] * self.source.next_day
-
-    @cached_property
-    def _pairs(self) -> list[tuple[Fraction, str, bool, Fraction, str, bool]]:
-        """Two numbers, and whether the rewrite shows them."""
-        shown = [v in self.rewrite.units for v, _ in self._known]
-        known = list(zip(self._known, shown, strict=True))
-        return [(a, ua, one, b, ub, two) for (a, ua), one in known for (b, ub), two in known]
+        return [*known] + [_Known(Fraction(1), "days", False, False, -1)] * self.source.next_day
 
     @cached_property
     def _derived(self) -> dict[Fraction, set[str]]:
         """Value -> units of what one operation makes of two numbers."""
         made: dict[Fraction, set[str]] = {}
-        for a, ua, one, b, ub, two in self._pairs:
-            if ua in _MOMENTS:
-                size, span = _MOMENTS[ua]
-                if ua == ub:
-                    found = [((a - b) % size, span)] + [((a - b) % size + 1, span)] * (ua == "month")
-                elif ub == span:
-                    turn = 1440 if ua == "clock" else size
-                    found = (
-                        [((a + b - 1) % turn + 1, ua), ((a - b - 1) % turn + 1, ua)]
-                        if ua != "clock"
-                        else [((a + b) % turn, ua), ((a - b) % turn, ua)]
-                    )
-                else:
-                    continue
-            elif ub in _MOMENTS:
-                continue
-            else:
-                found = [(a - b, ua or ub)] if ua == ub or "" in {ua, ub} else []
-                if b.denominator == 1 and 1 < b <= 400 and (not ub or ua != ub) and (a, ua) != (b, ub):
-                    found += [(a * b, ua or "#")] * ((a, ua) in self._rates)
-                    found += [(a / b, ua or "#")] * (one and two and (not ub or bool(ua)))
-                if one == two and ua == ub and a != b:
-                    found.append((a + b, ua))
-                if ub == "%" or (not ub and 0 < b < 1):
-                    part = a * b / 100 if ub == "%" else a * b
-                    found += [(part, ua), (a - part, ua), (a + part, ua)]
-            for value, unit in found:
-                large = max(value, a, b) > _FEW or value.denominator > 1
-                if value > 0 and (large or unit in _SPANS):
-                    made.setdefault(value, set()).add(unit)
+        for a in self._known:
+            for b in self._known:
+                for value, unit in _moved(a, b) if {a.unit, b.unit} & _MOMENTS.keys() else _combined(a, b):
+                    large = max(value, a.value, b.value) > _FEW or value.denominator > 1
+                    if value > 0 and (large or unit in _SPANS):
+                        made.setdefault(value, set()).add(unit)
         return made
 
     @cached_property
     def _shares(self) -> list[Fraction]:
-        """What part one number is of another, unless the source tells a share that the rewrite replaced."""
-        told = [v for v, u in self._known if u == "%" or (not u and v < 1)]
-        if any(v not in self.rewrite.units for v in told):
-            return [v / 100 if v >= 1 else v for v in told]
-        return [
-            a / b
-            for a, ua, _, b, ub, _ in self._pairs
-            if 0 < a < b
-            and ua not in _MOMENTS
-            and ub not in _MOMENTS
-            and "%" not in {ua, ub}
-            and (ua == ub or "" in {ua, ub})
-        ] + [v / 100 for v, u in self._known if u == "%"]
+        """What part one number is of another, and the shares that are told."""
+        return [k.value / 100 for k in self._known if k.unit == "%"] + [
+            a.value / b.value
+            for a in self._known
+            for b in self._known
+            if 0 < a.value < b.value and not {a.unit, b.unit} & {"%", *_MOMENTS} and _like(a, b)
+        ]
+
+
+def _like(a: _Known, b: _Known) -> bool:
+    """Whether two amounts may be of one unit."""
+    return a.unit == b.unit or "" in {a.unit, b.unit}
+
+
+def _moved(a: _Known, b: _Known) -> Iterator[tuple[Fraction, str]]:
+    """The span between two moments; a moment so much later or earlier."""
+    if a.unit not in _MOMENTS:
+        return
+    size, span = _MOMENTS[a.unit]
+    turn, first = (1440, 0) if a.unit == "clock" else (size, 1)
+    if a.unit == b.unit:
+        yield (a.value - b.value) % size, span
+        if a.unit == "month":
+            yield (a.value - b.value) % size + 1, span
+    elif b.unit == span:
+        yield (a.value + b.value - first) % turn + first, a.unit
+        yield (a.value - b.value - first) % turn + first, a.unit
+
+
+def _combined(a: _Known, b: _Known) -> Iterator[tuple[Fraction, str]]:
+    """Differences, sums, products and parts of two amounts."""
+    if a.place != b.place and _like(a, b):
+        yield a.value - b.value, a.unit or b.unit
+        if a.shown == b.shown and (a.unit == b.unit):
+            yield a.value + b.value, a.unit or b.unit
+    if b.value.denominator == 1 and 1 < b.value <= 400 and (not b.unit or a.unit != b.unit) and a.place != b.place:
+        if a.rate:
+            yield a.value * b.value, a.unit or "#"
+        if a.shown and b.shown and (not b.unit or a.unit):
+            yield a.value / b.value, a.unit or "#"
+    if b.unit == "%" or (not b.unit and 0 < b.value < 1):
+        part = a.value * b.value / (100 if b.unit == "%" else 1)
+        for value in (part, a.value - part, a.value + part):
+            yield value, a.unit
 
 
 def _digits_of(value: Fraction) -> int:

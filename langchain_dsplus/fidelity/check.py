@@ -11,9 +11,9 @@ from typing_extensions import TypedDict
 
 from langchain_dsplus.fidelity.arithmetic import Numbers
 from langchain_dsplus.fidelity.names import Names, is_ordinary
-from langchain_dsplus.fidelity.parties import Parties, stem_of
+from langchain_dsplus.fidelity.parties import Parties
 from langchain_dsplus.fidelity.roles import roles_changed
-from langchain_dsplus.fidelity.sentences import FUNCTION, HAN, QUOTED, TOKEN, normalize, split_sentences
+from langchain_dsplus.fidelity.sentences import FUNCTION, HAN, QUOTED, TOKEN, normalize, split_sentences, stem_of
 from langchain_dsplus.fidelity.untrusted import count_addresses, count_instructions, count_orders
 from langchain_dsplus.fidelity.verdicts import count_verdicts
 
@@ -207,10 +207,10 @@ class Fidelity(BaseModel):
         if not self.verdicts and (found := count_verdicts(new.text, old.text if old.latin == new.latin else None)):
             reasons.append(f"verdict: {found} sentences decide who is right instead of reporting")
         if self.parties:
-            theirs = Parties(new.text)
+            ours, theirs = (Parties(text.text, frozenset(n.word for n in text.names.all)) for text in (old, new))
             if theirs.mixed:
                 reasons.append("party_mixed: it says both I and the narrator")
-            if found := Parties(old.text).reversed_in(theirs):
+            if found := ours.reversed_in(theirs):
                 reasons.append(f"party_swapped: {found} places have one party do what the other did to them")
 
     def _ask(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
@@ -35,38 +34,21 @@ _ANSWERS = {"yes": True, "no": False, "是": True, "否": False}
 _CACHED = 4096
 
 
-class _Cache:
-    """What judges have said, by a hash: no text is kept. Shared between threads."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._known: OrderedDict[str, bool | None] = OrderedDict()
-
-    def get(self, key: str) -> bool | None:
-        with self._lock:
-            return self._known.get(key)
-
-    def put(self, key: str, value: bool) -> None:
-        with self._lock:
-            self._known[key] = value
-            if len(self._known) > _CACHED:
-                self._known.popitem(last=False)
-
-
-_CACHES: dict[int, tuple[Any, _Cache]] = {}
+_SAID: dict[tuple[int, str], tuple[Any, bool]] = {}
+"""What judges have said, by a hash: no text is kept. Each answer holds its judge, so that no other has its `id`."""
 _GUARD = threading.Lock()
-_JUDGES = 8
 
 
-def _cache_of(judge: Any) -> _Cache:
-    """One for each judge, as long as it is among the last eight."""
+def _remember(judge: Any, key: str, said: bool) -> None:
     with _GUARD:
-        held = _CACHES.get(id(judge))
-        if held is None or held[0] is not judge:
-            while len(_CACHES) >= _JUDGES:
-                _CACHES.pop(next(iter(_CACHES)))
-            held = _CACHES[id(judge)] = (judge, _Cache())
-        return held[1]
+        _SAID[id(judge), key] = judge, said
+        if len(_SAID) > _CACHED:
+            _SAID.pop(next(iter(_SAID)))
+
+
+def _remembered(judge: Any, key: str) -> bool | None:
+    held = _SAID.get((id(judge), key))
+    return held[1] if held and held[0] is judge else None
 
 
 def ask_judge(
@@ -88,8 +70,7 @@ def ask_judge(
     facts = facts_of(source, rewrite, encoder)
     prompts = [_prompt(passage, sentence) for sentence, passage in facts]
     keys = [hashlib.sha256(repr(p).encode("utf-8", "surrogatepass")).hexdigest() for p in prompts]
-    cache = _cache_of(judge)
-    open_ = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if cache.get(key) is None}
+    open_ = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if _remembered(judge, key) is None}
     failed = 0
     if open_:
         outputs = pass_on(judge.batch([list(p) for p in open_.values()], config, return_exceptions=True))
@@ -99,8 +80,8 @@ def ask_judge(
                 continue
             said = read_yes_no(output)
             if said is not None:
-                cache.put(key, said)
-    answers = [cache.get(key) for key in keys]
+                _remember(judge, key, said)
+    answers = [_remembered(judge, key) for key in keys]
     denied = [sentence for (sentence, _), said in zip(facts, answers, strict=True) if said is False]
     unread = answers.count(None)
     reasons = []

@@ -29,22 +29,27 @@ _ALSO_WORDS = frozenset("曾许余任段汤易武龙史顾戴周黄林何高马�
 _GIVEN = frozenset(
     "明红刚强华丽芳军伟杰敏静磊洋勇艳娟涛超秀霞平鹏辉玲桂兰梅玉英珍凯欣婷雪佳莉萍琴燕波斌宇浩轩晨琳倩颖慧菲薇莹洁璐媛俊峰哲辰豪坤锋旭森彬晖"
 )
-_TWO_PART = re.compile("欧阳|司马|上官|诸葛|司徒|夏侯|皇甫|尉迟|慕容|令狐|端木|公孙|东方(?=[^\u4e00-\u9fff])")
 NOT_GIVEN = frozenset(
     "的了着过是在有和与及跟同对向从到把被将给让说称就也都才又再还很太最只不没未去来要会能可想打骂推拉踢拿走问答叫喊看听他她它我你们这那开贴嘴口脸姓"
 )
 _MEASURED = frozenset("一二两三四五六七八九十几这那每半数")
-_HAN_NICK = re.compile("[小老阿]([\u4e00-\u9fff])")
-_HAN_TITLED = re.compile(f"([{''.join(sorted(SURNAMES))}])(?:{_TITLES})")
-_HAN_FORMAL = re.compile("([\u4e00-\u9fff])(?:先生|女士|小姐|师傅|阿姨|叔叔|经理|医生|老师)")
+_NO_NAME = NOT_GIVEN | _MEASURED | frozenset("男女新老大小本该位名个们旧前副正")
+_SURE = SURNAMES - _ALSO_WORDS
+_HAN_NICK = re.compile(f"[小老]([{''.join(sorted(SURNAMES | _GIVEN))}])|阿([^姨\\W\\da-zA-Z])")
+_HAN_TITLED = re.compile(
+    f"([{''.join(sorted(SURNAMES))}])(?:{_TITLES})|([\u4e00-\u9fff])(?:先生|女士|小姐|师傅|阿姨|叔叔|经理|医生|老师)"
+)
 """Behind any other character that is no part of a word: 褚老师, but not 钢琴老师."""
-_NO_NAME = frozenset("男女新老大小本该位名个们旧前副正")
 _HAN_SURNAME = re.compile(f"[{''.join(sorted(SURNAMES))}]")
-_HAN_CALLED = re.compile("(?<![百同])姓([\u4e00-\u9fff])(?<![名氏什谁啥甚的])|(?:名叫|名字叫)([\u4e00-\u9fff]{2})")
-"""Who is said to be called so: a name by the form alone."""
+_HAN_CALLED = re.compile(
+    "(?<![百同])姓([\u4e00-\u9fff])(?<![名氏什谁啥甚的])|(?:名叫|名字叫)([\u4e00-\u9fff]{2})"
+    "|(欧阳|司马|上官|诸葛|司徒|夏侯|皇甫|尉迟|慕容|令狐|端木|公孙|东方(?=[^\u4e00-\u9fff]))"
+)
+"""Who is said to be called so: a name by the form alone; and surnames of two characters."""
 _HAN_FULL = re.compile(
     f"[{''.join(sorted(SURNAMES - _ALSO_WORDS))}](?=[\u4e00-\u9fff])"
     f"|[{''.join(sorted(_ALSO_WORDS))}](?=[{''.join(sorted(_GIVEN))}])"
+    "|(?:^|(?<=[^\u4e00-\u9fff])|(?<=[和与跟对给向让叫被找]))[汤武龙史周黄林何高马江石金田叶雷](?=[\u4e00-\u9fff])"
 )
 _LATIN = re.compile(r"(?<![\w'])[^\W\d_\u3040-\u9fff\uac00-\ud7a3]+(?:[-'][^\W\d_\u3040-\u9fff\uac00-\ud7a3]+)*")
 _OPENS = re.compile(r"(?:^|[.!?:;\u2026\n\"\u201c\u2018(\[*#>\u2022-])\s*$|['\u2019]\s*$")
@@ -107,7 +112,8 @@ def is_ordinary(word: str) -> bool:
     parts = re.split("[-']", word)
     if len(parts) > 1:
         return all(is_ordinary(part) for part in parts)
-    return any(word[:i] in known and word[i:] in known for i in range(3, len(word) - 2))
+    halves = [(word[:i], word[i:]) for i in range(3, len(word) - 2)]
+    return any({one, two} <= known and FUNCTION.isdisjoint({one, two}) for one, two in halves)
 
 
 def is_ordinary_han(text: str, place: int) -> bool:
@@ -190,45 +196,23 @@ def _latin_names(text: str) -> Iterator[Name]:
 
 
 def _han_names(text: str) -> Iterator[Name]:
-    seen: set[int] = set()
-    found: set[str] = set()
-    for match in _HAN_TITLED.finditer(text):
-        if not is_ordinary_han(text, match.start()) or match.group(1) not in _ALSO_WORDS:
-            seen.add(match.start())
-            yield Name(match.group(1), match.group())
-    for match in _HAN_FORMAL.finditer(text):
-        if match[1] not in SURNAMES | NOT_GIVEN | _MEASURED | _NO_NAME and not is_ordinary_han(text, match.start()):
-            seen.add(match.start())
-            yield Name(match[1], match.group())
+    taken: set[int] = set()
+    for match in _HAN_TITLED.finditer(text):  # 王女士, 褚老师
+        word, start = match[1] or match[2], match.start()
+        if word in _SURE or not (word in _NO_NAME or is_ordinary_han(text, start)):
+            taken.add(start)
+            yield Name(word, match.group())
     for match in _HAN_CALLED.finditer(text):
-        seen.add(match.start(match.lastindex or 0))
-        yield Name(match[1] or match[2], match.group())
-    for match in _TWO_PART.finditer(text):
-        seen.add(match.start())
-        yield Name(match.group(), match.group())
+        yield Name(next(filter(None, match.groups())), match.group())
     for match in _HAN_NICK.finditer(text):
-        if (
-            (match[1] in SURNAMES | _GIVEN or (match.group()[0] == "阿" and match[1] != "姨"))
-            and match.group() not in _words("zh")
-            and not is_ordinary_han(text, match.start(1))
-        ):
-            seen.add(match.start(1))
+        if match.group() not in _words("zh") and not is_ordinary_han(text, match.start() + 1):
+            taken.add(match.start() + 1)
             yield Name(match.group(), match.group())
     for match in _HAN_FULL.finditer(text):
-        place = match.start()
-        word = text[place : place + 2]
-        if word in found or place in seen or word[1] in NOT_GIVEN or text[place - 1 : place] in _MEASURED:
-            continue
-        if not is_ordinary_han(text, place):
-            found.add(word)
+        start = match.start()
+        word, before = text[start : start + 2], text[start - 1 : start]
+        if not (start in taken or word[1] in NOT_GIVEN or before in _MEASURED or is_ordinary_han(text, start)):
             yield Name(word, word)
-
-
-def _around(text: str, match: re.Match[str]) -> list[str]:
-    """What stands around a name: a character on each side, two before it, two behind it."""
-    start, end = match.span()
-    before, after = text[max(0, start - 2) : start].rjust(2), text[end : end + 2].ljust(2)
-    return [f"{before[1]}|{after[0]}", f"{before}|", f"|{after}"]
 
 
 class Names:
@@ -240,7 +224,7 @@ class Names:
         self.all = list(dict.fromkeys(read_names(text)))
         known = {n.word for n in self.all}
         self.all += [Name(n.casefold(), n) for n in extra if n.casefold() in self.text and n.casefold() not in known]
-        self._starts = {word[:size] for word in self.words for size in range(3, min(len(word), 20) + 1)}
+        self._starts = {n.word[:size] for n in self.all for size in range(3, min(len(n.word), 20) + 1)}
         self.latin = len(self.words) > 3
 
     @cached_property
@@ -263,24 +247,16 @@ class Names:
             return all(a + b in self._pairs for a, b in pairwise(word))
         if word in self.words or word in self._starts or (" " in word and word in self.text):
             return True
-        if any(word[:size] in self.words for size in range(3, min(len(word), _LONGEST))):
-            return True
+        stems = [word[:size] for size in range(max(3, len(word) - 2), len(word))]
+        if any(stem in self.words and stem not in FUNCTION for stem in stems):
+            return True  # `Petersens`
         parts = word.split("-")
         return len(parts) > 1 and all(part in self.words or is_ordinary(part) for part in parts)
 
     def added(self, other: Names) -> list[str]:
         """The names of another text that this one does not have."""
         found = [name.text for name in other.all if self._comparable(name, other) and not self.has(name)]
-        return list(dict.fromkeys([*found, *self._exchanged(other)]))
-
-    def _exchanged(self, other: Names) -> list[str]:
-        """小藤 where this text has 小滕 between the same characters."""
-        mine = {(m.group()[0], place) for m in _HAN_NICK.finditer(self.text) for place in _around(self.text, m)}
-        return [
-            m.group()
-            for m in _HAN_NICK.finditer(other.text)
-            if m.group() not in self.text and any((m.group()[0], p) in mine for p in _around(other.text, m))
-        ]
+        return list(dict.fromkeys(found))
 
     def _comparable(self, name: Name, other: Names) -> bool:
         """A translation writes names in other letters."""

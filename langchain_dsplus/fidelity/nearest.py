@@ -6,11 +6,10 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import islice
 from typing import Any
 
-from langchain_dsplus.fidelity.parties import stem_of
-from langchain_dsplus.fidelity.sentences import FUNCTION, HAN, TOKEN, split_sentences
+from langchain_dsplus.fidelity.sentences import HAN, TOKEN, content_words, split_sentences
 from langchain_dsplus.fidelity.vectors import as_encode, unit_rows
 
 AT_MOST = 200
@@ -77,12 +76,7 @@ def _by_words(old: Sequence[str], new: Sequence[str]) -> list[list[int]]:
         # Nothing shared: a rewrite keeps the order, so the sentences at the same height.
         height = number * len(old) // len(new)
         spare = (i for i in range(max(0, height - 1), len(old)) if i not in best)
-        while len(best) < min(_TOGETHER, len(old)):
-            try:
-                best.append(next(spare))
-            except StopIteration:
-                break
-        found.append(best)
+        found.append([*best, *islice(spare, _TOGETHER - len(best))])
     return found
 
 
@@ -93,7 +87,5 @@ def _by_meaning(old: Sequence[str], new: Sequence[str], encoder: Any) -> list[li
 
 
 def _content(sentence: str) -> set[str]:
-    tokens = [t.casefold() for t in TOKEN.findall(sentence)]
-    words = {stem_of(t) for t in tokens if t not in FUNCTION and not HAN.match(t)}
-    han = [t for t in tokens if HAN.match(t)]
-    return words | set(han) | {a + b for a, b in pairwise(han)}
+    tokens = TOKEN.findall(sentence)
+    return content_words(tokens) | set(filter(HAN.match, tokens))

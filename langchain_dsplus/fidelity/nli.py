@@ -6,7 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
 from langchain_core.messages import BaseMessage
@@ -47,7 +47,32 @@ _CHARACTERS_PER_TOKEN = 32
 _USUAL_LENGTH = 512
 
 
-class NLIModel:
+class _Loaded:
+    """What loads its weights when it is first used, and is frozen from then on."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loaded: Any = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self  # frozen: copies share it
+
+    def load(self) -> Self:
+        """Load the weights now; returns itself.
+
+        Raises:
+            ImportError: If the library that runs them is missing; the message carries the pip command.
+            ValueError: If the folder does not hold what is read, asks for code, or names no entailment.
+        """
+        with self._lock:
+            self._get()
+        return self
+
+    def _get(self) -> Any:
+        raise NotImplementedError
+
+
+class NLIModel(_Loaded):
     """A sequence classifier of the transformers library that was trained on NLI: DeBERTa-MNLI, XNLI models, ...
 
     It loads when first used, from a folder or the hub's cache; weights must be safetensors, and no code of the folder
@@ -87,27 +112,12 @@ class NLIModel:
         self.batch_size = batch_size
         self.max_length = max_length
         self.device = device
-        self._lock = threading.Lock()
-        self._loaded: tuple[Any, Any, tuple[int, int | None], int] | None = None
+        super().__init__()
 
     def __repr__(self) -> str:
         return f"NLIModel({self.name!r})"
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> NLIModel:
-        return self  # frozen: copies share it
-
-    def load(self) -> NLIModel:
-        """Load the weights now; returns itself.
-
-        Raises:
-            ImportError: If torch or transformers is missing; the message carries the pip command.
-            ValueError: If the folder holds no safetensors or no tokenizer, asks for code, or names no entailment.
-        """
-        with self._lock:
-            self._get()
-        return self
-
-    def _get(self) -> tuple[Any, Any, tuple[int, int | None], int]:
+    def _get(self) -> Any:
         if self._loaded is None:
             library = require("transformers", "local")
             from langchain_dsplus.small_models.files import safetensors_folder
@@ -164,7 +174,7 @@ class NLIModel:
         return found
 
 
-class OnnxNLI:
+class OnnxNLI(_Loaded):
     """An NLI cross-encoder as an ONNX file with its `tokenizer.json` beside it, run by onnxruntime.
 
     It loads when first used; may be called from many threads.
@@ -199,27 +209,12 @@ class OnnxNLI:
         self.folder = Path(folder)
         self.contradiction, self.entailment = contradiction, entailment
         self.length, self.han, self.batch_size = length, han, batch_size
-        self._lock = threading.Lock()
-        self._loaded: tuple[Any, Any] | None = None
+        super().__init__()
 
     def __repr__(self) -> str:
         return f"OnnxNLI({self.folder.name!r})"
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> OnnxNLI:
-        return self  # frozen: copies share it
-
-    def load(self) -> OnnxNLI:
-        """Load the file now; returns itself.
-
-        Raises:
-            ImportError: If onnxruntime is missing; the message carries the pip command.
-            ValueError: If the folder does not hold one `.onnx` file and a tokenizer.
-        """
-        with self._lock:
-            self._get()
-        return self
-
-    def _get(self) -> tuple[Any, Any]:
+    def _get(self) -> Any:
         if self._loaded is None:
             runtime = load_onnxruntime()
             tokenizers = require("tokenizers", "onnx")

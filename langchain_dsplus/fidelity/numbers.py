@@ -36,6 +36,8 @@ class Number(NamedTuple):
     """Said to be rounded: `about 40`."""
     rate: bool = False
     """So much for each: `40 a day`."""
+    span: tuple[int, int] = (0, 0)
+    """Where it stands."""
 
 
 def _counted_from(start: int, words: str) -> dict[str, int]:
@@ -111,6 +113,7 @@ _MINUTE = (
 )
 _WORDS = _any({*_SMALL, *_SCALES, *_ORDINALS, *_PARTS})
 _NUMBER = re.compile(
+    rf"(?:(?=[\d{_D}{_S}第半星周礼])|(?<!{_W})(?={_L}))(?:"  # where one can begin: takes half the time
     rf"(?P<plate>(?<!{_W})(?:{_L}{{1,3}}-|{_L}{{1,12}})\d(?:{_W}|-)*)"
     rf"|(?P<past>\b{_MINUTE}(?: minutes?)? past\b(?: {_HOUR}\b)?|\b(?:(?:(?<=\bat )|(?<=\bby )|(?<=\btill )"
     rf"|(?<=\buntil )|(?<=\bsince )|(?<=\babout ))(?:{_MINUTE})(?: minutes?)?|(?:a )?quarter) to {_HOUR}\b(?! {_L}+s\b)"
@@ -126,7 +129,7 @@ _NUMBER = re.compile(
     rf"(?:(?:[ -]| and (?:a )?| an? )(?:{_WORDS})\b)*)"
     rf"|(?P<named>\b(?:{_any({*_MONTHS, *_DAYS, *_HALFDAYS, *_COUNTS, *_PAIRS})})\b)"
     rf"|(?P<weekday>(?:星期|周|礼拜)[一二三四五六日天](?!个))"
-    rf"|(?P<one>\ban? (?=(?:hour|day|week|month|year|minute|fortnight|decade|kilo|metre|meter)\b))",
+    rf"|(?P<one>\ban? (?=(?:hour|day|week|month|year|minute|fortnight|decade|kilo|metre|meter)\b)))",
     re.IGNORECASE,
 )
 _LATIN_UNITS, _HAN_UNITS = (_any(w for w in _UNITS if (w[0] > "\u3000") == han) for han in (False, True))
@@ -136,6 +139,7 @@ _UNIT = re.compile(
 )
 _OF_UNIT = re.compile(rf"(?: of)? an? ({_LATIN_UNITS})\b", re.IGNORECASE)
 _AND_PART = re.compile(r" and (a half|a quarter|three quarters)\b", re.IGNORECASE)
+_GAP = re.compile(r"(?: and )?|[ 零又]")
 _THING = re.compile(rf"[ -]({_L}+)")
 _MONEY = re.compile(r"(?:([$€£¥])|\b(usd|eur|gbp|rmb|cny)) ?$", re.IGNORECASE)
 _HALFDAY = re.compile(
@@ -158,9 +162,12 @@ _ROUGH_BEFORE = re.compile(
 _ROUGH_AFTER = re.compile(r"(?:[ -]\w+)? or so\b|[ -]odd\b|[^，。；]{0,2}(?:[多来余]|左右|上下)", re.IGNORECASE)
 
 
+_NUMBER_WORDS = frozenset().union(_SMALL, _SCALES, _ORDINALS, _COUNTS, _MONTHS, _DAYS, _UNITS)
+
+
 def is_number_word(word: str) -> bool:
     """Whether a word in lower case is a number, a unit, a month or a weekday."""
-    return any(word in words for words in (_SMALL, _SCALES, _ORDINALS, _COUNTS, _MONTHS, _DAYS, _UNITS))
+    return word in _NUMBER_WORDS
 
 
 def read_numbers(text: str) -> list[Number]:
@@ -175,9 +182,33 @@ def read_numbers(text: str) -> list[Number]:
     place = 0
     while match := _NUMBER.search(text, place):
         numbers, end = _READERS[str(match.lastgroup)](match)
-        found += numbers
+        for number in numbers:
+            if found and (whole := _together(found[-1], number, text)):
+                found[-1] = whole
+            else:
+                found.append(number)
         place = max(end, match.start() + 1)
     return found
+
+
+def _together(first: Number, second: Number, text: str) -> Number | None:
+    """`an hour and fifty minutes`: one amount in two units, of which the first holds the second."""
+    (start, gap), (after, end) = first.span, second.span
+    if after - gap > 5 or not _GAP.fullmatch(text, gap, after):
+        return None
+    large, small = ({unit for _, unit in number.readings} - {""} for number in (first, second))
+    readings = second.readings
+    if not small and "hours" in large and text[end : end + 1] == "分":
+        readings, small, end = frozenset((v, "minutes") for v, _ in readings), {"minutes"}, end + 1
+    if not small or not small < large:
+        return None
+    sums = {
+        (a + b, unit)
+        for a, unit in first.readings
+        for b, other in readings
+        if unit == other and not (isinstance(a, str) or isinstance(b, str))
+    }
+    return first._replace(readings=frozenset(sums), weak=False, text=text[start:end].strip(), span=(start, end))
 
 
 _Read: TypeAlias = tuple[list[Number], int]
@@ -191,7 +222,8 @@ def _made(
     start, end, text = match.start(), end or match.end(), match.string
     rough = bool(_ROUGH_BEFORE.search(text[max(0, start - 24) : start]) or _ROUGH_AFTER.match(text, end))
     rate = bool(_EACH_BEFORE.search(text, max(0, start - 4), start) or _EACH_AFTER.match(text, end))
-    return [Number(_converted(frozenset(readings)), thing, weak, text[start:end].strip(), rough, rate)], end
+    words = text[start:end].strip()
+    return [Number(_converted(frozenset(readings)), thing, weak, words, rough, rate, (start, end))], end
 
 
 @lru_cache(maxsize=4096)
@@ -235,14 +267,15 @@ def _finish(match: re.Match[str], end: int, values: Iterable[Value], *, weak: bo
             values, end = [v + Fraction(1, 2) for v in plain], end + 1
         year = unit == "years" and any(v >= 1000 for v in plain)
         return _made({(v, "" if year else unit) for v in values}, match, end, weak=weak and values == [1])
-    readings: set[Reading] = {(v, "month" if text[end : end + 1] == "月" else "") for v in values}
+    month = text[end : end + 1] == "月"
+    readings: set[Reading] = {(v, "month" if month else "") for v in values}
     if _DATE_BEFORE.search(text, max(0, start - 16), start) or _DATE_AFTER.match(text, end):
         readings |= {(v, "date") for v in plain if 0 < v < 32}
     elif _HOUR_BEFORE.search(text, max(0, start - 6), start):
         readings |= set().union(*(_times(int(v), 0) for v in plain if 0 < v <= 24 and v == int(v)))
     if (time := _DECIMAL_TIME.fullmatch(match.group())) and int(time[1]) < 24 and int(time[2]) < 60:
         readings |= _times(int(time[1]), int(time[2]))  # 7.25 may be a time
-    return _made(readings, match, end, thing=_counted(text, end), weak=weak)
+    return _made(readings, match, end + month, thing=_counted(text, end), weak=weak)
 
 
 def _counted(text: str, place: int) -> str:

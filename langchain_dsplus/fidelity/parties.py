@@ -1,113 +1,148 @@
-"""Are the parties reversed: does one do to the other what in the source only the other did to them?
+"""Are the parties confused: does one do what in the source only another did?
 
-The narrator is `I` in the source and `the narrator` (or `I`) in the rewrite. A verb is whatever stands between its
-subject and its object: no list of verbs is needed. Only who does it **to whom** counts: a rewrite may well say of one
-party what the source says in other words.
+The narrator is `I` in the source and `the narrator` (or `I`) in the rewrite. A deed is whatever word stands between a
+subject and its object: no list of verbs is needed. Only the same deed counts: a rewrite may well say of one party what
+the source says in other words. Of Chinese only the narrator is looked for: it has no capitals and leaves subjects out.
 """
 
-# ruff: noqa: SIM905 - words are easier to read as text
+# ruff: noqa: RUF001, SIM905 - words are easier to read as text; Chinese punctuation is meant
 
 from __future__ import annotations
 
 import re
 from itertools import pairwise
 
-from langchain_dsplus.fidelity.sentences import FUNCTION, QUOTED
+from langchain_dsplus.fidelity.numbers import is_number_word
+from langchain_dsplus.fidelity.sentences import FUNCTION, QUOTED, stem_of
 
 _TOKEN = re.compile(r"[^\W\d_\u3040-\u9fff]+(?:['-][^\W\d_\u3040-\u9fff]+)*|[.!?;:,\n]")
-_ME = frozenset({"i", "me", "narrator", "myself"})
-_FIRST = frozenset({"i", "me", "my", "mine", "myself", "i'm", "i'd", "i've", "i'll"})
+_CUT = frozenset(".!?;:,\n")
+_FIRST = frozenset("i me my mine myself i'm i'd i've i'll".split())
+_ME = _FIRST | {"narrator", "narrator's"}
+_THEM = frozenset("he she they him her them his their hers theirs himself herself themselves".split())
 _BE = frozenset("am is are was were be been being got".split())
 _SKIPPED = _BE | frozenset(
-    """have has had do does did then also just only never not still again already even finally both first
-    almost soon""".split()
+    "have has had do does did then also just only never not still again already even finally both first soon".split()
 )
-_CUT = frozenset(".!?;:,\n")
-_LIGHT = frozenset("the a an at to with this that".split())
-_OWNERS = {"my": "me", "narrator's": "me", "his": "them", "her": "them", "their": "them"}
+_SAID = frozenset("that whether if how why what about".split())
 
-_ME_HAN = "(?:我(?!们|的)|叙述者(?!的)|叙述人(?!的)|陈述人(?!的)|本人)"
-_THEM_HAN = (
-    "(?:他(?![们的])|她(?![们的])|对方(?!的)|另一方|邻居|[\u4e00-\u9fff]先生|[\u4e00-\u9fff]女士"
-    "|[小老阿][\u4e00-\u9fff])"
+_ME_HAN = re.compile("我(?!们)|叙述[者人]|陈述人|讲述者|本人")
+_THEM_HAN = re.compile("[他她](?!们)|对方|另一方|邻居")
+_LEAD_HAN = frozenset("时后前天日号月年但而且果先")
+"""What may stand in front of the subject of a clause: `退房时我扣了钱`."""
+_PASSED_HAN = re.compile(
+    "[了着过的地得就也又便才再还都只已经先后来突然当场立刻首在从是有要会能可不没于最随倒下零一二两三四五六七八九十]"
 )
-_LEAD_HAN = "(?:先|就|也|又|便|才|突然|随后|后来|最后|于是|当场|立刻|首先|忍不住|没忍住)?"
-_TAIL_HAN = "[了着过倒伤开住走上下到给]{0,2}"
-_ON_HAN = (
-    re.compile(f"(?P<a>{_ME_HAN}){_LEAD_HAN}[把将](?P<b>{_THEM_HAN})(?P<v>[\u4e00-\u9fff])"),
-    re.compile(f"(?P<b>{_ME_HAN}){_LEAD_HAN}被(?P<a>{_THEM_HAN})(?P<v>[\u4e00-\u9fff])"),
-    re.compile(f"(?P<a>{_ME_HAN}){_LEAD_HAN}(?P<v>[\u4e00-\u9fff]){_TAIL_HAN}(?P<b>{_THEM_HAN})"),
-)
-_BY_HAN = tuple(
-    re.compile(p.pattern.replace(_ME_HAN, "\0").replace(_THEM_HAN, _ME_HAN).replace("\0", _THEM_HAN)) for p in _ON_HAN
-)
+"""Characters that tell no deed: aspects, adverbs, numerals."""
 _SAID_HAN = frozenset("说称问答叫喊骂告让请跟和与给对向找")
-"""Verbs that people do to each other in turn, and prepositions."""
-
-
-def stem_of(word: str) -> str:
-    """A word without its ending, so that `pushed` and `pushing` are one."""
-    for ending in ("ing", "ed", "es", "s", "d"):
-        if word.endswith(ending) and len(word) - len(ending) >= 3:
-            stem = word[: -len(ending)]
-            return stem[:-1] if len(stem) > 3 and stem[-1] == stem[-2] else stem.removesuffix("e")
-    return word.removesuffix("e")
+"""What people do to each other in turn, and prepositions."""
 
 
 class Parties:
-    """Who does what to whom, as far as a text shows it."""
+    """Who does what to whom, as far as a text shows it.
 
-    def __init__(self, text: str) -> None:
+    Args:
+        text: A text.
+        names: Its names, in lower case.
+    """
+
+    def __init__(self, text: str, names: frozenset[str]) -> None:
         plain = QUOTED.sub(" ", text)
         tokens = [t.casefold() for t in _TOKEN.findall(plain)]
         self.says_i = not _FIRST.isdisjoint(tokens) or "我" in plain
         self.says_narrator = "narrator" in tokens or "narrator's" in tokens or "叙述者" in plain
+        self.names = names
         self.on: set[tuple[str, str, str]] = set()
-        """Who (`me`, `them`, a noun, or nothing in a passive without an agent), does what, to whom."""
-        self._english(tokens)
-        for patterns, a, b in ((_ON_HAN, "me", "them"), (_BY_HAN, "them", "me")):
-            for pattern in patterns:
-                self.on |= {(a, m["v"], b) for m in pattern.finditer(plain) if m["v"] not in _SAID_HAN}
-
-    def _english(self, tokens: list[str]) -> None:
+        """Who (`me`, `them`, a name, a noun), does what, to whom."""
+        self.did: dict[tuple[str, str], set[str]] = {}
+        """What is done, with the next word that says something -> who does it."""
+        alias = {two: one for one, two in pairwise(tokens) if {one, two} <= names}  # `Ben Miller` is also `Ben`
         for place, token in enumerate(tokens):
-            if token in _CUT or token in FUNCTION or token in _ME or len(token) < 3 or token.endswith(("'s", "s'")):
-                continue
-            left, passive = place - 1, False
-            while left >= 0 and place - left <= 4 and (tokens[left] in _SKIPPED or tokens[left].endswith("ly")):
-                passive |= tokens[left] in _BE
-                left -= 1
-            subject = _who(tokens[left]) if left >= 0 else ""
-            if not passive and not _speaks(tokens, place):
-                self._add(subject, stem_of(token), _object(tokens, place))
-                thing, owner = _belonging(tokens, place)
-                self._add(subject, f"{stem_of(token)} {thing}", owner)
-            elif passive and not token.endswith("ing"):
-                agent = _object(tokens, place + 1) if tokens[place + 1 : place + 2] == ["by"] else "?"
-                self._add(agent, stem_of(token), subject)
+            if not (len(token) < 3 or token in _CUT or token in FUNCTION or token in _ME or token.endswith("s'")):
+                self._read(tokens, place, alias)
+        for clause in re.split(r"\W+", re.sub("[:：][^。！？\n]*", "", plain)):
+            if _ME_HAN.search(clause):
+                self._read_han(_ME_HAN.sub("我", clause))
+
+    def _read(self, tokens: list[str], place: int, alias: dict[str, str]) -> None:
+        """Take the word there for a verb, if a subject stands in front of it."""
+        left, passive, verb = place - 1, False, stem_of(tokens[place])
+        while left >= 0 and place - left <= 4 and (tokens[left] in _SKIPPED or tokens[left].endswith("ly")):
+            passive |= tokens[left] in _BE
+            left -= 1
+        who = _who(tokens[left]) if left >= 0 else ""
+        whom, thing, said = self._after(tokens, place)
+        if passive:
+            if not tokens[place].endswith("ing"):
+                by = tokens[place + 1 : place + 2] == ["by"]
+                self._add((self._after(tokens, place + 1)[0] if by else "") or "them", verb, who)
+        elif who:
+            if not said:
+                self._add(who, verb, whom)
+            agents = {who, alias.get(who, who)}
+            if tokens[max(0, left - 1)] == "and":
+                agents |= {_who(tokens[left - 2])}
+            if thing:
+                self.did.setdefault((verb, thing), set()).update(agents)
+
+    def _after(self, tokens: list[str], place: int) -> tuple[str, str, bool]:
+        """To whom it is done, to what, and whether something is said to them."""
+        whom = thing = ""
+        for at in range(place + 1, min(place + 6, len(tokens))):
+            word = tokens[at]
+            if word in _CUT:
+                break
+            if whom and (word in _SAID or (word == "to" and not FUNCTION.issuperset(tokens[at + 1 : at + 2]))):
+                return whom, thing, True
+            plain = word.removesuffix("'s")
+            if plain in _ME or plain in _THEM or plain in self.names:
+                whom = whom or _who(plain)
+            elif not (plain in FUNCTION or is_number_word(plain)):
+                whom, thing = whom or plain, stem_of(plain)
+                break
+        return whom, thing, False
+
+    def _read_han(self, clause: str) -> None:
+        """What the narrator does, or has done to them, in a clause."""
+        told = _THEM_HAN.sub("他", clause)
+        for name in self.names:
+            told = told.replace(name, "他")
+        told = _PASSED_HAN.sub("", told)
+        before, _, after = told.partition("我")
+        deed = after.lstrip("被把将他")[:1]
+        if after.startswith("被") or before.endswith(("把", "将")):
+            self._add("them", deed, "me")
+        elif not before or before[-1] in _LEAD_HAN:
+            self._add("me", deed, "them" if "他" in after else "")
+        else:
+            self._add("them", (before.rpartition("他")[2] or before[-1])[:1], "me")
 
     def _add(self, agent: str, verb: str, patient: str) -> None:
-        """Keep it where both are known; a pronoun beside the narrator is not the narrator."""
-        if agent == patient or not agent or not patient:
+        """Keep it where both are known; beside the narrator everybody is `them`."""
+        if not (agent and patient and verb) or agent == patient or verb in _SAID_HAN:
             return
-        if "me" in {agent, patient}:
-            agent, patient = ("them" if who == "he" else who for who in (agent, patient))
-        if "he" not in {agent, patient}:
-            self.on.add((agent, verb, patient))
+        self.on.add((agent, verb, patient))
+        if "me" in {agent, patient} and {agent, patient} & (self.names | {"them"}):
+            self.on.add(("me", verb, "them") if agent == "me" else ("them", verb, "me"))
 
     def reversed_in(self, other: Parties) -> int:
         """In how many places another text says the reverse of this one, and this one never says anything like it."""
-        agents = {(agent, verb) for agent, verb, _ in self.on}
-        patients = {(verb, patient) for _, verb, patient in self.on}
-        found = 0
+        found = sum(self._not_by(told, deed) for deed, told in other.did.items())
+        mine = {verb for agent, verb, _ in self.on if agent == "me"}
+        at_me = {verb for _, verb, patient in self.on if patient == "me"}
         for agent, verb, patient in other.on:
-            if agent == "?":
-                found += (patient, verb) in agents and (verb, patient) not in patients
-            elif (agent == "me" and ("me", verb) in agents) or (patient == "me" and (verb, "me") in patients):
+            if (agent == "me" and verb in mine) or (patient == "me" and verb in at_me):
                 continue
-            elif (agent, verb, patient) not in self.on:
-                found += (patient, verb, agent) in self.on or (patient == "me" and ("me", verb, "them") in self.on)
+            turned = ("me", verb, "them") if patient == "me" else (patient, verb, agent)
+            found += (agent, verb, patient) not in self.on and not {turned, (patient, verb, agent)}.isdisjoint(self.on)
         return found
+
+    def _not_by(self, told: set[str], deed: tuple[str, str]) -> bool:
+        """Whether nobody of those told of does it here: the narrator, and two names, are never one."""
+        known = self.did.get(deed, set())
+        if not known or not known.isdisjoint(told):
+            return False
+        return "me" in told or (not told.isdisjoint(self.names) and known <= self.names | {"me"})
 
     @property
     def mixed(self) -> bool:
@@ -116,43 +151,9 @@ class Parties:
 
 
 def _who(word: str) -> str:
-    """`me`, `he` for a pronoun, a noun, or nothing."""
+    """`me`, `them` for a pronoun, a name or noun, or nothing."""
     if word in {"i", "me", "narrator"}:
         return "me"
-    if word in {"he", "she", "they", "him", "them"}:
-        return "he"
+    if word in _THEM:
+        return "them"
     return "" if word in _CUT or word in FUNCTION or word.endswith(("'s", "ly", "s'")) else word
-
-
-def _object(tokens: list[str], place: int) -> str:
-    for i in range(place + 1, min(place + 4, len(tokens))):
-        word = tokens[i]
-        if word == "her" and tokens[i + 1 : i + 2] and tokens[i + 1] not in _CUT | FUNCTION:
-            return ""
-        if word in _OWNERS or word in _CUT or word.endswith("'s"):
-            return "he" if word == "her" else ""
-        if word not in _LIGHT:
-            return _who(word)
-    return ""
-
-
-def _speaks(tokens: list[str], place: int) -> bool:
-    """`told him to leave`, `told him that`: what people do to each other in turn."""
-    after = tokens[place + 1 : place + 6]
-    return any(
-        word in {"that", "whether", "if", "how", "why", "what", "about"}
-        or (word == "to" and verb not in FUNCTION | _CUT)
-        for word, verb in pairwise(after[1:])
-    )
-
-
-def _belonging(tokens: list[str], place: int) -> tuple[str, str]:
-    """`knocked on his window`: the window, and whose it is."""
-    for i in range(place + 1, min(place + 4, len(tokens) - 1)):
-        word, thing = tokens[i], tokens[i + 1]
-        if word in _CUT or (word not in FUNCTION and not word.endswith("'s")):
-            return "", ""
-        owner = _OWNERS.get(word) or ("them" if word.endswith("'s") else "")
-        if owner and thing not in _CUT and thing not in FUNCTION:
-            return stem_of(thing), owner
-    return "", ""

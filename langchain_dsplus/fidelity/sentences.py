@@ -1,4 +1,4 @@
-"""Cutting English and Chinese text into sentences, clauses and words; whose words they are."""
+"""Cutting English and Chinese text into sentences and words; whose words they are."""
 
 # ruff: noqa: RUF001, SIM905 - words are easier to read as text; Chinese punctuation is meant
 
@@ -6,19 +6,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from functools import lru_cache
 from itertools import pairwise
 
 HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
-WORD = re.compile(r"[^\W\d_\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+(?:'[^\W\d_]+)*")
 TOKEN = re.compile(
     r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]|\d+(?:[.,:/]\d+)*|[^\W\d_\u3400-\u4dbf\u4e00-\u9fff]+(?:'[^\W\d_]+)*"
 )
-CLAUSE_END = re.compile(
-    r"[,;:()\u2014\u2013，、；：（）]|\b(?:but|because|although|though|while|whereas|so)\b|但是?|因为|所以"
-)
-
-
 FUNCTION = frozenset(
     """a an the this that these those i me my mine myself we us our ours ourselves you your yours yourself he
     him his himself she her hers herself it its itself they them their theirs themselves who whom whose
@@ -78,12 +72,20 @@ ABBREVIATION = re.compile(
 )
 
 
-def clauses(text: str) -> Iterator[str]:
-    """The parts of sentences between commas and conjunctions."""
-    for sentence in split_sentences(text):
-        for clause in CLAUSE_END.split(sentence):
-            if clause.strip():
-                yield clause
+@lru_cache(maxsize=1 << 14)
+def stem_of(word: str) -> str:
+    """A word without its ending, so that `pushed` and `pushing` are one."""
+    for ending in ("ing", "ed", "es", "s", "d"):
+        if word.endswith(ending) and len(word) - len(ending) >= 3:
+            stem = word[: -len(ending)]
+            return stem[:-1] if len(stem) > 3 and stem[-1] == stem[-2] else stem.removesuffix("e")
+    return word.removesuffix("e")
+
+
+def content_words(tokens: list[str]) -> set[str]:
+    """The stems of what says something among tokens; of Chinese the pairs of characters side by side."""
+    words = {stem_of(t) for t in map(str.casefold, tokens) if t not in FUNCTION and not HAN.match(t)}
+    return words | {a + b for a, b in pairwise(tokens) if HAN.match(a) and HAN.match(b)}
 
 
 # --- who speaks ---
@@ -99,6 +101,7 @@ _SAID_HAN = re.compile(
 _CLAUSE = re.compile(
     r"[;；:：]|[,，]\s*(?:(?:who|which|as|but|so|though|since|and (?!that))\b|其实|确实|显然|讲述者|叙述者)"
     r"|^(?:since|because|as|although|though|when|while|after|if|on|in|at|by)\b[^,]{1,99},"
+    r"|^it (?:is|was) [^,]{1,60}? who\b"
     r"|\band (?=(?:is|was|are|were|must|should|ought|has|have|had|owes?|did|does|therefore|thus|deserves?)\b|$)",
     re.IGNORECASE,
 )

@@ -11,7 +11,7 @@ from langchain_dsplus import Fidelity
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 PAIRS = {
-    name: json.loads((BENCHMARKS / f"fidelity_{name}.json").read_text(encoding="utf-8")) for name in ("dev", "final")
+    name: json.loads((BENCHMARKS / f"fidelity_{name}.json").read_text(encoding="utf-8")) for name in ("dev", "unseen")
 }
 FAULTS = {
     "invented_act", "detail", "changed_number", "swapped_party", "flipped_negation", "claim_as_fact",
@@ -32,11 +32,13 @@ def test_hardly_any_honest_development_rewrite_is_refused(lang):
     assert sum(not check(pair["source"], pair["rewrite"])["faithful"] for pair in honest) <= 0.05 * len(honest)
 
 
-@pytest.mark.parametrize("kind", ["changed_number", "instruction", "verdict", "name_or_role"])
-def test_faults_of_the_kinds_that_rules_are_for_are_caught(kind):
+@pytest.mark.parametrize(
+    ("kind", "share"), [("changed_number", 0.9), ("instruction", 0.9), ("verdict", 0.8), ("name_or_role", 0.8)]
+)
+def test_faults_of_the_kinds_that_rules_are_for_are_caught(kind, share):
     check = Fidelity()
     bad = [pair for pair in PAIRS["dev"] if pair["kind"] == kind]
-    assert sum(not check(pair["source"], pair["rewrite"])["faithful"] for pair in bad) >= 0.85 * len(bad)
+    assert sum(not check(pair["source"], pair["rewrite"])["faithful"] for pair in bad) >= share * len(bad)
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -56,5 +58,5 @@ def test_no_pair_is_told_twice(name):
     assert all(pair["rewrite"].strip() for pair in pairs)
 
 
-def test_the_final_pairs_share_no_source_with_the_development_pairs():
-    assert {p["source"] for p in PAIRS["final"]}.isdisjoint(p["source"] for p in PAIRS["dev"])
+def test_the_unseen_pairs_share_no_source_with_the_development_pairs():
+    assert {p["source"] for p in PAIRS["unseen"]}.isdisjoint(p["source"] for p in PAIRS["dev"])
