@@ -126,7 +126,7 @@ _NUMBER = re.compile(
     rf"|(?P<digits>{_DIGITS}(?:(?:st|nd|rd|th|k|mn?|bn)(?!{_L}))?(?: and (?:a half|a quarter|three quarters)\b)?"
     rf"(?: (?:{_any(_SCALES)})\b)*)"
     rf"|(?P<words>\b(?:an? (?=(?:{_any({*_SCALES, *_PARTS})})\b))?(?:{_WORDS})\b"
-    rf"(?:(?:[ -]| and (?:a )?| an? )(?:{_WORDS})\b)*)"
+    rf"(?:(?:[ -]| and (?:a )?| an? )(?:{_WORDS})\b){{0,12}})"
     rf"|(?P<named>\b(?:{_any({*_MONTHS, *_DAYS, *_HALFDAYS, *_COUNTS, *_PAIRS})})\b)"
     rf"|(?P<weekday>(?:星期|周|礼拜)[一二三四五六日天](?!个))"
     rf"|(?P<one>\ban? (?=(?:hour|day|week|month|year|minute|fortnight|decade|kilo|metre|meter)\b)))",
@@ -220,10 +220,18 @@ def _made(
 ) -> _Read:
     """A number with the conversions of its units."""
     start, end, text = match.start(), end or match.end(), match.string
-    rough = bool(_ROUGH_BEFORE.search(text[max(0, start - 24) : start]) or _ROUGH_AFTER.match(text, end))
-    rate = bool(_EACH_BEFORE.search(text, max(0, start - 4), start) or _EACH_AFTER.match(text, end))
     words = text[start:end].strip()
+    rough = rate = False
+    if not _bare(text, start, end):
+        rough = bool(_ROUGH_BEFORE.search(text[max(0, start - 24) : start]) or _ROUGH_AFTER.match(text, end))
+        rate = bool(_EACH_BEFORE.search(text, max(0, start - 4), start) or _EACH_AFTER.match(text, end))
     return [Number(_converted(frozenset(readings)), thing, weak, words, rough, rate, (start, end))], end
+
+
+def _bare(text: str, start: int, end: int) -> bool:
+    """Whether no word and no sign of a unit stands near: quick to tell, in a table of numbers."""
+    around = text[max(0, start - 24) : end + 24]
+    return around.isascii() and around.lower() == around.upper() and "$" not in around and "%" not in around
 
 
 @lru_cache(maxsize=4096)
@@ -250,6 +258,8 @@ def _finish(match: re.Match[str], end: int, values: Iterable[Value], *, weak: bo
     text, start = match.string, match.start()
     values = list(values)
     plain = [v for v in values if not isinstance(v, str)]
+    if _bare(text, start, end) and not _DECIMAL_TIME.fullmatch(match.group()):
+        return _made({(v, "") for v in values}, match, end, weak=weak)
     if money := _MONEY.search(text, max(0, start - 5), start):
         return _made({(v, _UNITS[(money[1] or money[2]).casefold()]) for v in values}, match, end)
     below = bool(plain) and all(0 < v < 1 for v in plain)
@@ -454,11 +464,13 @@ def _words(match: re.Match[str]) -> _Read:
 def _spelled(words: Sequence[str]) -> tuple[Fraction | None, int, bool]:
     """Read the number that a row of number words begins with: its value, how many words it has, whether it is weak."""
     first, at = words[0], 0
-    total, current, last = Fraction(0), None, 0
+    total: int | Fraction = 0
+    current: int | Fraction | None = None
+    last = 0
     if first in {"a", "an"}:
         if words[1] in _PARTS:
             return Fraction(1, _PARTS[words[1]]), 2, False
-        current, at = Fraction(1), 1
+        current, at = 1, 1
     elif _PARTS.get(first) == 2:
         if words[1:2] in (["a"], ["an"]) and words[2:3] and words[2] in _SCALES:
             return Fraction(_SCALES[words[2]], 2), 3, False
@@ -470,7 +482,7 @@ def _spelled(words: Sequence[str]) -> tuple[Fraction | None, int, bool]:
         small = _SMALL.get(word)
         if small is not None:
             if current is None:
-                current = Fraction(small)
+                current = small
             elif total == 0 and 10 <= current < 100 and last >= 10 and small >= 10:
                 current = current * 100 + small  # nineteen eighty-four
             elif (20 <= last < 100 and small < 10) or last == 100:
@@ -481,9 +493,9 @@ def _spelled(words: Sequence[str]) -> tuple[Fraction | None, int, bool]:
         elif word in _SCALES and current is not None:
             current, last = current * _SCALES[word], 100
             if _SCALES[word] >= 1000:
-                total, current = total + current, Fraction(0)
+                total, current = total + current, 0
         elif word in _ORDINALS and current is not None and last >= 20 and _ORDINALS[word] < 20:
-            return total + current + _ORDINALS[word], at + 1, False
+            return Fraction(total + current + _ORDINALS[word]), at + 1, False
         elif word == "and" and current is not None and len(words) > at + 2 and words[at + 2] in _PARTS:
             current, at = current + _part(" ".join(words[at + 1 : at + 3])), at + 2
         elif word != "and" or current is None or last != 100 or words[at + 1] not in _SMALL:
@@ -493,8 +505,8 @@ def _spelled(words: Sequence[str]) -> tuple[Fraction | None, int, bool]:
         return None, 1, True
     following = words[at] if at < len(words) else ""
     if total == 0 and current < 20 and following in _PARTS and (following.endswith("s") or current == 1):
-        return current / _PARTS[following], at + 1, False
-    return total + current, at, total + current <= 2
+        return Fraction(current) / _PARTS[following], at + 1, False
+    return Fraction(total + current), at, total + current <= 2
 
 
 def _article(match: re.Match[str]) -> _Read:
