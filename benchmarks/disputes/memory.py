@@ -23,7 +23,7 @@ class Answers:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.seconds = 0.0
-        self.remembered = 0.0  # what the answers that were there already took when they were asked
+        self.remembered = 0.0  # what the answers that were there already, and were read, took when they were asked
         self.asked = 0
         self._lock = threading.Lock()
         self._known: dict[str, dict[str, Any]] = {}
@@ -35,6 +35,7 @@ class Answers:
                 except ValueError:  # the run was cut off while it wrote this line
                     continue
                 self._known[row["key"]] = row
+        self._unread = {key: row["seconds"] for key, row in self._known.items()}
 
     def get(self, asked: Any, ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The answer, from the file where it was asked before."""
@@ -42,7 +43,7 @@ class Answers:
         key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
         with self._lock:
             row = self._known.get(key)
-            self.remembered += 0.0 if row is None else row["seconds"]
+            self.remembered += self._unread.pop(key, 0.0)
         if row is None:
             started = time.perf_counter()
             answer = ask()

@@ -1,5 +1,6 @@
 """The benchmark on disputes: what is asked, remembered and counted. The models are scripted neighbors."""
 
+import hashlib
 import json
 import math
 import random
@@ -117,6 +118,18 @@ def test_a_remembered_answer_keeps_its_usage_and_time(chat: Remembered) -> None:
     assert reply.usage_metadata == {"input_tokens": 100, "output_tokens": 3, "total_tokens": 103}
     assert (again.text, again.seconds) == (drafts.text, first)
     assert len(chat.start().asked) == 1  # type: ignore[attr-defined]
+
+
+def test_seconds_of_answers_from_the_file_count_once_where_they_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    path.write_text(
+        "\n".join(json.dumps({"key": key, "seconds": 2.5}) for key in ("a", hashlib.sha256(b'"x"').hexdigest()))
+    )
+    answers = Answers(path)
+    assert answers.remembered == 0.0
+    for asked in ("x", "x", "new", "new"):
+        answers.get(asked, dict)
+    assert (answers.remembered, answers.asked) == (2.5, 1)
 
 
 # --- what is asked ---
