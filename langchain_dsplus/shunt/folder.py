@@ -100,7 +100,7 @@ class Use(TypedDict):
     """Share of inputs above the threshold."""
     alpha: float
     n: int
-    """Rows of the table then."""
+    """Different inputs in the table then."""
     table: int
     until: str
     """Rows of the table that came later are not looked at."""

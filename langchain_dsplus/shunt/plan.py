@@ -192,7 +192,7 @@ class Forecast:
         labels: The same with 50 more labels of disagreements.
         disagreements: Share of the inputs on which the models disagree and nobody told who is right.
         reach: Share of inputs that twice the rows and all labels would keep local.
-        n: Certify rows there are.
+        n: Certify rows there are, different inputs.
         needed: The least that could show anything.
         alpha: What the next certification may err with.
         rows: Rows that this rests on.

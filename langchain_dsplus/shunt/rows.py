@@ -141,22 +141,20 @@ class Ledger:
         return [self.rows[name] for name in sorted(self._paid, key=self._paid.__getitem__)]
 
     def learn(self, since: str) -> list[PaidRow]:
-        """Rows that teach: paid for, or labelled, and in no table that began at that time."""
-        return [row for row in self.paid() if not self._certifies(row, since) and row.answer is not None]
-
-    def _certifies(self, row: PaidRow, since: str) -> bool:
-        """Whether a row only certifies since then: neither it nor another one with its input came before."""
-        return row.certify and self._apart[row.share][0].time > since
+        """Rows that teach: paid for, or labelled, and not in the table that began at that time."""
+        return [row for row in self.paid() if not (row.certify and row.time > since) and row.answer is not None]
 
     def table(self, since: str, until: str | None, bound: str) -> list[PaidRow]:
         """Rows that certify: a fair sample of what came in that time, answered by this large chain.
 
-        What was only asked because it escalated, or by the luck of an audit, is not among them.
+        What was only asked because it escalated, or by the luck of an audit, is not among them. An input may have come
+        before that time and teach, as traffic repeats itself.
         """
         return [
             row
             for row in self.paid()
-            if self._certifies(row, since)
+            if row.certify
+            and row.time > since
             and (row.way == "fair" or row.asked)
             and (until is None or row.time <= until)
             and row.bound in (None, bound)

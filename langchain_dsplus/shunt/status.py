@@ -163,9 +163,7 @@ def _why(life: Any, ledger: Ledger, *, live: bool) -> str:
     if found["n"] < found["needed"]:
         return f"{found['n']:,} rows are set apart, and at least {found['needed']:,} are needed to show anything."
     if live:
-        return (
-            f"a new candidate is expected to keep {found['coverage']:.0%} local, which is not enough more to be tested."
-        )
+        return "no further test is worth its risk now."
     differ = found["disagreements"]
     told = sum(row.gold is not None for row in ledger.rows.values())
     more = " Labels would say who is right there." if differ and not told else ""

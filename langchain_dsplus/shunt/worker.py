@@ -251,7 +251,7 @@ class _Turn:
         """Whether enough is new since the last training."""
         rows = len(self.ledger.learn(self.life["tables"][-1]))
         needed = least_rows(self.terms.max_loss, 1.0 - next_alpha(self.life, self.terms.level))
-        early = self.certificate is None and len(self.table) < _SOON * needed
+        early = self.certificate is None and different(self.table) < _SOON * needed
         if rows + len(self.folder.gold()) < _FEWEST or early:
             return False
         return rows >= max(1, _GROWTH * self.life["learned"])
@@ -282,7 +282,8 @@ class _Turn:
         if open_use(self.life) is not None or version is None:
             return False
         table, gold = self._fresh(self.table), self._gold_count()
-        if before and len(table) < _AGAIN * before["n"] and gold == before["gold"]:
+        n = different(table)
+        if before and n < _AGAIN * before["n"] and gold == before["gold"]:
             return False
         model, held = self.registry.load(version), held_share(self.life, self.certificate)
         _, confidence, answered = self._ask(model, version, table)
@@ -297,19 +298,19 @@ class _Turn:
             if use["table"] == len(self.life["tables"]) and (use["version"] == version or use["coverage"] == held)
         ]
         price = held / max(_AHEAD, len(self.ledger.rows))
-        found = forecast(evidence, len(table), self.terms.max_loss, alpha, labelled, held, tested, price)
+        found = forecast(evidence, n, self.terms.max_loss, alpha, labelled, held, tested, price)
         self.life["forecast"] = {**found.to_dict(), "gold": gold}
         worth = self._worth(found, held)
         threshold = cut_at(confidence[answered], found.coverage, len(table)) if worth else None
         if threshold is not None:
             self.life["uses"].append(
                 Use(
-                    version=version, threshold=threshold, coverage=found.coverage, alpha=alpha, n=len(table),
+                    version=version, threshold=threshold, coverage=found.coverage, alpha=alpha, n=n,
                     table=len(self.life["tables"]), until=max(row.time for row in table), opened=now(), state="open",
                 )
             )  # fmt: skip
         self._wish(model, version, evidence, found, threshold)
-        self.folder.asking = held > 0.0 and found.wish > len(table)
+        self.folder.asking = held > 0.0 and found.wish > n
         self.folder.save_life(self.life)
         return worth
 
@@ -396,8 +397,7 @@ class _Turn:
         try:
             certificate = self.registry.certify(
                 outcomes, self.terms.max_loss, 1.0 - use["alpha"], number=use["version"],
-                inputs={row.route_id: row.value for row in table}, thresholds=[use["threshold"]],
-                never_local=self.terms.never_local,
+                since_promotion=True, thresholds=[use["threshold"]], never_local=self.terms.never_local,
             )  # fmt: skip
         except (RegistryError, ValueError) as error:
             return self._closed("given up", str(error))
@@ -458,6 +458,11 @@ def held_share(life: Life, certificate: Certificate | None) -> float:
     return next((use["coverage"] for use in reversed(life["uses"]) if use["state"] == "certified"), 0.0)
 
 
+def different(table: Sequence[PaidRow]) -> int:
+    """How many inputs a table has: what comes again is no further evidence, `certify` counts it as a group."""
+    return len({row.share for row in table})
+
+
 def cut_at(confidence: NDArray[np.float64], coverage: float, n: int) -> float:
     """The threshold above which that share of n inputs is, which needs no answer of anybody."""
     scores = np.sort(confidence)[::-1]
@@ -476,14 +481,14 @@ def what_it_waits_for(terms: Terms, life: Life, ledger: Ledger, certificate: Cer
     rows, table = ledger.learn(life["tables"][-1]), ledger.table(life["tables"][-1], None, terms.bound)
     if len(rows) + given < _FEWEST:
         return f"The first candidate needs {_FEWEST - len(rows) - given:,} more rows."
-    early = math.ceil(_SOON * least_rows(terms.max_loss, 1.0 - next_alpha(life, terms.level))) - len(table)
+    early = math.ceil(_SOON * least_rows(terms.max_loss, 1.0 - next_alpha(life, terms.level))) - different(table)
     if certificate is None and early > 0:
         return f"A candidate is trained after {early:,} more rows that are set apart."
     more = max(0, math.ceil(_GROWTH * life["learned"]) - len(rows))
     following = f"A new candidate is trained after {more:,} more rows that teach" if more else "A new candidate is due"
     found = life["forecast"]
     if certificate is None and found and found["n"] < found["needed"]:
-        needed = found["needed"] - len(table)
+        needed = found["needed"] - different(table)
         return f"{following}; {needed:,} more rows must be set apart before anything can be certified."
     if found:
         twice = f"{found['expected']:.0%} local, twice as many {found['with_twice']:.0%}"

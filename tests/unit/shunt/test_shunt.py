@@ -12,8 +12,10 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableLambda
 
 from langchain_dsplus.shunt import DataShunt, ShuntError
+from langchain_dsplus.shunt.folder import end_table
 from langchain_dsplus.shunt.rows import KINDS, Ledger
 from tests.unit.shunt.conftest import LABELS, World
+from tests.unit.shunt.test_life import use
 
 Make = Callable[..., World]
 
@@ -148,6 +150,23 @@ def test_an_alarm_sends_everything_to_the_chain_until_fresh_rows_certify(
         here.error = 0.0
         here.live(shunt, rows=3000)
         assert len(shunt.folder.life()["tables"]) == 2
+
+
+def test_where_the_same_inputs_come_again_they_certify_after_a_refusal_too(world: Make) -> None:
+    """As traffic repeats itself: else nothing would ever stay local there."""
+    here = world()
+    texts = here.texts(240)
+    with here.shunt() as shunt:
+        shunt.batch(texts)
+        life = shunt.folder.life()
+        use(life, state="refused", until="")
+        end_table(life)
+        shunt.folder.save_life(life)
+        for _ in range(4):
+            shunt.batch(texts)
+            shunt.work()
+        assert shunt.status().live, shunt.status()
+        assert {each["table"] for each in shunt.folder.life()["uses"]} == {1, 2}
 
 
 def table_of(shunt: DataShunt) -> dict[str, str | None]:
