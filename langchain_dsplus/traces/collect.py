@@ -71,7 +71,6 @@ def collect_outcomes(
     about: Mapping[str, Any] | None = None,
     version: str | None = None,
     verbose_errors: bool = False,
-    pruned_for: Callable[[Answer], bool] | None = None,
     score: RouteScore | None = None,
     retry_unparsed: bool = False,
     key: str | bytes | None = None,
@@ -126,8 +125,6 @@ def collect_outcomes(
             could not read; by default they were asked, and stay without an answer.
         key: Under which inputs are hashed for `input_hash`, at least 16 characters. By default the folder of `path` has
             one, made at first use (`.dsplus/key`, for its owner alone); without `path` a fresh one, which nobody keeps.
-        pruned_for: On which answers of the small model to ask `large_pruned` at all, where some inputs are never
-            escalated; by default on all.
         score: A `RouteScore`, fitted on other rows: then its numbers are the confidence. For a table that is there
             already: `scores.score_outcomes`.
         **gold_rules: `gold_map`, `unknown_gold`, `other_gold`, as in `Outcomes`.
@@ -198,7 +195,6 @@ class _Job:
     about: Mapping[str, Any] | None
     version: str | None
     verbose_errors: bool
-    pruned_for: Callable[[Answer], bool] | None
     score: RouteScore | None
     retry_unparsed: bool
     key: str | bytes | None
@@ -325,7 +321,6 @@ def _pruned(
         (row, _with_context(row["input"], job.context_key, answers[-1]))
         for row, *answers in zip(chunk, *(told.answers for told in said.values()), strict=True)
         if not any(isinstance(answer, Exception) for answer in answers)
-        and (job.pruned_for is None or job.pruned_for(answers[-1]))
     ]
 
 
