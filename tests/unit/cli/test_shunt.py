@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ pytest.importorskip("sqlalchemy")
 from typer.testing import CliRunner
 
 from langchain_dsplus.cli import app
+from langchain_dsplus.costs.prices import Price
 from tests.unit.shunt.conftest import LABELS, World
 
 RUN = CliRunner()
@@ -28,7 +30,7 @@ def run(*arguments: Any) -> Any:
 def lived(tmp_path_factory: pytest.TempPathFactory) -> World:
     """A shunt that is live."""
     here = World(tmp_path_factory.mktemp("world"))
-    with here.shunt() as shunt:
+    with here.shunt(price=Price(1.0, 2.0)) as shunt:
         here.live(shunt)
     return here
 
@@ -98,13 +100,8 @@ def test_check_names_a_prompt_that_has_moved(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("part", ["labels", "price", "model", "data"])
-def test_check_names_what_has_moved(tmp_path: Path, part: str) -> None:
-    from langchain_dsplus.costs.prices import Price
-
-    here = World(tmp_path)
-    folder = tmp_path / "shunt"
-    with here.shunt(price=Price(1.0, 2.0)) as shunt:
-        here.live(shunt)
+def test_check_names_what_has_moved(lived: World, tmp_path: Path, part: str) -> None:
+    folder = shutil.copytree(lived.folder / "shunt", tmp_path / "shunt")
     options: list[Any] = []
     if part == "labels":
         (tmp_path / "labels.txt").write_text("\n".join([*LABELS, "other"]), encoding="utf-8")
