@@ -487,7 +487,9 @@ def what_it_waits_for(terms: Terms, life: Life, ledger: Ledger, certificate: Cer
     more = max(0, math.ceil(_GROWTH * life["learned"]) - len(rows))
     following = f"A new candidate is trained after {more:,} more rows that teach" if more else "A new candidate is due"
     found = life["forecast"]
-    if certificate is None and found and found["n"] < found["needed"]:
+    if found and found["n"] < found["needed"]:
+        if certificate is not None and found["wish"] <= found["n"]:
+            return f"{following}; to be certified for more it needs new rows, once these are worth what they cost."
         needed = found["needed"] - different(table)
         return f"{following}; {needed:,} more rows must be set apart before anything can be certified."
     if found:
