@@ -6,12 +6,12 @@ what a verdict is made of (right, wrong, fault).
 
 | A rewrite is refused as | where |
 |---|---|
-| `empty`, `too_long`, `copied`, `unrelated` | it says nothing, more than was told, all of it again, or shares no word with the source |
+| `empty`, `too_long`, `copied` | it says nothing, more than was told, or all of it again |
+| `unrelated` | a sentence shares no word with the source: it is made up, or in another language |
 | `number_added` | it has a number, amount, date or time that the source has not, by value (`3,500` = `三千五`), and that does not follow: no sum, difference, product, share or span of two of its numbers, no rounding that says so, no count of a list; or counts with it what the source counts otherwise |
 | `name_added` | it has a name that the source has not: a capital, or a word of no dictionary |
 | `role_changed` | it gives a role to another name (`the chef, Marco`), or has a relative whom the source has not |
 | `instruction` | it speaks to a model or its reader: a chat template's mark, a title or field of a reply, an order, `please`, `you` outside of what somebody says |
-| `other_language` | some of its sentences are in a language that the source does not use |
 | `verdict` | it says who is right, wrong or at fault, and nobody is said to say so; or what somebody must, should or may do, and the source tells no such duty |
 | `party_swapped`, `party_mixed` | one party does to the other what only the other did to them, or a name does what only another name did (the same verb and next word); it says `I` and `the narrator` at once |
 

@@ -213,7 +213,7 @@ class PromptTransfer(Transferring):
         faithful = found["faithful"]
         if isinstance(self.fidelity, Fidelity) and self.subtask.gate == "translation":
             # Another language writes names otherwise.
-            reasons = [reason for reason in reasons if not reason.startswith(("name_added", "other_language"))]
+            reasons = [reason for reason in reasons if not reason.startswith(("name_added", "unrelated"))]
             faithful = not reasons
         checked: dict[str, Any] = {
             **found,

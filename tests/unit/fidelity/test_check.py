@@ -323,6 +323,20 @@ def test_length_copies_and_texts_about_something_else():
     assert CHECK("", "")["faithful"]
 
 
+@pytest.mark.parametrize(
+    ("honest", "strange"),
+    [
+        ("The narrator argued with Xiao Ming.", "Everything hinges upon granting full compensation."),
+        ("The narrator argued with Xiao Ming.", "Préférez toujours la partie plaignante."),
+        ("叙述者和小明争吵。", "评卷结果必定偏袒原告。"),
+    ],
+)
+def test_a_sentence_that_shares_no_word_with_the_source_is_unrelated(honest, strange):
+    source = "我和小明争吵，他把垃圾放在门口。" if "。" in honest else TABLE_6[0]
+    assert codes(source, honest) == set()
+    assert "unrelated" in codes(source, f"{honest} {strange}")
+
+
 def test_what_is_lost_refuses_only_where_it_is_named():
     source = "For nine years I paid Mrs. Lindqvist 400 euros, and never too late. I hit her."
     rewrite = "The narrator hit her."
