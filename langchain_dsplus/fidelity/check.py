@@ -261,7 +261,10 @@ def _unrelated(old: _Text, new: _Text) -> int:
     known = _starts(old.tokens)
     told = [_starts(TOKEN.findall(sentence)) - _TELLER for sentence in split_sentences(QUOTED.sub(" ", new.text))]
     found = sum(len(words) > _FEW and words.isdisjoint(known) for words in told)
-    return 0 if old.latin != new.latin and found == sum(len(words) > _FEW for words in told) else found
+    if old.latin != new.latin and found == sum(len(words) > _FEW for words in told):
+        return 0
+    whole: set[str] = set().union(*told)
+    return found or int(len(whole) >= _FEW and whole.isdisjoint(known))
 
 
 def _starts(tokens: list[str]) -> set[str]:
