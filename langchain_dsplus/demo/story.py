@@ -307,6 +307,8 @@ def live(shunt: DataShunt, parts: Parts, labels: int, console: Console) -> list[
         if not labels:
             shunt.worker.label_wait = 0.0  # nobody tells any more: a certification need not wait
             words_said += shunt.work().did
+        steps = [said for said in words_said if said.startswith("Certified:")][:-1]  # the last one says it all
+        words_said = [said for said in words_said if said not in steps]
         local = sum(not isinstance(result, Exception) and result["route"]["accepted"] for result in results)
         days.append(Day(len(rows), local, told, " ".join(words_said)))
         console.print(

@@ -160,6 +160,8 @@ def _why(life: Any, ledger: Ledger, *, live: bool) -> str:
         return "a certification is under way."
     if not found:
         return "nothing was trained yet."
+    if found["n"] < found["needed"] and live:
+        return f"more is tested on new rows: {found['n']:,} are set apart, of {found['needed']:,} at least."
     if found["n"] < found["needed"]:
         return f"{found['n']:,} rows are set apart, and at least {found['needed']:,} are needed to show anything."
     if live:
