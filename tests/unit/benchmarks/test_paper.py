@@ -97,3 +97,47 @@ def test_the_threshold_is_chosen_by_accuracy_and_the_router_keeps_to_it() -> Non
     expected = sure + sum(row["large_right"] for row in rows if row["p"] <= 0.8)
     assert found.accuracy == pytest.approx(100 * expected / 600, abs=0.6)
     assert found.calls == pytest.approx(100 * (600 - sure) / 600, abs=1.0)
+
+
+def test_prompts_are_compared_with_the_plain_one_seed_by_seed() -> None:
+    from benchmarks.paper import entropy
+
+    found = {}
+    for place, task in enumerate(entropy.TASKS):
+        for mode, gap in {"plain": 0, "soft": -10, "hard": 5, "keep": 20}.items():
+            # Sets and seeds differ by much more than the prompts do.
+            found[f"qwen_0_5b.{task}.{mode}.accuracy"] = [30.0 * place + 5 * seed + gap for seed in range(3)]
+            found[f"qwen_0_5b.{task}.{mode}.entropy"] = [1.0 + seed - gap / 100 for seed in range(3)]
+    figures = entropy.summarize(found, ["qwen_0_5b"])
+    for mode, gap in {"soft": -10, "hard": 5, "keep": 20}.items():
+        for end in ("", ".low", ".high"):
+            assert figures[f"qwen_0_5b.accuracy_over_plain.{mode}{end}"] == pytest.approx(gap)
+            assert figures[f"qwen_0_5b.entropy_over_plain.{mode}{end}"] == pytest.approx(-gap / 100)
+    said = entropy.verdict(figures)
+    assert "Of 9 pruned prompts 6 make the model surer (lower entropy), 6 make it right more often, 6 do both." in said
+    assert said.endswith(
+        "Qwen-0.5B soft -10.0 (-10.0 to -10.0), hard +5.0 (+5.0 to +5.0), keep +20.0 (+20.0 to +20.0)."
+    )
+    assert len(entropy.tables(figures)[1].rows) == 12 + 3
+
+
+def test_no_two_seeds_are_scored_on_the_same_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import data, prompts
+    from benchmarks.paper import entropy
+
+    rows = [data.TextRow(f"row-{n}", f"text {n}", "ab"[n % 2]) for n in range(100)]
+
+    def task(context, rng, **options):
+        drawn = rng.sample(rows, 100)
+        sizes = {"shots": 1, "rows": 1000, "right": 0.9, "keep": 2}
+        return prompts.Task("t", "", ["a", "b"], drawn[:10], drawn[10:20], drawn, **sizes)
+
+    monkeypatch.setattr(prompts, "trec", task)
+    monkeypatch.setattr(prompts, "banking", task)
+    monkeypatch.setattr(entropy, "clinc", task)
+    context = harness.Context("paper_entropy")
+    seeds = [entropy.tasks(context, seed, 5)[0] for seed in range(5)]
+    tested = [row.id for each in seeds for row in each.test]
+    assert len(tested) == len(set(tested)) == 100
+    assert len({tuple(row.id for row in each.train) for each in seeds}) == 5
+    assert {row.label for row in seeds[0].test} == {"a", "b"}
