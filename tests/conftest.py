@@ -6,8 +6,10 @@ what the `encoder` and `llm` tests need; without it they skip, and say so.
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
+import ssl
 
 import pytest
 from hypothesis import settings
@@ -22,6 +24,9 @@ settings.register_profile("nightly", deadline=None, max_examples=20_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dsplus"))
 
 register_packages()
+
+# Each client of HTTP reads all certificates of the machine, 30 ms of work, and the tests make a thousand for loopback.
+ssl.create_default_context = functools.cache(ssl.create_default_context)
 
 # Twelve thousand tests are a large heap: it is not searched while it is made, and what is left of it never again.
 gc.disable()
