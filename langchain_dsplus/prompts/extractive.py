@@ -53,6 +53,8 @@ _WHOLE = 0.25
 _ENCODED_AT_MOST = 1_000
 """Sentences of one text that an encoder reads; of a longer text, those that words put first."""
 
+_CHAIN = 30
+"""Groups that one may bring along."""
 _BLOCK = 128
 """Sentences that are compared with each other; so the work grows with the text, not with its square."""
 
@@ -351,23 +353,27 @@ class _Kept:
         mine, others = sum(g.mine for g in groups), sum(g.others for g in groups)
         self._share = mine / (mine + others) if mine + others else 0.5
 
-    def _with(self, group: _Group) -> set[int]:
-        """The places that a group adds.
+    def _with(self, group: _Group, room: float) -> tuple[set[int], int]:
+        """The places that a group adds, and their tokens; it stops where these are too many for the room that is left.
 
-        Its own, those that say whom its pronouns mean, and those for pronouns behind it that it makes ambiguous.
+        Its own, those that say whom its pronouns mean, and those for pronouns behind it that it makes ambiguous: of a
+        chain that goes on and on (`He ... He ...`) the nearest.
         """
         new: set[int] = set()
+        cost = followed = 0
         todo = [group]
         both = _Both(self.places, new)
-        while todo:
+        while todo and cost <= room and followed < _CHAIN:
+            followed += 1
             members = todo.pop().members
+            cost += sum(self._tokens[i] for i in members if i not in both)
             new.update(members)
             near = {i for m in members for i in (m, *self._references.after(m)) if i in both}
             for i in near:
                 lost = self._references.lost(i, both)
                 if lost is not None and lost in self._home:
                     todo.append(self._home[lost])
-        return new - self.places
+        return new - self.places, cost
 
     def fill(
         self,
@@ -385,8 +391,7 @@ class _Kept:
             first = self._behind(groups, open_)
             place = int((np.where(first, score, -math.inf) if first.any() else score).argmax())
             open_[place] = False
-            new = self._with(groups[place])
-            cost = sum(self._tokens[i] for i in new)
+            new, cost = self._with(groups[place], allowed - self.used)
             if self.used + cost <= allowed:
                 self.used += cost
                 self.places |= new

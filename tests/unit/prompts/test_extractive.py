@@ -295,6 +295,7 @@ def test_of_a_long_text_the_encoder_reads_a_part():
     "unit",
     [
         "He took chair {n} away. ",
+        "I told him on day {n} that the lamp was broken. ",
         "他拿走了第{n}把椅子。",
         '"Go {n}. ',
         "“Go. {n}” ",
