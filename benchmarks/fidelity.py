@@ -49,9 +49,9 @@ LAYERS = {
 }
 NOTES = {
     "unseen": "Frozen before they were scored, once, by somebody who had not seen the rules; nobody mended the rules "
-    "on them. The figures are of the rules of that day. That a sentence shares no word with the source was weighed on "
-    "the development pairs afterwards, and took the place of a rule about other languages. A model for code of 1.5 "
-    "billion parameters hardly judges: see what it refuses of the faithful.",
+    "on them. The figures are of the rules of that day; what they fell short by prompted one more, weighed on the "
+    "development pairs: a sentence that shares no word with the source, in the place of a rule about other languages. "
+    "A model for code of 1.5 billion parameters hardly judges: see what it refuses of the faithful.",
     "dev": "The rules were mended on most of these pairs, each after it was scored once.",
 }
 LANGUAGES = {"en": "English", "zh": "Chinese"}
