@@ -14,6 +14,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 PYTEST_ARGS ?=
 # One more than there are cores: some tests wait for processes, servers and the disk.
 TEST_WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
+COVERAGE ?=
 NAME ?=
 SEED ?= 0
 # Where an environment forbids it, each of the tests' processes (some eighty) compiles 600 modules anew.
@@ -78,12 +79,12 @@ demo-large: $(VENV)/.stamp-all  ## The same with the 1.5B model (1.1 GB more; ab
 	$(BIN)/dsplus demo --large
 
 # Tests with a language model come second, a file to a core, in the order of the folders: the long ones stand first.
-test: $(VENV)/.stamp-dev weights  ## All tests, with coverage
-	@start=$$(date +%s); $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile -m "not llm" --cov --cov-report= $(PYTEST_ARGS); \
+test: $(VENV)/.stamp-dev weights  ## All tests; COVERAGE=1 prints what they cover, and takes a quarter longer
+	@start=$$(date +%s); $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile -m "not llm" $(if $(COVERAGE),--cov --cov-report=) $(PYTEST_ARGS); \
 	  code=$$?; test $$code = 0 -o $$code = 5 || { echo "make test: $$(( $$(date +%s) - start )) s"; exit $$code; }; \
 	  echo "make test: $$(( $$(date +%s) - start )) s until here; now those with a language model"; \
 	  $(BIN)/python -m pytest -n $$(( $(TEST_WORKERS) < 5 ? $(TEST_WORKERS) - 1 : 4 )) --dist loadfile --no-loadscope-reorder -m llm \
-    $$(grep -rl --include='*.py' mark.llm tests | sort) --cov --cov-append --cov-report=term:skip-covered $(PYTEST_ARGS); \
+    $$(grep -rl --include='*.py' mark.llm tests | sort) $(if $(COVERAGE),--cov --cov-append --cov-report=term:skip-covered) $(PYTEST_ARGS); \
 	  code=$$?; test $$code = 5 && code=0; echo "make test: $$(( $$(date +%s) - start )) s"; exit $$code
 
 test-fast: $(VENV)/.stamp-dev  ## Tests that need no language model
