@@ -23,6 +23,12 @@ REMARKS = [
     ("Terrible, it broke after a single day.", "negative"),
     ("A waste of money, do not buy it.", "negative"),
     ("The worst headphones I have ever had.", "negative"),
+    ("It is beautiful and very well made.", "positive"),
+    ("Fast delivery, my children adore it.", "positive"),
+    ("So comfortable that I would buy it again.", "positive"),
+    ("Cheap plastic, and it arrived broken.", "negative"),
+    ("It stopped working and nobody answered my mails.", "negative"),
+    ("Ugly, loud and far too small.", "negative"),
 ]
 TEXTS = [text for text, _ in REMARKS]
 
