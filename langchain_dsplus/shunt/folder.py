@@ -23,7 +23,7 @@ from langchain_dsplus.small_models.base import read_text
 
 TERMS = "shunt.json"
 LIFE = "life.json"
-_FORMAT = 1
+_FORMAT = 2
 GOLD = "gold.jsonl"
 WANTED = "wanted.json"
 EVIDENCE = "evidence.json"
@@ -322,12 +322,15 @@ def _save(file: Path, body: Mapping[str, Any]) -> None:
 
 
 def _check_format(file: Path, body: Any) -> None:
-    """Take the format off; folders of before it was written have none."""
+    """Take the format off."""
     if not isinstance(body, dict):
         msg = "no object"
         raise ValueError(msg)  # noqa: TRY004 - said as damage, like all else that is wrong in a file
-    if body.pop("format", _FORMAT) != _FORMAT:
-        msg = f"{file} has another `format`; this version reads {_FORMAT}"
+    if body.pop("format", None) != _FORMAT:
+        msg = (
+            f"{file} has another `format`; this version reads {_FORMAT}, and counts error probability otherwise: start "
+            "the shunt in a new folder"
+        )
         raise ShuntError(msg)
 
 

@@ -326,7 +326,7 @@ class _Turn:
         return None if row is None else row.gold
 
     def _gold_count(self) -> int:
-        return sum(row.gold is not None and not row.certify for row in self.ledger.paid())
+        return sum(row.gold is not None for row in self.ledger.learn(self.life["tables"][-1]))
 
     def _worth(self, found: Forecast, held: float) -> bool:
         """Whether a certification is worth its risk, now."""
@@ -397,7 +397,8 @@ class _Turn:
         try:
             certificate = self.registry.certify(
                 outcomes, self.terms.max_loss, 1.0 - use["alpha"], number=use["version"],
-                since_promotion=True, thresholds=[use["threshold"]], never_local=self.terms.never_local,
+                since_promotion=True,  # no row of a table taught, though an input may come again
+                thresholds=[use["threshold"]], never_local=self.terms.never_local,
             )  # fmt: skip
         except (RegistryError, ValueError) as error:
             return self._closed("given up", str(error))
