@@ -52,6 +52,7 @@ class Parties:
         self.says_i = not _FIRST.isdisjoint(tokens) or "我" in plain
         self.says_narrator = "narrator" in tokens or "narrator's" in tokens or "叙述者" in plain
         self.names = names
+        self._longest = max(map(len, names), default=0)
         self.on: set[tuple[str, str, str]] = set()
         """Who (`me`, `them`, a name, a noun), does what, to whom."""
         self.did: dict[tuple[str, str], set[str]] = {}
@@ -105,7 +106,8 @@ class Parties:
     def _read_han(self, clause: str) -> None:
         """What the narrator does, or has done to them, in a clause."""
         told = _THEM_HAN.sub("他", clause)
-        for name in self.names:
+        spans = (told[i:j] for i in range(len(told)) for j in range(i + 1, min(i + self._longest, len(told)) + 1))
+        for name in sorted(self.names.intersection(spans), key=len, reverse=True):
             told = told.replace(name, "他")
         told = _PASSED_HAN.sub("", told)
         before, _, after = told.partition("我")

@@ -22,6 +22,8 @@ _BINDINGS = (
         rf"(?P<name>[小老阿][\u4e00-\u9fff]|(?![{''.join(sorted(NOT_GIVEN))}])[\u4e00-\u9fff](?=先生|女士|老师|[^\u4e00-\u9fff]))"
     ),
 )
+_AT_MOST = 8
+"""Names with another role that are looked for in the source."""
 _COMMON = 5
 """Letters that `manager` and `manages` share."""
 _KIN = """
@@ -62,15 +64,14 @@ def roles_changed(source: str, rewrite: str) -> int:
     for role, name in _bindings(source):
         holders.setdefault(role, set()).add(name)
     named = set().union(*holders.values())
-    sentences = split_sentences(source)
-    found = 0
-    for role, name in _bindings(rewrite) if named else ():
-        if role in holders:
-            found += name not in holders[role] and name in source
-        elif name in named:  # who has another role in the source: `headteacher`, told of far from the name
-            near = {i + d for i, s in enumerate(sentences) if name in s for d in (-1, 0, 1)}
-            having = {i for i, s in enumerate(sentences) if role in s}
-            found += not any(c in source for c in role) if HAN.match(role) else bool(having) and near.isdisjoint(having)
+    told = _bindings(rewrite)
+    found = sum(role in holders and name not in holders[role] and name in source for role, name in told)
+    others = sorted((role, name) for role, name in told if role not in holders and name in named)[:_AT_MOST]
+    sentences = split_sentences(source) if others else []
+    for role, name in others:  # who has another role in the source: `headteacher`, told of far from the name
+        near = {i + d for i, s in enumerate(sentences) if name in s for d in (-1, 0, 1)}
+        having = {i for i, s in enumerate(sentences) if role in s}
+        found += not any(c in source for c in role) if HAN.match(role) else bool(having) and near.isdisjoint(having)
     old, new = source.casefold(), rewrite.casefold()
     return found + sum(bool(told.search(new)) and not known.search(old) for told, known in _RELATIVES)
 

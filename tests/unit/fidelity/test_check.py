@@ -12,6 +12,8 @@ from pydantic import ValidationError
 
 from langchain_dsplus import Fidelity
 from langchain_dsplus.fidelity import describe
+from langchain_dsplus.fidelity.parties import Parties
+from langchain_dsplus.fidelity.roles import roles_changed
 from tests.growth import assert_grows_at_most
 from tests.unit.fidelity.examples import FAULTS, HONEST, TABLE_6
 
@@ -416,3 +418,21 @@ def test_the_time_grows_in_line_with_the_text(unit):
 
     seconds(500)
     assert_grows_at_most(seconds, (10_000, 100_000), 25, least=0.005)  # a quadratic rule takes a hundred times as long
+
+
+@pytest.mark.no_cover
+@pytest.mark.parametrize("rule", ["roles", "parties"])
+def test_many_people_take_time_that_grows_with_them_and_not_with_its_square(rule):
+    def seconds(count):
+        latin = ["Qx" + "".join(chr(97 + n // 26**place % 26) for place in range(3)) for n in range(count)]
+        han = [chr(0x4E00 + n // 100) + chr(0x5E00 + n % 100) for n in range(count)]
+        source, new = ("".join(f"{name}, the {role}, left. " for name in latin) for role in ("cook", "driver"))
+        text, names = "".join(f"我给{name}钱。" for name in han), frozenset(han)
+        start = time.process_time()
+        if rule == "roles":
+            roles_changed(source, new)
+        else:
+            Parties(text, names)
+        return time.process_time() - start
+
+    assert_grows_at_most(seconds, (400, 4_000), 25, least=0.001)
