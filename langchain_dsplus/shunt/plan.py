@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -239,6 +240,7 @@ def forecast(
         price: What a further certify row costs, as a share of the inputs that it may serve.
     """
 
+    @cache
     def expected(rows: int, share: float) -> float:
         chance = found.chances(rows, max_loss, alpha, share, tested)
         return max(held, float((chance * np.arange(1, _STEPS + 1)).max()) / _STEPS)

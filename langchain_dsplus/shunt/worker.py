@@ -193,6 +193,11 @@ class _Turn:
         return self.ledger.table(self.life["tables"][-1], None, self.terms.bound)
 
     @property
+    def teaching(self) -> list[PaidRow]:
+        """Rows that teach, as far as they came."""
+        return self.ledger.learn(self.life["tables"][-1])
+
+    @property
     def certificate(self) -> Certificate | None:
         """The one in force, read again where the registry has changed."""
         mark = self.registry.mark() if self.registry.exists else None
@@ -249,7 +254,7 @@ class _Turn:
 
     def _due(self) -> bool:
         """Whether enough is new since the last training."""
-        rows = len(self.ledger.learn(self.life["tables"][-1]))
+        rows = len(self.teaching)
         needed = least_rows(self.terms.max_loss, 1.0 - next_alpha(self.life, self.terms.level))
         early = self.certificate is None and different(self.table) < _SOON * needed
         if rows + len(self.folder.gold()) < _FEWEST or early:
@@ -260,7 +265,7 @@ class _Turn:
         """Train a candidate on all that teaches, and keep it."""
         if open_use(self.life) is not None or not self._due():
             return
-        rows, gold = self.ledger.learn(self.life["tables"][-1]), self.folder.gold()
+        rows, gold = self.teaching, self.folder.gold()
         trainer = Trainer(
             self.worker.first(), self.terms.labels, gold, written=self._written(rows, gold),
             input_key=self.terms.input_key, seed=self.worker.seed,
@@ -326,7 +331,7 @@ class _Turn:
         return None if row is None else row.gold
 
     def _gold_count(self) -> int:
-        return sum(row.gold is not None for row in self.ledger.learn(self.life["tables"][-1]))
+        return sum(row.gold is not None for row in self.teaching)
 
     def _worth(self, found: Forecast, held: float) -> bool:
         """Whether a certification is worth its risk, now."""
