@@ -2,12 +2,14 @@
 
 A certificate is wrong if the decisions on transferred texts are truly worse by `max_loss` or more; at level 95 % that
 may happen in 5 % of certifications. The plain prompt wavers on some inputs: there it is right every other time. On some
-of these the transferred prompt is always wrong, on others it is steadier and always right. Beside it: `netted`, which
-takes off how often the plain prompt differs from itself, as one might be tempted to without gold.
+of these the transferred prompt is always wrong, on others it is steadier and always right. Beside it: `exact`, the same
+probability worked out instead of drawn, over all counts of harms and gains; `netted`, which takes off how often the
+plain prompt differs from itself, as one might be tempted to without gold.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +106,27 @@ def passes(harms: int, gains: int, n: int, stream: Stream) -> bool:
     return float(bdtr(harms, n, stream.max_loss)) <= 1.0 - LEVEL
 
 
+def exact(stream: Stream, n: int, certified: Callable[[int, int], bool]) -> float:
+    """The probability of a certificate: each count of harms and gains, times whether it passes."""
+    from scipy.stats import binom
+
+    changed = stream.lost + stream.won + 0.5 * (stream.waver_wrong + stream.waver_right) + stream.both_wrong
+    harm = stream.gold * (stream.lost + 0.5 * stream.waver_wrong) + (1.0 - stream.gold) * changed
+    gain = stream.gold * (stream.won + 0.5 * stream.waver_right)
+
+    def likely(trials: int, share_of: float) -> range:
+        """All counts but those of a probability below one in a billion."""
+        low, high = binom.ppf([1e-9, 1.0 - 1e-9], trials, share_of)
+        return range(max(0, int(low)), int(high) + 1)
+
+    total = 0.0
+    for harms in likely(n, harm):
+        weight, of = binom.pmf(harms, n, harm), gain / (1.0 - harm)
+        gains = [g for g in likely(n - harms, of) if certified(harms, g)]
+        total += float(weight * binom.pmf(gains, n - harms, of).sum())
+    return total
+
+
 def measure(context: Context, name: str, n: int, runs: int, asked: int) -> Figures:
     """One stream, one size."""
     import numpy as np
@@ -130,7 +153,7 @@ def measure(context: Context, name: str, n: int, runs: int, asked: int) -> Figur
     key = f"{name}.{n}"
     figures = share(f"{key}.certified", sum(found), runs) | share(f"{key}.netted_certified", sum(netted), runs)
     if name not in FINE:
-        figures |= share(f"{key}.wrong", sum(found), runs)
+        figures |= share(f"{key}.wrong", sum(found), runs) | {f"{key}.exact": exact(stream, n, certified)}
     return figures | {f"{key}.loss": stream.loss}
 
 
@@ -172,6 +195,7 @@ def run(context: Context) -> Figures:
     figures |= share("wrong", round(runs * sum(figures[key] for key in wrong)), runs * len(wrong))
     for end in ("", ".low", ".high"):
         figures[f"worst{end}"] = max(figures[f"{key}{end}"] for key in wrong)
+    figures["worst.exact"] = max(figures[key.replace(".wrong", ".exact")] for key in wrong)
     return figures
 
 
@@ -192,15 +216,25 @@ def tables(figures: Figures) -> list[Table]:
                         f"{n:,}",
                         f"{100 * figures[f'{key}.loss']:.1f}",
                         percent(figures, f"{key}.wrong"),
+                        f"{100 * figures[f'{key}.exact']:.2f}" if f"{key}.exact" in figures else "",
                         f"{100 * figures[f'{key}.certified']:.0f}",
                         f"{100 * figures[f'{key}.netted_certified']:.0f}",
                     ]
                 )
-    columns = ["traffic", "cases", "true loss, points", "wrong certificates, % (95 %)", "certified, %", "netted, %"]
+    columns = [
+        "traffic",
+        "cases",
+        "true loss, points",
+        "wrong certificates, % (95 %)",
+        "worked out, %",
+        "certified, %",
+        "netted, %",
+    ]
     note = (
         f"{int(figures.get('runs', 0)):,} certifications each, promise 2 points at 95 %. Where the true loss is 2 "
         "points or more, every certificate is wrong; 5 % may be. Netted: the rate at which the plain prompt differs "
         "from itself is taken off first. Over all kinds where a certificate is wrong: "
-        f"{percent(figures, 'wrong')} %."
+        f"{percent(figures, 'wrong')} %. Worked out, not drawn: the probability over all counts of harms and gains; at "
+        f"most {100 * figures.get('worst.exact', 0.0):.2f} %, the draws scatter around it."
     )
     return [Table("transfer_validity", "Wrong certificates of transfers", columns, rows, note)]
