@@ -1,8 +1,8 @@
 """How the house is built, read off the source: sizes, imports, private names, twins. Nothing is run or timed.
 
 `router_closure` counts the lines of all modules of ours that `from langchain_dsplus import ConfidenceRouter` loads: the
-imports at the top of each, followed on. A cycle is a set of modules that import each other, imports in functions and
-under TYPE_CHECKING counted. A private import takes a name with a leading underscore from another module, reaches for
+imports at the top of each, followed on; a name that a folder hands on is one of the module that its `__init__.pyi` says.
+A cycle is a set of modules that import each other, imports in functions, in stubs and under TYPE_CHECKING counted. A private import takes a name with a leading underscore from another module, reaches for
 one as its attribute, or imports a module with an underscore from outside the folder that it lies in; `_imports` and its
 like lie at the top, and are for all. Suppressions are
 `noqa` and `type: ignore`. Twins are a function and its async form (`x` and `ax`, `_x` and `_ax`) whose bodies, without
@@ -45,9 +45,25 @@ class Module:
     def tree(self) -> ast.Module:
         return ast.parse(self.text)
 
+    @cached_property
+    def stub(self) -> ast.Module:
+        """The `.pyi` beside it: of a folder, the names that it hands on."""
+        path = self.path.with_suffix(".pyi")
+        return ast.parse(path.read_text(encoding="utf-8") if path.exists() else "")
+
+    @cached_property
+    def hands_on(self) -> dict[str, str]:
+        """Where each public name of a folder is defined."""
+        return {
+            alias.name: node.module or ""
+            for node in self.stub.body
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
+
     @property
     def lines(self) -> int:
-        return self.text.count("\n")
+        return self.text.count("\n") + len(self.stub.body)
 
 
 def read(package: Path = PACKAGE, name: str = NAME) -> dict[str, Module]:
@@ -84,16 +100,16 @@ def _from(node: ast.ImportFrom, module: Module) -> str:
 
 def imported(module: Module, modules: dict[str, Module], *, everywhere: bool) -> set[str]:
     """Modules of the package that one imports."""
-    found: set[str] = set()
+    found = set(module.hands_on.values()) if everywhere else set()
     for node in _imports(module.tree, everywhere=everywhere):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        else:
-            home = _from(node, module)
-            names = [f"{home}.{alias.name}" for alias in node.names]
-            names = [name if name in modules else home for name in names]
-        found |= {name for name in names if name in modules}
-    return found - {module.name}
+            found |= {alias.name for alias in node.names}
+            continue
+        home = _from(node, module)
+        given = modules[home].hands_on if home in modules else {}
+        found.add(home)
+        found |= {given.get(alias.name, f"{home}.{alias.name}") for alias in node.names}
+    return (found & modules.keys()) - {module.name}
 
 
 def closure(start: str, modules: dict[str, Module]) -> set[str]:
@@ -220,32 +236,11 @@ def twins(module: Module) -> list[tuple[str, int]]:
     return found
 
 
-def names_at_the_top(modules: dict[str, Module]) -> int:
-    """How many names `from langchain_dsplus import` offers."""
-    for node in modules[NAME].tree.body:
-        targets = (
-            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        )
-        if any(isinstance(target, ast.Name) and target.id == "__all__" for target in targets):
-            value = node.value  # type: ignore[union-attr]
-            return len([item for item in ast.literal_eval(value) if item != "__version__"])
-    return 0
-
-
-def home_of(name: str, modules: dict[str, Module]) -> str:
-    """The module that defines a public name, as the front's table of homes or its typing imports say."""
-    for node in ast.walk(modules[NAME].tree):
-        if isinstance(node, ast.ImportFrom) and node.module and any(alias.name == name for alias in node.names):
-            return node.module
-    msg = f"the front does not say where {name} is defined"
-    raise LookupError(msg)
-
-
 def measure(modules: dict[str, Module]) -> tuple[Figures, dict[str, list[str]]]:
     """The figures, and what stands behind those that should be few."""
     lines = sum(module.lines for module in modules.values())
     suppressed = sum(len(_SUPPRESSED.findall(module.text)) for module in modules.values())
-    loaded = closure(home_of(FRONT, modules), modules)
+    loaded = closure(modules[NAME].hands_on[FRONT], modules)
     classes = [
         ((node.end_lineno or 0) - node.lineno + 1, f"{name}.{node.name}")
         for name, module in modules.items()
@@ -273,7 +268,7 @@ def measure(modules: dict[str, Module]) -> tuple[Figures, dict[str, list[str]]]:
         "cycles": len(round_),
         "suppressions": suppressed,
         "suppressions_per_1000": 1000.0 * suppressed / lines,
-        "names_at_the_top": names_at_the_top(modules),
+        "names_at_the_top": len(modules[NAME].hands_on.keys() - {"__version__"}),
         "long_functions": len(long),
         "twins": len(pairs),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -29,22 +29,27 @@ def require(module: str, extra: str) -> ModuleType:
         raise ImportError(msg, name=error.name) from error
 
 
-def lazy(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """`__getattr__` and `__dir__` of a package whose public names are loaded when they are first used (PEP 562).
+def lazy(spec: Any, *apart: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """`__getattr__`, `__dir__` and `__all__` of a package whose public names are loaded when they are first used.
+
+    Each name stands once: in the `__init__.pyi` beside the `__init__.py`, where type checkers look for it, on a line of
+    its own, `from package.module import Name as Name` (PEP 562, and SPEC 1 of Scientific Python).
 
     Args:
-        package: Its `__name__`.
-        homes: Module inside it -> the names that it gives, separated by blanks.
+        spec: The package's `__spec__`.
+        *apart: Names that a star import leaves out.
 
     Returns:
-        The two functions to assign.
+        What to assign to the three.
     """
-    home = {name: module for module, names in homes.items() for name in names.split()}
+    lines = spec.loader.get_data(f"{spec.origin}i").decode().splitlines()
+    home = {words[3]: words[1] for words in map(str.split, lines) if words[:1] == ["from"]}
+    names = sorted(home)
 
     def get(name: str) -> Any:
         if name not in home:
-            msg = f"module {package!r} has no attribute {name!r}"
+            msg = f"module {spec.name!r} has no attribute {name!r}"
             raise AttributeError(msg)
-        return getattr(importlib.import_module(f"{package}.{home[name]}"), name)
+        return getattr(importlib.import_module(home[name]), name)
 
-    return get, lambda: sorted(home)
+    return get, names.copy, [name for name in names if name not in apart]

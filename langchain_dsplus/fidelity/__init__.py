@@ -20,44 +20,6 @@ told with another verb of another name, a number exchanged for one that the sour
 statement (`the money belongs to her`), a Chinese given name without a surname, Chinese clauses without a subject.
 """  # noqa: E501 - a table has one line a row
 
-from typing import TYPE_CHECKING
-
 from langchain_dsplus._imports import lazy
 
-if TYPE_CHECKING:
-    from langchain_dsplus.fidelity.check import Fidelity, FidelityResult, Recall, describe
-    from langchain_dsplus.fidelity.nli import ClassifierNLI, Follows, NLIModel, OnnxNLI, default_nli
-    from langchain_dsplus.fidelity.numbers import Number, read_numbers
-    from langchain_dsplus.fidelity.sentences import split_sentences
-    from langchain_dsplus.fidelity.untrusted import count_instructions, quote_untrusted
-    from langchain_dsplus.fidelity.verdicts import count_verdicts
-
-__all__ = [
-    "ClassifierNLI",
-    "Fidelity",
-    "FidelityResult",
-    "Follows",
-    "NLIModel",
-    "Number",
-    "OnnxNLI",
-    "Recall",
-    "count_instructions",
-    "count_verdicts",
-    "default_nli",
-    "describe",
-    "quote_untrusted",
-    "read_numbers",
-    "split_sentences",
-]
-
-__getattr__, __dir__ = lazy(
-    __name__,
-    {
-        "check": "Fidelity FidelityResult Recall describe",
-        "nli": "ClassifierNLI Follows NLIModel OnnxNLI default_nli",
-        "numbers": "Number read_numbers",
-        "sentences": "split_sentences",
-        "untrusted": "count_instructions quote_untrusted",
-        "verdicts": "count_verdicts",
-    },
-)
+__getattr__, __dir__, __all__ = lazy(__spec__)

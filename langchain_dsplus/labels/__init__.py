@@ -21,30 +21,6 @@ denial, a correction that names another label, a label inside any other sentence
 answer are few and stand in `text.py`: an unknown one makes a miss. Words that deny only ever take a label away.
 """
 
-from langchain_dsplus.labels.forms import list_labels, show_label
-from langchain_dsplus.labels.text import CUT_SHORT, LONGEST_TEXT, ending, is_cut, match_label, match_reply
-from langchain_dsplus.labels.tokens import (
-    LabelMass,
-    NoLabelMassError,
-    label_mass,
-    label_probabilities,
-    mean_token_probability,
-    token_logprobs,
-)
+from langchain_dsplus._imports import lazy
 
-__all__ = [
-    "CUT_SHORT",
-    "LONGEST_TEXT",
-    "LabelMass",
-    "NoLabelMassError",
-    "ending",
-    "is_cut",
-    "label_mass",
-    "label_probabilities",
-    "list_labels",
-    "match_label",
-    "match_reply",
-    "mean_token_probability",
-    "show_label",
-    "token_logprobs",
-]
+__getattr__, __dir__, __all__ = lazy(__spec__)

@@ -1,5 +1,5 @@
 """The report: one HTML file that shows what a threshold gives, what a certificate promises, and what would be lost."""
 
-from langchain_dsplus.report.page import render_report, write_report
+from langchain_dsplus._imports import lazy
 
-__all__ = ["render_report", "write_report"]
+__getattr__, __dir__, __all__ = lazy(__spec__)

@@ -1,0 +1,11 @@
+from langchain_dsplus.chat_dsplus.calls import same_calls as same_calls
+from langchain_dsplus.chat_dsplus.judges import CallJudge as CallJudge
+from langchain_dsplus.chat_dsplus.judges import ExactJudge as ExactJudge
+from langchain_dsplus.chat_dsplus.judges import LLMJudge as LLMJudge
+from langchain_dsplus.chat_dsplus.judges import NLIJudge as NLIJudge
+from langchain_dsplus.chat_dsplus.judges import NumericJudge as NumericJudge
+from langchain_dsplus.chat_dsplus.judges import ReadyJudge as ReadyJudge
+from langchain_dsplus.chat_dsplus.judges import SimilarityJudge as SimilarityJudge
+from langchain_dsplus.chat_dsplus.model import ChatDSPlus as ChatDSPlus
+from langchain_dsplus.chat_dsplus.outcomes import acollect_chat_outcomes as acollect_chat_outcomes
+from langchain_dsplus.chat_dsplus.outcomes import collect_chat_outcomes as collect_chat_outcomes

@@ -1,0 +1,14 @@
+from langchain_dsplus.decisions.cascade import CascadeDecisionModel as CascadeDecisionModel
+from langchain_dsplus.decisions.cascade import CascadeResponse as CascadeResponse
+from langchain_dsplus.decisions.large import RefusedError as RefusedError
+from langchain_dsplus.decisions.large import as_decisions as as_decisions
+from langchain_dsplus.decisions.learning import Teaching as Teaching
+from langchain_dsplus.decisions.learning import teaching_rows as teaching_rows
+from langchain_dsplus.decisions.local import LocalDecisionModel as LocalDecisionModel
+from langchain_dsplus.decisions.outcomes import acollect_decision_outcomes as acollect_decision_outcomes
+from langchain_dsplus.decisions.outcomes import certify_decisions as certify_decisions
+from langchain_dsplus.decisions.outcomes import collect_decision_outcomes as collect_decision_outcomes
+from langchain_dsplus.decisions.small import DecisionSmallModel as DecisionSmallModel
+from langchain_dsplus.decisions.state import render_state as render_state
+from langchain_dsplus.questions import UnknownQuestionError as UnknownQuestionError
+from langchain_dsplus.questions import fingerprint as fingerprint

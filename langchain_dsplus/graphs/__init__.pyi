@@ -1,0 +1,16 @@
+from langchain_dsplus.graphs.adjudicator import SWAPPED_PROMPT as SWAPPED_PROMPT
+from langchain_dsplus.graphs.adjudicator import Adjudicator as Adjudicator
+from langchain_dsplus.graphs.adjudicator import Verdict as Verdict
+from langchain_dsplus.graphs.adjudicator import VerdictRecord as VerdictRecord
+from langchain_dsplus.graphs.classification import ClassificationState as ClassificationState
+from langchain_dsplus.graphs.classification import GraphRouter as GraphRouter
+from langchain_dsplus.graphs.classification import create_dsplus_graph as create_dsplus_graph
+from langchain_dsplus.graphs.dispute import DisputeState as DisputeState
+from langchain_dsplus.graphs.dispute import create_dispute_graph as create_dispute_graph
+from langchain_dsplus.graphs.review import CheckRecord as CheckRecord
+from langchain_dsplus.graphs.review import Review as Review
+from langchain_dsplus.graphs.review import SwapCheck as SwapCheck
+from langchain_dsplus.graphs.settings import GraphContext as GraphContext
+from langchain_dsplus.graphs.triage import Triage as Triage
+from langchain_dsplus.transfer.verdicts import ADJUDICATE_PROMPT as ADJUDICATE_PROMPT
+from langchain_dsplus.transfer.verdicts import VERDICTS as VERDICTS

@@ -1,0 +1,14 @@
+from langchain_dsplus.labels.forms import list_labels as list_labels
+from langchain_dsplus.labels.forms import show_label as show_label
+from langchain_dsplus.labels.text import CUT_SHORT as CUT_SHORT
+from langchain_dsplus.labels.text import LONGEST_TEXT as LONGEST_TEXT
+from langchain_dsplus.labels.text import ending as ending
+from langchain_dsplus.labels.text import is_cut as is_cut
+from langchain_dsplus.labels.text import match_label as match_label
+from langchain_dsplus.labels.text import match_reply as match_reply
+from langchain_dsplus.labels.tokens import LabelMass as LabelMass
+from langchain_dsplus.labels.tokens import NoLabelMassError as NoLabelMassError
+from langchain_dsplus.labels.tokens import label_mass as label_mass
+from langchain_dsplus.labels.tokens import label_probabilities as label_probabilities
+from langchain_dsplus.labels.tokens import mean_token_probability as mean_token_probability
+from langchain_dsplus.labels.tokens import token_logprobs as token_logprobs

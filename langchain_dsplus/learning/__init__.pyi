@@ -1,0 +1,5 @@
+from langchain_dsplus.learning.distiller import Distiller as Distiller
+from langchain_dsplus.learning.distiller import DistillerResult as DistillerResult
+from langchain_dsplus.learning.promotion import PromotionReport as PromotionReport
+from langchain_dsplus.learning.two_stage import TwoStageConfidenceDistillation as TwoStageConfidenceDistillation
+from langchain_dsplus.learning.two_stage import TwoStageResult as TwoStageResult

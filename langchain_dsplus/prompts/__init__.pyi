@@ -1,0 +1,8 @@
+from langchain_dsplus.prompts.conformal import ConformalCandidates as ConformalCandidates
+from langchain_dsplus.prompts.extractive import ExtractiveSummarizer as ExtractiveSummarizer
+from langchain_dsplus.prompts.images import ClipClassifier as ClipClassifier
+from langchain_dsplus.prompts.parser import LabelParser as LabelParser
+from langchain_dsplus.prompts.proficient import ProficientClasses as ProficientClasses
+from langchain_dsplus.prompts.proficient import proficient_classes as proficient_classes
+from langchain_dsplus.prompts.pruner import PromptPruner as PromptPruner
+from langchain_dsplus.prompts.tokens import estimate_tokens as estimate_tokens

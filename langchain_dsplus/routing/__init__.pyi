@@ -1,0 +1,10 @@
+from langchain_dsplus.answer import MismatchError as MismatchError
+from langchain_dsplus.routing.background import drain_all as drain_all
+from langchain_dsplus.routing.decision import SettingsError as SettingsError
+from langchain_dsplus.routing.persistence import SavedRouterError as SavedRouterError
+from langchain_dsplus.routing.persistence import load_router as load_router
+from langchain_dsplus.routing.persistence import load_small_models as load_small_models
+from langchain_dsplus.routing.persistence import save_router as save_router
+from langchain_dsplus.routing.router import ConfidenceRouter as ConfidenceRouter
+from langchain_dsplus.routing.rows import Recorder as Recorder
+from langchain_dsplus.routing.rows import Row as Row

@@ -1,0 +1,9 @@
+from langchain_dsplus.scores.agreement import LearnedAgreement as LearnedAgreement
+from langchain_dsplus.scores.gain import LearnedGain as LearnedGain
+from langchain_dsplus.scores.kinds import load_score as load_score
+from langchain_dsplus.scores.nearest import NearestOutcomes as NearestOutcomes
+from langchain_dsplus.scores.outcomes import score_outcomes as score_outcomes
+from langchain_dsplus.scores.predicted import PredictedCorrectness as PredictedCorrectness
+from langchain_dsplus.scores.predicted import PredictedDistribution as PredictedDistribution
+from langchain_dsplus.scores.predicted import WinProbability as WinProbability
+from langchain_dsplus.scores.protocol import RouteScore as RouteScore

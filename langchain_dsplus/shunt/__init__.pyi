@@ -1,0 +1,14 @@
+from langchain_dsplus.shunt.check import Moved as Moved
+from langchain_dsplus.shunt.check import check_shunt as check_shunt
+from langchain_dsplus.shunt.folder import ShuntError as ShuntError
+from langchain_dsplus.shunt.folder import ShuntFolder as ShuntFolder
+from langchain_dsplus.shunt.folder import Terms as Terms
+from langchain_dsplus.shunt.labels import add_gold as add_gold
+from langchain_dsplus.shunt.labels import to_label as to_label
+from langchain_dsplus.shunt.report import shunt_outcomes as shunt_outcomes
+from langchain_dsplus.shunt.report import write_shunt_report as write_shunt_report
+from langchain_dsplus.shunt.shunt import DataShunt as DataShunt
+from langchain_dsplus.shunt.status import ShuntStatus as ShuntStatus
+from langchain_dsplus.shunt.status import shunt_status as shunt_status
+from langchain_dsplus.shunt.worker import Work as Work
+from langchain_dsplus.shunt.worker import Worker as Worker

@@ -1,0 +1,11 @@
+from langchain_dsplus.small_models.base import SmallModel as SmallModel
+from langchain_dsplus.small_models.chat import ChatClassifier as ChatClassifier
+from langchain_dsplus.small_models.fake import FakeSmallModel as FakeSmallModel
+from langchain_dsplus.small_models.generated import GeneratedText as GeneratedText
+from langchain_dsplus.small_models.image import ImageClassifier as ImageClassifier
+from langchain_dsplus.small_models.image import ImagePreprocess as ImagePreprocess
+from langchain_dsplus.small_models.runnable import as_small_model as as_small_model
+from langchain_dsplus.small_models.sentence import SentenceClassifier as SentenceClassifier
+from langchain_dsplus.small_models.sklearn import SklearnClassifier as SklearnClassifier
+from langchain_dsplus.small_models.text import TorchTextClassifier as TorchTextClassifier
+from langchain_dsplus.small_models.transformers import TransformersClassifier as TransformersClassifier

@@ -1,0 +1,14 @@
+from langchain_dsplus.answer import CertificateError as CertificateError
+from langchain_dsplus.threshold.certificate import Certificate as Certificate
+from langchain_dsplus.threshold.choose import ThresholdChoice as ThresholdChoice
+from langchain_dsplus.threshold.choose import choose_threshold as choose_threshold
+from langchain_dsplus.threshold.curves import CostQualityCurve as CostQualityCurve
+from langchain_dsplus.threshold.curves import RiskCoverageCurve as RiskCoverageCurve
+from langchain_dsplus.threshold.curves import cost_quality_curve as cost_quality_curve
+from langchain_dsplus.threshold.curves import risk_coverage_curve as risk_coverage_curve
+from langchain_dsplus.threshold.deferral import apgr as apgr
+from langchain_dsplus.threshold.deferral import cost_at_parity as cost_at_parity
+from langchain_dsplus.threshold.deferral import cpt as cpt
+from langchain_dsplus.threshold.path import coverage_path as coverage_path
+from langchain_dsplus.threshold.planning import SampleSizePlan as SampleSizePlan
+from langchain_dsplus.threshold.planning import plan_sample_size as plan_sample_size
