@@ -1,17 +1,14 @@
-"""Past LLM calls: read from JSONL or LangSmith exports, and turned into outcomes without asking the LLM again."""
+"""Past LLM calls: runs and messages in one form, and outcomes made of them without asking the LLM again."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, Unpack
+from typing import Any, Unpack
 
 from langchain_core.runnables import Runnable
 
@@ -19,7 +16,6 @@ from langchain_dsplus._json import load_json
 from langchain_dsplus.costs.usage import read_usage
 from langchain_dsplus.identity import identify
 from langchain_dsplus.outcomes import Outcomes, default_label
-from langchain_dsplus.outcomes.cells import to_text
 from langchain_dsplus.outcomes.gold import GoldOptions
 from langchain_dsplus.outcomes.uses import table_key
 from langchain_dsplus.small_models.runnable import mark_inputs
@@ -37,104 +33,6 @@ _ROLES = {
     "ToolMessage": "tool",
 }
 _ERROR = re.compile(r"[A-Za-z_][\w.]*")
-
-
-def read_calls(
-    path: str | Path,
-    *,
-    format: Literal["auto", "pairs", "langsmith"] = "auto",  # noqa: A002
-    input_key: str = "input",
-    output_key: str = "output",
-    id_key: str = "id",
-    gold_key: str = "gold",
-    group_key: str = "group",
-    time_key: str = "time",
-    run_type: str | None = "llm",
-    run_name: str | None = None,
-) -> Iterator[dict[str, Any]]:
-    """Yield past LLM calls from a JSONL file, or a JSON list, as rows of kind `call`.
-
-    `pairs`: one object per line with input and output, and where known id, gold, group, and time. An output is a text,
-    a message, or a dict, as the chain gave it. `langsmith`: one run per line, as the SDK's `Run` writes itself
-    (`run.model_dump_json()` over `client.list_runs(...)`), or as the bulk export has it, with `inputs` and `outputs` as
-    JSON texts; examples of a data set are read alike. LangChain's models, the OpenAI and Anthropic wrappers, and chains
-    are understood. Messages become `{"type", "content"}`. Of an error only its name is kept.
-
-    Args:
-        path: The file; UTF-8.
-        format: By default by the keys of each line.
-        input_key: Where a pair holds the input.
-        output_key: Where it holds what the LLM said.
-        id_key: Where it holds an id that is its own; by default a hash of input and output, and a count where they
-            repeat.
-        gold_key: Where it holds the truth.
-        group_key: Where it holds a group (customer, thread).
-        time_key: Where it holds the time: ISO (without a zone: UTC) or seconds since 1970; by default now.
-        run_type: Of LangSmith runs, only these: `llm` (the bare calls: the input is the whole prompt), `chain` (the
-            input is the chain's own, which is what a router in its place would see), None for all.
-        run_name: Of LangSmith runs, only those of this name (`RunnableSequence`, `ChatOpenAI`, your own).
-
-    Warns:
-        UserWarning: Where lines were skipped, since they are no JSON or lack input or output; it says how many.
-
-    Raises:
-        ValueError: If no line can be used.
-
-    Example:
-        ```python
-        calls = read_calls("runs.jsonl", run_type="chain", run_name="triage")
-        ```
-    """
-    if format not in {"auto", "pairs", "langsmith"}:
-        msg = "`format` must be 'auto', 'pairs' or 'langsmith'"
-        raise ValueError(msg)
-    return _read(
-        Path(path),
-        format,
-        (input_key, output_key, id_key, gold_key, group_key, time_key),
-        run_type,
-        run_name,
-    )
-
-
-def _read(
-    path: Path, form: str, keys: tuple[str, str, str, str, str, str], run_type: str | None, run_name: str | None
-) -> Iterator[dict[str, Any]]:
-    seen: Counter[str] = Counter()
-    bad: list[int] = []
-    found = passed = 0
-    for number, item in json_rows(path):
-        run = isinstance(item, Mapping) and "inputs" in item and ("run_type" in item or "outputs" in item)
-        call: dict[str, Any] | None = None
-        if isinstance(item, Mapping) and (form == "langsmith" or (form == "auto" and run)):
-            if run_type not in (None, item.get("run_type", run_type)) or run_name not in (None, item.get("name")):
-                passed += 1
-                continue
-            call = run_to_call(item) if run else None
-        elif isinstance(item, Mapping):
-            call = _from_pair(item, keys)
-        if call is None:
-            bad.append(number)
-            continue
-        if not call["route_id"]:
-            digest = hashlib.sha256(_canonical([call.get("input"), call.get("output")])).hexdigest()[:24]
-            seen[digest] += 1
-            call["route_id"] = f"{digest}-{seen[digest]}"
-        call["uid"] = "call-" + hashlib.sha256(call["route_id"].encode("utf-8", "replace")).hexdigest()[:32]
-        found += 1
-        yield call
-    if found == 0:
-        what = f"{len(bad)} lines lack input or output, or are no JSON" if bad else "it is empty"
-        if passed:
-            what = f"{passed} runs are of another `run_type` or `run_name`" + (f", {what}" if bad else "")
-        msg = (
-            f"{path} holds no call that can be used: {what}. Pairs need {keys[0]!r} and {keys[1]!r} (`input_key=`, "
-            "`output_key=`); LangSmith runs need `run_type`, `inputs` and `outputs`"
-        )
-        raise ValueError(msg)
-    if bad:
-        text = f"{len(bad)} lines of {path} were skipped: no JSON, or no input or output (the first: line {bad[0]})"
-        warnings.warn(text, UserWarning, stacklevel=3)
 
 
 def json_rows(path: Path) -> Iterator[tuple[int, Any]]:
@@ -159,36 +57,6 @@ def json_rows(path: Path) -> Iterator[tuple[int, Any]]:
                 yield number, None
 
 
-def _canonical(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, default=repr).encode()
-
-
-# --- pairs ----------------------------------------------------------------------------------------------------------
-
-
-def _from_pair(item: Mapping[str, Any], keys: tuple[str, str, str, str, str, str]) -> dict[str, Any] | None:
-    input_key, output_key, id_key, gold_key, group_key, time_key = keys
-    if item.get(input_key) is None or item.get(output_key) is None:
-        return None
-    texts: dict[str, str | None] = {}
-    for name in (id_key, gold_key, group_key):
-        try:
-            texts[name] = None if item.get(name) is None else to_text(item[name])
-        except TypeError:
-            return None
-    call: dict[str, Any] = {
-        "kind": "call",
-        "route_id": texts[id_key],
-        "input": plain_messages(item[input_key]),
-        "output": plain_messages(item[output_key]),
-        "gold": texts[gold_key],
-        "group": texts[group_key],
-        "time": _time(item.get(time_key)),
-        "usage": item["usage"] if isinstance(item.get("usage"), Mapping) else None,
-    }
-    return _known(call)
-
-
 # --- LangSmith ------------------------------------------------------------------------------------------------------
 
 
@@ -205,7 +73,7 @@ def run_to_call(run: Mapping[str, Any]) -> dict[str, Any] | None:
     extra = _unpack(run.get("extra"))
     metadata = extra.get("metadata") if isinstance(extra, Mapping) else None
     model = metadata.get("ls_model_name") if isinstance(metadata, Mapping) else None
-    start, end = _time(run.get("start_time")), _time(run.get("end_time"))
+    start, end = iso_time(run.get("start_time")), iso_time(run.get("end_time"))
     call: dict[str, Any] = {
         "kind": "call",
         "route_id": name,
@@ -325,7 +193,7 @@ def plain_messages(value: Any) -> Any:
     return plain(value)
 
 
-def _time(value: Any) -> str | None:
+def iso_time(value: Any) -> str | None:
     """An ISO time with its zone; LangSmith's have none and are UTC."""
     try:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -398,7 +266,7 @@ def outcomes_from_calls(
 
     Args:
         small: A small model, or several, as in `collect_outcomes`.
-        calls: Rows of kind `call`: `store.rows(kind=("call", "gold"))` or `read_calls(path)`. Rows of kind `gold`
+        calls: Rows of kind `call`: `store.rows(kind=("call", "gold"))` or `logs.read_calls(path)`. Rows of kind `gold`
             say what was true; other kinds are passed over.
         to_label: From the recorded output to a label; by default as `default_label`. Where it raises, the row gets an
             `error`.

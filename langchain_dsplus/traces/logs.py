@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import shutil
 import sqlite3
 import tempfile
+import warnings
 import weakref
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,7 +22,7 @@ from langchain_dsplus._imports import require
 from langchain_dsplus._json import load_json
 from langchain_dsplus.outcomes.cells import to_text
 from langchain_dsplus.outcomes.files import csv_rows
-from langchain_dsplus.traces.calls import json_rows, plain_messages, plain_usage, run_output, run_to_call
+from langchain_dsplus.traces.calls import iso_time, json_rows, plain_messages, plain_usage, run_output, run_to_call
 
 PROJECT = "langsmith:"
 """What stands before the name of a LangSmith project."""
@@ -46,6 +49,7 @@ class Columns:
         model: Name of the large model.
         seconds: How long the call took.
         usage: Tokens, in any form that `costs.usage.read_usage` reads.
+        time: When it was: ISO (without a zone: UTC) or seconds since 1970.
     """
 
     input: str | None = None
@@ -56,6 +60,7 @@ class Columns:
     model: str | None = None
     seconds: str | None = None
     usage: str | None = None
+    time: str | None = None
 
     def __post_init__(self) -> None:
         if (self.input is None) != (self.output is None):
@@ -63,6 +68,7 @@ class Columns:
             raise ValueError(msg)
 
 
+_USUAL = Columns("input", "output", "id", "gold", "group", "model", "seconds", "usage", "time")
 _BESIDE = ("id", "gold", "group", "model")
 """Columns that may stand beside a call of any kind."""
 
@@ -194,6 +200,13 @@ class Log:
     # --- reading ------------------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
+        for call in self.every():
+            if not call.get("error"):
+                call["id"] = call.get("id") or f"row-{self.rows}"
+                yield call
+
+    def every(self) -> Iterator[dict[str, Any]]:
+        """Yield the calls that ended in an error too; of that only its name is kept. An id may be missing."""
         self._clear()
         for path in self._paths:
             for row in self._rows_of(path):
@@ -205,13 +218,11 @@ class Log:
                 if call is None:
                     self.unreadable += 1
                     self._remember_keys(row)
-                elif call.get("error"):
-                    self.failed += 1
                 elif call:
-                    self.calls += 1
-                    call |= self._beside(row)
-                    call["id"] = call.get("id") or f"row-{self.rows}"
-                    yield call
+                    self.failed += "error" in call
+                    self.calls += "error" not in call
+                    if call.get("input") is not None:
+                        yield call | self._beside(row)
 
     def _beside(self, row: Any) -> dict[str, Any]:
         """What stands beside a call under the columns that were named, whatever kind of log it is."""
@@ -284,7 +295,7 @@ class Log:
         if "prompt" in row and "llm" in row and "response" in row:  # LangChain's cache
             self.kinds.add("a LangChain cache, which holds each prompt once")
             return _cached(row)
-        return self._mapped(row, Columns("input", "output", "id", "gold", "group", "model", "seconds", "usage"))
+        return self._mapped(row, _USUAL)
 
     def _mapped(self, row: Mapping[str, Any], columns: Columns) -> dict[str, Any] | None:
         self.kinds.add("pairs")
@@ -303,6 +314,7 @@ class Log:
             "model": found["model"] if isinstance(found["model"], str) else None,
             "large_seconds": float(seconds) if isinstance(seconds, (int, float, str)) and seconds != "" else None,
             "usage": plain_usage(_unpacked(found["usage"])),
+            "time": iso_time(found["time"]),
         }
 
     def _batch(self, row: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -360,6 +372,60 @@ class Log:
                 keys = ", ".join(list(self._keys)[:12])
                 words += f". Name the columns (--input, --output); the rows have: {keys}"
         return words
+
+
+def read_calls(
+    sources: str | Path | Sequence[str | Path],
+    columns: Columns | None = None,
+    *,
+    run_type: str | None = "llm",
+    run_name: str | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Yield past LLM calls as rows of kind `call`, as a `TraceStore` keeps them; those that failed, too.
+
+    A call without an id of its own gets one from its input and output, and a count where they repeat.
+
+    Args:
+        sources: As in `Log`.
+        columns: As in `Log`.
+        run_type: Of LangSmith runs, only these: `llm` (the bare calls: the input is the whole prompt), `chain` (the
+            input is the chain's own, which is what a router in its place would see), None for all.
+        run_name: Of LangSmith runs, only those of this name (`RunnableSequence`, `ChatOpenAI`, your own).
+
+    Warns:
+        UserWarning: Where rows were skipped, since they are no JSON or lack input or output; it says how many.
+
+    Raises:
+        ValueError: If no row can be used, or as `Log`.
+
+    Example:
+        ```python
+        calls = read_calls("runs.jsonl", run_type="chain", run_name="triage")
+        ```
+    """
+    return _recorded(Log(sources, columns, run_type=run_type, run_name=run_name))
+
+
+_RECORDED = ("input", "output", "gold", "group", "time", "model", "usage", "large_seconds", "error")
+
+
+def _recorded(log: Log) -> Iterator[dict[str, Any]]:
+    seen: Counter[str] = Counter()
+    for call in log.every():
+        name = call.get("id")
+        if not name:
+            said = json.dumps([call["input"], call.get("output")], sort_keys=True, default=repr)
+            digest = hashlib.sha256(said.encode()).hexdigest()[:24]
+            seen[digest] += 1
+            name = f"{digest}-{seen[digest]}"
+        uid = "call-" + hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:32]
+        told = {key: call[key] for key in _RECORDED if call.get(key) is not None}
+        yield {"kind": "call", "route_id": name, "uid": uid, **told}
+    if not log.calls + log.failed:
+        raise ValueError(log.nothing())
+    if log.unreadable:
+        text = f"{log.unreadable} rows of {', '.join(log.names)} were skipped: no JSON, or no input or output"
+        warnings.warn(text, UserWarning, stacklevel=3)
 
 
 def _unpacked(value: Any) -> Any:
@@ -484,4 +550,4 @@ def _cached(row: Mapping[str, Any]) -> dict[str, Any] | None:
     }
 
 
-__all__ = ["PROJECT", "Columns", "Log", "dig"]
+__all__ = ["PROJECT", "Columns", "Log", "dig", "read_calls"]

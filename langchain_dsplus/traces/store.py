@@ -33,8 +33,8 @@ from langchain_dsplus.outcomes.gold import GoldOptions, GoldRules, read_labels
 from langchain_dsplus.outcomes.uses import table_key
 from langchain_dsplus.routing.background import drain_all
 from langchain_dsplus.routing.rows import Row
-from langchain_dsplus.traces.calls import read_calls
 from langchain_dsplus.traces.database import Database, insert_statement, parse_url, table
+from langchain_dsplus.traces.logs import read_calls
 from langchain_dsplus.traces.recorder import drop_texts, plain
 
 logger = logging.getLogger(__name__)
@@ -492,28 +492,28 @@ class TraceStore:
             rows = [{**row, "gold": truth} for row, truth in zip(rows, truths, strict=True)]
         return self._write_now(rows)
 
-    def import_calls(self, path: str | Path, **options: Any) -> int:
-        """Take past LLM calls over from a file; importing a file twice adds nothing.
+    def import_calls(self, sources: str | Path | Sequence[str | Path], **options: Any) -> int:
+        """Take past LLM calls over from files; importing a file twice adds nothing.
 
         They become rows of kind `call`: `outcomes_from_calls(small, store.rows(kind="call"))`. `redact`, `texts`, and
         retention, by the time of the call, hold for them too.
 
         Args:
-            path: JSONL of input/output pairs, or of LangSmith runs; see `read_calls`.
-            **options: As in `read_calls`.
+            sources: Whatever `logs.Log` reads: pairs, LangSmith runs, OpenAI logs, CSV, Parquet, LangChain's cache.
+            **options: As in `logs.read_calls`.
 
         Returns:
             Rows that were new.
 
         Raises:
-            ValueError: If no line of the file can be used.
+            ValueError: If nothing in them can be used.
 
         Example:
             ```python
             store.import_calls("runs.jsonl", run_name="ChatOpenAI")
             ```
         """
-        return self._write_now(read_calls(path, **options))
+        return self._write_now(read_calls(sources, **options))
 
     def _write_now(self, rows: Iterable[Mapping[str, Any]]) -> int:
         packed = (found for row in rows if (found := self._pack(dict(row))) is not None)

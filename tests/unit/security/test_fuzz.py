@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from langchain_dsplus import ConfidenceRouter, FakeSmallModel, Fidelity, LabelParser, Outcomes
 from langchain_dsplus._journal import parse_line
 from langchain_dsplus.labels import match_label
-from langchain_dsplus.traces.calls import read_calls
+from langchain_dsplus.traces.logs import read_calls
 from tests.growth import assert_grows_at_most
 from tests.unit.security.test_formats import MAKERS, a_classifier
 

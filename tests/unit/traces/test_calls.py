@@ -17,8 +17,9 @@ from langsmith.schemas import Run
 
 from langchain_dsplus.identity import identify
 from langchain_dsplus.small_models.fake import FakeSmallModel
-from langchain_dsplus.traces.calls import default_input, outcomes_from_calls, read_calls
+from langchain_dsplus.traces.calls import default_input, outcomes_from_calls
 from langchain_dsplus.traces.collect import collect_outcomes
+from langchain_dsplus.traces.logs import Columns, read_calls
 from langchain_dsplus.traces.store import TraceStore
 
 TABLE = {"good": {"pos": 0.9, "neg": 0.1}, "bad": {"pos": 0.2, "neg": 0.8}}
@@ -54,7 +55,7 @@ def test_pairs(tmp_path):
     }  # fmt: skip
     assert (two["output"], two["time"]) == ({"type": "ai", "content": "neg"}, "1970-01-01T00:00:00+00:00")
     assert three["input"] == [{"type": "system", "content": "s"}, {"type": "human", "content": "bad"}]
-    assert three["usage"] == {"input_tokens": 1, "output_tokens": 2}
+    assert three["usage"] == {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}
 
 
 def test_other_keys_and_a_json_list(tmp_path):
@@ -62,7 +63,7 @@ def test_other_keys_and_a_json_list(tmp_path):
     path.write_text(
         "\ufeff " + json.dumps([{"q": "good", "a": "pos"}, {"q": "bad", "a": "neg"}], indent=1), encoding="utf-8"
     )
-    assert [c["output"] for c in read_calls(path, input_key="q", output_key="a")] == ["pos", "neg"]
+    assert [c["output"] for c in read_calls(path, Columns("q", "a"))] == ["pos", "neg"]
 
 
 def test_equal_calls_are_calls_of_their_own_and_keep_their_ids(tmp_path):
@@ -82,15 +83,15 @@ def test_lines_that_cannot_be_used_are_skipped_and_counted(tmp_path):
         {"input": "x"},
         {"id": {}, "input": 1, "output": 2},
     )
-    with pytest.warns(UserWarning, match=r"4 lines of .* were skipped.*line 2"):
+    with pytest.warns(UserWarning, match=r"4 rows of .* were skipped"):
         assert len(list(read_calls(path))) == 1
 
 
 @pytest.mark.parametrize(
     ("rows", "match"),
     [
-        ([], "it is empty"),
-        ([{"question": "a secret"}], r"1 lines lack .*`input_key=`"),
+        ([], "among 0 rows"),
+        ([{"question": "a secret"}], r"1 .*lack input or output.*question"),
         ([{"run_type": "chain", "inputs": {}, "outputs": {}}], "1 runs are of another `run_type`"),
     ],
 )
@@ -98,11 +99,6 @@ def test_a_file_of_something_else(tmp_path, rows, match):
     with pytest.raises(ValueError, match=match) as caught:
         list(read_calls(write(tmp_path / "c", *rows)))
     assert "secret" not in str(caught.value)
-
-
-def test_an_unknown_format(tmp_path):
-    with pytest.raises(ValueError, match="`format`"):
-        read_calls(tmp_path / "c", format="csv")
 
 
 @settings(max_examples=150, deadline=None)
