@@ -25,8 +25,9 @@ def require(module: str, extra: str) -> ModuleType:
         if error.name is not None and error.name.partition(".")[0] != root:
             raise  # the dependency is there, and something inside it is broken: hide nothing
         index = f" --extra-index-url {CPU_INDEX} (for a GPU without the index)" if extra in _WITH_TORCH else ""
-        msg = f"`{root}` is not installed. Run: pip install 'langchain-dsplus[{extra}]'{index}"
-        raise ImportError(msg, name=error.name) from error
+        raise ImportError(
+            f"`{root}` is not installed. Run: pip install 'langchain-dsplus[{extra}]'{index}", name=error.name
+        ) from error
 
 
 def lazy(spec: Any, *apart: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
@@ -48,8 +49,7 @@ def lazy(spec: Any, *apart: str) -> tuple[Callable[[str], Any], Callable[[], lis
 
     def get(name: str) -> Any:
         if name not in home:
-            msg = f"module {spec.name!r} has no attribute {name!r}"
-            raise AttributeError(msg)
+            raise AttributeError(f"module {spec.name!r} has no attribute {name!r}")
         return getattr(importlib.import_module(home[name]), name)
 
     return get, names.copy, [name for name in names if name not in apart]

@@ -119,12 +119,10 @@ def read_key(key: str | bytes) -> bytes:
         ValueError: If it is so short that it could be guessed; the message never carries it.
     """
     if not isinstance(key, (str, bytes)):
-        msg = f"`key` must be a text or bytes, not {type(key).__name__}"
-        raise TypeError(msg)
+        raise TypeError(f"`key` must be a text or bytes, not {type(key).__name__}")
     body = key.encode() if isinstance(key, str) else key
     if len(body) < _LEAST:
-        msg = f"`key` must have at least {_LEAST} characters; `secrets.token_hex(32)` makes a good one"
-        raise ValueError(msg)
+        raise ValueError(f"`key` must have at least {_LEAST} characters; `secrets.token_hex(32)` makes a good one")
     return body
 
 
@@ -184,5 +182,6 @@ class Seen:
                 raise TypeError
             return cls(read_key(bytes.fromhex(body["key"])), frozenset(hashes), int(hidden))
         except (KeyError, TypeError, ValueError):
-            msg = f"{path} is damaged: `trained_on` is not what `save` writes. Save the model again"
-            raise ValueError(msg) from None
+            raise ValueError(
+                f"{path} is damaged: `trained_on` is not what `save` writes. Save the model again"
+            ) from None

@@ -36,15 +36,12 @@ def load_json(text: str | bytes) -> Any:
         else:  # several times as fast
             value = json.loads(text, parse_constant=_constant)
     except RecursionError:
-        msg = "not JSON: nested too deeply"
-        raise ValueError(msg) from None
+        raise ValueError("not JSON: nested too deeply") from None
     except UnicodeDecodeError:
-        msg = "not JSON: it is not UTF-8"
-        raise ValueError(msg) from None
+        raise ValueError("not JSON: it is not UTF-8") from None
     marks = text.count(b"[") + text.count(b"{") if isinstance(text, bytes) else text.count("[") + text.count("{")
     if marks > _DEEPEST and _deep(value):
-        msg = "not JSON: nested too deeply"
-        raise ValueError(msg)
+        raise ValueError("not JSON: nested too deeply")
     return value
 
 
@@ -58,8 +55,7 @@ def _may_be_large(text: str | bytes) -> bool:
 def _real(text: str) -> float:
     value = float(text)
     if math.isinf(value):
-        msg = "not JSON: a number is beyond what a float holds"
-        raise ValueError(msg)
+        raise ValueError("not JSON: a number is beyond what a float holds")
     return value
 
 
@@ -70,8 +66,7 @@ def _whole(text: str) -> int:
 
 
 def _constant(name: str) -> Any:
-    msg = f"not JSON: {name} is not a number"
-    raise ValueError(msg)
+    raise ValueError(f"not JSON: {name} is not a number")
 
 
 def _deep(value: Any) -> bool:

@@ -239,27 +239,23 @@ def check_answer(answer: Mapping[str, Any], labels: frozenset[str]) -> Answer:
         probabilities = {_text(k): float(v) for k, v in answer["probabilities"].items()}
         confidence = float(answer["confidence"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        msg = "a small model must return `choice` (str), `probabilities` (dict of floats) and `confidence` (float)"
-        raise InvalidAnswerError(msg) from error
+        raise InvalidAnswerError(
+            "a small model must return `choice` (str), `probabilities` (dict of floats) and `confidence` (float)"
+        ) from error
     if not isinstance(choice, str):
-        msg = f"`choice` must be a str, not {type(choice).__name__}"
-        raise InvalidAnswerError(msg)
+        raise InvalidAnswerError(f"`choice` must be a str, not {type(choice).__name__}")
     if not math.isfinite(confidence):
-        msg = "`confidence` is not finite"
-        raise InvalidAnswerError(msg)
+        raise InvalidAnswerError("`confidence` is not finite")
     if probabilities:
         total = 0.0
         for value in probabilities.values():
             if not value >= 0.0:  # also catches NaN
-                msg = "`probabilities` holds a negative number or NaN"
-                raise InvalidAnswerError(msg)
+                raise InvalidAnswerError("`probabilities` holds a negative number or NaN")
             total += value
         if not abs(total - 1.0) <= 1e-3:
-            msg = f"`probabilities` must sum to 1, not {total:.6g}"
-            raise InvalidAnswerError(msg)
+            raise InvalidAnswerError(f"`probabilities` must sum to 1, not {total:.6g}")
     if labels and (choice not in labels or not labels.issuperset(probabilities)):
-        msg = "`choice` or `probabilities` names a label that the model does not have"
-        raise InvalidAnswerError(msg)
+        raise InvalidAnswerError("`choice` or `probabilities` names a label that the model does not have")
     return {"choice": _text(choice), "probabilities": probabilities, "confidence": confidence}
 
 

@@ -44,21 +44,17 @@ def one_hot(targets: ArrayLike, classes: int) -> Floats:
     values = np.asarray(targets)
     if values.ndim == 1:
         if values.size and not np.issubdtype(values.dtype, np.integer):
-            msg = "`targets` of one dimension must be class numbers (int)"
-            raise ValueError(msg)
+            raise ValueError("`targets` of one dimension must be class numbers (int)")
         if values.size and (values.min() < 0 or values.max() >= classes):
-            msg = f"`targets` must lie in 0..{classes - 1}"
-            raise ValueError(msg)
+            raise ValueError(f"`targets` must lie in 0..{classes - 1}")
         rows = np.zeros((len(values), classes))
         rows[np.arange(len(values)), values.astype(np.intp)] = 1.0
         return rows
     rows = np.asarray(values, dtype=np.float64)
     if rows.ndim != 2 or rows.shape[1] != classes:
-        msg = f"`targets` must have shape (n,) or (n, {classes}), not {values.shape}"
-        raise ValueError(msg)
+        raise ValueError(f"`targets` must have shape (n,) or (n, {classes}), not {values.shape}")
     if not ((rows >= 0).all() and (np.abs(rows.sum(axis=1) - 1.0) <= 1e-3).all()):
-        msg = "`targets` as distributions must be at least 0 and sum to 1"
-        raise ValueError(msg)
+        raise ValueError("`targets` as distributions must be at least 0 and sum to 1")
     return rows
 
 
@@ -86,8 +82,7 @@ class TemperatureScaling(Shown):
 
     def __init__(self, *, bounds: tuple[float, float] = (0.05, 20.0), from_probabilities: bool = False) -> None:
         if not 0.0 < bounds[0] < bounds[1] < math.inf:
-            msg = "`bounds` must be two finite numbers, 0 < low < high"
-            raise ValueError(msg)
+            raise ValueError("`bounds` must be two finite numbers, 0 < low < high")
         self.bounds = bounds
         self.from_probabilities = from_probabilities
         self.temperature = 1.0
@@ -109,18 +104,15 @@ class TemperatureScaling(Shown):
         logits = self._logits(rows)
         wanted = one_hot(targets, logits.shape[1])
         if len(wanted) != len(logits):
-            msg = f"`targets` has {len(wanted)} rows, `rows` has {len(logits)}"
-            raise ValueError(msg)
+            raise ValueError(f"`targets` has {len(wanted)} rows, `rows` has {len(logits)}")
         if not len(logits):
             self.temperature = 1.0
             return self
         w = np.ones(len(logits)) if weights is None else np.asarray(weights, dtype=np.float64)
         if w.shape != (len(logits),):
-            msg = f"`weights` must have shape ({len(logits)},), not {w.shape}"
-            raise ValueError(msg)
+            raise ValueError(f"`weights` must have shape ({len(logits)},), not {w.shape}")
         if not (np.isfinite(w) & (w >= 0)).all() or not w.any():
-            msg = "`weights` must be finite numbers, at least 0, not all 0"
-            raise ValueError(msg)
+            raise ValueError("`weights` must be finite numbers, at least 0, not all 0")
 
         def loss(log_t: float) -> float:
             return float(-(w * (wanted * log_softmax(logits / math.exp(log_t))).sum(axis=1)).sum() / w.sum())
@@ -156,11 +148,9 @@ class TemperatureScaling(Shown):
         low, high = _state_numbers(state, "bounds", length=2)
         (temperature,) = _state_numbers(state, "temperature")
         if not temperature > 0.0:
-            msg = "`temperature` of the saved state must be greater than 0"
-            raise ValueError(msg)
+            raise ValueError("`temperature` of the saved state must be greater than 0")
         if not isinstance(state.get("from_probabilities"), bool):
-            msg = "`from_probabilities` of the saved state must be true or false"
-            raise ValueError(msg)  # noqa: TRY004
+            raise ValueError("`from_probabilities` of the saved state must be true or false")  # noqa: TRY004
         scaling = cls(bounds=(low, high), from_probabilities=state["from_probabilities"])
         scaling.temperature = temperature
         return scaling
@@ -171,23 +161,19 @@ class TemperatureScaling(Shown):
             other = 1.0 - values if self.from_probabilities else np.zeros_like(values)
             values = np.stack([other, values], axis=1)
         if values.ndim != 2 or values.shape[1] < 1:
-            msg = f"`rows` must have shape (n, K) or (n,), not {values.shape}"
-            raise ValueError(msg)
+            raise ValueError(f"`rows` must have shape (n, K) or (n,), not {values.shape}")
         if self.from_probabilities:
             if not ((values >= 0).all() and (values <= 1 + 1e-6).all()):
-                msg = "`rows` must be probabilities in [0, 1]; for logits leave `from_probabilities` off"
-                raise ValueError(msg)
+                raise ValueError("`rows` must be probabilities in [0, 1]; for logits leave `from_probabilities` off")
             values = np.log(np.maximum(values, _TINY))
         if not np.isfinite(values).all():
-            msg = "`rows` holds a number that is not finite"
-            raise ValueError(msg)
+            raise ValueError("`rows` holds a number that is not finite")
         return values
 
 
 def _check_kind(state: Mapping[str, Any], kind: str) -> None:
     if not isinstance(state, Mapping) or state.get("kind") != kind:
-        msg = f"the saved state is not of kind {kind!r}: pass what `to_dict` returned"
-        raise ValueError(msg)
+        raise ValueError(f"the saved state is not of kind {kind!r}: pass what `to_dict` returned")
 
 
 def _state_numbers(state: Mapping[str, Any], name: str, *, length: int | None = None) -> list[float]:
@@ -195,8 +181,7 @@ def _state_numbers(state: Mapping[str, Any], name: str, *, length: int | None = 
     values: list[Any] = list(value) if isinstance(value, (list, tuple)) else [value]
     fine = all(isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x) for x in values)
     if not fine or (length is not None and len(values) != length):
-        msg = f"`{name}` of the saved state is missing, or holds what is no finite number"
-        raise ValueError(msg)
+        raise ValueError(f"`{name}` of the saved state is missing, or holds what is no finite number")
     return [float(x) for x in values]
 
 
@@ -204,17 +189,14 @@ def _scored(confidences: ArrayLike, correct: ArrayLike, name: str = "confidences
     p = np.asarray(confidences, dtype=np.float64)
     y = np.asarray(correct, dtype=np.float64)
     if p.ndim != 1 or p.shape != y.shape or not len(p):
-        msg = f"`{name}` and `correct` must have the same shape (n,), n > 0, not {p.shape} and {y.shape}"
-        raise ValueError(msg)
+        raise ValueError(f"`{name}` and `correct` must have the same shape (n,), n > 0, not {p.shape} and {y.shape}")
     if not np.isfinite(p).all():
-        msg = f"`{name}` holds a number that is not finite: leave out the rows where the small model failed"
-        raise ValueError(msg)
+        raise ValueError(f"`{name}` holds a number that is not finite: leave out the rows where the small model failed")
     if not ((y == 0.0) | (y == 1.0)).all():
-        msg = (
+        raise ValueError(
             "`correct` must hold True or False (1 or 0): leave out the rows where nobody knows if they are a random "
             "part of all; where rows were chosen for labelling, ask the table (`Outcomes.estimate`)"
         )
-        raise ValueError(msg)
     return p, y
 
 
@@ -246,8 +228,7 @@ def bin_places(confidences: ArrayLike, *, bins: int = 15, scheme: Scheme = "equa
     if scheme == "equal_mass":
         # A row's bin comes from the rank of the first row with its confidence, so that ties stay together.
         return np.searchsorted(np.sort(p), p, side="left") * bins // max(len(p), 1)
-    msg = f"`scheme` must be 'equal_mass' or 'equal_width', not {scheme!r}"
-    raise ValueError(msg)
+    raise ValueError(f"`scheme` must be 'equal_mass' or 'equal_width', not {scheme!r}")
 
 
 def reliability_bins(
@@ -271,11 +252,9 @@ def reliability_bins(
     """
     p, y = _scored(confidences, correct)
     if not ((p >= 0) & (p <= 1)).all():
-        msg = "`confidences` must lie in [0, 1]"
-        raise ValueError(msg)
+        raise ValueError("`confidences` must lie in [0, 1]")
     if bins < 1:
-        msg = "`bins` must be at least 1"
-        raise ValueError(msg)
+        raise ValueError("`bins` must be at least 1")
     places = bin_places(p, bins=bins, scheme=scheme)
     counts = np.bincount(places, minlength=bins)
     sure, right = (np.bincount(places, weights=w, minlength=bins) for w in (p, y))
@@ -335,8 +314,7 @@ def auroc(confidences: ArrayLike, correct: ArrayLike) -> float:
     right = int(y.sum())
     wrong = len(y) - right
     if not right or not wrong:
-        msg = f"`correct` holds {'no' if not right else 'only'} right answers: AUROC is not defined"
-        raise ValueError(msg)
+        raise ValueError(f"`correct` holds {'no' if not right else 'only'} right answers: AUROC is not defined")
     ordered = np.sort(s)
     # The mean of a tie's first and last rank, from 1.
     ranks = (np.searchsorted(ordered, s, side="left") + np.searchsorted(ordered, s, side="right") + 1) / 2.0
@@ -418,8 +396,7 @@ def binomial_upper(hits: int, n: int, alpha: float) -> float:
         (0.005, 1.0)
     """
     if not 0 <= hits <= n or not 0.0 < alpha < 1.0:
-        msg = "`hits` must lie in [0, n] and `alpha` in (0, 1)"
-        raise ValueError(msg)
+        raise ValueError("`hits` must lie in [0, n] and `alpha` in (0, 1)")
     special: Any = require("scipy.special", "sklearn")
     return 1.0 if hits == n else float(special.betaincinv(hits + 1, n - hits, 1.0 - alpha))
 

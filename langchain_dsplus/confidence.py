@@ -79,8 +79,7 @@ def energy(logits: Sequence[float], *, temperature: float = 1.0) -> float:
         (3.049, -2.951)
     """
     if not len(logits) or not temperature > 0.0:
-        msg = "`logits` must not be empty, and `temperature` must be greater than 0"
-        raise ValueError(msg)
+        raise ValueError("`logits` must not be empty, and `temperature` must be greater than 0")
     top = max(logits)
     if not math.isfinite(top):
         return float(top)

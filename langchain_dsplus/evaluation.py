@@ -114,8 +114,7 @@ class Target(Shown):
         if self.input_key is None:
             return inputs
         if self.input_key not in inputs:
-            msg = f"the example's inputs have no {self.input_key!r} (`input_key`), only {sorted(inputs)}"
-            raise KeyError(msg)
+            raise KeyError(f"the example's inputs have no {self.input_key!r} (`input_key`), only {sorted(inputs)}")
         return inputs[self.input_key]
 
     @staticmethod

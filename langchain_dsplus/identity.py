@@ -67,11 +67,9 @@ def identify(runnable: Any, *, version: str | None = None) -> Identity:
     """
     if version is not None:
         if not isinstance(version, str):
-            msg = f"`version` must be a text, not {type(version).__name__}"
-            raise TypeError(msg)
+            raise TypeError(f"`version` must be a text, not {type(version).__name__}")
         if not version.strip():
-            msg = "`version` must not be empty"
-            raise ValueError(msg)
+            raise ValueError("`version` must not be empty")
         return Identity(version, version, unverifiable=False)
     seen = _Seen()
     try:

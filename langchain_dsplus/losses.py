@@ -44,25 +44,25 @@ def parse_loss(value: Loss, name: str = "max_loss") -> float:
     if isinstance(value, str):
         found = _TEXT.fullmatch(value)
         if found is None:
-            msg = f"`{name}` is a text that is no loss: write a number and its unit, such as '0.5 points' or '0.5 %'"
-            raise ValueError(msg)
+            raise ValueError(
+                f"`{name}` is a text that is no loss: write a number and its unit, such as '0.5 points' or '0.5 %'"
+            )
         number, unit = Decimal(found["number"]), found["unit"]
         share = float(number / 100) if unit else float(number)
     elif isinstance(value, Real | Decimal) and not isinstance(value, bool):
         share, unit = _share(value), None
     else:
-        msg = f"`{name}` must be a text such as '0.5 points', or a share below .1, not {type(value).__name__}"
-        raise TypeError(msg)
+        raise TypeError(
+            f"`{name}` must be a text such as '0.5 points', or a share below .1, not {type(value).__name__}"
+        )
     if unit is None and _BARE_BELOW <= share < math.inf:
         one, other = f"{share:.15g} points", f"{float(Decimal(repr(share)) * 100):.15g} points"
         ways = f"can be read in two ways: write {one!r} or {other!r}"
         if share >= 1.0:
             ways = f"is no share below 1: write {one!r} if points are meant ({other!r} would be everything)"
-        msg = f"`{name}` has no unit, and {share:.15g} {ways}"
-        raise ValueError(msg)
+        raise ValueError(f"`{name}` has no unit, and {share:.15g} {ways}")
     if not 0.0 < share < 1.0:
-        msg = f"`{name}` must be more than 0 and less than 100 points, such as '0.5 points'"
-        raise ValueError(msg)
+        raise ValueError(f"`{name}` must be more than 0 and less than 100 points, such as '0.5 points'")
     return share
 
 

@@ -160,14 +160,11 @@ class ConfidenceShuntMiddleware(Shown, AgentMiddleware[ShuntState, Any, Any]):
         super().__init__()
         own = sorted({"large", "to_output", "to_large", "include_route", "context_key"} & router.keys())
         if own:
-            msg = f"{own} are set by the middleware; for a local answer's form pass `answers=`"
-            raise ValueError(msg)
+            raise ValueError(f"{own} are set by the middleware; for a local answer's form pass `answers=`")
         if name == _NODE:  # streams would take the shunt's runs for the node's
-            msg = f"`name` must not be {_NODE!r}, which is the agent's own node"
-            raise ValueError(msg)
+            raise ValueError(f"`name` must not be {_NODE!r}, which is the agent's own node")
         if not callable(read) and read not in _READS:
-            msg = f"`read` must be one of {list(_READS)}, or a callable from the request to a text or None"
-            raise ValueError(msg)
+            raise ValueError(f"`read` must be one of {list(_READS)}, or a callable from the request to a text or None")
         self._name = name
         self._read = read
         self._answers = answers
@@ -176,18 +173,16 @@ class ConfidenceShuntMiddleware(Shown, AgentMiddleware[ShuntState, Any, Any]):
         labels = _labels(small)
         named = {*self._models, *(answers if isinstance(answers, Mapping) else ())}
         if labels and not named <= labels:
-            msg = f"`answers` or `models` names labels that no small model has: {sorted(named - labels)}"
-            raise ValueError(msg)
+            raise ValueError(f"`answers` or `models` names labels that no small model has: {sorted(named - labels)}")
         both = sorted(self._models.keys() & (answers.keys() if isinstance(answers, Mapping) else ()))
         if both:
-            msg = f"these labels are in `answers` and in `models`: {both}"
-            raise ValueError(msg)
+            raise ValueError(f"these labels are in `answers` and in `models`: {both}")
         if pruner is not None and not isinstance(pruner, PromptPruner):
-            msg = f"`pruner` must be a PromptPruner, not {type(pruner).__name__}"
-            raise TypeError(msg)
+            raise TypeError(f"`pruner` must be a PromptPruner, not {type(pruner).__name__}")
         if pruner is not None and not set(pruner.input_variables) <= {"text"}:
-            msg = f"`pruner` may use the variables text and candidates, not {sorted(pruner.input_variables)}"
-            raise ValueError(msg)
+            raise ValueError(
+                f"`pruner` may use the variables text and candidates, not {sorted(pruner.input_variables)}"
+            )
         local = labels if callable(answers) or (answers is None and not models) else set(answers or ())
         never = {*router.pop("never_local", ()), *(labels - local), *self._models}
         self._large = RunnableLambda(self._pass_on, afunc=self._apass_on, name=LARGE_TAG)
@@ -305,8 +300,7 @@ class ConfidenceShuntMiddleware(Shown, AgentMiddleware[ShuntState, Any, Any]):
             calls = [{**call, "id": call.get("id") or f"call_{uuid.uuid4().hex}"} for call in message.tool_calls]
             unknown = sorted({str(call["name"]) for call in calls} - known)
             if unknown:
-                msg = f"`answers` calls tools that the agent does not have: {unknown}"
-                raise ValueError(msg)
+                raise ValueError(f"`answers` calls tools that the agent does not have: {unknown}")
             # An id of its own each time: equal ids would replace each other in the state.
             fresh: dict[str, Any] = {"id": str(uuid.uuid4()), "tool_calls": calls}
             result.append(message.model_copy(update=fresh, deep=True))

@@ -61,8 +61,7 @@ def check_question(question: Any) -> Any:
     if isinstance(question, (Noul, Choice, Score, Box)):
         return question
     kind = f"{type(question).__module__}.{type(question).__name__}"
-    msg = f"a question must be a Noul, Choice, Score or Box of `langchain_core.decisions`, not {kind}"
-    raise TypeError(msg)
+    raise TypeError(f"a question must be a Noul, Choice, Score or Box of `langchain_core.decisions`, not {kind}")
 
 
 def question_labels(question: AnyQuestion) -> list[str]:
@@ -82,8 +81,7 @@ def question_labels(question: AnyQuestion) -> list[str]:
         return list(question.criteria)
     if isinstance(question, Score):
         return [str(level) for level in range(len(question.criteria))]
-    msg = "a Box question has no labels: no small model can answer it"
-    raise TypeError(msg)
+    raise TypeError("a Box question has no labels: no small model can answer it")
 
 
 def read_value(question: AnyQuestion, value: Any) -> str:
@@ -101,8 +99,7 @@ def read_value(question: AnyQuestion, value: Any) -> str:
         value = _BOOLEAN.get(value.strip().casefold(), value)
     if value in labels:
         return str(value)
-    msg = f"a {question.type} question has the labels {labels}; what was given is none of them"
-    raise ValueError(msg)
+    raise ValueError(f"a {question.type} question has the labels {labels}; what was given is none of them")
 
 
 def read_meanings(
@@ -125,8 +122,9 @@ def read_meanings(
     wanted = question_labels(question)
     if told is not None:
         if set(told) != set(labels or wanted):
-            msg = f"`meanings` must name every label of the small model and no other: {list(labels or wanted)}"
-            raise ValueError(msg)
+            raise ValueError(
+                f"`meanings` must name every label of the small model and no other: {list(labels or wanted)}"
+            )
         return {label: read_value(question, told[label]) for label in labels or wanted}
     if not labels or set(labels) <= set(wanted):
         return {label: label for label in labels or wanted}
@@ -140,11 +138,10 @@ def read_meanings(
     if len(found) == len(labels) == len(set(found.values())):
         return found
     example = {"noul": "True", "score": "0"}.get(question.type, repr(wanted[0]))
-    msg = (
+    raise ValueError(
         f"the small model's labels {list(labels)} are not those of the {question.type} question, {wanted}: say what "
         f"each stands for with `meanings={{{labels[0]!r}: {example}, ...}}`"
     )
-    raise ValueError(msg)
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------
@@ -185,8 +182,7 @@ def to_typed(answer: Answer, question: AnyQuestion, *, checked: bool = False) ->
         answer = check_answer(answer, frozenset(labels))
     probabilities = answer["probabilities"]
     if not probabilities:
-        msg = "`probabilities` is empty: a typed answer needs one for each label"
-        raise InvalidAnswerError(msg)
+        raise InvalidAnswerError("`probabilities` is empty: a typed answer needs one for each label")
     if isinstance(question, Noul):
         return NoulAnswer(type="noul", noul=_unit(probabilities.get(YES, 0.0)))
     confidence = answer["confidence"]
@@ -226,8 +222,7 @@ def from_typed(answer: Any, question: AnyQuestion, *, cut: float = 0.5) -> Answe
         'no'
     """
     if not isinstance(answer, (NoulAnswer, ChoiceAnswer, ScoreAnswer)) or answer.type != question.type:
-        msg = f"the answer to a {question.type} question is {type(answer).__name__}"
-        raise InvalidAnswerError(msg)
+        raise InvalidAnswerError(f"the answer to a {question.type} question is {type(answer).__name__}")
     if isinstance(answer, NoulAnswer):
         yes = answer.noul
         choice = YES if yes >= cut else NO

@@ -312,8 +312,7 @@ def _take(source: Source, artifact: Artifact, say: Callable[[str], None], progre
         shutil.rmtree(place, ignore_errors=True)
         if attempt == 1:
             say(f"  {source.name}: {wrong}; fetching it once more")
-    msg = f"{wrong}, twice"
-    raise SourceError(msg)
+    raise SourceError(f"{wrong}, twice")
 
 
 # --- names and places -------------------------------------------------------------------------------------------
@@ -331,8 +330,9 @@ def _names() -> dict[str, Artifact]:
 def _find(name: str) -> Artifact:
     artifact = _names().get(name.lower())
     if artifact is None:
-        msg = f"{name!r} is neither a path that exists nor a known name. Known names: {', '.join(_REGISTRY)}"
-        raise WeightsError(msg)
+        raise WeightsError(
+            f"{name!r} is neither a path that exists nor a known name. Known names: {', '.join(_REGISTRY)}"
+        )
     return artifact
 
 
@@ -356,8 +356,7 @@ def _own_path(artifact: Artifact) -> Path | None:
         return None
     path = Path(named).expanduser()
     if not path.exists():
-        msg = f"{artifact.env} is set, but there is nothing at {path}"
-        raise WeightsError(msg)
+        raise WeightsError(f"{artifact.env} is set, but there is nothing at {path}")
     return path
 
 
@@ -533,8 +532,7 @@ class _Hub:
         """Download each file at the pinned commit."""
         artifact = wanted.artifact
         if artifact.hub_repo is None:
-            msg = "it is on no hub"
-            raise SourceError(msg)
+            raise SourceError("it is on no hub")
         reason = _hub_unreachable()
         if reason is not None:
             raise SourceError(reason)
@@ -549,8 +547,7 @@ class _Hub:
                 got = _hub_file(artifact.hub_repo, name, artifact.hub_revision, wanted.kept, wanted.progress)
             except Exception as error:
                 first = (str(error).strip().splitlines() or [""])[0]
-                msg = f"{name}: {type(error).__name__}: {first[:200]}"
-                raise SourceError(msg) from error
+                raise SourceError(f"{name}: {type(error).__name__}: {first[:200]}") from error
             target.parent.mkdir(parents=True, exist_ok=True)
             got.replace(target)
 

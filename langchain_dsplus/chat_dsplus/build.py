@@ -113,17 +113,19 @@ def build_router(model: Cascade, bound: Bound | None) -> ConfidenceRouter:
 def _accept(model: Cascade) -> Any:
     """How drafts are judged; checks what belongs together."""
     if len(model.models) < 2:
-        msg = "`models` needs at least two chat models, the large one last"
-        raise ValueError(msg)
+        raise ValueError("`models` needs at least two chat models, the large one last")
     if not callable(model.accept) and model.accept not in ACCEPTS:
-        msg = f"`accept` must be one of {list(ACCEPTS)} or a function of messages and draft, not {model.accept!r}"
-        raise ValueError(msg)
+        raise ValueError(
+            f"`accept` must be one of {list(ACCEPTS)} or a function of messages and draft, not {model.accept!r}"
+        )
     if bool(model.peers) != (model.accept == "agreement"):
-        msg = "`accept='agreement'` needs `peers`, at least one other cheap chat model, and nothing else takes them"
-        raise ValueError(msg)
+        raise ValueError(
+            "`accept='agreement'` needs `peers`, at least one other cheap chat model, and nothing else takes them"
+        )
     if model.score is not None and not is_route_score(model.score):
-        msg = "`score` must be a `RouteScore`: drafts have no class probabilities that a name or a function could read"
-        raise ValueError(msg)
+        raise ValueError(
+            "`score` must be a `RouteScore`: drafts have no class probabilities that a name or a function could read"
+        )
     return unjudged if getattr(model.score, "before", False) else model.accept
 
 

@@ -143,13 +143,11 @@ class Tools:
     def check(self, message: AIMessage) -> None:
         """Check a draft's tool calls. Raises DraftError if one is malformed, or a tool had to be called and was not."""
         if message.invalid_tool_calls:
-            msg = "a tool call is malformed"
-            raise DraftError(msg)
+            raise DraftError("a tool call is malformed")
         if self.choice is not None:
             called = {call["name"] for call in message.tool_calls}
             if not called or (self.choice != "any" and called != {self.choice}):
-                msg = "`tool_choice` asks for a tool call that the draft does not make"
-                raise DraftError(msg)
+                raise DraftError("`tool_choice` asks for a tool call that the draft does not make")
         for call in message.tool_calls:
             self._check_call(call["name"], call["args"])
 
@@ -157,19 +155,16 @@ class Tools:
         if self.schemas is None:
             return
         if name not in self.schemas:
-            msg = "the draft calls a tool that does not exist"
-            raise DraftError(msg)
+            raise DraftError("the draft calls a tool that does not exist")
         if not fits(args, self.schemas[name]):
-            msg = f"the arguments for the tool {name!r} do not fit its schema"
-            raise DraftError(msg)
+            raise DraftError(f"the arguments for the tool {name!r} do not fit its schema")
         validate = self.classes.get(name)
         if validate is not None:
             try:
                 validate(args)
             except Exception as error:  # noqa: BLE001 - it carries the draft
                 failure(error)
-                msg = f"the arguments for the tool {name!r} are not valid"
-                raise DraftError(msg) from None
+                raise DraftError(f"the arguments for the tool {name!r} are not valid") from None
 
 
 def _forced(choice: Any) -> str | None:
@@ -209,8 +204,7 @@ class Checks:
     def check(self, message: Any, kwargs: Mapping[str, Any]) -> AIMessage:
         """Check a draft. Raises DraftError if it cannot be used; the message says why, and never carries the draft."""
         if not isinstance(message, AIMessage):
-            msg = f"a chat model returns an AIMessage, not {type(message).__name__}"
-            raise DraftError(msg)
+            raise DraftError(f"a chat model returns an AIMessage, not {type(message).__name__}")
         _check_whole(message)
         tools = self.tools
         if tools is None:
@@ -221,23 +215,19 @@ class Checks:
             tools = replace(tools, choice=_forced(kwargs["tool_choice"]))
         tools.check(message)
         if not message.tool_calls and not message.text.strip():
-            msg = "the draft is empty"
-            raise DraftError(msg)
+            raise DraftError("the draft is empty")
         if self.parse is not None:
             try:
                 self.parse(message)
             except Exception as error:  # noqa: BLE001 - it carries the draft
                 failure(error)
-                msg = "the draft is not what the schema asks for"
-                raise DraftError(msg) from None
+                raise DraftError("the draft is not what the schema asks for") from None
         return message
 
 
 def _check_whole(message: AIMessage) -> None:
     reason = ending(message)
     if is_cut(reason):
-        msg = f"the draft is not whole ({reason})"
-        raise DraftError(msg)
+        raise DraftError(f"the draft is not whole ({reason})")
     if message.additional_kwargs.get("refusal"):
-        msg = "the model refused"
-        raise DraftError(msg)
+        raise DraftError("the model refused")

@@ -74,11 +74,10 @@ def inner_model(model: Any) -> BaseChatModel:
     while isinstance(inner, RunnableBindingBase):
         inner = inner.bound
     if not isinstance(inner, BaseChatModel):
-        msg = (
+        raise TypeError(
             "`models` must be chat models, or chat models with `bind`, `with_config` or `with_retry` around them, not "
             f"{type(inner).__name__}"
         )
-        raise TypeError(msg)
     return inner
 
 
@@ -97,8 +96,7 @@ def read_messages(value: Any) -> list[BaseMessage]:
         return value.to_messages()
     if isinstance(value, Sequence):
         return convert_to_messages(list(value))
-    msg = f"a chat model takes a text, a prompt or messages, not {type(value).__name__}"
-    raise InputError(msg)
+    raise InputError(f"a chat model takes a text, a prompt or messages, not {type(value).__name__}")
 
 
 # --- what is asked, sync or async -------------------------------------------------------------------------------------
@@ -203,8 +201,7 @@ class DraftModel(SmallModel):
             NotImplementedError: Always.
         """
         del inputs
-        msg = "a draft has no class probabilities: use `answers`"
-        raise NotImplementedError(msg)
+        raise NotImplementedError("a draft has no class probabilities: use `answers`")
 
     def fingerprint(self) -> str:
         """SHA-256 of the chat model without its secrets, and of all that shapes drafts and scores."""
@@ -378,11 +375,9 @@ def make_verifier(model: Any, prompt: str | None, name: str) -> ChatClassifier:
     """
     if isinstance(model, ChatClassifier):
         if model.label_set != {YES, NO}:
-            msg = f"`verifier` must have the labels {[YES, NO]}, not {model.labels}"
-            raise ValueError(msg)
+            raise ValueError(f"`verifier` must have the labels {[YES, NO]}, not {model.labels}")
         return model
     text = VERIFIER_PROMPT if prompt is None else prompt
     if "{answer}" not in text or "{conversation}" not in text:
-        msg = "`verifier_prompt` must have places for {conversation} and {answer}"
-        raise ValueError(msg)
+        raise ValueError("`verifier_prompt` must have places for {conversation} and {answer}")
     return ChatClassifier(model, [YES, NO], text, name=name)

@@ -165,16 +165,15 @@ def _labelled(rows: Sequence[Mapping[str, Any]]) -> list[_Labelled]:
     for place, row in enumerate(rows):
         where = f"row {place + 1} of the labelled rows"
         if not isinstance(row, Mapping) or not {"output", "gold", "right"} <= row.keys() or row["gold"] is None:
-            msg = f"{where} must be a mapping with `input`, `output`, `gold` and `right`"
-            raise ValueError(msg)
+            raise ValueError(f"{where} must be a mapping with `input`, `output`, `gold` and `right`")
         if not isinstance(row["right"], bool) or row.get("who") not in (None, "small", "large"):
-            msg = f"{where}: `right` must be True or False, and `who` 'small' or 'large' where it is said"
-            raise ValueError(msg)
+            raise ValueError(f"{where}: `right` must be True or False, and `who` 'small' or 'large' where it is said")
         found.append(_Labelled(Judged(row.get("input"), str(row["output"]), row["gold"]), row["right"], row.get("who")))
     named = sum(row.who is not None for row in found)
     if not found or named not in (0, len(found)):
-        msg = "`calibrate` needs labelled rows, all or none of which say `who` ('small' or 'large') gave the output"
-        raise ValueError(msg)
+        raise ValueError(
+            "`calibrate` needs labelled rows, all or none of which say `who` ('small' or 'large') gave the output"
+        )
     return found
 
 
@@ -297,8 +296,7 @@ class NumericJudge(ReadyJudge):
     def __init__(self, *, relative: float = 1e-12, absolute: float = 0.0) -> None:
         super().__init__()
         if not (0.0 <= relative < 1.0 and 0.0 <= absolute < math.inf):
-            msg = "`relative` must lie in [0, 1), and `absolute` must be at least 0"
-            raise ValueError(msg)
+            raise ValueError("`relative` must lie in [0, 1), and `absolute` must be at least 0")
         self.relative, self.absolute = float(relative), float(absolute)
 
     def _settings(self) -> list[Any]:
@@ -365,8 +363,9 @@ class SimilarityJudge(ReadyJudge):
 
     def _verdicts(self, items: Sequence[Judged]) -> Sequence[Verdict]:
         if self.cut is None:
-            msg = "`SimilarityJudge` has no cut yet: call `calibrate(rows)` on labelled rows, or pass `cut=`"
-            raise ValueError(msg)
+            raise ValueError(
+                "`SimilarityJudge` has no cut yet: call `calibrate(rows)` on labelled rows, or pass `cut=`"
+            )
         return [value >= self.cut for value in self.similarities(items)]
 
     def _measured(self, rows: Sequence[_Labelled], seed: int) -> JudgeError:
@@ -375,8 +374,9 @@ class SimilarityJudge(ReadyJudge):
         order = np.random.default_rng(seed).permutation(len(rows)).tolist()
         chosen_on, tested_on = order[: len(order) // 2], order[len(order) // 2 :]
         if not chosen_on:
-            msg = "`calibrate` needs at least two labelled rows: one half chooses the cut, the other measures"
-            raise ValueError(msg)
+            raise ValueError(
+                "`calibrate` needs at least two labelled rows: one half chooses the cut, the other measures"
+            )
         near = self.similarities([rows[place].item for place in chosen_on])
         right = [rows[place].right for place in chosen_on]
 
@@ -467,8 +467,7 @@ class LLMJudge(ReadyJudge):
     def __init__(self, model: Any, *, prompt: str = SAME_PROMPT) -> None:
         super().__init__()
         if not isinstance(model, Runnable):
-            msg = f"`model` must be a chat model or another Runnable, not {type(model).__name__}"
-            raise TypeError(msg)
+            raise TypeError(f"`model` must be a chat model or another Runnable, not {type(model).__name__}")
         self.model, self.prompt = model, prompt
 
     def _settings(self) -> list[Any]:

@@ -401,8 +401,7 @@ class ChatDSPlus(BaseChatModel):
         if call is None:
             _, call = open_call(self, None, asynchronous=asynchronous, run_manager=run_manager)
         if "model" in kwargs:
-            msg = "`model` cannot be chosen for a call: this is a cascade of several models"
-            raise ValueError(msg)
+            raise ValueError("`model` cannot be chosen for a call: this is a cascade of several models")
         shown = {} if self._bound is None else self._bound.shown
         passed = {name: value for name, value in kwargs.items() if not (name in shown and shown[name] == value)}
         if stop:

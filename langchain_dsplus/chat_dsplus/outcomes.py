@@ -78,8 +78,7 @@ def collect_chat_outcomes(
         if inspect.isawaitable(verdict):
             if inspect.iscoroutine(verdict):
                 verdict.close()
-            msg = "`ok` is async: use `acollect_chat_outcomes`"
-            raise TypeError(msg)
+            raise TypeError("`ok` is async: use `acollect_chat_outcomes`")
         verdicts.append(verdict)
     return _with(outcomes, verdicts)
 
@@ -106,8 +105,9 @@ def _prepared(
     while isinstance(model, RunnableBindingBase):
         model = model.bound
     if not isinstance(model, ChatDSPlus):
-        msg = f"`cascade` must be a ChatDSPlus, or what its `bind_tools` returned, not {type(model).__name__}"
-        raise TypeError(msg)
+        raise TypeError(
+            f"`cascade` must be a ChatDSPlus, or what its `bind_tools` returned, not {type(model).__name__}"
+        )
     prompt: Runnable[Any, Any] | None = options.pop("prompt", None)
     input_key, gold_key, id_key, group_key = (
         options.pop(f"{name}_key", name) for name in ("input", "gold", "id", "group")
@@ -117,16 +117,16 @@ def _prepared(
     for place, item in enumerate(dataset):
         if isinstance(item, Mapping):
             if input_key is not None and input_key not in item:
-                msg = f"row {place + 1} of `dataset` has no key {input_key!r}: name it with `input_key=`"
-                raise ValueError(msg)
+                raise ValueError(f"row {place + 1} of `dataset` has no key {input_key!r}: name it with `input_key=`")
             apart = {gold_key, id_key, group_key}
             value: Any = {k: v for k, v in item.items() if k not in apart} if input_key is None else item[input_key]
             row = {"id": item.get(id_key, place), "gold": item.get(gold_key), "group": item.get(group_key)}
         elif isinstance(item, Sequence) and not isinstance(item, str) and len(item) == 2:
             value, row = item[0], {"id": place, "gold": item[1], "group": None}
         else:
-            msg = f"row {place + 1} of `dataset` must be a mapping or an (input, gold) pair, not {type(item).__name__}"
-            raise ValueError(msg)
+            raise ValueError(
+                f"row {place + 1} of `dataset` must be a mapping or an (input, gold) pair, not {type(item).__name__}"
+            )
         asked = value if prompt is None else prompt.invoke(value, {"callbacks": []})
         messages: list[BaseMessage] = read_messages(asked)
         known = _gold_text(row["gold"])

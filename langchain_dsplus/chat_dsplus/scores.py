@@ -52,21 +52,20 @@ def sequence_confidence(tokens: Sequence[Any], kind: Sequence_ = "mean") -> floa
         [0.25, 0.125, 0.0625]
     """
     if not tokens:
-        msg = "the reply carries no token log-probabilities; use a model that returns them, or another `accept`"
-        raise DraftError(msg)
+        raise DraftError(
+            "the reply carries no token log-probabilities; use a model that returns them, or another `accept`"
+        )
     logarithms = []
     for token in tokens:
         if not isinstance(token, Mapping) or not _is_number(token.get("logprob")):
-            msg = "a token of the reply has no usable log-probability"
-            raise DraftError(msg)
+            raise DraftError("a token of the reply has no usable log-probability")
         try:
             probability = mean_token_probability([token])
         except NoLabelMassError:  # the end token
             continue
         logarithms.append(math.log(probability) if probability > 0.0 else -math.inf)
     if not logarithms:
-        msg = "the reply has no tokens"
-        raise DraftError(msg)
+        raise DraftError("the reply has no tokens")
     if kind == "min":
         return math.exp(min(logarithms))
     if -math.inf in logarithms:
@@ -135,8 +134,7 @@ def agreement(texts: Sequence[str | None], equal: Equal | None = None) -> tuple[
         else:
             groups.append([place])
     if not groups:
-        msg = "no sample can be used"
-        raise DraftError(msg)
+        raise DraftError("no sample can be used")
     largest = max(groups, key=len)  # the first of equally large ones
     return largest[0], len(largest) / len(texts)
 

@@ -55,11 +55,10 @@ def bind(models: Sequence[Any], tools: Sequence[Any], choice: Any, kwargs: Mappi
         try:
             bound.append(rebind(_without_tools(model), lambda one: one.bind_tools(list(tools), **given)))
         except NotImplementedError as error:
-            msg = (
+            raise NotImplementedError(
                 f"{type(model).__name__} (number {place} of `models`) cannot call tools: take a model that can, or put "
                 "a small classifier in front of an agent with `ConfidenceShuntMiddleware`"
-            )
-            raise NotImplementedError(msg) from error
+            ) from error
     checks = Checks(Tools.of(tools, choice))
     shown: dict[str, Any] = {"tools": [_shown(tool) for tool in tools]}
     if choice is not None:
@@ -120,11 +119,10 @@ def _split(chain: Any, model: Any) -> tuple[Any, Parser]:
         rest = [*chain.middle, chain.last]
         if asked is not None and len(chain.first.steps__) == 1:
             return _without_format(asked), _parser(rest)
-    msg = (
+    raise NotImplementedError(
         f"the structured output of {type(model).__name__} cannot be taken apart: use `bind_tools`, or put the parser "
         "behind the cascade"
     )
-    raise NotImplementedError(msg)
 
 
 def _without_format(asked: Any) -> Any:
@@ -160,11 +158,9 @@ def _strict(parser: Parser, shape: Mapping[str, Any] | None) -> Callable[[AIMess
         result = parser(message)
         parsed = result.get("parsed")
         if result.get("parsing_error") is not None or parsed is None:
-            msg = "the draft is not what the schema asks for"
-            raise DraftError(msg)
+            raise DraftError("the draft is not what the schema asks for")
         if isinstance(parsed, (dict, list)) and shape is not None and not fits(json.loads(json.dumps(parsed)), shape):
-            msg = "the draft does not fit the schema"
-            raise DraftError(msg)
+            raise DraftError("the draft does not fit the schema")
         return parsed
 
     return parse

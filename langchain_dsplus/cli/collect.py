@@ -132,8 +132,7 @@ def collect(
         price = price_of(large, base_url, price_input, price_output, currency, max_cost)
         rows = read_rows(dataset, limit)
         if unknown := [name for name in slice_ or () if not any(name in row for row in rows)]:
-            msg = f"the data set has no column {unknown} to slice by"
-            raise ValueError(msg)
+            raise ValueError(f"the data set has no column {unknown} to slice by")
         model = _load_small(small, text, rows)
         names = model.labels if labels is None else read_label_file(labels)
         chain = large_chain(large, base_url, api_key_env, prompt, names, text, rows)
@@ -194,8 +193,7 @@ def _questions(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) ->
 def _check_output(path: Path) -> None:
     table_suffix(path)
     if path.exists() and read_table(path).about.get("certifications"):
-        msg = f"{path} has been used to certify, and that is counted in it: choose another --output"
-        raise ValueError(msg)
+        raise ValueError(f"{path} has been used to certify, and that is counted in it: choose another --output")
 
 
 def _load_small(folder: Path, column: str, rows: Sequence[Mapping[str, Any]]) -> SmallModel:
@@ -207,8 +205,9 @@ def _load_small(folder: Path, column: str, rows: Sequence[Mapping[str, Any]]) ->
         model = model.model_copy(update={"input_key": column})
     empty = next((place for place, row in enumerate(rows, 1) if row.get(str(model.input_key)) is None), None)
     if empty is not None:
-        msg = f"row {empty} of the data set has nothing in column {model.input_key!r}; which one to read: --text"
-        raise ValueError(msg)
+        raise ValueError(
+            f"row {empty} of the data set has nothing in column {model.input_key!r}; which one to read: --text"
+        )
     return model
 
 

@@ -218,11 +218,9 @@ def _fresh(found: ModelRegistry, rows: list[Any], version: int) -> list[Any]:
 
 def _check_sources(data: Path | None, outcomes: Path | None, traces: str | None) -> None:
     if outcomes is not None and data is None:
-        msg = "--outcomes holds no texts: pass the rows that it is about as --data"
-        raise ValueError(msg)
+        raise ValueError("--outcomes holds no texts: pass the rows that it is about as --data")
     if data is None and traces is None:
-        msg = "pass rows to learn from: --data, --traces, or both"
-        raise ValueError(msg)
+        raise ValueError("pass rows to learn from: --data, --traces, or both")
 
 
 def _keep_known(material: Material, model: SmallModel, rules: Any, where: Any, column: str) -> int:
@@ -241,11 +239,10 @@ def _open(path: Path, trusted: Sequence[str] | None) -> ModelRegistry:
 def _existing(path: Path, trusted: Sequence[str] | None = None) -> ModelRegistry:
     found = _open(path, trusted)
     if not found.exists:
-        msg = (
+        raise ValueError(
             f"{path} is neither a shunt (`DataShunt(..., folder={str(path)!r})` makes one) nor a model registry "
             f"(`dsplus distil {quoted(path)} --start FOLDER ...` makes one)"
         )
-        raise ValueError(msg)
     return found
 
 
@@ -254,8 +251,7 @@ def _first(start: Path | None, trusted: Sequence[str] | None) -> tuple[SmallMode
     from langchain_dsplus.routing.persistence import load_any_small_model
 
     if start is None:
-        msg = "there is no registry yet: name the folder of a saved small model or router with --start"
-        raise ValueError(msg)
+        raise ValueError("there is no registry yet: name the folder of a saved small model or router with --start")
     return load_any_small_model(start, load_options(trusted))
 
 
@@ -264,8 +260,9 @@ def _rows(path: Path, text: str, gold: str) -> list[tuple[str, Any]]:
     rows = read_rows(path, None)
     for column in (text, gold):
         if not any(column in row for row in rows):
-            msg = f"{path} has no column {column!r}: name it with --{'text' if column == text else 'gold-column'}"
-            raise ValueError(msg)
+            raise ValueError(
+                f"{path} has no column {column!r}: name it with --{'text' if column == text else 'gold-column'}"
+            )
     return [(str(row[text]), row.get(gold)) for row in rows if row.get(text) is not None]
 
 
@@ -281,8 +278,7 @@ def _labeled(
         [gold for _, gold in given], model.labels, GoldRules.of(**rules), where=f"{where}: ", name=column
     )
     if rows and not any(label is not None for label in told):
-        msg = f"{where}: no row has both a text and a true label"
-        raise ValueError(msg)
+        raise ValueError(f"{where}: no row has both a text and a true label")
     return [(text, label) for (text, _), label in zip(given, told, strict=True)]
 
 
@@ -310,8 +306,7 @@ def _trace_rows(where: str, *, kinds: Sequence[str] | None = None, since: str | 
 
     file = where.removeprefix("sqlite:///")
     if (file != where or "://" not in where) and not Path(file).exists():  # it would be made, and be empty
-        msg = f"{file}: there is no such trace store"
-        raise ValueError(msg)
+        raise ValueError(f"{file}: there is no such trace store")
     with TraceStore(where) as store:
         store.check()
         yield from store.rows(kind=kinds, since=since)
@@ -565,8 +560,7 @@ def _alarms(path: Path) -> list[dict[str, Any]]:
         body = load_json(path.read_text(encoding="utf-8"))
         return [{name: alarm[name] for name in ("kind", "message", "time", "rung")} for alarm in body["alarms"]]
     except (ValueError, KeyError, TypeError):
-        msg = f"{path} is no file of an AuditMonitor"
-        raise ValueError(msg) from None
+        raise ValueError(f"{path} is no file of an AuditMonitor") from None
 
 
 def _plain(
@@ -631,8 +625,9 @@ def promote(
         found = _existing(registry)
         if certificate is not None:
             if version is not None or outcomes is None:
-                msg = "--certificate is for the live version: pass --outcomes, the table that it was made from, alone"
-                raise ValueError(msg)
+                raise ValueError(
+                    "--certificate is for the live version: pass --outcomes, the table that it was made from, alone"
+                )
             texts = None if inputs is None else texts_by_id(inputs, text, id_)
             promise = Certificate.from_json(certificate)
             found.attach(promise, read_table(outcomes), inputs=texts, since_promotion=since_promotion)

@@ -78,8 +78,9 @@ def gold_rules(
         elif text.count("=") == 1 and not text.startswith("="):
             found = dict([text.split("=")])
         if not isinstance(found, dict) or not all(isinstance(label, str) for label in found.values()):
-            msg = '--gold-map takes VALUE=LABEL, or where one of them holds "=", a JSON object: {"VALUE": "LABEL"}'
-            raise ValueError(msg)
+            raise ValueError(
+                '--gold-map takes VALUE=LABEL, or where one of them holds "=", a JSON object: {"VALUE": "LABEL"}'
+            )
         mapped.update(found)
     return {"gold_map": mapped, "unknown_gold": tuple(unknown_gold or ()), "other_gold": tuple(other_gold or ())}
 
@@ -158,8 +159,7 @@ def table_suffix(path: Path) -> str:
     """The kind of a table, from its name."""
     suffix = path.suffix.lower()
     if suffix not in TABLES:
-        msg = f"{path}: a table of outcomes must be .jsonl, .csv or .parquet"
-        raise ValueError(msg)
+        raise ValueError(f"{path}: a table of outcomes must be .jsonl, .csv or .parquet")
     return suffix
 
 
@@ -180,8 +180,7 @@ def read_table(path: Path, about: Mapping[str, Any] | None = None, rules: Mappin
         hint = _what_instead(path, suffix, "outcomes need a column" in str(error))
         if hint is None:
             raise
-        msg = f"{error}. {hint}"
-        raise ValueError(msg) from None
+        raise ValueError(f"{error}. {hint}") from None
 
 
 def _read_routed(path: Path, about: Mapping[str, Any] | None, rules: Mapping[str, Any] | None) -> Outcomes:
@@ -190,8 +189,7 @@ def _read_routed(path: Path, about: Mapping[str, Any] | None, rules: Mapping[str
     from langchain_dsplus.outcomes import Outcomes
 
     if not is_routed(path):
-        msg = f"{path} is a folder that `dsplus route` did not write: name a table of outcomes"
-        raise ValueError(msg)
+        raise ValueError(f"{path} is a folder that `dsplus route` did not write: name a table of outcomes")
     kept = path / _KEPT
     before = Outcomes.from_parquet(kept).about if kept.exists() else {}
     return Routed(path).outcomes(about={**before, **(about or {})}, **(rules or {}))
@@ -245,8 +243,7 @@ def read_rows(path: Path, limit: int | None) -> list[dict[str, Any]]:
                 except (ValueError, RecursionError):
                     row = None
                 if not isinstance(row, dict):
-                    msg = f"{path}: line {number} is not a JSON object"
-                    raise ValueError(msg)
+                    raise ValueError(f"{path}: line {number} is not a JSON object")
                 rows.append(row)
     elif suffix == ".parquet":
         from langchain_dsplus._imports import require
@@ -256,11 +253,9 @@ def read_rows(path: Path, limit: int | None) -> list[dict[str, Any]]:
         with path.open("rb") as opened:
             rows = list(rows_of(parquet.ParquetFile(opened).read()))
     else:
-        msg = f"{path}: the data set must be .csv, .jsonl or .parquet"
-        raise ValueError(msg)
+        raise ValueError(f"{path}: the data set must be .csv, .jsonl or .parquet")
     if not rows:
-        msg = f"{path} holds no rows"
-        raise ValueError(msg)
+        raise ValueError(f"{path} holds no rows")
     return rows[:limit]
 
 
@@ -268,8 +263,7 @@ def texts_by_id(path: Path, text: str, id_: str) -> dict[str, Any]:
     """The texts of a data set by id."""
     rows = read_rows(path, None)
     if not any(text in row for row in rows):
-        msg = f"{path} has no column {text!r}: name it with --text"
-        raise ValueError(msg)
+        raise ValueError(f"{path} has no column {text!r}: name it with --text")
     return {str(row[id_] if row.get(id_) is not None else place): row.get(text) for place, row in enumerate(rows)}
 
 
@@ -277,8 +271,7 @@ def read_label_file(path: Path) -> list[str]:
     """Labels of a file, one a line."""
     found = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     if len(found) < 2:
-        msg = f"{path} must hold at least two labels, one a line"
-        raise ValueError(msg)
+        raise ValueError(f"{path} must hold at least two labels, one a line")
     return found
 
 
@@ -290,8 +283,7 @@ def told_price(price_input: float | None, price_output: float | None, currency: 
     from langchain_dsplus.costs.prices import Price
 
     if (price_input is None) != (price_output is None):
-        msg = "pass both --price-input and --price-output, per million tokens"
-        raise ValueError(msg)
+        raise ValueError("pass both --price-input and --price-output, per million tokens")
     if price_input is None or price_output is None:
         return None
     return Price(price_input, price_output, currency=currency)
@@ -312,8 +304,7 @@ def price_of(
     if price is None and base_url is None:
         price = find_price(large)
     if max_cost is not None and price is None:
-        msg = f"--max-cost needs to know what {large} costs: pass --price-input and --price-output"
-        raise ValueError(msg)
+        raise ValueError(f"--max-cost needs to know what {large} costs: pass --price-input and --price-output")
     return price
 
 
@@ -334,8 +325,9 @@ def large_chain(
     template = PromptPruner.from_messages(messages, labels=labels, pruning="none")
     unknown = sorted(set(template.input_variables) - rows[0].keys())
     if unknown:
-        msg = f"the prompt asks for {unknown}, and the data set has no such column (write a brace that is text as {{{{)"
-        raise ValueError(msg)
+        raise ValueError(
+            f"the prompt asks for {unknown}, and the data set has no such column (write a brace that is text as {{{{)"
+        )
     return template | chat_model(large, base_url, api_key_env) | LabelParser(labels)
 
 
@@ -345,8 +337,7 @@ def chat_model(large: str, base_url: str | None, api_key_env: str) -> Any:
 
     key = os.environ.get(api_key_env)
     if not key and base_url is None:
-        msg = f"set {api_key_env} to your API key, or name a server with --base-url"
-        raise ValueError(msg)
+        raise ValueError(f"set {api_key_env} to your API key, or name a server with --base-url")
     chat = require("langchain_openai", "openai").ChatOpenAI
     return chat(model=large, base_url=base_url, api_key=key or "none", **CHAT)
 
@@ -367,8 +358,7 @@ def prompt_messages(path: Path, column: str) -> list[Any]:
         found = None
     pairs = isinstance(found, list) and all(isinstance(item, list) and len(item) == 2 for item in found)
     if not found or not pairs or not all(isinstance(part, str) for item in found for part in item):
-        msg = f'{path} must hold JSON like [["system", "..."], ["human", "... {{{column}}}"]]'
-        raise ValueError(msg)
+        raise ValueError(f'{path} must hold JSON like [["system", "..."], ["human", "... {{{column}}}"]]')
     return [tuple(item) for item in found]
 
 

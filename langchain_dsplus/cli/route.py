@@ -73,8 +73,7 @@ def route(
         rows = read_rows(input_, None)
         if prompt is None:
             if empty := next((place for place, row in enumerate(rows, 1) if row.get(text) is None), None):
-                msg = f"row {empty} of {input_} has nothing in column {text!r}; which one to read: --text"
-                raise ValueError(msg)
+                raise ValueError(f"row {empty} of {input_} has nothing in column {text!r}; which one to read: --text")
             rows = [{text: row[text]} for row in rows]
         make = functools.partial(
             make_saved_router,

@@ -34,8 +34,7 @@ def token_for(host: str) -> str | None:
     """
     token = os.environ.get(_TOKEN) or None
     if token is None and host not in _LOCAL:
-        msg = f"{host} can be reached from other machines: set {_TOKEN} to a token that clients must send"
-        raise ValueError(msg)
+        raise ValueError(f"{host} can be reached from other machines: set {_TOKEN} to a token that clients must send")
     return token
 
 
@@ -79,8 +78,7 @@ def serve(
 
         task = _task(model, prompt, question, reply)
         if len(folders) > 1 and (task is not None or labels is not None):
-            msg = "several folders are served as they are: start each new one alone first"
-            raise ValueError(msg)
+            raise ValueError("several folders are served as they are: start each new one alone first")
         token = token_for(host)
         provider = Upstream(upstream, timeout=timeout)
         shunts = [
@@ -128,8 +126,7 @@ def _task(model: str | None, prompt: Path | None, question: Path | None, reply: 
     if model is None and prompt is None and question is None:
         return None
     if model is None or (prompt is None) == (question is None):
-        msg = "pass --model and either --prompt or --question, or none of them"
-        raise ValueError(msg)
+        raise ValueError("pass --model and either --prompt or --question, or none of them")
     if question is not None:
         return DecisionTask(model, load_json(question.read_bytes()))
     assert prompt is not None

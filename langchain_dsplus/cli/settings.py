@@ -130,11 +130,9 @@ def read_settings(path: Path) -> Settings:
         found = Settings.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, line['loc']))}: {line['msg']}" for line in error.errors())
-        msg = f"{path}: {wrong}"
-        raise ValueError(msg) from None
+        raise ValueError(f"{path}: {wrong}") from None
     except ValueError as error:  # no TOML, or no UTF-8
-        msg = f"{path} is no TOML: {error}"
-        raise ValueError(msg) from None
+        raise ValueError(f"{path} is no TOML: {error}") from None
     if found.large.prompt is not None:
         found.large.prompt = str(path.parent / Path(found.large.prompt).expanduser())
     return found

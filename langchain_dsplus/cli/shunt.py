@@ -156,16 +156,14 @@ def _worker(path: Path, traces: str | None, trusted: list[str] | None) -> Worker
 def _seconds(text: str, option: str) -> float:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
     if found is None:
-        msg = f"{option} takes a number and a unit: 30s, 10m, 2h, 1d"
-        raise ValueError(msg)
+        raise ValueError(f"{option} takes a number and a unit: 30s, 10m, 2h, 1d")
     return float(found[1]) * _UNITS[found[2]]
 
 
 def _load(path: str) -> Any:
     module, _, name = path.partition(":")
     if not module or not name:
-        msg = "--chain takes MODULE:NAME, such as app.chains:classify"
-        raise ValueError(msg)
+        raise ValueError("--chain takes MODULE:NAME, such as app.chains:classify")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
@@ -173,6 +171,5 @@ def _load(path: str) -> Any:
         for part in name.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
-        msg = f"--chain {path}: {error}"
-        raise ValueError(msg) from None
+        raise ValueError(f"--chain {path}: {error}") from None
     return found

@@ -143,17 +143,15 @@ def certify(
 def _check_certificate(output: Path, table: Path) -> None:
     """Refuse where the certificate could not be written: it would be paid for, and lost."""
     if output.resolve() == table.resolve():
-        msg = "--output is the table itself: name another file for the certificate"
-        raise ValueError(msg)
+        raise ValueError("--output is the table itself: name another file for the certificate")
     if output.suffix.lower() in TABLES:
-        msg = f"{output}: a certificate is JSON: name a file that ends in .json"
-        raise ValueError(msg)
+        raise ValueError(f"{output}: a certificate is JSON: name a file that ends in .json")
     if output.exists():
-        msg = f"{output} is there already, and may be a certificate in use: name another --output, or remove it"
-        raise ValueError(msg)
+        raise ValueError(
+            f"{output} is there already, and may be a certificate in use: name another --output, or remove it"
+        )
     if not output.absolute().parent.is_dir():
-        msg = f"{output}: there is no such folder"
-        raise ValueError(msg)
+        raise ValueError(f"{output}: there is no such folder")
 
 
 def _check_labels(table: Outcomes, never_local: Sequence[str]) -> None:
@@ -163,13 +161,13 @@ def _check_labels(table: Outcomes, never_local: Sequence[str]) -> None:
         return
     listed = {str(label) for item in (known.values() if isinstance(known, Mapping) else [known]) for label in item}
     if unknown := sorted(set(never_local) - listed):
-        msg = f"--never-local {', '.join(unknown)}: not one of the labels that the table is about"
-        raise ValueError(msg)
+        raise ValueError(f"--never-local {', '.join(unknown)}: not one of the labels that the table is about")
     for name in table.small_names or [""]:
         column = f"small.{name}" if name else "small"
         if column in table and len(table) and not table.valid(column).any():
-            msg = f"no row's {column!r} is one of the labels that the table is about: are they those of another task?"
-            raise ValueError(msg)
+            raise ValueError(
+                f"no row's {column!r} is one of the labels that the table is about: are they those of another task?"
+            )
 
 
 def _about(pairs: Sequence[str]) -> dict[str, Any]:
@@ -179,13 +177,11 @@ def _about(pairs: Sequence[str]) -> dict[str, Any]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name or name in ("certifications", "data"):
-            msg = "--about takes NAME=VALUE, and neither `certifications` nor `data`"
-            raise ValueError(msg)
+            raise ValueError("--about takes NAME=VALUE, and neither `certifications` nor `data`")
         if has_secret(name, value):
-            msg = (
+            raise ValueError(
                 "--about is written into the table and the certificate, and one of these looks like a key or a password"
             )
-            raise ValueError(msg)
         try:
             found[name] = load_json(value)
         except ValueError:
@@ -199,8 +195,7 @@ def _path(path: Path) -> list[dict[str, float]]:
     except ValueError:
         found = None
     if not isinstance(found, list) or not all(isinstance(step, dict) for step in found):
-        msg = f"{path} must hold a JSON list of objects from a small model's name to its threshold"
-        raise ValueError(msg)
+        raise ValueError(f"{path} must hold a JSON list of objects from a small model's name to its threshold")
     return [{name: math.inf if value is None else value for name, value in step.items()} for step in found]
 
 

@@ -139,11 +139,9 @@ def _chat(name: str, api_key_env: str, temperature: float) -> BaseChatModel:
     model, _, url = name.partition("@")
     key = os.environ.get(api_key_env)
     if not model:
-        msg = f"{name!r} names no model: write NAME, or NAME@URL"
-        raise ValueError(msg)
+        raise ValueError(f"{name!r} names no model: write NAME, or NAME@URL")
     if not key and not url:
-        msg = f"set {api_key_env} to your API key, or name a server: {model}@http://localhost:8000/v1"
-        raise ValueError(msg)
+        raise ValueError(f"set {api_key_env} to your API key, or name a server: {model}@http://localhost:8000/v1")
     chat = require("langchain_openai", "openai").ChatOpenAI
     return chat(  # type: ignore[no-any-return]
         model=model, base_url=url or None, api_key=key or "none", temperature=temperature, **_CHAT

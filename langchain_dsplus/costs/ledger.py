@@ -211,12 +211,10 @@ class CostLedger(BaseCallbackHandler):
         super().__init__()
         if prices is not None and not isinstance(prices, Price):
             if not isinstance(prices, Mapping) or not all(isinstance(p, Price) for p in prices.values()):
-                msg = "`prices` must be a `Price`, or a dict from model name to `Price`"
-                raise TypeError(msg)
+                raise TypeError("`prices` must be a `Price`, or a dict from model name to `Price`")
             prices = dict(prices)
         if small_price_per_hour is not None and not 0.0 <= small_price_per_hour < math.inf:
-            msg = "`small_price_per_hour` must be a finite number, at least 0"
-            raise ValueError(msg)
+            raise ValueError("`small_price_per_hour` must be a finite number, at least 0")
         self.prices = prices
         self.small_price_per_hour = small_price_per_hour
         self.currency = currency
@@ -650,11 +648,9 @@ class CostLedger(BaseCallbackHandler):
                 for row in counts
             ]
         except (KeyError, TypeError) as error:
-            msg = "`counts` must be records of `CostLedger.counts()`"
-            raise ValueError(msg) from error
+            raise ValueError("`counts` must be records of `CostLedger.counts()`") from error
         if not {side for (side, _), _, _ in read} <= set(SIDES):
-            msg = f"`counts`: `side` must be one of {list(SIDES)}"
-            raise ValueError(msg)
+            raise ValueError(f"`counts`: `side` must be one of {list(SIDES)}")
         with self._lock:
             for (side, model), count, names in read:
                 self._counts.setdefault((cast("Side", side), model), _Count()).add(count)
@@ -750,8 +746,7 @@ class CostLedger(BaseCallbackHandler):
             ValueError: If `level` is not between 0 and 1.
         """
         if not 0.0 < level < 1.0:
-            msg = "`level` must be between 0 and 1"
-            raise ValueError(msg)
+            raise ValueError("`level` must be between 0 and 1")
         with self._lock:
             rows = self.table()
             routers = [router.snapshot() for router in self._routers.values()]

@@ -65,8 +65,7 @@ class Price:
         for name in ("input", "output", "cached_input", "cache_write", "cache_write_1h"):
             value = getattr(self, name)
             if value is not None and not 0.0 <= value < math.inf:
-                msg = f"`{name}` must be a finite price per million tokens, at least 0"
-                raise ValueError(msg)
+                raise ValueError(f"`{name}` must be a finite price per million tokens, at least 0")
 
     def cost(self, usage: Mapping[str, Any] | Usage) -> float:
         """Return what a call cost, in `currency`.

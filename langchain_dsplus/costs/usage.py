@@ -220,8 +220,7 @@ def _read(usage: Any) -> tuple[int, int, int, int, int, int]:
     counts: Mapping[str, Any] = usage if isinstance(usage, Mapping) else {}
     tokens_in, tokens_out = _first(counts, _INPUT), _first(counts, _OUTPUT)
     if tokens_in is None or tokens_out is None:
-        msg = "`usage` needs `input_tokens` and `output_tokens`"
-        raise ValueError(msg)
+        raise ValueError("`usage` needs `input_tokens` and `output_tokens`")
     reasons = _details(counts, _OUTPUT_DETAILS)
     reasoning = sum(count for name, count in reasons.items() if name.endswith(("reasoning", "reasoning_tokens")))
     # xAI counts reasoning beside the completion, others within it: the sum tells.
@@ -268,11 +267,9 @@ def _count(value: Any) -> int:
             raise TypeError
         number = int(value) if isinstance(value, float) and value.is_integer() else operator.index(value)
     except TypeError:
-        msg = "`usage` holds something else than whole numbers of tokens"
-        raise ValueError(msg) from None
+        raise ValueError("`usage` holds something else than whole numbers of tokens") from None
     if number < 0:
-        msg = "`usage` holds a negative number of tokens"
-        raise ValueError(msg)
+        raise ValueError("`usage` holds a negative number of tokens")
     return number
 
 

@@ -105,6 +105,5 @@ class BlockRouter:
 def checked(router: Any) -> ConfidenceRouter:
     """What `make_router` made. Raises TypeError if it is no router."""
     if not isinstance(router, ConfidenceRouter):
-        msg = f"`make_router` must return a `ConfidenceRouter`, not {type(router).__name__}"
-        raise TypeError(msg)
+        raise TypeError(f"`make_router` must return a `ConfidenceRouter`, not {type(router).__name__}")
     return router

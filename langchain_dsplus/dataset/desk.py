@@ -56,11 +56,9 @@ class Desk:
         prices: Mapping[str, Price] | Price | None = None,
     ) -> None:
         if per_second is not None and not per_second > 0:
-            msg = "`per_second` must be a positive number of calls, or None"
-            raise ValueError(msg)
+            raise ValueError("`per_second` must be a positive number of calls, or None")
         if max_cost is not None and not max_cost >= 0:
-            msg = "`max_cost` must be a number, at least 0, or None"
-            raise ValueError(msg)
+            raise ValueError("`max_cost` must be a number, at least 0, or None")
         self._every = 0.0 if per_second is None else 1.0 / per_second
         self._max_cost = max_cost
         self._lock = threading.Lock()
@@ -259,11 +257,10 @@ def pack(value: Any) -> str:
     except (TypeError, ValueError):
         same = False
     if not same:
-        msg = (
+        raise TypeError(
             f"the large chain's reply is {type(value).__name__}, which a file cannot keep: end the chain in a parser "
             "that gives plain JSON or a message"
         )
-        raise TypeError(msg)
     return text
 
 

@@ -110,8 +110,7 @@ class Routed:
         except (arrow.ArrowInvalid, KeyError, TypeError, ValueError):
             fine = False
         if not fine:
-            msg = f"{path} is no file that `route_dataset` wrote; remove it, or choose another folder"
-            raise ValueError(msg)
+            raise ValueError(f"{path} is no file that `route_dataset` wrote; remove it, or choose another folder")
         return said
 
     def parts(self) -> dict[Path, dict[str, Any]]:
@@ -137,14 +136,12 @@ class Routed:
         try:
             before = dict(load_json(file.read_bytes()))
         except (ValueError, TypeError) as error:
-            msg = f"{file} is damaged: choose another folder"
-            raise ValueError(msg) from error
+            raise ValueError(f"{file} is damaged: choose another folder") from error
         other = sorted(name for name in terms if before.get(name) != terms[name])
         if other:
-            msg = (
+            raise ValueError(
                 f"{self.path} was begun with another {', '.join(f'`{name}`' for name in other)}: choose another folder"
             )
-            raise ValueError(msg)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield a recorder's rows, as `JSONLRecorder.read` would."""

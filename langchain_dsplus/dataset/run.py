@@ -147,8 +147,7 @@ def blocks_of(ds: Any, column: str | None, size: int) -> Iterator[Block]:
         ValueError: If a row has no such column.
     """
     if isinstance(ds, (str, bytes, Mapping)) or not (_is_ray(ds) or isinstance(ds, Iterable)):
-        msg = f"`ds` must be a Ray Dataset or an iterable of inputs, not {type(ds).__name__}"
-        raise TypeError(msg)
+        raise TypeError(f"`ds` must be a Ray Dataset or an iterable of inputs, not {type(ds).__name__}")
     rows = iter(ds.iter_rows() if _is_ray(ds) else ds)
     place = 0
     while block := list(islice(rows, size)):
@@ -156,8 +155,7 @@ def blocks_of(ds: Any, column: str | None, size: int) -> Iterator[Block]:
             try:
                 block = [row[column] for row in block]
             except (KeyError, TypeError, IndexError):
-                msg = f"`input_column`: a row of `ds` has no column {column!r}"
-                raise ValueError(msg) from None
+                raise ValueError(f"`input_column`: a row of `ds` has no column {column!r}") from None
         yield place, block
         place += len(block)
 
@@ -169,8 +167,9 @@ def _todo(routed: Routed, blocks: Iterator[Block], advance: Callable[[int], None
         if file.exists():
             said = routed.said_by(file)
             if said["digest"] != digest_of(map(hash_of, inputs)):
-                msg = f"{file} answers other inputs than `ds` has there: choose another folder, or the same order"
-                raise ValueError(msg)
+                raise ValueError(
+                    f"{file} answers other inputs than `ds` has there: choose another folder, or the same order"
+                )
             if not said["failed"]:
                 advance(len(inputs))
                 continue
@@ -191,8 +190,7 @@ def _alone(path: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        msg = f"another run is at work in {path}: wait for it, or choose another folder"
-        raise ValueError(msg) from None
+        raise ValueError(f"another run is at work in {path}: wait for it, or choose another folder") from None
     try:
         yield
     finally:
@@ -219,5 +217,4 @@ def _length(ds: Any) -> int | None:
 def _check(**numbers: int) -> None:
     for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            msg = f"`{name}` must be a whole number, at least 1"
-            raise ValueError(msg)
+            raise ValueError(f"`{name}` must be a whole number, at least 1")

@@ -73,18 +73,17 @@ class AskedModel(SmallModel):
         reading: Reading = "text",
     ) -> None:
         if not 0.0 < cut < 1.0:
-            msg = f"`cut` must lie between 0 and 1, not at {cut!r}"
-            raise ValueError(msg)
+            raise ValueError(f"`cut` must lie between 0 and 1, not at {cut!r}")
         if reading not in ("text", "state") and not callable(reading):
-            msg = "`read` must be 'text', 'state' or a function from the state to what the small model gets"
-            raise ValueError(msg)
+            raise ValueError("`read` must be 'text', 'state' or a function from the state to what the small model gets")
         found = read_meanings(question, model.labels, meanings)
         score: Any = model.score
         if question.type == "noul" and cut != 0.5:
             score = CutScore(cut)
         elif len(set(found.values())) < len(found) and not (callable(score) or score in SCORES):
-            msg = f"several labels stand for one, and the score {score!r} cannot be had for them: use 'max_probability'"
-            raise ValueError(msg)
+            raise ValueError(
+                f"several labels stand for one, and the score {score!r} cannot be had for them: use 'max_probability'"
+            )
         labels = [label for label in question_labels(question) if label in found.values()]
         super().__init__(
             model=model,
@@ -138,11 +137,10 @@ class AskedModel(SmallModel):
             return value
         found = None if self.ignore_attachments else find_attachment(value)
         if found is not None:
-            msg = (
+            raise AttachmentError(
                 f"the state has media ({found}) that small model {self.name!r} does not read; `read=` says what it "
                 "gets instead, `ignore_attachments=True` of the model answers without"
             )
-            raise AttachmentError(msg)
         return render_state(value)
 
     def in_training(self, inputs: Sequence[Any]) -> list[bool | None]:

@@ -140,8 +140,7 @@ class CascadeDecisionModel(PlannedDecisionModel):
         base = {name: options.pop(name) for name in ("name", "cache") if name in options}
         unknown = sorted(options.keys() - _OPTIONS)
         if unknown:
-            msg = f"CascadeDecisionModel has no option {unknown}; there are {sorted(_OPTIONS)}"
-            raise TypeError(msg)
+            raise TypeError(f"CascadeDecisionModel has no option {unknown}; there are {sorted(_OPTIONS)}")
         local = _read_small(small)
         own: Any = {"small": small if local is None else local, "large": large, "threshold": threshold}
         own["options"] = {"on_large_error": "small", **options}
@@ -159,13 +158,11 @@ class CascadeDecisionModel(PlannedDecisionModel):
         known = set(self._local.models)
         for what, value in {"threshold": self.threshold, **self.options}.items():
             if isinstance(value, Mapping) and what in _BY_QUESTION and not set(value) <= known:
-                msg = f"`{what}` names ids that have no small model: {sorted(set(value) - known)}"
-                raise ValueError(msg)
+                raise ValueError(f"`{what}` names ids that have no small model: {sorted(set(value) - known)}")
         if isinstance(self.threshold, Certificate) and len(known) > 1:
-            msg = (
+            raise ValueError(
                 f"`threshold` is one certificate for {len(known)} questions: give each its own, by id: {sorted(known)}"
             )
-            raise ValueError(msg)
 
     # --- what it is ---------------------------------------------------------------------------------------------
 
@@ -187,14 +184,12 @@ class CascadeDecisionModel(PlannedDecisionModel):
             ValueError: If a question is not known, or none is.
         """
         if self._local is None:
-            msg = "`small` must be a LocalDecisionModel, or what it is made of"
-            raise ValueError(msg)
+            raise ValueError("`small` must be a LocalDecisionModel, or what it is made of")
         wanted = {**self._local.questions, **questions}
         for (name, _), router in self._routers.items():
             wanted.setdefault(name, router.large.question)  # type: ignore[attr-defined]
         if not wanted:
-            msg = "the small models are known by their ids alone: pass `questions={id: question}`"
-            raise ValueError(msg)
+            raise ValueError("the small models are known by their ids alone: pass `questions={id: question}`")
         found = {}
         for name, question in wanted.items():
             found[name] = self._local.find(name, question)[1]
@@ -216,8 +211,7 @@ class CascadeDecisionModel(PlannedDecisionModel):
             MismatchError: If the certificate is about another model.
         """
         if self._local is None or name not in self._local.models:
-            msg = f"there is no small model for question {name!r}"
-            raise ValueError(msg)
+            raise ValueError(f"there is no small model for question {name!r}")
         local = self._local.replaced(name, model)
         before = {key: router for key, router in self._routers.items() if key[0] == name}
         given = self.threshold if isinstance(self.threshold, Mapping) else dict.fromkeys(local.models, self.threshold)

@@ -63,11 +63,10 @@ def as_decisions(large: Any) -> Runnable[Any, Any]:
         return ChatAsked(chat=large, model=inner.get_name())
     if isinstance(large, Runnable):
         return large
-    msg = (
+    raise TypeError(
         "`large` must be a decision model (a BaseDecisionModel, an OpenAIDecisions) or a chat model, not "
         f"{type(large).__name__}"
     )
-    raise TypeError(msg)
 
 
 def is_openai(value: Any) -> bool:
@@ -158,8 +157,7 @@ class OpenAIAsked(_Adapter):
                 ]
                 translated[name] = theirs.Score(instructions=text, levels=levels)
             else:
-                msg = f"question {name!r}: OpenAIDecisions has no {one.type} questions"
-                raise TypeError(msg)
+                raise TypeError(f"question {name!r}: OpenAIDecisions has no {one.type} questions")
         return {"input": state, "questions": translated}
 
     @staticmethod
@@ -242,8 +240,9 @@ class ChatAsked(_Adapter):
     def _messages(state: State, questions: Mapping[str, Any]) -> list[Any]:
         found = find_attachment(state)
         if found is not None:
-            msg = f"the state has media ({found}), which a chat model as `large` does not get: use a decision model"
-            raise AttachmentError(msg)
+            raise AttachmentError(
+                f"the state has media ({found}), which a chat model as `large` does not get: use a decision model"
+            )
         asked = [
             {"field": f"answer_{place}", "question": one.instructions, "labels": _described(one)}
             for place, one in enumerate(questions.values())
@@ -255,8 +254,7 @@ class ChatAsked(_Adapter):
         parsed = said.get("parsed") if isinstance(said, Mapping) else None
         raw = said.get("raw") if isinstance(said, Mapping) else None
         if not isinstance(parsed, Mapping):
-            msg = "the chat model's reply is not the structured output that was asked for"
-            raise InvalidAnswerError(msg)
+            raise InvalidAnswerError("the chat model's reply is not the structured output that was asked for")
         answers: dict[str, Any] = {}
         for place, (name, one) in enumerate(questions.items()):
             label = parsed.get(f"answer_{place}")

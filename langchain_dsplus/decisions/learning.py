@@ -42,8 +42,9 @@ def teaching_rows(rows: Iterable[Mapping[str, Any]], cascade: CascadeDecisionMod
     meanings = cascade.asked({})[name].meanings
     labels = {meaning: label for label, meaning in meanings.items()}
     if len(labels) < len(meanings):
-        msg = f"question {name!r}: several labels of the small model stand for one, so its rows cannot teach it"
-        raise ValueError(msg)
+        raise ValueError(
+            f"question {name!r}: several labels of the small model stand for one, so its rows cannot teach it"
+        )
     inputs: dict[str, Any] = {}
     found = Teaching(large=[], audits=[])
     for row in rows:

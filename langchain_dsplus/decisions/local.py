@@ -93,13 +93,11 @@ class LocalDecisionModel(PlannedDecisionModel):
                 given[name] = key
             named[name] = as_small_model(value)
         if not named:
-            msg = "`models` needs at least one small model"
-            raise ValueError(msg)
+            raise ValueError("`models` needs at least one small model")
         for what, names in (("questions", given), ("meanings", meanings), ("cut", cut), ("read", read)):
             unknown = sorted(set(names) - set(named)) if isinstance(names, Mapping) else []
             if unknown:
-                msg = f"`{what}` names ids that have no small model: {unknown}"
-                raise ValueError(msg)
+                raise ValueError(f"`{what}` names ids that have no small model: {unknown}")
         own: Any = {"models": named, "questions": given, "meanings": dict(meanings or {}), "cut": cut, "read": read}
         super().__init__(**own, **kwargs)
         for name, question in given.items():
@@ -115,8 +113,7 @@ class LocalDecisionModel(PlannedDecisionModel):
                 reading=of_question(self.read, name, "text"),
             )
         except ValueError as error:
-            msg = f"question {name!r}: {error}"
-            raise ValueError(msg) from None
+            raise ValueError(f"question {name!r}: {error}") from None
 
     @property
     def embedded(self) -> bool:
@@ -138,11 +135,13 @@ class LocalDecisionModel(PlannedDecisionModel):
             if known is not None:
                 return known
         if name not in self.models:
-            msg = f"no small model is known for question {name!r}: there are some for {sorted(self.models)}"
-            raise UnknownQuestionError(msg)
+            raise UnknownQuestionError(
+                f"no small model is known for question {name!r}: there are some for {sorted(self.models)}"
+            )
         if name in self.questions:
-            msg = f"question {name!r} is another than the one that the small model of this id is for"
-            raise UnknownQuestionError(msg)
+            raise UnknownQuestionError(
+                f"question {name!r} is another than the one that the small model of this id is for"
+            )
         key = name, fingerprint(question)
         found = self._by_id.get(key)
         if found is None:

@@ -140,8 +140,9 @@ class _Job:
         asked = cascade.asked(options.pop("questions", None) or {})
         for name, width in (tolerance or {}).items():
             if name not in asked or isinstance(asked[name].question, Choice) or not width >= 0:
-                msg = f"`tolerance` of {name!r}: it must be at least 0, and of a Noul or Score that is asked"
-                raise ValueError(msg)
+                raise ValueError(
+                    f"`tolerance` of {name!r}: it must be at least 0, and of a Noul or Score that is asked"
+                )
         models = {name: model.model_copy(update={"name": name}) for name, model in asked.items()}
         wanted = {name: model.question for name, model in asked.items()}
         rows, gold = [], {}
@@ -213,20 +214,17 @@ def _read_gold(value: Any, questions: Mapping[str, AnyQuestion], number: int) ->
         return {}
     if not isinstance(value, Mapping):
         if len(questions) > 1:
-            msg = f"row {number} of `dataset`: gold must be a dict from a question's id to the truth"
-            raise ValueError(msg)
+            raise ValueError(f"row {number} of `dataset`: gold must be a dict from a question's id to the truth")
         value = {next(iter(questions)): value}
     found = {}
     for name, truth in value.items():
         if name not in questions:
-            msg = f"row {number} of `dataset`: gold names {name!r}, which is none of {sorted(questions)}"
-            raise ValueError(msg)
+            raise ValueError(f"row {number} of `dataset`: gold names {name!r}, which is none of {sorted(questions)}")
         if truth is not None:
             try:
                 found[name] = read_value(questions[name], truth)
             except ValueError as error:
-                msg = f"row {number} of `dataset`, gold of {name!r}: {error}"
-                raise ValueError(msg) from None
+                raise ValueError(f"row {number} of `dataset`, gold of {name!r}: {error}") from None
     return found
 
 

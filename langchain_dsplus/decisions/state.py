@@ -38,8 +38,7 @@ def render_state(state: Any) -> str:
     try:
         return json.dumps(_plain(state), ensure_ascii=False, sort_keys=True)
     except RecursionError:
-        msg = "the state is nested too deep"
-        raise InputError(msg) from None
+        raise InputError("the state is nested too deep") from None
 
 
 def _is_list(value: Any) -> bool:
@@ -56,8 +55,7 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(part) for key, part in value.items() if not (call and key == "id")}
     if _is_list(value):
         return [_plain(part) for part in value]
-    msg = f"the state holds {type(value).__name__}: it must be text, messages or JSON"
-    raise InputError(msg)
+    raise InputError(f"the state holds {type(value).__name__}: it must be text, messages or JSON")
 
 
 def _line(message: BaseMessage) -> str:

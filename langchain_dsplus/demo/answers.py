@@ -84,8 +84,7 @@ class Answers:
         """
         answer = self.ask([value["text"]])[0]
         if answer.get("error"):
-            msg = f"the large model failed ({answer['error']})"
-            raise RuntimeError(msg)
+            raise RuntimeError(f"the large model failed ({answer['error']})")
         return str(answer["reply"])
 
     def ask(self, texts: Sequence[str], advance: Callable[[int], None] = lambda _: None) -> list[dict[str, Any]]:

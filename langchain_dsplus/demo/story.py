@@ -225,8 +225,7 @@ def _folder(output: Path, setup: dict[str, Any], console: Console) -> Path:
     marker = output / "setup.json"
     found = [path for name in (*_FILES, _SHUNT) if (path := output / name).exists()]
     if found and not marker.exists():
-        msg = f"`--output` {output} holds {found[0].name}, which is not the demo's: choose another folder"
-        raise DemoError(msg)
+        raise DemoError(f"`--output` {output} holds {found[0].name}, which is not the demo's: choose another folder")
     try:
         same = load_json(marker.read_text(encoding="utf-8")) == setup
     except (OSError, ValueError):
@@ -255,8 +254,7 @@ def look_at_log(
         kinds = sorted({entry["error"] for entry in said if entry.get("error")})
         failed = f"{len(rows) - len(fine)} of {len(rows)} sentences ({', '.join(kinds)})"
         key = "" if large.local else "; check OPENAI_API_KEY, OPENAI_BASE_URL and OPENAI_MODEL, then"
-        msg = f"the large model failed on {failed}{key or ':'} run it again"
-        raise DemoError(msg)
+        raise DemoError(f"the large model failed on {failed}{key or ':'} run it again")
     log = folder / "calls.jsonl"
     lines = [{"input": entry["text"], "output": entry["reply"], "model": large.price_name} for entry in fine]
     replace_file(log, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
@@ -336,8 +334,7 @@ def compare(shunt: DataShunt, rows: Sequence[Snippet], answers: Answers, console
         said = answers.ask([row["text"] for row in rows], advance)
     kept = [(row, entry) for row, entry in zip(rows, said, strict=True) if not entry.get("error")]
     if len(kept) < 0.9 * len(rows):
-        msg = f"the large model failed on {len(rows) - len(kept)} of {len(rows)} sentences: run it again"
-        raise DemoError(msg)
+        raise DemoError(f"the large model failed on {len(rows) - len(kept)} of {len(rows)} sentences: run it again")
     rows, said = [row for row, _ in kept], [entry for _, entry in kept]
     inputs = [{"text": row["text"]} for row in rows]
     small = shunt.worker.registry.load() if shunt.worker.registry.exists else None

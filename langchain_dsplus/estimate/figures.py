@@ -111,11 +111,9 @@ def estimate(
     """
     main = parse_loss(max_loss)
     if rows < 60:
-        msg = "`rows` must be at least 60"
-        raise ValueError(msg)
+        raise ValueError("`rows` must be at least 60")
     if not isinstance(small, SmallModel) and small not in _KINDS:
-        msg = f"`small` must be one of {_KINDS}, or a small model"
-        raise ValueError(msg)
+        raise ValueError(f"`small` must be one of {_KINDS}, or a small model")
     if isinstance(columns, Mapping):
         columns = Columns(**columns)
     source = log if isinstance(log, Log) else Log(log, columns, run_type=run_type, run_name=run_name)
@@ -173,12 +171,12 @@ def _read(
     if not log.calls:
         raise ValueError(log.nothing())
     if log.empty_columns:
-        msg = f"no call of this log has anything under the column that was named for {', '.join(log.empty_columns)}"
-        raise ValueError(msg)
+        raise ValueError(
+            f"no call of this log has anything under the column that was named for {', '.join(log.empty_columns)}"
+        )
     tasks = find_tasks(_few_enough(sample.items))
     if number is not None and not 1 <= number <= len(tasks):
-        msg = f"`task` must be one of 1 to {len(tasks)}, not {number}"
-        raise ValueError(msg)
+        raise ValueError(f"`task` must be one of 1 to {len(tasks)}, not {number}")
     wanted = number if number is not None else next((task.number for task in tasks if not task.why_not), None)
     again: Iterable[Mapping[str, Any]] = log if log.calls > sample.size else sample.items
     kept = _Reservoir(rows, seed + 1)
@@ -250,8 +248,7 @@ def _maker(small: Small, task: Task, texts: list[str], seed: int, *, progress: b
     if isinstance(small, SmallModel):
         model: Any = small
         if not callable(getattr(model, "clone", None)) or not callable(getattr(model, "fit", None)):
-            msg = f"`small` must have `clone` and `fit`; {type(small).__name__} lacks one"
-            raise TypeError(msg)
+            raise TypeError(f"`small` must have `clone` and `fit`; {type(small).__name__} lacks one")
         return _Maker(type(small).__name__, lambda x, y: model.clone().fit(x, y), workers=1)
     if small == "auto":
         small = "sentence" if _has_encoder() else "tfidf"

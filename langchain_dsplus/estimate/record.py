@@ -367,8 +367,7 @@ class LogEstimate:
 
         main = self.main
         if main is None or self.table is None:
-            msg = "there is no page, since nothing could be estimated: see `verdict`"
-            raise ValueError(msg)
+            raise ValueError("there is no page, since nothing could be estimated: see `verdict`")
         parts = [f"<p>{escape(self.heading())}</p>"]
         if len(self.tasks) > 1:
             parts.append(_html(TASK_COLUMNS, self.task_rows()))

@@ -173,17 +173,14 @@ class Adjudicator(Planned[dict[str, Any], dict[str, Any]]):
         """Check the schema and bind it to the model."""
         super().model_post_init(context)
         if not isinstance(self.model, Runnable):
-            msg = f"`model` must be a Runnable, not {type(self.model).__name__}"
-            raise TypeError(msg)
+            raise TypeError(f"`model` must be a Runnable, not {type(self.model).__name__}")
         if not isinstance(self.verdict_schema, type):
-            msg = "`verdict_schema` must be a TypedDict or a Pydantic class"
-            raise TypeError(msg)
+            raise TypeError("`verdict_schema` must be a TypedDict or a Pydantic class")
         self._adapter = TypeAdapter(self.verdict_schema)
         schema = self._adapter.json_schema()
         field = schema.get("properties", {}).get("verdict")
         if field is None:
-            msg = "`verdict_schema` needs a field `verdict`"
-            raise ValueError(msg)
+            raise ValueError("`verdict_schema` needs a field `verdict`")
         if "$ref" in field:  # an Enum stands apart
             field = schema.get("$defs", {}).get(str(field["$ref"]).rpartition("/")[2], {})
         self._verdicts = tuple(v for v in field.get("enum", ()) if isinstance(v, str))
@@ -268,8 +265,7 @@ class Adjudicator(Planned[dict[str, Any], dict[str, Any]]):
     def _text(self, value: Any) -> str:
         text = value.get(self.input_key) if isinstance(value, Mapping) else None
         if not isinstance(text, str):
-            msg = f"the adjudicator needs a dict with a str under {self.input_key!r} (`input_key`)"
-            raise TypeError(msg)
+            raise TypeError(f"the adjudicator needs a dict with a str under {self.input_key!r} (`input_key`)")
         return text
 
     def _record(self, answer: _Answer, messages: list[BaseMessage]) -> dict[str, Any]:

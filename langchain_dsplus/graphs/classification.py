@@ -92,11 +92,9 @@ class GraphRouter(ConfidenceRouter):
         """Check the large chain too."""
         super().model_post_init(context)
         if not isinstance(self.large, PrunedChain):
-            msg = "`large` of a GraphRouter must be a PrunedChain: `pruner.chain(model)`"
-            raise TypeError(msg)
+            raise TypeError("`large` of a GraphRouter must be a PrunedChain: `pruner.chain(model)`")
         if len(self.small_models) > 2:
-            msg = "`small` of a GraphRouter takes at most two: the specific and the learnable small model"
-            raise ValueError(msg)
+            raise ValueError("`small` of a GraphRouter takes at most two: the specific and the learnable small model")
 
     @property
     def chain(self) -> PrunedChain:
@@ -112,8 +110,7 @@ class GraphRouter(ConfidenceRouter):
         """
         known = STEPS if len(self.small_models) > 1 else tuple(s for s in STEPS if s != "learnable")
         if step not in known:
-            msg = f"`step` must be one of {list(known)}"
-            raise ValueError(msg)
+            raise ValueError(f"`step` must be one of {list(known)}")
         return StepNode(self, step)
 
     def branch(self, state: Mapping[str, Any]) -> Literal["accept", "unsure", "escalate"]:
@@ -164,16 +161,14 @@ class GraphRouter(ConfidenceRouter):
         if step in ("small", "learnable"):
             return self._ask_small(int(step == "learnable"), state, config, run)
         if "route" not in state:
-            msg = f"the state has no 'route': the node {step!r} follows the small models"
-            raise KeyError(msg)
+            raise KeyError(f"the state has no 'route': the node {step!r} follows the small models")
         plans = {"prune": self._prune, "large": self._ask_large, "parse": self._parse}
         return plans[step](state, config, run)
 
     @staticmethod
     def _input(state: Any) -> dict[str, Any]:
         if not isinstance(state, Mapping):
-            msg = f"a node of a classification graph needs a dict as state, not {type(state).__name__}"
-            raise TypeError(msg)
+            raise TypeError(f"a node of a classification graph needs a dict as state, not {type(state).__name__}")
         return {key: value for key, value in state.items() if key not in _OWN}
 
     def _resumed(self, state: Mapping[str, Any], config: RunnableConfig, run: Any) -> Item:
@@ -360,8 +355,9 @@ def create_dsplus_graph(
         router = _make_router(small, large, learnable, prompt, parser, threshold=threshold, name=name, **settings)
     missing = sorted(set(router.chain.pruner.input_variables) - set(_fields(state_schema)))
     if missing:
-        msg = f"the prompt needs {missing}: pass `state_schema=`, a subclass of ClassificationState with these fields"
-        raise ValueError(msg)
+        raise ValueError(
+            f"the prompt needs {missing}: pass `state_schema=`, a subclass of ClassificationState with these fields"
+        )
 
     graph: Any = StateGraph(state_schema, context_schema=context_schema)
     smalls: tuple[Step, ...] = STEPS[: len(router.small_models)]
@@ -395,14 +391,12 @@ def _make_router(
     **settings: Any,
 ) -> GraphRouter:
     if large is None:
-        msg = "`large` is needed: the chat model that gets what the small models are unsure of"
-        raise ValueError(msg)
+        raise ValueError("`large` is needed: the chat model that gets what the small models are unsure of")
     models = [as_small_model(model) for model in (small, learnable) if model is not None]
     if prompt is None:
         labels = list_labels(label for model in models for label in model.labels)
         if not labels:
-            msg = "`prompt` is needed, a PromptPruner with `labels`: the small models do not name theirs"
-            raise ValueError(msg)
+            raise ValueError("`prompt` is needed, a PromptPruner with `labels`: the small models do not name theirs")
         messages = [("system", "Choose the label that fits the text."), ("human", "{text}")]
         prompt = PromptPruner.from_messages(messages, labels=list(dict.fromkeys(labels)))
     return GraphRouter(small=models, large=prompt.chain(large, parser=parser), **settings)

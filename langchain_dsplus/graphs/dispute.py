@@ -126,8 +126,7 @@ def create_dispute_graph(
     from langgraph.graph import END, START, StateGraph
 
     if transfer is not None and small is not None:
-        msg = "give `small` or `transfer`, not both"
-        raise ValueError(msg)
+        raise ValueError("give `small` or `transfer`, not both")
     if transfer is None and small is not None:
         transfer = PromptTransfer(small)
     read = "statement" if transfer is None else "rewrite"
@@ -180,15 +179,13 @@ def create_dispute_graph(
 def _check_review(checker: SwapCheck | None, checkpointer: Any) -> None:
     """Refuse a person's review that could not keep its state, or that nothing would lead to."""
     if checkpointer is None or checkpointer is False:
-        msg = (
+        raise ValueError(
             "`review` needs a checkpointer, which keeps the state until a person answers: pass "
             "`checkpointer=InMemorySaver()`, a SqliteSaver or PostgresSaver, or True where a parent graph or a server "
             "brings one"
         )
-        raise ValueError(msg)
     if checker is None:
-        msg = "`review` follows a check: leave `check` on, or set `min_confidence`"
-        raise ValueError(msg)
+        raise ValueError("`review` follows a check: leave `check` on, or set `min_confidence`")
 
 
 def _checker(

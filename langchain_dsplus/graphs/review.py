@@ -164,8 +164,7 @@ class SwapCheck(Planned[dict[str, Any], dict[str, Any]]):
     def _begin(self, value: Any, config: RunnableConfig) -> tuple[VerdictRecord, float, Adjudicator | None]:
         first = latest(value, self.verdict_key) if isinstance(value, Mapping) else None
         if not isinstance(first, Mapping) or "verdict" not in first:
-            msg = f"the check needs a dict with a verdict under {self.verdict_key!r} (`verdict_key`)"
-            raise TypeError(msg)
+            raise TypeError(f"the check needs a dict with a verdict under {self.verdict_key!r} (`verdict_key`)")
         least = _read_least(read_setting(config, "dsplus_min_confidence"), self.min_confidence)
         stands = _doubt(first, least) is None and first.get("error") is None  # type: ignore[arg-type]
         return first, least, self.judge if stands else None  # type: ignore[return-value]
@@ -205,11 +204,9 @@ def _read_least(setting: Any, default: float | None) -> float:
     if least is None:
         return 0.0
     if isinstance(least, bool) or not isinstance(least, (int, float)) or not 0.0 <= least <= 1.0:
-        msg = "`dsplus_min_confidence` must be a number from 0 to 1"
-        raise ValueError(msg)
+        raise ValueError("`dsplus_min_confidence` must be a number from 0 to 1")
     if default is not None and least < default:  # whoever calls a graph may only make it stricter
-        msg = "`dsplus_min_confidence` is looser than the graph's `min_confidence` and was refused"
-        raise SettingsError(msg)
+        raise SettingsError("`dsplus_min_confidence` is looser than the graph's `min_confidence` and was refused")
     return float(least)
 
 

@@ -87,8 +87,7 @@ class Triage(Shown, Runnable[dict[str, Any], dict[str, Any]]):
 
     def _read(self, state: Any) -> Any:
         if not isinstance(state, Mapping) or self.input_key not in state:
-            msg = f"the triage needs a dict with the key {self.input_key!r} (`input_key`)"
-            raise TypeError(msg)
+            raise TypeError(f"the triage needs a dict with the key {self.input_key!r} (`input_key`)")
         return state[self.input_key]
 
     def _update(self, state: Mapping[str, Any], route: Route, config: RunnableConfig) -> dict[str, Any]:
@@ -117,5 +116,6 @@ def settled(route: Route | None) -> str:
 
 def _hand_over(_: Any) -> str:
     """Stands where a router has its large chain: what escalates goes on in the graph."""
-    msg = "a triage has no large chain to ask: set `audit_rate` on a ConfidenceRouter of your own with one"
-    raise NotImplementedError(msg)
+    raise NotImplementedError(
+        "a triage has no large chain to ask: set `audit_rate` on a ConfidenceRouter of your own with one"
+    )

@@ -65,8 +65,7 @@ def list_labels(labels: Iterable[str]) -> list[str]:
         TypeError: If they are one str, which would be taken apart into letters.
     """
     if isinstance(labels, str):
-        msg = "`labels` must be a list of labels, not one str"
-        raise TypeError(msg)
+        raise TypeError("`labels` must be a list of labels, not one str")
     return list(labels)
 
 

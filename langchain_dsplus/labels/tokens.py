@@ -197,11 +197,9 @@ def label_probabilities(
     """
     offered = tuple(dict.fromkeys(labels))
     if not offered:
-        msg = "`labels` is empty"
-        raise ValueError(msg)
+        raise ValueError("`labels` is empty")
     if not 0.0 <= floor < 1.0 / len(offered):
-        msg = f"`floor` must be at least 0 and below 1 / {len(offered)} labels"
-        raise ValueError(msg)
+        raise ValueError(f"`floor` must be at least 0 and below 1 / {len(offered)} labels")
     mass = label_mass(tokens, offered, finish_reason=finish_reason)
     total = math.fsum(mass.labels.values())
     room = 1.0 - floor * len(offered)
@@ -229,15 +227,13 @@ def label_mass(
             break
         positions.append(position)
     if not positions:
-        msg = "the reply carries no token log-probabilities; ask the model for `logprobs`"
-        raise NoLabelMassError(msg)
+        raise NoLabelMassError("the reply carries no token log-probabilities; ask the model for `logprobs`")
     mass = _Walk(positions, prepare(offered), cut=is_cut(finish_reason)).mass()
     if not math.fsum(mass.labels.values()) > 0.0:
-        msg = (
+        raise NoLabelMassError(
             "no offered label has any probability in the reply; ask for the label alone, raise `top_logprobs`, "
             "or raise `max_tokens`"
         )
-        raise NoLabelMassError(msg)
     return mass
 
 
@@ -362,8 +358,7 @@ def mean_token_probability(
     read = [t for t in map(_token, (e for e in tokens if isinstance(e, Mapping))) if t is not None]
     values = [t.probability for t in read if not t.stops]
     if not values:
-        msg = "the reply carries no token log-probabilities; ask the model for `logprobs`"
-        raise NoLabelMassError(msg)
+        raise NoLabelMassError("the reply carries no token log-probabilities; ask the model for `logprobs`")
     if kind == "geometric":
         return math.exp(math.fsum(map(math.log, values)) / len(values)) if min(values) > 0.0 else 0.0
     return math.fsum(values) / len(values)
@@ -390,15 +385,13 @@ def token_quantile(tokens: Sequence[Mapping[str, Any]], quantile: float = 0.0) -
         [0.25, 0.5, 0.75, 0.9]
     """
     if not 0.0 <= quantile <= 1.0:
-        msg = "`quantile` must lie in [0, 1]"
-        raise ValueError(msg)
+        raise ValueError("`quantile` must lie in [0, 1]")
     values = []
     for token in tokens:
         with suppress(NoLabelMassError):  # the end token, or one without a number
             values.append(mean_token_probability([token]))
     if not values:
-        msg = "the reply carries no token log-probabilities; ask the model for `logprobs`"
-        raise NoLabelMassError(msg)
+        raise NoLabelMassError("the reply carries no token log-probabilities; ask the model for `logprobs`")
     values.sort()
     place = quantile * (len(values) - 1)
     low = int(place)

@@ -207,20 +207,16 @@ class Distiller(Shown):
         seed: int = 0,
     ) -> None:
         if not (math.isfinite(large_weight) and large_weight > 0.0):
-            msg = "`large_weight` must be a finite number, greater than 0"
-            raise ValueError(msg)
+            raise ValueError("`large_weight` must be a finite number, greater than 0")
         shares = {"large_error": large_error, "large_threshold": large_threshold, "caution": caution, "keep": keep}
         for name, share in shares.items():
             if not 0.0 <= share < 1.0:
-                msg = f"`{name}` must lie in [0, 1)"
-                raise ValueError(msg)
+                raise ValueError(f"`{name}` must lie in [0, 1)")
         for name, weight in {"name_weight": name_weight, "anchor_weight": anchor_weight}.items():
             if not (math.isfinite(weight) and weight >= 0.0):
-                msg = f"`{name}` must be a finite number, at least 0"
-                raise ValueError(msg)
+                raise ValueError(f"`{name}` must be a finite number, at least 0")
         if epochs < 1:
-            msg = "`epochs` must be at least 1"
-            raise ValueError(msg)
+            raise ValueError("`epochs` must be at least 1")
         self.model = model
         self.large_weight, self.large_error, self.large_threshold = large_weight, large_error, large_threshold
         self.caution, self.name_weight = caution, name_weight
@@ -242,8 +238,7 @@ class Distiller(Shown):
             ValueError: If `budget` is negative.
         """
         if budget < 0:
-            msg = "`budget` must be at least 0"
-            raise ValueError(msg)
+            raise ValueError("`budget` must be at least 0")
         free = [place for place in range(len(inputs)) if place not in exclude]
         drawn: list[int] = np.random.default_rng(self.seed).permutation(free)[:budget].tolist()
         return drawn
@@ -311,8 +306,7 @@ class Distiller(Shown):
         # The large model's own answer is the reference when calibrating; caution is for training.
         truth = np.vstack([wanted, named, said])
         if not len(gold_inputs) + len(kept):
-            msg = "there is nothing to learn from: no gold row, no usable answer"
-            raise ValueError(msg)
+            raise ValueError("there is nothing to learn from: no gold row, no usable answer")
         anchors = self._anchors(unlabeled, {_identity(value) for value in rows.inputs})
         both = np.flatnonzero(usable & overruled)
         seen = taught[both], wanted[places[both]]

@@ -134,17 +134,14 @@ def promotion(
         ```
     """
     if set(old.labels) != set(new.labels):
-        msg = "`old` and `new` must have the same labels"
-        raise ValueError(msg)
+        raise ValueError("`old` and `new` must have the same labels")
     max_loss = parse_loss(max_loss)
     if not 0.5 <= level < 1.0:
-        msg = "`level` must lie in [0.5, 1)"
-        raise ValueError(msg)
+        raise ValueError("`level` must lie in [0.5, 1)")
     inputs, gold = read_gold(gold_rows, old.labels, GoldRules.of(**gold_rules))
     known = np.array([label is not None for label in gold])
     if not known.any():
-        msg = "`gold_rows` holds no row with gold: nothing can be shown"
-        raise ValueError(msg)
+        raise ValueError("`gold_rows` holds no row with gold: nothing can be shown")
     before, after = _Asked(old, inputs, gold, known), _Asked(new, inputs, gold, known)
     answered = before.answered & (before.confidence > old_threshold)
     # Where nobody knows and the two say different things, the worst that can be: the old one was right.
@@ -235,8 +232,7 @@ def read_rows(rows: Any) -> list[tuple[Any, Any]]:
         elif isinstance(row, tuple) and len(row) == 2:
             found.append(row)
         else:
-            msg = f"gold row {place} must be a pair (input, label), or a mapping with `input` and `gold`"
-            raise TypeError(msg)
+            raise TypeError(f"gold row {place} must be a pair (input, label), or a mapping with `input` and `gold`")
     return found
 
 

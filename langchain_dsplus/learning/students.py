@@ -230,8 +230,7 @@ def refit(
     kept = kept / np.maximum(kept.sum(axis=1, keepdims=True), _TINY) * mass[:, None]
     rows, columns = np.nonzero(kept)
     if not len(rows):
-        msg = "no row has a target and a weight: there is nothing to fit on"
-        raise ValueError(msg)
+        raise ValueError("no row has a target and a weight: there is nothing to fit on")
     counted = kept[rows, columns]
     missing = np.setdiff1d(np.arange(len(model.labels)), columns)
     rows = np.concatenate([rows, np.repeat(rows[0], len(missing))])
@@ -240,8 +239,9 @@ def refit(
     try:
         estimator = base.clone(model.estimator)
     except TypeError as error:
-        msg = f"{type(model.estimator).__name__} cannot be fitted anew: it is no scikit-learn estimator"
-        raise TypeError(msg) from error
+        raise TypeError(
+            f"{type(model.estimator).__name__} cannot be fitted anew: it is no scikit-learn estimator"
+        ) from error
     steps = getattr(estimator, "steps", None)
     name = f"{steps[-1][0]}__sample_weight" if steps else "sample_weight"
     classes = np.asarray(model.estimator.classes_)

@@ -94,12 +94,11 @@ def read_teacher(
             paid.path.unlink(missing_ok=True)
         kinds = Counter(type(answer).__name__ for answer in answers)
         came = ", ".join(f"{count} {name}" for name, count in kinds.most_common())
-        msg = (
+        raise ValueError(
             f"`large` gave no usable answer to any of {len(usable)} inputs ({came}): each must be one of the small "
             "model's labels, a mapping from these to probabilities that sum to 1, or an Answer; errors mean that its "
             "calls failed"
         )
-        raise ValueError(msg)
     return rows, usable
 
 
@@ -150,8 +149,7 @@ def ask_large(large: Any, values: Sequence[Any], chosen: Sequence[int], paid: Pa
     if callable(large):
         return [large(values[place]) for place in chosen]
     if len(large) != len(values):
-        msg = f"`large` has {len(large)} answers, `inputs` has {len(values)} rows"
-        raise ValueError(msg)
+        raise ValueError(f"`large` has {len(large)} answers, `inputs` has {len(values)} rows")
     return [large[place] for place in chosen]
 
 
@@ -222,11 +220,11 @@ class PaidAnswers:
             same = lines[0]["key"] == self.key
             self._rows = {line["place"]: line["answer"] for line in lines[1:]}
         except (KeyError, TypeError) as error:
-            msg = f"{self.path} is damaged: delete it to ask anew"
-            raise ValueError(msg) from error
+            raise ValueError(f"{self.path} is damaged: delete it to ask anew") from error
         if not same:
-            msg = f"{self.path} holds answers on other inputs or labels: name another `checkpoint`, or delete it"
-            raise ValueError(msg)
+            raise ValueError(
+                f"{self.path} holds answers on other inputs or labels: name another `checkpoint`, or delete it"
+            )
 
 
 def soften(row: Floats, labels: Sequence[str]) -> dict[str, float]:

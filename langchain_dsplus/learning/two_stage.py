@@ -122,20 +122,15 @@ class TwoStageConfidenceDistillation(Shown):
         small = threshold if small_threshold is None else small_threshold
         large = threshold if large_threshold is None else large_threshold
         if small is None or large is None:
-            msg = "`threshold` is missing (or both `small_threshold` and `large_threshold`)"
-            raise ValueError(msg)
+            raise ValueError("`threshold` is missing (or both `small_threshold` and `large_threshold`)")
         if not (np.isfinite(small) and np.isfinite(large)):
-            msg = "`threshold` must be finite"
-            raise ValueError(msg)
+            raise ValueError("`threshold` must be finite")
         if rounds is not None and rounds < 1:
-            msg = "`rounds` must be at least 1"
-            raise ValueError(msg)
+            raise ValueError("`rounds` must be at least 1")
         if lr is not None and not (np.isfinite(lr) and lr > 0.0):
-            msg = "`lr` must be a finite number, greater than 0"
-            raise ValueError(msg)
+            raise ValueError("`lr` must be a finite number, greater than 0")
         if max_calls is not None and max_calls < 0:
-            msg = "`max_calls` must be at least 0"
-            raise ValueError(msg)
+            raise ValueError("`max_calls` must be at least 0")
         self.specific = specific
         self.small_threshold, self.large_threshold = float(small), float(large)
         self.rounds, self.lr, self.max_calls, self.seed = rounds, lr, max_calls, seed
@@ -163,8 +158,9 @@ class TwoStageConfidenceDistillation(Shown):
         rows, confidence, answered = ask(self.specific, values)
         failed = np.flatnonzero(~answered).tolist()
         if failed and len(failed) == len(values):
-            msg = f"`specific` answered none of the {len(values)} inputs: see what `specific.invoke(inputs[0])` raises"
-            raise ValueError(msg)
+            raise ValueError(
+                f"`specific` answered none of the {len(values)} inputs: see what `specific.invoke(inputs[0])` raises"
+            )
         if failed:
             logger.warning(
                 "the specific model could not answer %d of %d inputs: they teach nothing", len(failed), len(values)
@@ -265,8 +261,7 @@ class TwoStageConfidenceDistillation(Shown):
             state: dict[str, Any] = load_json(path.read_text(encoding="utf-8"))
             same = state["key"] == key
         except (ValueError, KeyError, TypeError) as error:
-            msg = f"{path} is damaged: delete the folder to start anew"
-            raise ValueError(msg) from error
+            raise ValueError(f"{path} is damaged: delete the folder to start anew") from error
         if not same:
             raise ValueError(self._foreign())
         return state

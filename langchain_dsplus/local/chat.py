@@ -134,8 +134,7 @@ class ChatLocal(BaseChatModel):
             names = {*cls.model_fields, *(f.alias for f in cls.model_fields.values() if f.alias), *_UNUSED}
             unknown = sorted(str(name) for name in values if name not in names)
             if unknown:
-                msg = f"ChatLocal has no setting {', '.join(f'`{name}`' for name in unknown)}"
-                raise ValueError(msg)
+                raise ValueError(f"ChatLocal has no setting {', '.join(f'`{name}`' for name in unknown)}")
         return values
 
     @field_validator("model")
@@ -326,11 +325,9 @@ class ChatLocal(BaseChatModel):
         if "max_completion_tokens" in given:
             settings["max_tokens"] = given.pop("max_completion_tokens")
         if given.keys() & {"tools", "tool_choice", "functions"}:
-            msg = "ChatLocal calls no tools; structured output works with `with_structured_output`"
-            raise NotImplementedError(msg)
+            raise NotImplementedError("ChatLocal calls no tools; structured output works with `with_structured_output`")
         if given:
-            msg = f"ChatLocal has no setting {', '.join(f'`{name}`' for name in sorted(given))}"
-            raise ValueError(msg)
+            raise ValueError(f"ChatLocal has no setting {', '.join(f'`{name}`' for name in sorted(given))}")
         logprobs, top = settings.pop("logprobs"), settings.pop("top_logprobs")
         check_sampling(settings, top, timeout)
         plain = plain_messages(messages)
@@ -388,14 +385,11 @@ class ChatLocal(BaseChatModel):
         """
         del strict
         if kwargs:
-            msg = f"with_structured_output takes no {', '.join(f'`{name}`' for name in sorted(kwargs))}"
-            raise ValueError(msg)
+            raise ValueError(f"with_structured_output takes no {', '.join(f'`{name}`' for name in sorted(kwargs))}")
         if method not in ("json_schema", "json_mode", "function_calling"):
-            msg = "`method` must be 'json_schema', 'json_mode' or 'function_calling'"
-            raise ValueError(msg)
+            raise ValueError("`method` must be 'json_schema', 'json_mode' or 'function_calling'")
         if max_length is not None and max_length < 1:
-            msg = "`max_length` must be at least 1"
-            raise ValueError(msg)
+            raise ValueError("`max_length` must be at least 1")
         form = convert_to_json_schema(schema)
         response_format: dict[str, Any] = {"type": "json_object"}
         if method != "json_mode":

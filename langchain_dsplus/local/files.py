@@ -49,17 +49,15 @@ def check_model(model: str) -> str:
     if known is not None:
         kinds = {artifact.name: artifact.kind for artifact in list_artifacts()}
         if kinds[known] != "gguf":
-            msg = f"`model={model!r}` is no language model; `dsplus models list` shows which there are"
-            raise ValueError(msg)
+            raise ValueError(f"`model={model!r}` is no language model; `dsplus models list` shows which there are")
         return model
     path = Path(model).expanduser()
     if model.strip() and (path.exists() or _is_hub(model)):
         return model
-    msg = (
+    raise ValueError(
         "`model` must be a GGUF file, a transformers folder, a name that `dsplus models list` shows, or a name on the "
         f"Hugging Face hub (owner/name, owner/name/file.gguf), not {model!r}"
     )
-    raise ValueError(msg)
 
 
 def locate(model: str, revision: str | None) -> Place:
@@ -120,7 +118,7 @@ def _place(path: Path) -> Place:
     if len(inside) == 1:
         return Place("gguf", inside[0])
     if inside:
-        msg = f"{path} holds {len(inside)} GGUF files: name one of them as `model`"
-        raise ValueError(msg)
-    msg = f"{path} holds no .safetensors or .gguf file: other kinds of weights could run code, and are not read"
-    raise ValueError(msg)
+        raise ValueError(f"{path} holds {len(inside)} GGUF files: name one of them as `model`")
+    raise ValueError(
+        f"{path} holds no .safetensors or .gguf file: other kinds of weights could run code, and are not read"
+    )

@@ -62,11 +62,10 @@ class GgufEngine(Engine):
         try:
             self._server: Any = require("xllamacpp", "local").Server(parameters)
         except RuntimeError as error:
-            msg = (
+            raise LocalModelError(
                 f"llama.cpp cannot load {path}: the file is damaged, of a kind that this xllamacpp does not know, or "
                 f"too large for the memory with `n_ctx={n_ctx}`"
-            )
-            raise LocalModelError(msg) from error
+            ) from error
 
     def run(self, request: Request, emit: Emit) -> End:
         """Make a reply."""

@@ -23,8 +23,7 @@ _MARK = re.compile(
 def check_stop(stop: Sequence[str]) -> tuple[str, ...]:
     """Refuse stop words that are none."""
     if isinstance(stop, str) or not all(isinstance(text, str) and text for text in stop):
-        msg = "`stop` must be a list of texts, none of them empty"
-        raise ValueError(msg)
+        raise ValueError("`stop` must be a list of texts, none of them empty")
     return tuple(stop)
 
 
@@ -36,35 +35,30 @@ def check_sampling(settings: Mapping[str, Any], top: Any, timeout: Any) -> None:
         if value is None and name != "temperature":
             continue
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= bound:
-            msg = f"`{name}` must be at least {bound}"
-            raise ValueError(msg)
+            raise ValueError(f"`{name}` must be at least {bound}")
     top_p = settings["top_p"]
     if top_p is not None and not 0.0 < top_p <= 1.0:
-        msg = "`top_p` must lie in (0, 1]"
-        raise ValueError(msg)
+        raise ValueError("`top_p` must lie in (0, 1]")
     if top is not None and not 0 <= top <= MAX_TOP_LOGPROBS:
-        msg = f"`top_logprobs` must lie in [0, {MAX_TOP_LOGPROBS}]"
-        raise ValueError(msg)
+        raise ValueError(f"`top_logprobs` must lie in [0, {MAX_TOP_LOGPROBS}]")
     if timeout is not None and not timeout > 0.0:
-        msg = "`timeout` must be greater than 0"
-        raise ValueError(msg)
+        raise ValueError("`timeout` must be greater than 0")
 
 
 def plain_messages(messages: Sequence[BaseMessage]) -> list[dict[str, str]]:
     """Roles and texts for the chat template."""
     if not messages:
-        msg = "`messages` is empty"
-        raise ValueError(msg)
+        raise ValueError("`messages` is empty")
     plain = []
     for place, message in enumerate(messages):
         if isinstance(message, ToolMessage) or getattr(message, "tool_calls", None):
-            msg = f"message {place} calls a tool or answers one: ChatLocal knows no tools"
-            raise NotImplementedError(msg)
+            raise NotImplementedError(f"message {place} calls a tool or answers one: ChatLocal knows no tools")
         [turned] = convert_to_openai_messages([message], text_format="string")
         content = turned["content"]
         if not isinstance(content, str):
-            msg = f"message {place} holds something other than text (an image, a file): ChatLocal reads text only"
-            raise ValueError(msg)  # noqa: TRY004
+            raise ValueError(  # noqa: TRY004
+                f"message {place} holds something other than text (an image, a file): ChatLocal reads text only"
+            )
         plain.append({"role": turned["role"], "content": inert(clean(content))})
     return plain
 

@@ -39,8 +39,9 @@ class WholeModel(PydanticOutputParser):  # type: ignore[type-arg]
 def _check_whole(result: Sequence[Generation]) -> None:
     message = getattr(result[0], "message", None)
     if is_cut(ending(message)):
-        msg = "the reply was cut off before its JSON was whole: raise `max_tokens`, or give text fields a `maxLength`"
-        raise OutputParserException(msg)
+        raise OutputParserException(
+            "the reply was cut off before its JSON was whole: raise `max_tokens`, or give text fields a `maxLength`"
+        )
 
 
 def read_schema(response_format: Any) -> dict[str, Any] | None:
@@ -54,11 +55,10 @@ def read_schema(response_format: Any) -> dict[str, Any] | None:
         return {"type": "object"}
     schema = (response_format.get("json_schema") or {}).get("schema") if kind == "json_schema" else None
     if not isinstance(schema, Mapping):
-        msg = (
+        raise ValueError(  # noqa: TRY004
             "`response_format` must be {'type': 'json_schema', 'json_schema': {'schema': ...}}, "
             "{'type': 'json_object'} or {'type': 'text'}"
         )
-        raise ValueError(msg)  # noqa: TRY004
     return dict(schema)
 
 

@@ -144,14 +144,11 @@ def serve_model(
     """
     for label, value, least in (("n_ctx", n_ctx, 64), ("parallel", parallel, 1), ("port", port, 0)):
         if value < least:
-            msg = f"`{label}` must be at least {least}, not {value}"
-            raise ValueError(msg)
+            raise ValueError(f"`{label}` must be at least {least}, not {value}")
     if threads is not None and threads < 1:
-        msg = f"`threads` must be at least 1, not {threads}"
-        raise ValueError(msg)
+        raise ValueError(f"`threads` must be at least 1, not {threads}")
     if not api_key and not _loopback(host):
-        msg = f"`host={host!r}` can be reached from other machines: pass an `api_key`, or use 127.0.0.1"
-        raise ValueError(msg)
+        raise ValueError(f"`host={host!r}` can be reached from other machines: pass an `api_key`, or use 127.0.0.1")
     if not _installed():
         require("xllamacpp", "local")
     path = gguf_file(gguf)
@@ -216,11 +213,9 @@ def gguf_file(gguf: str | os.PathLike[str]) -> Path:
         with path.open("rb") as handle:
             magic = handle.read(4)
     except OSError as error:
-        msg = f"`gguf` must be a file that can be read: {path} ({type(error).__name__})"
-        raise ValueError(msg) from error
+        raise ValueError(f"`gguf` must be a file that can be read: {path} ({type(error).__name__})") from error
     if magic != b"GGUF":
-        msg = f"`gguf` is not a GGUF file: {path}"
-        raise ValueError(msg)
+        raise ValueError(f"`gguf` is not a GGUF file: {path}")
     return path
 
 
@@ -244,8 +239,9 @@ def _wait(process: subprocess.Popen[bytes], log: Path, timeout: float) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(5.0)
         reason = f"its process ended with code {process.returncode}"
-    msg = f"the local server did not start: {reason}. The end of its log:\n{_tail(log, _TAIL) or '(nothing)'}"
-    raise LocalServerError(msg)
+    raise LocalServerError(
+        f"the local server did not start: {reason}. The end of its log:\n{_tail(log, _TAIL) or '(nothing)'}"
+    )
 
 
 def _end(process: subprocess.Popen[bytes], timeout: float) -> None:

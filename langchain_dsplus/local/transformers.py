@@ -64,16 +64,15 @@ class TorchEngine(Engine):
         except (ImportError, MemoryError):
             raise
         except Exception as error:
-            msg = f"transformers cannot load {folder}: see the error above for the reason"
-            raise LocalModelError(msg) from error
+            raise LocalModelError(f"transformers cannot load {folder}: see the error above for the reason") from error
         if getattr(tokenizer, "backend_tokenizer", None) is None:
-            msg = f"{folder} holds no tokenizer.json: convert its tokenizer to a fast one first"
-            raise LocalModelError(msg)
+            raise LocalModelError(f"{folder} holds no tokenizer.json: convert its tokenizer to a fast one first")
         if chat_template is not None:
             tokenizer.chat_template = chat_template
         if not tokenizer.chat_template:
-            msg = f"{folder} has no chat template: pass `chat_template=`, or take a model that was trained to chat"
-            raise LocalModelError(msg)
+            raise LocalModelError(
+                f"{folder} has no chat template: pass `chat_template=`, or take a model that was trained to chat"
+            )
         self._tokenizer = tokenizer
         text_config = config.get_text_config() if hasattr(config, "get_text_config") else config
         positions = getattr(text_config, "max_position_embeddings", None)
@@ -129,8 +128,9 @@ class TorchEngine(Engine):
             )
         except Exception as error:
             # A template's own complaint names roles, not texts.
-            msg = f"the chat template refuses these messages: {type(error).__name__}: {str(error)[:200]}"
-            raise ValueError(msg) from error
+            raise ValueError(
+                f"the chat template refuses these messages: {type(error).__name__}: {str(error)[:200]}"
+            ) from error
         return [int(token) for token in encoded["input_ids"]]
 
 
@@ -170,8 +170,9 @@ class _Vocabulary:
         form = self._matcher.grammar_from_json_schema(json.dumps(schema), {"whitespace_flexible": False})
         matcher = self._matcher(self._tokens, form)
         if matcher.is_error():
-            msg = f"`response_format` holds a JSON schema that llguidance cannot follow: {matcher.get_error()[:200]}"
-            raise ValueError(msg)
+            raise ValueError(
+                f"`response_format` holds a JSON schema that llguidance cannot follow: {matcher.get_error()[:200]}"
+            )
         return matcher
 
     def allowed(self, matcher: Any, width: int) -> Any:
@@ -230,8 +231,9 @@ class _Writer:
         if self._matcher is not None:
             allowed = torch.from_numpy(self._vocabulary.allowed(self._matcher, row.shape[0]))
             if not bool(allowed.any()):
-                msg = "the vocabulary has no token that goes on with the JSON schema of `response_format`"
-                raise LocalModelError(msg)
+                raise LocalModelError(
+                    "the vocabulary has no token that goes on with the JSON schema of `response_format`"
+                )
             row = row.masked_fill(~allowed, -float("inf"))
         if request.temperature <= 0.0:
             return int(row.argmax())
@@ -254,8 +256,7 @@ class _Writer:
             self.ended = self._done = True
         elif self._matcher is not None:
             if not self._matcher.consume_token(token):
-                msg = "llguidance lost its place in the JSON schema of `response_format`"
-                raise LocalModelError(msg)
+                raise LocalModelError("llguidance lost its place in the JSON schema of `response_format`")
             if self._matcher.is_stopped():  # the JSON is whole
                 self.ended = self._done = True
         if self._emit("" if ends else self._decoder.decode(raw), self._entries(token, row)):
@@ -279,11 +280,11 @@ class _Writer:
 def _check_folder(folder: Path) -> None:
     refuse_code(folder)
     if not has_tokenizer(folder):  # the library would make an empty one, to which every word is new
-        msg = f"{folder} holds no tokenizer"
-        raise ValueError(msg)
+        raise ValueError(f"{folder} holds no tokenizer")
     if (folder / "adapter_config.json").is_file():
-        msg = f"{folder} holds an adapter to another model, which would be fetched: merge it into that model first"
-        raise ValueError(msg)
+        raise ValueError(
+            f"{folder} holds an adapter to another model, which would be fetched: merge it into that model first"
+        )
 
 
 def _end_tokens(*sources: Any) -> set[int]:

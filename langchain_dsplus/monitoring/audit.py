@@ -167,21 +167,16 @@ class AuditMonitor(Shown):
         on_alarm: Callable[[Alarm], None] | None = None,
     ) -> None:
         if not 0.5 <= level < 1.0:
-            msg = f"`level` must lie in [0.5, 1), not {level}"
-            raise ValueError(msg)
+            raise ValueError(f"`level` must lie in [0.5, 1), not {level}")
         if isinstance(ladder, str) or not ladder or set(ladder) - {"warn", "tighter", "large"}:
-            msg = "`ladder` must be a sequence of 'warn', 'tighter' and 'large', not empty"
-            raise ValueError(msg)
+            raise ValueError("`ladder` must be a sequence of 'warn', 'tighter' and 'large', not empty")
         for name, value in (("max_disagreement", max_disagreement), ("coverage", coverage)):
             if value is not None and not 0.0 < value <= 1.0:
-                msg = f"`{name}` must lie in (0, 1]"
-                raise ValueError(msg)
+                raise ValueError(f"`{name}` must lie in (0, 1]")
         if gold_within < 0:
-            msg = "`gold_within` must be a number of audits, at least 0"
-            raise ValueError(msg)
+            raise ValueError("`gold_within` must be a number of audits, at least 0")
         if certificate is not None and not certificate.certified:
-            msg = "the certificate is NOT_CERTIFIED: nothing is accepted, so there is nothing to audit"
-            raise ValueError(msg)
+            raise ValueError("the certificate is NOT_CERTIFIED: nothing is accepted, so there is nothing to audit")
         self.gold_within = gold_within
         self.certificate = certificate
         self.level = float(level)
@@ -430,8 +425,7 @@ class AuditMonitor(Shown):
             ValueError: If `loss` is something else.
         """
         if loss not in (-1, 0, 1):
-            msg = "`loss` is 1 (only the large model was right), -1 (only the small one) or 0"
-            raise ValueError(msg)
+            raise ValueError("`loss` is 1 (only the large model was right), -1 (only the small one) or 0")
         known = False
 
         def do(raised: list[Alarm]) -> None:
@@ -625,18 +619,19 @@ class AuditMonitor(Shown):
         if self._given is not None:
             return min(self._given, 0.999)
         if self.certificate is None:
-            msg = "pass a certificate, or `max_disagreement`: the share of disagreements that is still allowed"
-            raise ValueError(msg)
+            raise ValueError(
+                "pass a certificate, or `max_disagreement`: the share of disagreements that is still allowed"
+            )
         groups = self.certificate.groups
         if groups is not None and groups < _NEARLY_SINGLE * self.certificate.n:
-            msg = (
+            raise ValueError(
                 "the certificate's rows come in groups, which says little about single audits: pass `max_disagreement`"
             )
-            raise ValueError(msg)
         step = None if place is None else self._steps[place]
         if step is None or step.disagreements is None or not step.accepted:
-            msg = "the certificate does not say how often small and large model disagreed: pass `max_disagreement`"
-            raise ValueError(msg)
+            raise ValueError(
+                "the certificate does not say how often small and large model disagreed: pass `max_disagreement`"
+            )
         return min(binomial_upper(step.disagreements, step.accepted, self._alpha / 2.0), 0.999)
 
     def _allowed_loss(self) -> float:
@@ -747,8 +742,7 @@ class AuditMonitor(Shown):
         before = dict(vars(self))
         try:
             if body["format"] != _FORMAT:
-                msg = f"`format` must be {_FORMAT}"
-                raise ValueError(msg)
+                raise ValueError(f"`format` must be {_FORMAT}")
             if body["certificate"] != (None if self.certificate is None else self.certificate.id):
                 logger.info("the audits in the file belong to another certificate: starting anew")
                 return

@@ -58,8 +58,7 @@ class BettingProcess:
 
     def __init__(self, limit: float, low: float = 0.0) -> None:
         if not low < limit < 1.0:
-            msg = f"`limit` must lie between {low:g} and 1, not {limit}"
-            raise ValueError(msg)
+            raise ValueError(f"`limit` must lie between {low:g} and 1, not {limit}")
         self.limit = float(limit)
         self.low = float(low)
         self.n = 0
@@ -115,11 +114,9 @@ class BettingProcess:
             process.n, process._starts, process._next = (int(body[name]) for name in ("n", "starts", "next"))
             capital = np.asarray(body["capital"], dtype=np.float64)
         except (KeyError, TypeError) as error:
-            msg = "not the state of a betting process"
-            raise ValueError(msg) from error
+            raise ValueError("not the state of a betting process") from error
         if capital.shape != process._shares.shape or not (np.isfinite(capital).all() and (capital >= 0).all()):
-            msg = "not the state of a betting process"
-            raise ValueError(msg)
+            raise ValueError("not the state of a betting process")
         process._capital = capital
         return process
 

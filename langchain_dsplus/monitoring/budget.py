@@ -112,18 +112,14 @@ class BudgetPacer(Shown):
         clock: Callable[[], float] = time.time,
     ) -> None:
         if per_1000 is None and per_day is None:
-            msg = "a budget needs `per_1000` or `per_day`"
-            raise ValueError(msg)
+            raise ValueError("a budget needs `per_1000` or `per_day`")
         for name, value in (("per_1000", per_1000), ("per_day", per_day)):
             if value is not None and not (value >= 0.0 and math.isfinite(value)):
-                msg = f"`{name}` must be a number, at least 0"
-                raise ValueError(msg)
+                raise ValueError(f"`{name}` must be a number, at least 0")
         if not (cost > 0.0 and math.isfinite(cost)) or not 0.0 < step <= 1.0:
-            msg = "`cost` must be positive, `step` in (0, 1]"
-            raise ValueError(msg)
+            raise ValueError("`cost` must be positive, `step` in (0, 1]")
         if on_conflict not in ("certificate", "budget"):
-            msg = f"`on_conflict` must be 'certificate' or 'budget', not {on_conflict!r}"
-            raise ValueError(msg)
+            raise ValueError(f"`on_conflict` must be 'certificate' or 'budget', not {on_conflict!r}")
         self.per_1000 = per_1000
         self.per_day = per_day
         self.cost = float(cost)
@@ -351,11 +347,10 @@ class BudgetPacer(Shown):
             finally:
                 self.path = path
         except (OSError, ValueError, TypeError, KeyError) as error:
-            msg = (
+            raise BudgetStateError(
                 f"{self.path} is no state of a BudgetPacer ({type(error).__name__}), and may have held what was spent: "
                 "restore it, or remove it to start anew"
-            )
-            raise BudgetStateError(msg) from error
+            ) from error
 
     def _replay(self, now: float, spent: float, cost: float, dual: float, *counts: int) -> None:
         """Take one line of a file."""
@@ -363,8 +358,7 @@ class BudgetPacer(Shown):
         *whole, over, suspended = (int(_number(value, -math.inf)) for value in counts)
         passed = whole[0] - self.inputs if len(whole) == len(_COUNTS) else -1
         if passed < 0:
-            msg = "a line does not follow from the one before"
-            raise ValueError(msg)
+            raise ValueError("a line does not follow from the one before")
         self._latest.extend([0.0] * min(passed, _WINDOW - 1))
         self._latest[-1] += values[1]
         self._sum = math.fsum(self._latest)
@@ -491,11 +485,9 @@ _WORDS = {
 
 def _number(value: Any, least: float = 0.0) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        msg = "a number was expected"
-        raise TypeError(msg)
+        raise TypeError("a number was expected")
     if not math.isfinite(value) or value < least:
-        msg = "a number is out of range"
-        raise ValueError(msg)
+        raise ValueError("a number is out of range")
     return float(value)
 
 
@@ -504,25 +496,21 @@ def _read(state: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return _fields(state)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        msg = f"not the state of a BudgetPacer ({type(error).__name__})"
-        raise BudgetStateError(msg) from None
+        raise BudgetStateError(f"not the state of a BudgetPacer ({type(error).__name__})") from None
 
 
 def _fields(state: Mapping[str, Any]) -> dict[str, Any]:
     if state["format"] != _FORMAT:
-        msg = f"`format` must be {_FORMAT}"
-        raise ValueError(msg)
+        raise ValueError(f"`format` must be {_FORMAT}")
 
     found: dict[str, Any] = {name: int(_number(state["counts"][name])) for name in _COUNTS}
     found |= {name: _number(state[name]) for name in ("given", "cost", "dual", "time")}
     if not (found["given"] and found["cost"] and found["dual"] <= _HIGHEST):
-        msg = "a number is out of range"
-        raise ValueError(msg)
+        raise ValueError("a number is out of range")
     latest = [0.0] * (_WINDOW - 1)
     for place, cost in state["latest"]:
         if isinstance(place, bool) or not isinstance(place, int) or not 0 <= place < len(latest):
-            msg = "a place is out of range"
-            raise ValueError(msg)
+            raise ValueError("a place is out of range")
         latest[place] = _number(cost)
     found["latest"] = latest
     found["day"] = [[_number(begin), _number(spent)] for begin, spent in state["day"]]

@@ -89,14 +89,11 @@ class DriftMonitor(Shown):
         self.edges = np.asarray(edges, dtype=np.float64)
         self.shares = np.asarray(shares, dtype=np.float64)
         if len(self.shares) != len(self.edges) + 1 or np.any(np.diff(self.edges) <= 0) or np.any(self.shares < 0):
-            msg = "`edges` must rise, and `shares` must have one entry more, none below 0"
-            raise ValueError(msg)
+            raise ValueError("`edges` must rise, and `shares` must have one entry more, none below 0")
         if abs(self.shares.sum() - 1.0) > 1e-6 or size < 1:
-            msg = "`shares` must sum to 1, and `size` be at least 1"
-            raise ValueError(msg)
+            raise ValueError("`shares` must sum to 1, and `size` be at least 1")
         if window < 2:
-            msg = "`window` must be at least 2"
-            raise ValueError(msg)
+            raise ValueError("`window` must be at least 2")
         self.size = int(size)
         self.accept_rate = accept_rate
         self.classes = None if classes is None else dict(classes)
@@ -129,8 +126,7 @@ class DriftMonitor(Shown):
         """Take rows as the reference: the small model's confidences, its choices, and the threshold."""
         scores = np.asarray([value for value in confidences if value is not None and math.isfinite(value)])
         if not len(scores):
-            msg = "`confidences` holds no finite number"
-            raise ValueError(msg)
+            raise ValueError("`confidences` holds no finite number")
         edges = np.unique(np.quantile(scores, np.arange(1, _BINS) / _BINS))
         shares = np.bincount(np.searchsorted(edges, scores, side="left"), minlength=len(edges) + 1) / len(scores)
         rate = None if threshold is None else float((scores > threshold).mean())
@@ -148,16 +144,16 @@ class DriftMonitor(Shown):
             ValueError: If it is for several small models, or has fewer than two steps.
         """
         if len(certificate.thresholds) != 1 or len(certificate.steps) < 2:
-            msg = "the certificate must be for one small model, with at least two steps: use `from_confidences`"
-            raise ValueError(msg)
+            raise ValueError(
+                "the certificate must be for one small model, with at least two steps: use `from_confidences`"
+            )
         points: list[tuple[float, float]] = []  # threshold, share at or below it; from lax to strict
         for step in reversed(certificate.steps):
             below = 1.0 - step.coverage
             if below > 0.0 and (not points or below - points[-1][1] >= 0.9 / _BINS):
                 points.append((next(iter(step.thresholds.values())), below))
         if not points:
-            msg = "the certificate's steps do not tell confidences apart: use `from_confidences`"
-            raise ValueError(msg)
+            raise ValueError("the certificate's steps do not tell confidences apart: use `from_confidences`")
         edges = [threshold for threshold, _ in points]
         shares = np.diff([0.0, *(below for _, below in points), 1.0])
         counted = {row["class"]: row["n"] for row in certificate.by_class}

@@ -80,13 +80,11 @@ class Table:
         places = np.asarray(rows)
         if places.dtype == bool:
             if places.shape != (self._length,):
-                msg = f"`rows` as a mask must have shape ({self._length},), not {places.shape}"
-                raise ValueError(msg)
+                raise ValueError(f"`rows` as a mask must have shape ({self._length},), not {places.shape}")
             places = np.flatnonzero(places)
         places = places.astype(np.intp).reshape(-1)
         if len(np.unique(places % self._length if self._length else places)) != len(places):
-            msg = "`rows` names a row twice: ids must be distinct"
-            raise ValueError(msg)
+            raise ValueError("`rows` names a row twice: ids must be distinct")
         columns = {name: column.take(places) for name, column in self._columns.items()}
         return self._of(columns, len(places), self.about, self.folder)
 
@@ -96,8 +94,7 @@ class Table:
         So do rows with one `input_hash`: an input that stands twice must not be on both sides.
         """
         if not 0.0 < share < 1.0:
-            msg = "`share` must lie between 0 and 1"
-            raise ValueError(msg)
+            raise ValueError("`share` must lie between 0 and 1")
         found = blocks(self)  # numbered as they first appear
         block = np.arange(self._length) if found is None else found
         sizes = np.bincount(block) if self._length else np.zeros(0, dtype=np.intp)
@@ -147,6 +144,7 @@ def _json(value: Any, key: str) -> Any:
     if isinstance(value, (list, tuple)):
         return [_json(item, key) for item in value]
     if not (value is None or isinstance(value, (str, bool, int, float))) or value in _INFINITE or value != value:  # noqa: PLR0124
-        msg = f"`about[{key!r}]` must be plain JSON (texts, finite numbers, lists, dicts), not {type(value).__name__}"
-        raise ValueError(msg)
+        raise ValueError(
+            f"`about[{key!r}]` must be plain JSON (texts, finite numbers, lists, dicts), not {type(value).__name__}"
+        )
     return value

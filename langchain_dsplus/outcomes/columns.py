@@ -338,8 +338,7 @@ def frame_columns(data: Any) -> dict[str, list[Any]] | None:
         return None
     names = list(names)
     if len(set(names)) != len(names):
-        msg = "two columns of the DataFrame have the same name"
-        raise ValueError(msg)
+        raise ValueError("two columns of the DataFrame have the same name")
     return {str(name): [None if missing(value) else value for value in _listed(data[name])] for name in names}
 
 

@@ -83,11 +83,9 @@ def csv_rows(path: Path, *, errors: str = "strict") -> Iterator[tuple[Iterator[l
             lines = (cells if any(map(str.strip, cells)) else [] for cells in rows)
             yield dropwhile(operator.not_, lines), delimiter
     except csv.Error as error:
-        msg = f"{path}: not a CSV file: {error}"
-        raise ValueError(msg) from error
+        raise ValueError(f"{path}: not a CSV file: {error}") from error
     except UnicodeDecodeError:
-        msg = f"{path}: line {_undecodable(path)} is not UTF-8"
-        raise ValueError(msg) from None
+        raise ValueError(f"{path}: line {_undecodable(path)} is not UTF-8") from None
     finally:
         csv.field_size_limit(limit)
 
@@ -121,8 +119,7 @@ def read_csv(path: Path) -> tuple[dict[str, Column], dict[str, Any]]:
         header = [_named(freed(name)) for name in next(lines, [])]
         named = [name for name in header if name]
         if len(set(named)) != len(named):
-            msg = f"{where}two columns have the same name"
-            raise ValueError(msg)
+            raise ValueError(f"{where}two columns have the same name")
         builders = [Builder(name, where) for name in header]
         row = 0
         while chunk := list(islice(lines, CHUNK)):
@@ -131,8 +128,7 @@ def read_csv(path: Path) -> tuple[dict[str, Column], dict[str, Any]]:
                 if not cells:
                     chunk[place] = [""] * len(header)
                 elif len(cells) != len(header):
-                    msg = f"{where}row {row} has {len(cells)} cells, the header has {len(header)}"
-                    raise ValueError(msg)
+                    raise ValueError(f"{where}row {row} has {len(cells)} cells, the header has {len(header)}")
             for builder, column in zip(builders, zip(*chunk, strict=True), strict=True):
                 if builder.name == ABOUT:
                     about.update(_about(column, where, row - len(chunk)))
@@ -140,8 +136,7 @@ def read_csv(path: Path) -> tuple[dict[str, Column], dict[str, Any]]:
                     builder.add(_parsed(builder, column, where, comma=delimiter == ";"))
                 elif any(column):  # a spreadsheet writes empty columns to the right of a table
                     place = next(place for place, cell in enumerate(column, 1) if cell)
-                    msg = f"{where}row {row - len(chunk) + place}: a cell in a column without a name"
-                    raise ValueError(msg)
+                    raise ValueError(f"{where}row {row - len(chunk) + place}: a cell in a column without a name")
     return {builder.name: builder.done() for builder in builders if builder.name not in ("", ABOUT)}, about
 
 
@@ -153,8 +148,9 @@ def _about(cells: Sequence[str], where: str, before: int) -> dict[str, Any]:
             try:
                 found.update(load(cell))
             except (ValueError, TypeError):
-                msg = f"{where}row {before + place}, column '{ABOUT}': must be a JSON object, or empty"
-                raise ValueError(msg) from None
+                raise ValueError(
+                    f"{where}row {before + place}, column '{ABOUT}': must be a JSON object, or empty"
+                ) from None
     return found
 
 
@@ -176,8 +172,7 @@ def _parsed(builder: Builder, cells: Sequence[str], where: str, *, comma: bool) 
             try:
                 None if cell == "" else parse(cell)
             except ValueError:
-                msg = f"{where}row {place}, column {builder.name!r}: {WANTED[builder.kind]}"
-                raise ValueError(msg) from None
+                raise ValueError(f"{where}row {place}, column {builder.name!r}: {WANTED[builder.kind]}") from None
         raise
 
 
@@ -266,8 +261,9 @@ def _encodable(columns: Mapping[str, Column]) -> Iterator[None]:
                 try:
                     dump(value).encode()
                 except UnicodeEncodeError:
-                    msg = f"row {row}, column {name!r}: half a surrogate pair, which is no character"
-                    raise ValueError(msg) from None
+                    raise ValueError(
+                        f"row {row}, column {name!r}: half a surrogate pair, which is no character"
+                    ) from None
         raise
 
 
@@ -291,11 +287,9 @@ def read_jsonl(path: Path, header: Header) -> Iterator[Any]:
             continue
         said, listed = row.get(ABOUT, {}), row.get(COLUMNS, [])
         if not isinstance(said, dict):
-            msg = f"{where}line {number}: `{ABOUT}` must be a JSON object"
-            raise ValueError(msg)  # noqa: TRY004
+            raise ValueError(f"{where}line {number}: `{ABOUT}` must be a JSON object")  # noqa: TRY004
         if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
-            msg = f"{where}line {number}: `{COLUMNS}` must be a list of texts"
-            raise ValueError(msg)
+            raise ValueError(f"{where}line {number}: `{COLUMNS}` must be a list of texts")
         header.about.update(said)
         header.names.update(dict.fromkeys(listed))
 
@@ -311,14 +305,12 @@ def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError:
-                msg = f"{path}: line {number} is not UTF-8"
-                raise ValueError(msg) from None
+                raise ValueError(f"{path}: line {number} is not UTF-8") from None
             if text.strip():
                 try:
                     value = load(text)
                 except ValueError:
-                    msg = f"{path}: line {number} is not JSON"
-                    raise ValueError(msg) from None
+                    raise ValueError(f"{path}: line {number} is not JSON") from None
                 yield number, value
 
 
@@ -388,8 +380,7 @@ def read_parquet(path: Path) -> tuple[dict[str, Column], dict[str, Any]]:
             with part.open("rb") as file, pq.ParquetFile(file) as opened:
                 said = _said_by(opened.schema_arrow, f"{part}: ")
                 if about is not None and about != said:
-                    msg = f"{part}: it is about something else than the parts before: read them one by one"
-                    raise ValueError(msg)
+                    raise ValueError(f"{part}: it is about something else than the parts before: read them one by one")
                 about = said
                 for name in opened.schema_arrow.names:
                     builders.setdefault(name, Builder(name, where)).pad(length)
@@ -400,8 +391,7 @@ def read_parquet(path: Path) -> tuple[dict[str, Column], dict[str, Any]]:
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:  # Arrow's own have none: a page that is cut
                 raise
-            msg = f"{part}: not a Parquet file that can be read ({type(error).__name__})"
-            raise ValueError(msg) from None
+            raise ValueError(f"{part}: not a Parquet file that can be read ({type(error).__name__})") from None
         for builder in builders.values():
             builder.pad(length)
     return {name: builders.pop(name).done() for name in list(builders)}, about or {}  # each goes when it is done
@@ -412,16 +402,14 @@ def _parts_of(path: Path) -> list[Path]:
         return [path]
     found = sorted(part for part in path.glob("*.parquet") if part.is_file())
     if not found:
-        msg = f"{path} is a folder without a `*.parquet` file"
-        raise ValueError(msg)
+        raise ValueError(f"{path} is a folder without a `*.parquet` file")
     return found
 
 
 def _said_by(schema: Any, where: str) -> dict[str, Any]:
     """What a file is about."""
     if len(set(schema.names)) != len(schema.names):
-        msg = f"{where}two columns have the same name"
-        raise ValueError(msg)
+        raise ValueError(f"{where}two columns have the same name")
     mark = (schema.metadata or {}).get(_MARK)
     if mark is None:
         return {}
@@ -429,14 +417,12 @@ def _said_by(schema: Any, where: str) -> dict[str, Any]:
         said = load(mark.decode())
         about, known = dict(said["about"]), said["format"] == _FORMAT
     except (ValueError, TypeError, KeyError):
-        msg = (
+        raise ValueError(
             f"{where}the metadata `{_MARK.decode()}` is not what `to_parquet` writes; what `route_dataset` wrote is "
             "read by `Routed(folder).outcomes()`"
-        )
-        raise ValueError(msg) from None
+        ) from None
     if not known:
-        msg = f"{where}it has another `format`; this version reads {_FORMAT}"
-        raise ValueError(msg)
+        raise ValueError(f"{where}it has another `format`; this version reads {_FORMAT}")
     return about
 
 
@@ -460,8 +446,7 @@ def _feed(pa: Any, builder: Builder, array: Any, metadata: Mapping[bytes, bytes]
         builder.add_coded(codes, [*[None] * start, *array.dictionary.take(pa.array(used[start:])).to_pylist()])
         return
     if not _readable(types, form):
-        msg = f"{builder.where}column {builder.name!r}: {WANTED[kind]}, not {form}"
-        raise ValueError(msg)
+        raise ValueError(f"{builder.where}column {builder.name!r}: {WANTED[kind]}, not {form}")
     is_json = metadata.get(_MARK) == b"json" or (
         kind == "dict" and (types.is_string(form) or types.is_large_string(form))
     )

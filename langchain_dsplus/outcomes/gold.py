@@ -63,8 +63,7 @@ class GoldRules:
             ('n/a',)
         """
         if gold_map is not None and not isinstance(gold_map, Mapping):
-            msg = f"`gold_map` must be a dict from a value to a label, not {type(gold_map).__name__}"
-            raise TypeError(msg)
+            raise TypeError(f"`gold_map` must be a dict from a value to a label, not {type(gold_map).__name__}")
         mapped = {_word(key, "gold_map"): _word(value, "gold_map") for key, value in (gold_map or {}).items()}
         unknown, other = _words(unknown_gold, "unknown_gold"), _words(other_gold, "other_gold")
         for one, two, both in (
@@ -73,8 +72,7 @@ class GoldRules:
             ("unknown_gold", "other_gold", set(unknown) & set(other)),
         ):
             if both:
-                msg = f"`{one}` and `{two}` both name {quoted(min(both))}: it can mean one thing only"
-                raise ValueError(msg)
+                raise ValueError(f"`{one}` and `{two}` both name {quoted(min(both))}: it can mean one thing only")
         return cls(mapped, unknown, other)
 
     def fit(self, labels: Collection[str]) -> None:
@@ -85,11 +83,11 @@ class GoldRules:
         """
         reachable = {*labels, *self.other_gold, *self.unknown_gold}
         if wrong := [value for value in self.gold_map.values() if value not in reachable]:
-            msg = f"`gold_map` leads to {quoted(wrong[0])}, which is none of the labels ({_listed(labels)})"
-            raise ValueError(msg)
+            raise ValueError(f"`gold_map` leads to {quoted(wrong[0])}, which is none of the labels ({_listed(labels)})")
         if offered := [value for value in self.other_gold if value in labels]:
-            msg = f"`other_gold` names {quoted(offered[0])}, one of the labels: it is for classes that no model offers"
-            raise ValueError(msg)
+            raise ValueError(
+                f"`other_gold` names {quoted(offered[0])}, one of the labels: it is for classes that no model offers"
+            )
 
     def apply(self, column: Labels, words: Collection[str], *, named: bool) -> Labels:
         """Return a column of gold with every value read."""
@@ -120,8 +118,7 @@ def _word(value: Any, name: str) -> str:
     except (TypeError, ValueError):
         word = None
     if word is None:
-        msg = f"`{name}` must name texts or whole numbers, not {type(value).__name__}"
-        raise ValueError(msg)
+        raise ValueError(f"`{name}` must name texts or whole numbers, not {type(value).__name__}")
     return word
 
 

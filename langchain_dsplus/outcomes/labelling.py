@@ -38,31 +38,26 @@ def rows_to_label(
 ) -> list[dict[str, Any]]:
     """See `Outcomes.to_label`."""
     if max_rows is not None and max_rows < 0:
-        msg = "`max_rows` must be at least 0"
-        raise ValueError(msg)
+        raise ValueError("`max_rows` must be at least 0")
     if isinstance(agreements, bool) or not 0.0 <= agreements <= 1.0:
-        msg = "`agreements` is a share of the agreed rows, from 0 to 1: 0.05 for one in twenty"
-        raise ValueError(msg)
+        raise ValueError("`agreements` is a share of the agreed rows, from 0 to 1: 0.05 for one in twenty")
     if seed < 0:
-        msg = "`seed` must be at least 0"
-        raise ValueError(msg)
+        raise ValueError("`seed` must be at least 0")
     if prompt not in ("plain", "pruned"):
-        msg = f"`prompt` must be 'plain' or 'pruned', not {prompt!r}"
-        raise ValueError(msg)
+        raise ValueError(f"`prompt` must be 'plain' or 'pruned', not {prompt!r}")
     target = None if path is None else Path(path)
     if target is not None and target.suffix.lower() not in (".csv", *_JSON):
-        msg = f"{target}: the file must end in .csv or .jsonl"
-        raise ValueError(msg)
+        raise ValueError(f"{target}: the file must end in .csv or .jsonl")
     if target is not None and target.is_file():
-        msg = f"{target} is there already, and may hold somebody's labels: choose another path, or remove it"
-        raise FileExistsError(msg)
+        raise FileExistsError(
+            f"{target} is there already, and may hold somebody's labels: choose another path, or remove it"
+        )
     names = [f".{name}" for name in outcomes.small_names] or [""]
     smalls = [f"small{suffix}" for suffix in names]
     columns = [*smalls, "large", *(["large_pruned"] if prompt == "pruned" else [])]
     missing = [column for column in columns if column not in outcomes]
     if missing:
-        msg = f"these outcomes have no column {missing[0]!r}: there are no answers to compare"
-        raise ValueError(msg)
+        raise ValueError(f"these outcomes have no column {missing[0]!r}: there are no answers to compare")
     stratum = np.array(_settled(outcomes))
     shares = {DISAGREE: 1.0, CHANGED: 1.0 if prompt == "pruned" else agreements, AGREE: agreements}
     drawn = _draw(outcomes, stratum, columns, shares, max_rows=max_rows, seed=seed)
@@ -232,17 +227,16 @@ def read_gold(
     for where, row in _read(labels):
         name = _text(row.get("id"), f"{where}, column 'id'")
         if name is None or name not in places:
-            msg = f"{where}, column 'id': the table has no row with this id (did a spreadsheet change it?)"
-            raise ValueError(msg)
+            raise ValueError(f"{where}, column 'id': the table has no row with this id (did a spreadsheet change it?)")
         if name in seen:
-            msg = f"{where}, column 'id': the same id as in a row before"
-            raise ValueError(msg)
+            raise ValueError(f"{where}, column 'id': the same id as in a row before")
         seen.add(name)
         place = places[name]
         for column, answers in said.items():
             if column in row and (row[column] or None) != (answers[place] or None):
-                msg = f"{where}, column {column!r}: not what the table says for this id (were columns sorted apart?)"
-                raise ValueError(msg)
+                raise ValueError(
+                    f"{where}, column {column!r}: not what the table says for this id (were columns sorted apart?)"
+                )
         value = row.get("gold")
         rank = strata.read(row, place, where)
         if rank is not None:
@@ -262,8 +256,7 @@ def read_gold(
         if label is None:
             continue
         if before[place] in settled and before[place] != label:
-            msg = f"{where}, column 'gold': the table already knows another label for this id"
-            raise ValueError(msg)
+            raise ValueError(f"{where}, column 'gold': the table already knows another label for this id")
         result[place] = label
     return Told(result, _reached(ranks))
 
@@ -293,15 +286,15 @@ class _Strata:
         if told == GIVEN:
             return None
         if name not in STRATA or name != (self._made[place] if told is None else told):
-            msg = f"{where}, column 'stratum': not what the table says for this id (were columns sorted apart?)"
-            raise ValueError(msg)
+            raise ValueError(
+                f"{where}, column 'stratum': not what the table says for this id (were columns sorted apart?)"
+            )
         try:
             number = to_int(float(draw) if isinstance(draw, str) else draw)
         except (TypeError, ValueError):
             number = 0
         if number < 1:
-            msg = f"{where}, column 'draw': must be a whole number from 1 on, as `to_label` wrote it"
-            raise ValueError(msg)
+            raise ValueError(f"{where}, column 'draw': must be a whole number from 1 on, as `to_label` wrote it")
         return str(name), number
 
 
@@ -329,8 +322,7 @@ def _text(value: Any, where: str) -> str | None:
     try:
         return None if value is None else to_text(value)
     except TypeError:
-        msg = f"{where}: must be a text, or empty"
-        raise ValueError(msg) from None
+        raise ValueError(f"{where}: must be a text, or empty") from None
 
 
 def _read(labels: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -343,8 +335,7 @@ def _read(labels: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for number, row in enumerate(rows_of(labels), 1):
             where = f"row {number} of the labels"
             if not isinstance(row, Mapping) or "id" not in row:
-                msg = f"{where} is no dict with `id` and `gold`"
-                raise ValueError(msg)
+                raise ValueError(f"{where} is no dict with `id` and `gold`")
             yield where, row
         return
     path = Path(labels)
@@ -352,21 +343,18 @@ def _read(labels: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for number, row in json_lines(path):
             where = f"{path}: line {number}"
             if not isinstance(row, dict) or "id" not in row:
-                msg = f"{where} is no JSON object with `id` and `gold`"
-                raise ValueError(msg)
+                raise ValueError(f"{where} is no JSON object with `id` and `gold`")
             yield where, row
         return
     with csv_rows(path) as (lines, _):
         header = [freed(cell).strip() for cell in next(lines, [])]
         missing = [name for name in ("id", "gold") if name not in header]
         if missing or len(set(header)) != len(header):
-            msg = f"{path}: the header must name each column once, `id` and `gold` among them"
-            raise ValueError(msg)
+            raise ValueError(f"{path}: the header must name each column once, `id` and `gold` among them")
         for number, cells in enumerate(lines, 1):
             where = f"{path}: row {number}"
             if not cells:
                 continue
             if len(cells) != len(header):
-                msg = f"{where} has {len(cells)} cells, the header has {len(header)}"
-                raise ValueError(msg)
+                raise ValueError(f"{where} has {len(cells)} cells, the header has {len(header)}")
             yield where, {name: freed(cell) for name, cell in zip(header, cells, strict=True)}

@@ -582,12 +582,11 @@ def refuse_chosen(outcomes: Rows, what: str) -> None:
     """
     known = outcomes.known_gold()
     if known.any() and not known.all() and chosen(outcomes, known):
-        msg = (
+        raise ValueError(
             f"{what} needs gold of all rows, or of a random sample of them: here rows were chosen for labelling, such "
             "as those on which the models disagree or which the small model is unsure of. Take other rows, or label "
             "these all"
         )
-        raise ValueError(msg)
 
 
 def chosen(outcomes: Rows, known: Bools, rows: Bools | None = None) -> bool:
@@ -664,12 +663,11 @@ def _refuse_cut(outcomes: Rows, names: NDArray[Any]) -> None:
             continue
         p, labels, n = float(expected.mean()), int((known & mine).sum()), int(mine.sum())
         if p < 1.0 and labels > p * n and float(special.betainc(labels, n - labels + 1, p)) < _CUT:
-            msg = (
+            raise ValueError(
                 f"of the rows in stratum {name!r} a share of {p:.3f} was labelled, here it is {labels / n:.3f}: rows "
                 "without gold were taken out of this table, so what is left says nothing about all rows. Take the "
                 "table as `with_gold` returned it"
             )
-            raise ValueError(msg)
 
 
 def _auroc_deviation(scores: Floats, right: Floats) -> float:

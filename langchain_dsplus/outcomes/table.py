@@ -99,8 +99,7 @@ class Outcomes(Table):
         given: Mapping[str, Sequence[Any]] = frame_columns(columns) or columns
         lengths = {len(values) for values in given.values()}
         if len(lengths) > 1:
-            msg = f"columns differ in length: {sorted(lengths)}"
-            raise ValueError(msg)
+            raise ValueError(f"columns differ in length: {sorted(lengths)}")
         self._set(*_complete({name: build(name, values) for name, values in given.items()}), about or {})
         self._settle(rules, _row)
 
@@ -332,11 +331,9 @@ class Outcomes(Table):
     def _answers(self, who: str) -> tuple[Labels | None, Floats | None]:
         answers, judged = self._columns.get(who), self._columns.get(f"{who}_ok")
         if answers is None and judged is None:
-            msg = f"these outcomes have no column {who!r} and no column {who + '_ok'!r}"
-            raise KeyError(msg)
+            raise KeyError(f"these outcomes have no column {who!r} and no column {who + '_ok'!r}")
         if answers is not None and not isinstance(answers, Labels):
-            msg = f"the column {who!r} holds no answers"
-            raise KeyError(msg)
+            raise KeyError(f"the column {who!r} holds no answers")
         return answers, judged.data if isinstance(judged, Numbers) else None
 
     # --- parts --------------------------------------------------------------------------------------------------
@@ -468,8 +465,7 @@ class Outcomes(Table):
         """
         inside = np.ones(self._length, dtype=bool) if rows is None else np.asarray(rows)
         if inside.dtype != bool or inside.shape != (self._length,):
-            msg = f"`rows` must be a mask of shape ({self._length},)"
-            raise ValueError(msg)
+            raise ValueError(f"`rows` must be a mask of shape ({self._length},)")
         answers, judged = self._answers(who)
         inside = inside & (np.zeros(self._length, dtype=bool) if answers is None else answers.known())
         if judged is not None:
@@ -481,11 +477,10 @@ class Outcomes(Table):
             return found.complement() if figure == "accuracy" else found
         suffix = who.removeprefix("small")
         if figure not in _OF_CONFIDENCE or who.startswith("large") or f"confidence{suffix}" not in self:
-            msg = (
+            raise ValueError(
                 f"`figure` must be 'accuracy' or 'errors', or with a small model's confidence one of "
                 f"{', '.join(_OF_CONFIDENCE)}; not {figure!r} of {who!r}"
             )
-            raise ValueError(msg)
         confidence = np.asarray(self[f"confidence{suffix}"], dtype=np.float64)
         inside &= np.isfinite(confidence)
         sample, p, y = sample.within(inside), confidence[inside], right[inside]
@@ -493,8 +488,7 @@ class Outcomes(Table):
             return sample.auroc(p, y)
         if figure == "calibration_error":
             if ((p < 0.0) | (p > 1.0)).any():
-                msg = f"`confidence{suffix}` is no probability, so it has no calibration error"
-                raise ValueError(msg)
+                raise ValueError(f"`confidence{suffix}` is no probability, so it has no calibration error")
             return sample.calibration_error(p, y)
         return sample.aurc(p, 1.0 - y) if figure == "aurc" else sample.e_aurc(p, 1.0 - y)
 
@@ -716,14 +710,12 @@ def _complete(
         columns = {**columns, "gold": build("gold", [None] * length)}
     ids = columns["id"].values()
     if None in ids:
-        msg = f"{row(ids.index(None))}, column 'id': must not be empty"
-        raise ValueError(msg)
+        raise ValueError(f"{row(ids.index(None))}, column 'id': must not be empty")
     if len(set(ids)) != len(ids):
         seen: set[Any] = set()
         for place, value in enumerate(ids):
             if value in seen:
-                msg = f"{row(place)}, column 'id': the same id as in a row before"
-                raise ValueError(msg)
+                raise ValueError(f"{row(place)}, column 'id': the same id as in a row before")
             seen.add(value)
     return columns, length
 
@@ -739,8 +731,7 @@ def _require(columns: Mapping[str, Any], where: str) -> None:
         (has("large", "large_ok"), "`large` (or `large_ok`)"),
     ):
         if not found:
-            msg = f"{where}outcomes need a column {names}"
-            raise ValueError(msg)
+            raise ValueError(f"{where}outcomes need a column {names}")
 
 
 def _columns_of(rows: Iterable[Mapping[str, Any]], where: str = "") -> dict[str, Column]:
@@ -762,8 +753,7 @@ def _columns_of(rows: Iterable[Mapping[str, Any]], where: str = "") -> dict[str,
 
     for row in rows:
         if not isinstance(row, Mapping):
-            msg = f"{where}row {count + 1} is {type(row).__name__}, not a dict"
-            raise TypeError(msg)
+            raise TypeError(f"{where}row {count + 1} is {type(row).__name__}, not a dict")
         count += 1
         chunk.append({} if all(map(missing, row.values())) else row)
         if len(chunk) == CHUNK:

@@ -44,8 +44,7 @@ def default_label(output: Any) -> str:
             value = getattr(value, "value", value)  # an enum
             if isinstance(value, str) and not _PLACEHOLDER.fullmatch(value):
                 return value.strip()
-    msg = f"cannot read a label from {type(output).__name__}: pass `to_label=`"
-    raise TypeError(msg)
+    raise TypeError(f"cannot read a label from {type(output).__name__}: pass `to_label=`")
 
 
 def _content(content: str | list[Any]) -> str:
@@ -113,18 +112,16 @@ class _Reader:
         """Take one row of whatever kind; of unknown kinds nothing."""
         self.count += 1
         if not isinstance(row, Mapping):
-            msg = (
+            raise TypeError(
                 f"row {self.count} of the traces is {type(row).__name__}, not a dict; from a file: "
                 "`JSONLRecorder.read(path)`"
             )
-            raise TypeError(msg)
         kind = row.get("kind")
         if kind not in _KINDS:
             return
         name = row.get("route_id")
         if not isinstance(name, str) or not name:
-            msg = f"row {self.count} of the traces, 'route_id': must be a text"
-            raise ValueError(msg)
+            raise ValueError(f"row {self.count} of the traces, 'route_id': must be a text")
         if kind == "gold":
             self.gold[name] = self._text(row.get("gold"), "gold")
             return
@@ -133,16 +130,16 @@ class _Reader:
             return
         self.routers.setdefault(str(who))
         if len(self.routers) > 1:
-            msg = f"the traces hold rows of several routers, {list(self.routers)}: choose one with `router=`"
-            raise ValueError(msg)
+            raise ValueError(
+                f"the traces hold rows of several routers, {list(self.routers)}: choose one with `router=`"
+            )
         decision = self.decisions.setdefault(name, _Decision(self.count))
         try:
             getattr(self, f"_{kind}")(decision, row)
         except (KeyError, TypeError, AttributeError) as error:
-            msg = (
+            raise ValueError(
                 f"row {self.count} of the traces is not what a router writes: {type(error).__name__} in a {kind!r} row"
-            )
-            raise ValueError(msg) from None
+            ) from None
 
     def _route(self, decision: _Decision, row: Mapping[str, Any]) -> None:
         route = row["route"]
@@ -188,15 +185,13 @@ class _Reader:
     def _same(self, one: Any, other: Any) -> None:
         """The same file read twice is no harm; two decisions under one id are."""
         if one != other:
-            msg = f"row {self.count} of the traces, 'route_id': stands for two different decisions"
-            raise ValueError(msg)
+            raise ValueError(f"row {self.count} of the traces, 'route_id': stands for two different decisions")
 
     def _text(self, value: Any, name: str) -> str | None:
         try:
             return None if value is None else to_text(value)
         except TypeError:
-            msg = f"row {self.count} of the traces, {name!r}: must be a text, or None"
-            raise ValueError(msg) from None
+            raise ValueError(f"row {self.count} of the traces, {name!r}: must be a text, or None") from None
 
     def _said(self, row: Mapping[str, Any]) -> _Said:
         said = _Said(usage=row.get("usage"), seconds=row.get("large_seconds") or None)
@@ -209,8 +204,7 @@ class _Reader:
             try:
                 label = self.to_label(row["output"])
                 if not isinstance(label, str):
-                    msg = f"`to_label` returned {type(label).__name__}, not a str"
-                    raise TypeError(msg)
+                    raise TypeError(f"`to_label` returned {type(label).__name__}, not a str")
                 said.label = self.words.setdefault(label, str(label))
             except Exception as problem:  # noqa: BLE001 - the user's `to_label`, or an output it cannot read
                 said.error = type(problem).__name__
@@ -237,12 +231,14 @@ def read_traces(
             found.append((route_id, decision))
     asked = [d.audit or d.said for _, d in found if d.reason == "shadow" or not d.route.get("accepted") or d.audit]
     if asked and all(said.silent for said in asked):
-        msg = "the traces carry no outputs, so nobody knows what the large model said: record with `texts=True`"
-        raise ValueError(msg)
+        raise ValueError(
+            "the traces carry no outputs, so nobody knows what the large model said: record with `texts=True`"
+        )
     if asked and not any(said.label is not None for said in asked):
         kinds = sorted({said.error for said in asked if said.error})
-        msg = f"no output of the large chain could be read as a label ({', '.join(kinds)}): pass `to_label=`"
-        raise ValueError(msg)
+        raise ValueError(
+            f"no output of the large chain could be read as a label ({', '.join(kinds)}): pass `to_label=`"
+        )
     # An output that was not recorded is no failure: nothing is known about such a row.
     result = [
         (route_id, decision)
@@ -252,11 +248,10 @@ def read_traces(
     del asked, found
     if reader.decisions and not result:
         reasons = sorted({d.reason or "no route row" for d in reader.decisions.values()})
-        msg = (
+        raise ValueError(
             f"the traces hold no finished row of shadow mode (only: {', '.join(reasons)}). Run the router with "
             "mode='shadow' and drain it; `live=True` reads live mode too, which is no fair sample"
         )
-        raise ValueError(msg)
     several = _names(reader.names, [decision for _, decision in result])
     reader.decisions.clear()
     result.reverse()
@@ -275,12 +270,12 @@ def _names(names: list[str] | None, decisions: Sequence[_Decision]) -> list[str]
     )
     if names is None:
         if most > 1:
-            msg = f"the traces are of {most} small models: name them in order with `small=` (`router.small_names`)"
-            raise ValueError(msg)
+            raise ValueError(
+                f"the traces are of {most} small models: name them in order with `small=` (`router.small_names`)"
+            )
         return [""]
     if len(names) < most or len(set(names)) != len(names) or not names:
-        msg = f"`small` has {len(names)} distinct names at most, and the traces are of {most} small models"
-        raise ValueError(msg)
+        raise ValueError(f"`small` has {len(names)} distinct names at most, and the traces are of {most} small models")
     return names if len(names) > 1 else [""]
 
 
@@ -335,8 +330,7 @@ def _shadow_answers(decision: _Decision, names: Sequence[str]) -> _Found:
         return {"": (answers[0] if answers else None, None if error is None else _error_type(error))}
     there = [name for name in names if name not in errors]
     if len(there) != len(answers):
-        msg = f"row {decision.number} of the traces: `small` does not name the small models that were asked"
-        raise ValueError(msg)
+        raise ValueError(f"row {decision.number} of the traces: `small` does not name the small models that were asked")
     given = dict(zip(there, answers, strict=True))
     return {name: (given.get(name), _error_type(errors[name]) if name in errors else None) for name in names}
 

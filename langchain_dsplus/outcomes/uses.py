@@ -75,8 +75,9 @@ def folder_key(folder: str | Path) -> bytes:
     try:
         return read_key(bytes.fromhex(path.read_text(encoding="ascii").strip()))
     except ValueError:
-        msg = f"{path} is damaged: it holds no key. Remove it, and earlier uses of tables here are forgotten"
-        raise ValueError(msg) from None
+        raise ValueError(
+            f"{path} is damaged: it holds no key. Remove it, and earlier uses of tables here are forgotten"
+        ) from None
 
 
 def blocks(outcomes: Cells) -> Numbers | None:

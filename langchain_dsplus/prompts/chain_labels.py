@@ -61,11 +61,10 @@ def _compare(model: SmallModel, labels: list[str], who: str) -> None:
         why = f"{quoted(label)} and {quoted(other)} are one label with {difference}"
     else:
         why = "they share none"
-    msg = (
+    raise ValueError(
         f"{sets}: {why}, so their answers would never be the same. Give both the same labels, such as "
         "`LabelParser(small.labels)`; SklearnClassifier(labels=...) renames those of an estimator"
     )
-    raise ValueError(msg)
 
 
 def _listed(labels: list[str]) -> str:

@@ -148,17 +148,14 @@ class ConformalCandidates:
         """Check what is read from a file as strictly as what is fitted."""
         _check_alpha(self.alpha)
         if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
-            msg = "`labels` needs at least two labels, and they must be distinct"
-            raise ValueError(msg)
+            raise ValueError("`labels` needs at least two labels, and they must be distinct")
         ends = [-math.inf, *(band.high for band in self.bands)]
         starts = [*(band.low for band in self.bands), math.inf]
         ordered = all(a < b for a, b in pairwise(ends))
         if not self.bands or ends != starts or not ordered:
-            msg = "`bands` must follow one another without gaps, from -inf to inf"
-            raise ValueError(msg)
+            raise ValueError("`bands` must follow one another without gaps, from -inf to inf")
         if not all(0.0 <= band.least <= 1.0 + 1e-6 and band.n >= 0 for band in self.bands):
-            msg = "`bands` need `least` in [0, 1] and `n` of at least 0"
-            raise ValueError(msg)
+            raise ValueError("`bands` need `least` in [0, 1] and `n` of at least 0")
 
     # --- calibration --------------------------------------------------------------------------------------------
 
@@ -206,16 +203,17 @@ class ConformalCandidates:
         named = labels if labels is not None else about.get("labels")
         known = list_labels(named) if named is not None else rows.labels()
         if len(known) < 2:
-            msg = "`labels` needs at least two labels; the rows' `probabilities` name fewer"
-            raise ValueError(msg)
+            raise ValueError("`labels` needs at least two labels; the rows' `probabilities` name fewer")
         rows.check(known)
         if not any(gold is not None for gold in rows.gold):
-            msg = "no row has a confidence, `probabilities` and a known `gold`: there is nothing to calibrate on"
-            raise ValueError(msg)
+            raise ValueError(
+                "no row has a confidence, `probabilities` and a known `gold`: there is nothing to calibrate on"
+            )
         if isinstance(threshold, (Certificate, ThresholdChoice)):
             if threshold.threshold is None and model not in threshold.thresholds:
-                msg = f"`threshold` is for several small models: name one of {list(threshold.thresholds)} as `model`"
-                raise ValueError(msg)
+                raise ValueError(
+                    f"`threshold` is for several small models: name one of {list(threshold.thresholds)} as `model`"
+                )
             of_model = threshold.thresholds.get(model or "")
             threshold = of_model if threshold.threshold is None else threshold.threshold
         about = {**about, "labels": list(known), "rows": len(rows.gold)}
@@ -365,18 +363,17 @@ class ConformalCandidates:
             confidence = answer.get("confidence") if confidence is None else confidence
         unknown = sum(label not in self._known for label in probabilities)
         if unknown or not probabilities:
-            msg = f"the probabilities name {unknown} label(s) that this was not calibrated on, or none at all"
-            raise ValueError(msg)
+            raise ValueError(
+                f"the probabilities name {unknown} label(s) that this was not calibrated on, or none at all"
+            )
         score = SCORES.get(str(self.about.get("score")))
         expected = None if score is None else score(probabilities)
         if confidence is None:
             confidence = expected
         if not isinstance(confidence, (int, float)) or not math.isfinite(confidence):
-            msg = "the confidence is missing"
-            raise _ConfidenceError(msg)
+            raise _ConfidenceError("the confidence is missing")
         if expected is not None and abs(confidence - expected) > _SAME_SCORE:
-            msg = f"the confidence is not the {self.about['score']} that the bands were calibrated on"
-            raise _ConfidenceError(msg)
+            raise _ConfidenceError(f"the confidence is not the {self.about['score']} that the bands were calibrated on")
         return probabilities, float(confidence)
 
     # --- files --------------------------------------------------------------------------------------------------
@@ -425,8 +422,7 @@ class ConformalCandidates:
             )
             return cls(float(value["alpha"]), tuple(map(str, value["labels"])), bands, dict(value["about"]))
         except (KeyError, TypeError) as error:
-            msg = "these are no conformal candidates: a field is missing or of the wrong kind"
-            raise ValueError(msg) from error
+            raise ValueError("these are no conformal candidates: a field is missing or of the wrong kind") from error
 
     def to_json(self) -> str:
         """Return it as strict JSON."""
@@ -441,11 +437,9 @@ class ConformalCandidates:
         """
         value = load_json(text)
         if not isinstance(value, Mapping):
-            msg = "these are no conformal candidates: the JSON is no object"
-            raise ValueError(msg)  # noqa: TRY004
+            raise ValueError("these are no conformal candidates: the JSON is no object")  # noqa: TRY004
         if value.get("format", _FORMAT) != _FORMAT:  # older files have none
-            msg = f"these conformal candidates have another `format`; this version reads {_FORMAT}"
-            raise ValueError(msg)
+            raise ValueError(f"these conformal candidates have another `format`; this version reads {_FORMAT}")
         return cls.from_dict(value)
 
     def save(self, path: str | Path) -> None:
@@ -501,13 +495,11 @@ class _Rows:
             records = list(rows_of(outcomes))
             for number, row in enumerate(records, 1):
                 if not isinstance(row, Mapping):
-                    msg = f"row {number} of `outcomes` is {type(row).__name__}, not a mapping"
-                    raise TypeError(msg)
+                    raise TypeError(f"row {number} of `outcomes` is {type(row).__name__}, not a mapping")
             missing = [name for name in names if not any(name in row for row in records)]
             columns = [[row.get(name) for row in records] for name in names]
         if missing:
-            msg = f"`outcomes` need the columns {', '.join(missing)}"
-            raise ValueError(msg)
+            raise ValueError(f"`outcomes` need the columns {', '.join(missing)}")
         usable = [
             (number, confidence, probabilities, gold)
             for number, (confidence, probabilities, gold) in enumerate(zip(*columns, strict=True), 1)
@@ -518,11 +510,11 @@ class _Rows:
             self.confidence = np.array([row[1] for row in usable], dtype=np.float64)
             self.probabilities: list[dict[str, float]] = [dict(row[2]) for row in usable]
         except (TypeError, ValueError):
-            msg = f"`{names[0]}` must be numbers and `{names[1]}` dicts from label to number"
-            raise ValueError(msg) from None
+            raise ValueError(f"`{names[0]}` must be numbers and `{names[1]}` dicts from label to number") from None
         if not np.isfinite(self.confidence).all():
-            msg = f"row {self.number[int(np.argmin(np.isfinite(self.confidence)))]}: `{names[0]}` is not finite"
-            raise ValueError(msg)
+            raise ValueError(
+                f"row {self.number[int(np.argmin(np.isfinite(self.confidence)))]}: `{names[0]}` is not finite"
+            )
         self.gold: list[str | None] = [row[3] for row in usable]
 
     def labels(self) -> list[str]:
@@ -532,14 +524,12 @@ class _Rows:
         names = set(known)
         for number, row in zip(self.number, self.probabilities, strict=True):
             if not names.issuperset(row):
-                msg = f"row {number}: `probabilities` name a label that is not in `labels`"
-                raise ValueError(msg)
+                raise ValueError(f"row {number}: `probabilities` name a label that is not in `labels`")
 
 
 def _check_alpha(alpha: float) -> None:
     if not 0.0 < alpha < 1.0:
-        msg = "`alpha` must lie between 0 and 1"
-        raise ValueError(msg)
+        raise ValueError("`alpha` must lie between 0 and 1")
 
 
 def _thresholds(threshold: Any) -> list[float]:
@@ -547,8 +537,7 @@ def _thresholds(threshold: Any) -> list[float]:
         return []
     values = [threshold] if isinstance(threshold, (int, float)) else list(threshold)
     if any(isinstance(value, bool) or math.isnan(float(value)) for value in values):
-        msg = "`threshold` must be a number, or several"
-        raise ValueError(msg)
+        raise ValueError("`threshold` must be a number, or several")
     return sorted({float(value) for value in values if math.isfinite(value)})
 
 
@@ -559,12 +548,10 @@ def _edges(
     if bands is not None and not isinstance(bands, int):
         edges = [float(edge) for edge in bands]
         if not all(map(math.isfinite, edges)) or any(a >= b for a, b in pairwise(edges)):
-            msg = "`bands` must be a number of bands, or finite edges in ascending order"
-            raise ValueError(msg)
+            raise ValueError("`bands` must be a number of bands, or finite edges in ascending order")
         return sorted({*edges, *cuts}), set()
     if bands is not None and (isinstance(bands, bool) or bands < 1):
-        msg = "`bands` must be at least 1"
-        raise ValueError(msg)
+        raise ValueError("`bands` must be at least 1")
     edges, defining = list(cuts), set()
     order = np.argsort(confidence, kind="stable")
     ordered = confidence[order]

@@ -77,8 +77,7 @@ class ClipClassifier(Shown, Runnable[dict[str, Any], str]):
         **pruner: Any,
     ) -> None:
         if "{label}" not in prompt or "{label}" not in soft_prompt or "{p}" not in soft_prompt:
-            msg = "`prompt` needs {label} in it, `soft_prompt` {label} and {p}"
-            raise ValueError(msg)
+            raise ValueError("`prompt` needs {label} in it, `soft_prompt` {label} and {p}")
         self.pruner = PromptPruner.from_messages([("human", "{candidates}")], labels=labels, pruning=pruning, **pruner)
         self.labels, self.prompt, self.soft_prompt = list(self.pruner.labels), prompt, soft_prompt
         self.names, self.input_key = dict(names or {}), input_key
@@ -86,11 +85,11 @@ class ClipClassifier(Shown, Runnable[dict[str, Any], str]):
             model, tokenizer, preprocess = _read_folder(str(model), tokenizer, preprocess)
         check_own_class(model)
         if not (hasattr(model, "get_text_features") and hasattr(model, "get_image_features")):
-            msg = f"`model` must have `get_text_features` and `get_image_features`, as CLIP: not {type(model).__name__}"
-            raise TypeError(msg)
+            raise TypeError(
+                f"`model` must have `get_text_features` and `get_image_features`, as CLIP: not {type(model).__name__}"
+            )
         if tokenizer is None or preprocess is None:
-            msg = "`tokenizer` and `preprocess` are needed where `model` is no folder"
-            raise ValueError(msg)
+            raise ValueError("`tokenizer` and `preprocess` are needed where `model` is no folder")
         see = _eye(model.eval())
         # Reads images within its limits, knows the device, and hashes the weights.
         self._reader = ImageClassifier(see, self.labels, preprocess=preprocess, **(image or {}))
@@ -117,8 +116,7 @@ class ClipClassifier(Shown, Runnable[dict[str, Any], str]):
             results.append(None)
             try:
                 if not isinstance(value, Mapping) or self.input_key not in value:
-                    msg = f"the input must be a dict with the image under {self.input_key!r} (`input_key`)"
-                    raise InputError(msg)
+                    raise InputError(f"the input must be a dict with the image under {self.input_key!r} (`input_key`)")
                 ready.append((place, self._reader.read(value[self.input_key]).array, self.pruner.offer(value)))
             except (TypeError, ValueError) as error:
                 results[place] = error
@@ -258,8 +256,7 @@ def _read_folder(name: str, tokenizer: Any, preprocess: Any) -> tuple[Any, Any, 
     refuse_code(folder)
     if tokenizer is None:
         if not has_tokenizer(folder):
-            msg = f"{folder} holds no tokenizer: pass it as `tokenizer=`"
-            raise ValueError(msg)
+            raise ValueError(f"{folder} holds no tokenizer: pass it as `tokenizer=`")
         tokenizer = library.AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
     with quiet_transformers():
         model = library.AutoModel.from_pretrained(

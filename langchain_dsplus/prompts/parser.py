@@ -71,14 +71,11 @@ class LabelParser(BaseGenerationOutputParser[Any]):
         """Check the labels."""
         super().model_post_init(context)
         if not self.labels or len(set(self.labels)) != len(self.labels):
-            msg = "`labels` needs at least one label, and they must be distinct"
-            raise ValueError(msg)
+            raise ValueError("`labels` needs at least one label, and they must be distinct")
         if self.fallback is not None and self.fallback not in self.labels:
-            msg = "`fallback` must be one of `labels`"
-            raise ValueError(msg)
+            raise ValueError("`fallback` must be one of `labels`")
         if not 0.0 < self.min_mass <= 1.0:
-            msg = "`min_mass` must be greater than 0 and at most 1"
-            raise ValueError(msg)
+            raise ValueError("`min_mass` must be greater than 0 and at most 1")
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
@@ -129,15 +126,13 @@ class LabelParser(BaseGenerationOutputParser[Any]):
         candidates = self.labels
         if isinstance(value, Mapping):
             if "output" not in value:
-                msg = "LabelParser got a dict without the key 'output'"
-                raise TypeError(msg)
+                raise TypeError("LabelParser got a dict without the key 'output'")
             wanted = value.get("candidates")
             value = value["output"]
             if wanted is not None:
                 candidates = self._narrowed(wanted)
         if not isinstance(value, (str, BaseMessage)):
-            msg = f"LabelParser reads a str, a message, or a dict with 'output', not {type(value).__name__}"
-            raise TypeError(msg)
+            raise TypeError(f"LabelParser reads a str, a message, or a dict with 'output', not {type(value).__name__}")
         text = value if isinstance(value, str) else str(value.text)
         choice = match_reply(value, candidates, known=self.labels)
         seen: dict[str, float] = {}
@@ -168,11 +163,9 @@ class LabelParser(BaseGenerationOutputParser[Any]):
             or not isinstance(wanted, Sequence)
             or not all(isinstance(label, str) and label in self.labels for label in wanted)
         ):
-            msg = "'candidates' must be a list of labels out of `labels`"
-            raise ValueError(msg)
+            raise ValueError("'candidates' must be a list of labels out of `labels`")
         if not wanted:
-            msg = "'candidates' is empty: nothing was offered"
-            raise ValueError(msg)
+            raise ValueError("'candidates' is empty: nothing was offered")
         return list(wanted)
 
     def _answer(self, choice: str, seen: Mapping[str, float], unseen: float) -> Answer:
@@ -194,11 +187,11 @@ class LabelParser(BaseGenerationOutputParser[Any]):
             if self.output == "answer":
                 return {"choice": self.fallback, "probabilities": {}, "confidence": 0.0}
             return self.fallback
-        msg = (
+        raise OutputParserException(
             f"the model's reply names none, or more than one, of the {offered} labels it was offered. Ask for the "
-            "label alone, give the reply more `max_tokens`, or pass `fallback=` to LabelParser"
+            "label alone, give the reply more `max_tokens`, or pass `fallback=` to LabelParser",
+            llm_output=text,
         )
-        raise OutputParserException(msg, llm_output=text)
 
 
 def named_label(output: Any, labels: Sequence[str]) -> str | None:

@@ -121,15 +121,12 @@ def proficient_classes(
         (['cat'], 0.01, 350)
     """
     if not (0.0 < min_recall <= 1.0 and 0.0 < min_precision <= 1.0 and min_rows >= 1):
-        msg = "`min_recall` and `min_precision` must lie in (0, 1], `min_rows` must be at least 1"
-        raise ValueError(msg)
+        raise ValueError("`min_recall` and `min_precision` must lie in (0, 1], `min_rows` must be at least 1")
     if not 0.0 < level < 1.0 or not (max_risk is None or 0.0 < max_risk < 1.0):
-        msg = "`max_risk` and `level` must lie between 0 and 1"
-        raise ValueError(msg)
+        raise ValueError("`max_risk` and `level` must lie between 0 and 1")
     threshold = getattr(threshold, "threshold", threshold)
     if not (threshold is None or (isinstance(threshold, Real) and not isinstance(threshold, bool))):
-        msg = f"`threshold` must be a number or None, not {type(threshold).__name__}"
-        raise TypeError(msg)
+        raise TypeError(f"`threshold` must be a number or None, not {type(threshold).__name__}")
     accepted, escalated, seen, said = _read(outcomes, None if threshold is None else float(threshold))
     if labels or seen:
         _check(outcomes, [*(gold for _, gold in accepted), *escalated], {*(labels or seen), *said})
@@ -193,14 +190,14 @@ def _read(
     said: set[str] = set()
     for row in rows:
         if not isinstance(row, Mapping):
-            msg = f"`outcomes` must hold mappings (records), not {type(row).__name__}"
-            raise TypeError(msg)
+            raise TypeError(f"`outcomes` must hold mappings (records), not {type(row).__name__}")
         try:
             small, gold = row["small"], row["gold"]
             confidence = -math.inf if row["confidence"] is None else float(row["confidence"])
         except (KeyError, TypeError, ValueError) as error:
-            msg = "every row of `outcomes` needs `small`, `gold` and a number as `confidence` (None where it failed)"
-            raise ValueError(msg) from error
+            raise ValueError(
+                "every row of `outcomes` needs `small`, `gold` and a number as `confidence` (None where it failed)"
+            ) from error
         probabilities = row.get("probabilities")
         if isinstance(probabilities, Mapping):
             seen.update(dict.fromkeys(probabilities))

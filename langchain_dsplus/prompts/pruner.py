@@ -296,8 +296,7 @@ class PromptPruner(BaseChatPromptTemplate):
 
     def _validate_input(self, inner_input: Any) -> dict[str, Any]:
         if not isinstance(inner_input, dict):
-            msg = f"PromptPruner needs a dict with {self.input_variables}, not {type(inner_input).__name__}"
-            raise TypeError(msg)
+            raise TypeError(f"PromptPruner needs a dict with {self.input_variables}, not {type(inner_input).__name__}")
         return super()._validate_input(inner_input)
 
     def format_messages(self, **kwargs: Any) -> list[BaseMessage]:
@@ -347,8 +346,7 @@ class PromptPruner(BaseChatPromptTemplate):
 
     def _values(self, input: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(input, Mapping):
-            msg = f"PromptPruner needs a dict, not {type(input).__name__}"
-            raise TypeError(msg)
+            raise TypeError(f"PromptPruner needs a dict, not {type(input).__name__}")
         values: dict[str, Any] = self._merge_partial_and_user_variables(**input)
         return values
 
@@ -372,8 +370,7 @@ class PromptPruner(BaseChatPromptTemplate):
             ```
         """
         if parser is not None and parser_kwargs:
-            msg = f"give either `parser` or its arguments {sorted(parser_kwargs)}, not both"
-            raise ValueError(msg)
+            raise ValueError(f"give either `parser` or its arguments {sorted(parser_kwargs)}, not both")
         return PrunedChain(pruner=self, model=model, parser=parser or LabelParser(self.labels, **parser_kwargs))
 
     def pretty_repr(self, html: bool = False) -> str:
@@ -440,8 +437,9 @@ class PromptPruner(BaseChatPromptTemplate):
         found = values.get(key)
         if found is not None:
             if not isinstance(found, Mapping) or "probabilities" not in found:
-                msg = f"the input's {key!r} must be a dict with 'answer' and 'probabilities', as a router makes it"
-                raise TypeError(msg)
+                raise TypeError(
+                    f"the input's {key!r} must be a dict with 'answer' and 'probabilities', as a router makes it"
+                )
             own = found if isinstance(found, EscalationContext) else None
             reason = None if own is None else own.reason
             answer, found = found.get("answer") or (None if own is None else own.watched), found["probabilities"]
@@ -454,21 +452,21 @@ class PromptPruner(BaseChatPromptTemplate):
         if found is None:
             return _Seen(answer, None, {}, reason)
         if not isinstance(found, Mapping):
-            msg = f"the probabilities in {key!r} must be a dict from label to number, not {type(found).__name__}"
-            raise TypeError(msg)
+            raise TypeError(
+                f"the probabilities in {key!r} must be a dict from label to number, not {type(found).__name__}"
+            )
         known = set(self.labels)
         unknown = sum(label not in known for label in found)
         if unknown:
-            msg = f"the probabilities in {key!r} name {unknown} label(s) that are not in `labels` of the PromptPruner"
-            raise ValueError(msg)
+            raise ValueError(
+                f"the probabilities in {key!r} name {unknown} label(s) that are not in `labels` of the PromptPruner"
+            )
         try:
             probabilities = {label: float(p) for label, p in found.items()}
         except (TypeError, ValueError) as error:
-            msg = f"the probabilities in {key!r} must be numbers"
-            raise TypeError(msg) from error
+            raise TypeError(f"the probabilities in {key!r} must be numbers") from error
         if not all(0.0 <= p <= 1.0 + 1e-6 for p in probabilities.values()):
-            msg = f"the probabilities in {key!r} must lie in [0, 1]"
-            raise ValueError(msg)
+            raise ValueError(f"the probabilities in {key!r} must lie in [0, 1]")
         choice = answer.get("choice")
         return _Seen(answer, choice if choice in known else None, probabilities, reason)
 
@@ -535,8 +533,7 @@ class PrunedChain(PlannedBatch[dict[str, Any], Any]):
         """Check the parts."""
         super().model_post_init(context)
         if not isinstance(self.model, Runnable) or not isinstance(self.parser, Runnable):
-            msg = "`model` and `parser` must be Runnables"
-            raise TypeError(msg)
+            raise TypeError("`model` and `parser` must be Runnables")
 
     @classmethod
     def is_lc_serializable(cls) -> bool:

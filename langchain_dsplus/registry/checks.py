@@ -54,51 +54,49 @@ def check_fresh(
         known = {name for name in ids if name in inputs}
         again = sum(hashes.input(read(inputs[name])) in used for name in known)
         if again:
-            msg = (
+            raise RegistryError(
                 f"`inputs`: {again} of {len(ids)} rows were used to train or to judge version {number}, or one "
                 "before it: certify on rows that came after it went live"
             )
-            raise RegistryError(msg)
     again = sum(name not in known and hashes.id(name) in used_ids for name in ids)
     if again:
-        msg = (
+        raise RegistryError(
             f"`id`: {again} of {len(ids)} rows were used to train version {number}, or one before it: certify on "
             "rows that came after it went live"
         )
-        raise RegistryError(msg)
     if since_promotion or len(known) == len(ids):
         return
     if any(folders.rows(one)["inputs"] for one in family) or any(g["new"] in family for g in state["gates"]):
-        msg = (
+        raise RegistryError(
             "`inputs`: without them nobody can tell whether these rows were used to train or to judge version "
             f"{number}. Pass the rows' inputs by id, or rows that came after it went live"
         )
-        raise RegistryError(msg)
 
 
 def check_like(model: SmallModel, about: Mapping[str, Any]) -> None:
     """Refuse a candidate that cannot take the place of the version that it was made from."""
     record = SmallRecord(**about["small"])
     if set(model.labels) != set(record.labels):
-        msg = "`model` has other labels than the version that it was made from: start a registry of its own"
-        raise RegistryError(msg)
+        raise RegistryError(
+            "`model` has other labels than the version that it was made from: start a registry of its own"
+        )
     if model.name != record.name:
-        msg = f"`model` is named {model.name!r}, and the small model of this registry {record.name!r}"
-        raise RegistryError(msg)
+        raise RegistryError(f"`model` is named {model.name!r}, and the small model of this registry {record.name!r}")
     if model.input_key != about.get("input_key"):
-        msg = f"`model` reads the key {model.input_key!r}, the version before it {about.get('input_key')!r}"
-        raise RegistryError(msg)
+        raise RegistryError(
+            f"`model` reads the key {model.input_key!r}, the version before it {about.get('input_key')!r}"
+        )
     if score_name(model.score) != about["score"]:
-        msg = f"`model` has the score {score_name(model.score)!r}, the version before it {about['score']!r}"
-        raise RegistryError(msg)
+        raise RegistryError(
+            f"`model` has the score {score_name(model.score)!r}, the version before it {about['score']!r}"
+        )
 
 
 def check_certificate(certificate: Certificate, about: Mapping[str, Any]) -> None:
     """Refuse a certificate that is about another small model."""
     name = about["small"]["name"]
     if name not in certificate.thresholds and len(certificate.thresholds) > 1:
-        msg = f"`certificate` is about small models {sorted(certificate.thresholds)}, and not {name!r}"
-        raise RegistryError(msg)
+        raise RegistryError(f"`certificate` is about small models {sorted(certificate.thresholds)}, and not {name!r}")
     check_about(certificate.about, about, "`certificate`")
 
 
@@ -112,11 +110,10 @@ def check_not_void(folders: Folders, state: State, number: int, data: str) -> No
         except RegistryError:  # damaged: nobody can tell
             continue
         if found.about.get("data") == data:
-            msg = (
+            raise RegistryError(
                 f"`outcomes` are the rows of certificate {entry['id']}, which is void: {entry.get('reason')}. Certify "
                 "on rows that came after that"
             )
-            raise RegistryError(msg)
 
 
 def check_about(said: Mapping[str, Any], about: Mapping[str, Any], who: str) -> None:
@@ -124,15 +121,14 @@ def check_about(said: Mapping[str, Any], about: Mapping[str, Any], who: str) -> 
     record = SmallRecord(**about["small"])
     found = _of(said.get("small"), record.name)
     if found is None:
-        msg = f"{who}: `about` does not say which `small` model it is about: collect with `about=router.about`"
-        raise RegistryError(msg)
+        raise RegistryError(
+            f"{who}: `about` does not say which `small` model it is about: collect with `about=router.about`"
+        )
     if found != record.version:
-        msg = f"{who}: `small` is not version {about['number']}, so this is about another model"
-        raise RegistryError(msg)
+        raise RegistryError(f"{who}: `small` is not version {about['number']}, so this is about another model")
     labels = _of(said.get("labels"), record.name)
     if labels is not None and not set(record.labels) <= set(labels):
-        msg = f"{who}: `labels` are not those of version {about['number']}"
-        raise RegistryError(msg)
+        raise RegistryError(f"{who}: `labels` are not those of version {about['number']}")
 
 
 def threshold_of(held: Certificate, about: Mapping[str, Any]) -> float:
@@ -140,11 +136,10 @@ def threshold_of(held: Certificate, about: Mapping[str, Any]) -> float:
     name = about["small"]["name"]
     score = _of(held.about.get("score"), name)
     if score not in (None, about["score"]):
-        msg = (
+        raise RegistryError(
             f"the certificate is about the score {score!r}, and the gate compares by the model's own, "
             f"{about['score']!r}: pass `old_threshold=` on that scale"
         )
-        raise RegistryError(msg)
     return held.thresholds[name] if name in held.thresholds else next(iter(held.thresholds.values()))
 
 

@@ -70,8 +70,9 @@ class Folders:
         """Write a version under the next free number above `after`, and look whether it comes back the same."""
         version = model.version
         if version == UNVERIFIABLE:
-            msg = f"nobody can tell one {type(model).__name__} like this from another: construct it with `version=`"
-            raise RegistryError(msg)
+            raise RegistryError(
+                f"nobody can tell one {type(model).__name__} like this from another: construct it with `version=`"
+            )
         read = reader(model.input_key)
         inputs = sorted({hashes.input(read(input_of(row))) for row in trained_on})
         named = sorted({hashes.id(name) for name in ids})
@@ -82,8 +83,9 @@ class Folders:
         def write(folder: Path) -> None:
             record = write_small(model, str(model.name), folder / _SMALL, encoders=False)
             if record.kind is None:
-                msg = f"a {type(model).__name__} has no files of its own, so it cannot be kept as a version"
-                raise RegistryError(msg)
+                raise RegistryError(
+                    f"a {type(model).__name__} has no files of its own, so it cannot be kept as a version"
+                )
             about = {
                 "number": number,
                 "made": made,
@@ -107,8 +109,7 @@ class Folders:
             raise
         if not same:
             shutil.rmtree(self._folder(number), ignore_errors=True)
-            msg = "the model was saved, and is another one when it is loaded: its `version` differs"
-            raise RegistryError(msg)
+            raise RegistryError("the model was saved, and is another one when it is loaded: its `version` differs")
         entry = VersionEntry(
             sha256=digest,
             model=version,
@@ -166,11 +167,9 @@ class Folders:
         try:
             text = file.read_bytes()
         except OSError as error:
-            msg = f"{file} cannot be read: restore it from a backup"
-            raise RegistryError(msg) from error
+            raise RegistryError(f"{file} cannot be read: restore it from a backup") from error
         if hashlib.sha256(text).hexdigest() != entry["sha256"]:
-            msg = f"{file} was changed: its SHA-256 differs. Restore it from a backup"
-            raise RegistryError(msg)
+            raise RegistryError(f"{file} was changed: its SHA-256 differs. Restore it from a backup")
         return cast("dict[str, Any]", load_json(text))
 
     def write_certificate(self, certificate: Certificate) -> None:
@@ -183,11 +182,9 @@ class Folders:
         try:
             found = Certificate.from_json(file)
         except (OSError, UnicodeError, CertificateError) as error:
-            msg = f"{file} cannot be read: restore it from a backup, or certify again"
-            raise RegistryError(msg) from error
+            raise RegistryError(f"{file} cannot be read: restore it from a backup, or certify again") from error
         if found.id != name:
-            msg = f"{file} was changed: restore it from a backup, or certify again"
-            raise RegistryError(msg)
+            raise RegistryError(f"{file} was changed: restore it from a backup, or certify again")
         return found
 
 
@@ -217,8 +214,6 @@ def _plain(number: int) -> Iterator[None]:
     except RegistryError:
         raise
     except ValueError as error:
-        msg = f"version {number} cannot be used: {error}"
-        raise RegistryError(msg) from error
+        raise RegistryError(f"version {number} cannot be used: {error}") from error
     except (KeyError, TypeError, OSError) as error:
-        msg = f"version {number} cannot be used: {_VERSION} or {_ROWS} is missing or damaged"
-        raise RegistryError(msg) from error
+        raise RegistryError(f"version {number} cannot be used: {_VERSION} or {_ROWS} is missing or damaged") from error

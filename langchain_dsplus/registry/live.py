@@ -93,8 +93,7 @@ class LiveRouter(Shown, Runnable[Any, Any]):
     ) -> None:
         wrong = sorted(set(settings).intersection(_OURS))
         if wrong:
-            msg = f"{wrong} cannot be set: they come from the registry"
-            raise TypeError(msg)
+            raise TypeError(f"{wrong} cannot be set: they come from the registry")
         self.registry = registry
         self.name = name
         self._large = large

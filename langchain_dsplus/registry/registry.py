@@ -214,8 +214,7 @@ class ModelRegistry:
             Rows to train on, rows for the gate.
         """
         if not 0.0 < share < 1.0:
-            msg = "`share` must lie between 0 and 1"
-            raise RegistryError(msg)
+            raise RegistryError("`share` must lie between 0 and 1")
         rows = list(rows_of(rows))
         state = self._read()
         hashes, read = RowHash(state["salt"]), self._reader(state)
@@ -258,8 +257,7 @@ class ModelRegistry:
         """
         with self._changing(make=True) as state:
             if state["versions"]:
-                msg = f"{self.path} has versions already: use `add` for a further one"
-                raise RegistryError(msg)
+                raise RegistryError(f"{self.path} has versions already: use `add` for a further one")
             number, entry = self._folders.write_version(
                 model, RowHash(state["salt"]), trained_on, ids, after=0, parent=None, teacher=None, seed=None
             )
@@ -340,22 +338,19 @@ class ModelRegistry:
             ValueError: As `promotion`.
         """
         if not 0.5 <= level < 1.0:
-            msg = "`level` must lie in [0.5, 1)"
-            raise RegistryError(msg)
+            raise RegistryError("`level` must lie in [0.5, 1)")
         state = self._read()
         live = live_in(state)
         if known_in(state, number) == live:
-            msg = f"version {number} is live already: there is nothing to compare it with"
-            raise RegistryError(msg)
+            raise RegistryError(f"version {number} is live already: there is nothing to compare it with")
         rows = sorted(set(self._hashes(state, [value for value, _ in read_rows(gold_rows)])))
         for one in (number, live):
             both = used_inputs(self._folders, state, one, gates=False).intersection(rows)
             if both:
-                msg = (
+                raise RegistryError(
                     f"`gold_rows`: {len(both)} of {len(rows)} inputs were used to train version {one}, or one before "
                     f"it, so they tell nothing: leave them out with `registry.fresh(rows, {one})`"
                 )
-                raise RegistryError(msg)
         held = self._certificate(state, live)
         if old_threshold is None:
             old_threshold = -math.inf if held is None else threshold_of(held, self._record(state, live))
@@ -374,8 +369,7 @@ class ModelRegistry:
         )
         with self._changing() as state:
             if gates_before(self._folders, state, pair, rows) != earlier:
-                msg = "another process has just used these rows for a gate: try again"
-                raise RegistryError(msg)
+                raise RegistryError("another process has just used these rows for a gate: try again")
             file, digest = self._folders.write_gate(
                 len(state["gates"]) + 1,
                 {"report": report.to_dict(), "rows": rows, "old_threshold": _finite(old_threshold)},
@@ -409,20 +403,19 @@ class ModelRegistry:
             live = live_in(state)
             number = ready_in(state) if number is None else known_in(state, number)
             if number == live:
-                msg = f"version {number} is live already"
-                raise NotPromotedError(msg)
+                raise NotPromotedError(f"version {number} is live already")
             gate = last_gate(state, live, number)
             if gate is None:
                 other = any(entry["new"] == number for entry in state["gates"])
                 why = f"its gate was not against version {live}, which is live now" if other else "it had no gate"
                 if any(entry["spent"] and entry["new"] == number for entry in state["gates"]):
                     why = "it was rolled back since its gate"
-                msg = f"version {number} is not promoted: {why}. Run `registry.gate({number}, gold_rows)`"
-                raise NotPromotedError(msg)
+                raise NotPromotedError(
+                    f"version {number} is not promoted: {why}. Run `registry.gate({number}, gold_rows)`"
+                )
             if not gate["promoted"]:
                 reasons = self._gate(gate).report.reasons
-                msg = f"version {number} is kept aside: {'; '.join(reasons)}"
-                raise NotPromotedError(msg, reasons)
+                raise NotPromotedError(f"version {number} is kept aside: {'; '.join(reasons)}", reasons)
             self._folders.read_gate(gate)
             self._record(state, number)
             _take_place(state, live, number)
@@ -442,8 +435,7 @@ class ModelRegistry:
         with self._changing() as state:
             left = live_in(state)
             if len(state["stack"]) < 2:
-                msg = f"there is no version before version {left} to go back to"
-                raise RegistryError(msg)
+                raise RegistryError(f"there is no version before version {left} to go back to")
             state["stack"].pop()
             back = state["stack"][-1]
             record = self._record(state, back)
@@ -471,8 +463,7 @@ class ModelRegistry:
         with self._changing() as state:
             live = live_in(state)
             if not void(state, live, "other", reason):
-                msg = f"version {live} has no certificate in force"
-                raise RegistryError(msg)
+                raise RegistryError(f"version {live} has no certificate in force")
             tell(state, "certificate void", live, reason)
 
     # --- certificates -------------------------------------------------------------------------------------------
@@ -521,8 +512,7 @@ class ModelRegistry:
         found = certify(outcomes, max_loss, level, **options)
         with self._changing() as state:
             if live_in(state) != live:
-                msg = f"version {live} was replaced while version {judged} was certified"
-                raise RegistryError(msg)
+                raise RegistryError(f"version {live} was replaced while version {judged} was certified")
             if found.certified:
                 if judged != live:
                     _take_place(state, live, judged)
@@ -551,17 +541,16 @@ class ModelRegistry:
             RegistryError: If it is NOT_CERTIFIED or about another model, or the rows are others or were used.
         """
         if not certificate.certified:
-            msg = "`certificate` is NOT_CERTIFIED: nothing may stay local under it, as now"
-            raise RegistryError(msg)
+            raise RegistryError("`certificate` is NOT_CERTIFIED: nothing may stay local under it, as now")
         if certificate.about.get("data") != outcomes.data_hash():
-            msg = "`outcomes` are not the rows that `certificate` was made from: its `about` names other `data`"
-            raise RegistryError(msg)
+            raise RegistryError(
+                "`outcomes` are not the rows that `certificate` was made from: its `about` names other `data`"
+            )
         with self._changing() as state:
             live = live_in(state)
             for entry in state["versions"][str(live)]["certificates"]:
                 if entry["id"] == certificate.id and entry["state"] == "void":
-                    msg = f"`certificate` is void: {entry.get('reason')}. Certify again, on fresh rows"
-                    raise RegistryError(msg)
+                    raise RegistryError(f"`certificate` is void: {entry.get('reason')}. Certify again, on fresh rows")
             check_certificate(certificate, self._record(state, live))
             check_not_void(self._folders, state, live, outcomes.data_hash())
             check_fresh(self._folders, state, live, outcomes, inputs, since_promotion=since_promotion)

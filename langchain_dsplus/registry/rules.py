@@ -31,16 +31,14 @@ def numbers_in(state: State) -> list[int]:
 def known_in(state: State, number: int) -> int:
     """The number, if there is such a version."""
     if str(number) not in state["versions"]:
-        msg = f"there is no version {number}; there are {numbers_in(state)}"
-        raise RegistryError(msg)
+        raise RegistryError(f"there is no version {number}; there are {numbers_in(state)}")
     return number
 
 
 def live_in(state: State) -> int:
     """The version that is live."""
     if not state["stack"]:
-        msg = "no version is live: `start` the registry with one"
-        raise RegistryError(msg)
+        raise RegistryError("no version is live: `start` the registry with one")
     return state["stack"][-1]
 
 
@@ -74,8 +72,9 @@ def ready_in(state: State) -> int:
     """The newest version that may be promoted now."""
     passed = passed_in(state)
     if not passed:
-        msg = f"no version has passed a gate against version {live_in(state)}, which is live: nothing to promote"
-        raise NotPromotedError(msg)
+        raise NotPromotedError(
+            f"no version has passed a gate against version {live_in(state)}, which is live: nothing to promote"
+        )
     return passed[-1]
 
 

@@ -124,19 +124,16 @@ def _missing(folder: Path, what: str) -> RegistryError:
 def _opened(body: Any, place: Any) -> State:
     """The state in what was read."""
     if not isinstance(body, dict) or body.get("kind") != KIND:
-        msg = f"{place} is damaged, or not that of a model registry: it was put there by something else"
-        raise RegistryError(msg)
+        raise RegistryError(f"{place} is damaged, or not that of a model registry: it was put there by something else")
     if body.get("format") != FORMAT:
-        msg = f"{place} has format {body.get('format')!r}; this version reads {FORMAT}"
-        raise RegistryError(msg)
+        raise RegistryError(f"{place} has format {body.get('format')!r}; this version reads {FORMAT}")
     state = body.get("state")
     try:
         whole = isinstance(state, dict) and body.get("sha256") == _checksum(state)
     except (ValueError, RecursionError):  # no JSON that was ever written here: NaN, thousands of brackets
         whole = False
     if not whole:
-        msg = f"{place} is damaged or was changed by hand: its SHA-256 differs. Restore it from a backup"
-        raise RegistryError(msg)
+        raise RegistryError(f"{place} is damaged or was changed by hand: its SHA-256 differs. Restore it from a backup")
     return cast("State", state)
 
 
@@ -233,8 +230,7 @@ def locked(folder: Path, timeout: float) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        msg = f"another process has been changing {folder} for {timeout:g} seconds: try again"
-        raise RegistryError(msg) from None
+        raise RegistryError(f"another process has been changing {folder} for {timeout:g} seconds: try again") from None
     try:
         yield
     finally:
@@ -295,6 +291,7 @@ def _bytes(value: Any) -> bytes:
     try:
         text = json.dumps(value, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError):
-        msg = f"an input of type {type(value).__name__} cannot be hashed: use texts, JSON values, arrays or images"
-        raise RegistryError(msg) from None
+        raise RegistryError(
+            f"an input of type {type(value).__name__} cannot be hashed: use texts, JSON values, arrays or images"
+        ) from None
     return b"j" + text.encode()

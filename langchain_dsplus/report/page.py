@@ -83,11 +83,9 @@ def render_report(
         ```
     """
     if not 0.0 < level < 1.0:
-        msg = "`level` must lie between 0 and 1"
-        raise ValueError(msg)
+        raise ValueError("`level` must lie between 0 and 1")
     if max_lost < 0:
-        msg = "`max_lost` must be at least 0"
-        raise ValueError(msg)
+        raise ValueError("`max_lost` must be at least 0")
     view = View.of(outcomes, certificate, prompt=prompt, never_local=never_local, level=level)
     inside = body(
         view,
@@ -117,8 +115,9 @@ def write_report(path: str | Path, outcomes: Outcomes, certificate: Certificate 
         ```
     """
     if not isinstance(path, (str, Path)):
-        msg = f"`path` must be a str or Path, not {type(path).__name__}: write_report(path, outcomes, certificate)"
-        raise TypeError(msg)
+        raise TypeError(
+            f"`path` must be a str or Path, not {type(path).__name__}: write_report(path, outcomes, certificate)"
+        )
     page = render_report(outcomes, certificate, **kwargs)
     target = Path(path)
     replace_file(target, page)

@@ -139,11 +139,10 @@ def _certificate_thresholds(certificate: Certificate | None, names: list[str]) -
     if certificate is None:
         return []
     if len(names) != len(certificate.thresholds) or (len(names) > 1 and set(names) != set(certificate.thresholds)):
-        msg = (
+        raise ValueError(
             f"the certificate is for the small models {sorted(certificate.thresholds)}, the outcomes hold "
             f"{sorted(names)}: take the outcomes of the same models"
         )
-        raise ValueError(msg)
     found = [
         _in_order(values, names) for values in (certificate.thresholds, *(s.thresholds for s in certificate.steps))
     ]

@@ -132,8 +132,7 @@ class Asker:
     @staticmethod
     def _complete(results: Sequence[Answer | Exception], values: Sequence[Any]) -> Sequence[Answer | Exception]:
         if len(results) != len(values):
-            msg = f"the small model returned {len(results)} answers for {len(values)} inputs"
-            raise InvalidAnswerError(msg)
+            raise InvalidAnswerError(f"the small model returned {len(results)} answers for {len(values)} inputs")
         return results
 
     def _checked(self, results: Sequence[Answer | Exception], values: Sequence[Any]) -> Sequence[Answer | Exception]:

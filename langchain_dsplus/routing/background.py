@@ -37,8 +37,7 @@ class Background:
 
     def __init__(self, workers: int = 2, limit: int = 256) -> None:
         if workers < 1 or limit < 1:
-            msg = "`workers` and `limit` must be at least 1"
-            raise ValueError(msg)
+            raise ValueError("`workers` and `limit` must be at least 1")
         self.workers = workers
         self.limit = limit
         self.skipped = 0
@@ -146,11 +145,11 @@ class Background:
         here = _running_loop()
         for loop in {task.get_loop() for task in self._tasks}:
             if loop is here:
-                msg = "`drain` would block the event loop that it waits for: use `await router.adrain()`"
-                raise RuntimeError(msg)
+                raise RuntimeError("`drain` would block the event loop that it waits for: use `await router.adrain()`")
             if not loop.is_running():
-                msg = "the event loop of background work is not running: `loop.run_until_complete(router.adrain())`"
-                raise RuntimeError(msg)
+                raise RuntimeError(
+                    "the event loop of background work is not running: `loop.run_until_complete(router.adrain())`"
+                )
         with self._idle:
             return self._idle.wait_for(lambda: self._pending == 0, timeout)
 

@@ -68,11 +68,11 @@ def bind(
     missing = [field for field in ("score", "labels") if about.get(field) is None]
     if missing and certificate.certified:
         named = " and ".join(f"`{field}`" for field in missing)
-        msg = (
+        raise MismatchError(
             f"the certificate does not say which {named} it is about: collect with `about=`, or name them with "
-            "`certificate.bind(score=..., labels=...)`"
+            "`certificate.bind(score=..., labels=...)`",
+            missing,
         )
-        raise MismatchError(msg, missing)
     # One small model alone may have another name than its table gave it.
     called = names if len(names) > 1 else list(certificate.thresholds)
     scores = {
@@ -82,11 +82,12 @@ def bind(
         for name, found in scores.items():
             wanted = _of(about["score"], name)
             if wanted != found:
-                msg = f"the certificate is about the score {wanted!r}, the router compares {found!r} with the threshold"
-                raise MismatchError(msg, ["score"])
+                raise MismatchError(
+                    f"the certificate is about the score {wanted!r}, the router compares {found!r} with the threshold",
+                    ["score"],
+                )
         if not _same_labels(about, models, called):
-            msg = "the certificate is about other labels than those of the small models"
-            raise MismatchError(msg, ["labels"])
+            raise MismatchError("the certificate is about other labels than those of the small models", ["labels"])
     mismatches: list[str] = []
     unverifiable: list[str] = []
 

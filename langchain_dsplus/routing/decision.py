@@ -52,13 +52,11 @@ def read_threshold(value: Any, where: str = "threshold") -> float:
     if value is None:
         return math.inf
     if isinstance(value, float) and math.isnan(value):
-        msg = f"`{where}` must not be NaN; None accepts nothing"
-        raise SettingsError(msg)
+        raise SettingsError(f"`{where}` must not be NaN; None accepts nothing")
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         if hasattr(value, "item") and getattr(value, "ndim", None) == 0:  # a NumPy scalar
             return read_threshold(value.item(), where)
-        msg = f"`{where}` must be a number, or None to accept nothing, not {type(value).__name__}"
-        raise SettingsError(msg)
+        raise SettingsError(f"`{where}` must be a number, or None to accept nothing, not {type(value).__name__}")
     # Minus infinity accepts whatever is finite; as a number it can be told from "accepts nothing" in a Route.
     return max(float(value), -sys.float_info.max)
 
@@ -71,13 +69,11 @@ def read_thresholds(value: Any, names: Sequence[str], where: str = "threshold") 
     """
     if isinstance(value, Mapping):
         if value.keys() != set(names):
-            msg = f"`{where}` must name every small model and no other: {list(names)}, not {list(value)}"
-            raise SettingsError(msg)
+            raise SettingsError(f"`{where}` must name every small model and no other: {list(names)}, not {list(value)}")
         return tuple(read_threshold(value[name], f"{where}[{name!r}]") for name in names)
     if isinstance(value, (list, tuple)):
         if len(value) != len(names):
-            msg = f"`{where}` has {len(value)} entries for {len(names)} small models"
-            raise SettingsError(msg)
+            raise SettingsError(f"`{where}` has {len(value)} entries for {len(names)} small models")
         return tuple(read_threshold(v, f"{where}[{i}]") for i, v in enumerate(value))
     return (read_threshold(value, where),) * len(names)
 
@@ -88,15 +84,13 @@ def read_mode(value: Any, where: str = "mode") -> Mode:
         if value == mode:
             return mode
     shown = repr(value) if isinstance(value, str) and len(value) < 40 else type(value).__name__
-    msg = f"`{where}` must be one of {list(MODES)}, not {shown}"
-    raise SettingsError(msg)
+    raise SettingsError(f"`{where}` must be one of {list(MODES)}, not {shown}")
 
 
 def read_rate(value: Any, where: str = "audit_rate") -> float:
     """Check a share in [0, 1]. Raises SettingsError if it is not one."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 <= value <= 1.0:
-        msg = f"`{where}` must be a number from 0 to 1"
-        raise SettingsError(msg)
+        raise SettingsError(f"`{where}` must be a number from 0 to 1")
     return float(value)
 
 
@@ -175,20 +169,18 @@ def call_settings(
             looser = any(t < o for t, o in zip(thresholds, own, strict=True))
             if looser and not allow_override:
                 whose = "router's" if certified is None else "certificate's"
-                msg = (
+                raise SettingsError(
                     f"`dsplus_threshold` is looser than the {whose} and was refused; construct the router with "
                     "`allow_override=True` to allow it"
                 )
-                raise SettingsError(msg)
         value = _lookup("mode", configurable, context, router)
         if value is not None:
             mode = read_mode(value, "dsplus_mode")
             if _LOOSENESS[mode] > _LOOSENESS[base.mode] and not allow_override:
-                msg = (
+                raise SettingsError(
                     f"`dsplus_mode`={mode!r} is looser than the router's {base.mode!r} and was refused; "
                     "construct the router with `allow_override=True` to allow it"
                 )
-                raise SettingsError(msg)
         value = _lookup("audit_rate", configurable, context, router)
         if value is not None:
             rate = read_rate(value, "dsplus_audit_rate")
@@ -218,8 +210,10 @@ def thresholds_of(certificate: Certificate, names: Sequence[str]) -> dict[str, f
     if len(names) == 1 == len(certificate.thresholds):
         return {names[0]: next(iter(certificate.thresholds.values()))}
     if set(certificate.thresholds) != set(names):
-        msg = f"the certificate is for small models {sorted(certificate.thresholds)}, the router has {sorted(names)}"
-        raise MismatchError(msg, ["small"])
+        raise MismatchError(
+            f"the certificate is for small models {sorted(certificate.thresholds)}, the router has {sorted(names)}",
+            ["small"],
+        )
     return {name: certificate.thresholds[name] for name in names}
 
 

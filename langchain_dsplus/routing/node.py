@@ -34,8 +34,7 @@ def make_node(
                 value = values[input_key] if isinstance(values, Mapping) else getattr(values, input_key)
             except (KeyError, AttributeError):
                 name = current().shown_name
-                msg = f"the state has no {input_key!r} (`input_key` of the node of {name})"
-                raise KeyError(msg) from None
+                raise KeyError(f"the state has no {input_key!r} (`input_key` of the node of {name})") from None
         return answer(current(), value, merge_configs(bound, config), {})
 
     def update(values: Any, config: RunnableConfig, output: Any, route: Route) -> dict[str, Any]:

@@ -56,12 +56,11 @@ def default_to_output(output_type: Any, labels: Sequence[str] = ()) -> ToOutput:
             return output_type.model_validate(answer["choice"] if root else {field: answer["choice"]})
 
         return to_model
-    msg = (
+    raise TypeError(
         f"cannot tell how a local answer becomes what `large` returns (its OutputType is {output_type}). "
         "Pass `to_output=lambda answer, input: ...`, which gets the small model's Answer and the input and returns "
         "the large chain's type, for example `to_output=lambda answer, input: answer['choice']`"
     )
-    raise TypeError(msg)
 
 
 def is_message(output_type: Any) -> bool:
@@ -85,11 +84,10 @@ def check_labels(to_output: ToOutput, output_type: Any, labels: Sequence[str]) -
         except ValueError:
             refused.append(label)
     if refused:
-        msg = (
+        raise TypeError(
             f"{output_type.__name__}, which `large` returns, does not take these labels: {refused}. Rename them, put "
             "them into `never_local=`, or pass `to_output=lambda answer, input: ...`"
         )
-        raise TypeError(msg)
 
 
 # --- which field holds the label --------------------------------------------------------------------------------------
@@ -155,11 +153,10 @@ def label_field(schema: Any, labels: Collection[str]) -> str:
                 why = f"{field.key!r} does not take these labels: {refused}: rename them, or `never_local=`"
         why += "" if labels else ", or the small model does not name its labels"
     name = getattr(schema, "__name__", "the schema")
-    msg = (
+    raise TypeError(
         f"cannot tell which field of {name} a local label goes into: {why}. Pass `to_output=lambda answer, input: "
         f"{name}(...)`, which gets the small model's Answer and the input"
     )
-    raise TypeError(msg)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -96,8 +96,7 @@ def save_router(
     if pruner is None:
         found = _unique_pruners(router.large)
         if len(found) > 1:
-            msg = f"the large chain has {len(found)} different pruners: name the one to save with `pruner=`"
-            raise ValueError(msg)
+            raise ValueError(f"the large chain has {len(found)} different pruners: name the one to save with `pruner=`")
         pruner = found[0] if found else None
     return write_folder(place, _KIND, lambda folder: _write_parts(router, folder, pruner, encoders=encoders))
 
@@ -137,8 +136,7 @@ def load_router(
     folder = Path(path).expanduser()
     wrong = sorted(set(settings) & set(_OURS))
     if wrong:
-        msg = f"{wrong} cannot be set when loading: they come from the folder"
-        raise TypeError(msg)
+        raise TypeError(f"{wrong} cannot be set when loading: they come from the folder")
     check_folder(folder, _KIND, _ROUTER, sha256)
     body = read_json(folder, _ROUTER)
     records = _records(folder, body)
@@ -152,8 +150,9 @@ def load_router(
     except (KeyError, TypeError, AttributeError) as error:
         raise SavedRouterError(_DAMAGED.format(folder / _ROUTER)) from error
     if missing:
-        msg = f"{folder} was saved with {missing} set: pass them, since functions and what names `large` are not saved"
-        raise SavedRouterError(msg)
+        raise SavedRouterError(
+            f"{folder} was saved with {missing} set: pass them, since functions and what names `large` are not saved"
+        )
     if scored:
         chosen["score"] = load_score(folder / _SCORE, **(score_options or {}))
     _check_names(folder, records, small, options)
@@ -215,8 +214,9 @@ def load_any_small_model(
         records = _records(folder, read_json(folder, _ROUTER))
         if len(records) != 1:
             names = [record.name for record in records]
-            msg = f"{folder} is a router with several small models, {names}: save the one to take on its own"
-            raise SavedRouterError(msg)
+            raise SavedRouterError(
+                f"{folder} is a router with several small models, {names}: save the one to take on its own"
+            )
         chosen = {records[0].name: options} if options else None
         models, certificate = load_small_models(folder, options=chosen)
         return models[0], certificate
@@ -247,8 +247,7 @@ def load_pruner(path: str | Path, *, sha256: str | None = None) -> PromptPruner:
     """
     folder = Path(path).expanduser()
     if _PRUNER not in check_folder(folder, _KIND, _ROUTER, sha256):
-        msg = f"{folder} holds no pruner"
-        raise SavedRouterError(msg)
+        raise SavedRouterError(f"{folder} holds no pruner")
     return _read_pruner(folder)
 
 
@@ -279,8 +278,7 @@ def _check_place(place: Path) -> None:
             known = False
         if known:
             return
-    msg = f"{place} exists and is no saved router: choose another folder"
-    raise FileExistsError(msg)
+    raise FileExistsError(f"{place} exists and is no saved router: choose another folder")
 
 
 def _write_parts(router: ConfidenceRouter, folder: Path, pruner: PromptPruner | None, *, encoders: bool | None) -> None:
@@ -406,8 +404,7 @@ def _list(folder: Path) -> Iterator[str]:
 
 
 def _refuse(folder: Path, why: str) -> NoReturn:
-    msg = f"{folder} is refused: {why}"
-    raise SavedRouterError(msg)
+    raise SavedRouterError(f"{folder} is refused: {why}")
 
 
 def check_folder(folder: Path, kind: str, needs: str, sha256: str | None) -> frozenset[str]:
@@ -483,8 +480,7 @@ def _check_names(
     names = [record.name for record in records]
     strange = sorted({*(small or {}), *(options or {})} - set(names))
     if strange:
-        msg = f"`small` or `options` name {strange}; the small models in {folder} are {names}"
-        raise SavedRouterError(msg)
+        raise SavedRouterError(f"`small` or `options` name {strange}; the small models in {folder} are {names}")
 
 
 def _read_all(
@@ -522,11 +518,13 @@ def read_small(
     """
     if given is not None or record.kind is None:
         if given is None:
-            msg = f"small model {record.name!r} has no files of its own: pass it as `small={{{record.name!r}: ...}}`"
-            raise SavedRouterError(msg)
+            raise SavedRouterError(
+                f"small model {record.name!r} has no files of its own: pass it as `small={{{record.name!r}: ...}}`"
+            )
         if record.kind is not None or options:
-            msg = f"small model {record.name!r} is in the folder: do not pass it, or pass no `options` for it"
-            raise SavedRouterError(msg)
+            raise SavedRouterError(
+                f"small model {record.name!r} is in the folder: do not pass it, or pass no `options` for it"
+            )
         return _checked(given, record)
     if record.kind not in KINDS:
         _refuse(folder, f"it names a kind of small model that this version does not know: {record.kind!r}")
@@ -551,11 +549,11 @@ def read_small(
 def _checked(given: SmallModel, record: SmallRecord) -> SmallModel:
     """Compare a small model that is given with the one that was saved."""
     if list(given.labels) != list(record.labels):
-        msg = f"small model {record.name!r} has other labels than when the router was saved"
-        raise SavedRouterError(msg)
+        raise SavedRouterError(f"small model {record.name!r} has other labels than when the router was saved")
     if given.version != record.version and UNVERIFIABLE not in (given.version, record.version):
-        msg = f"small model {record.name!r} is another one than when the router was saved: its `version` differs"
-        raise SavedRouterError(msg)
+        raise SavedRouterError(
+            f"small model {record.name!r} is another one than when the router was saved: its `version` differs"
+        )
     return given if given.name == record.name else given.model_copy(update={"name": record.name})
 
 
@@ -572,11 +570,10 @@ def _pruner_text(pruner: PromptPruner) -> str:
     except Exception:  # noqa: BLE001
         same = False
     if not same:
-        msg = (
+        raise ValueError(
             "the pruner cannot be saved: its prompt must be made of text templates in f-string or mustache form, "
             "messages and placeholders, without functions"
         )
-        raise ValueError(msg)
     return to_json(body)
 
 
@@ -584,8 +581,7 @@ def _read_pruner(folder: Path) -> PromptPruner:
     try:
         pruner = _revive(read_json(folder, _PRUNER))
     except Exception as error:
-        msg = f"{folder / _PRUNER} is damaged, or of another version: it is no pruner"
-        raise SavedRouterError(msg) from error
+        raise SavedRouterError(f"{folder / _PRUNER} is damaged, or of another version: it is no pruner") from error
     return pruner
 
 
@@ -612,8 +608,7 @@ def _revive(body: Any) -> PromptPruner:
         warnings.simplefilter("ignore", LangChainBetaWarning)
         found = load(body, allowed_objects=allowed, valid_namespaces=["langchain_dsplus"], secrets_from_env=False)
     if not isinstance(found, PromptPruner):
-        msg = "it is no pruner"
-        raise TypeError(msg)
+        raise TypeError("it is no pruner")
     return found
 
 
@@ -621,11 +616,10 @@ def _check_pruner(large: Any, saved: PromptPruner, folder: Path) -> None:
     """Refuse a large chain whose pruner is another one. In functions and graphs none can be seen."""
     found = _unique_pruners(large)
     if found and saved not in found:
-        msg = (
+        raise SavedRouterError(
             f"the pruner in `large` is not the one saved in {folder}: build the chain with load_pruner(path), or save "
             "the router again"
         )
-        raise SavedRouterError(msg)
 
 
 def _unique_pruners(large: Any) -> list[PromptPruner]:

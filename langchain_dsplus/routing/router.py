@@ -167,8 +167,7 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
     @classmethod
     def _collect_labels(cls, value: Any) -> Any:
         if isinstance(value, str):
-            msg = "`never_local` must be a collection of labels, not one str"
-            raise ValueError(msg)  # noqa: TRY004 - pydantic turns it into its own error
+            raise ValueError("`never_local` must be a collection of labels, not one str")  # noqa: TRY004 - pydantic turns it into its own error
         return tuple(value)
 
     @classmethod

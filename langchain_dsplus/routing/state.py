@@ -99,8 +99,7 @@ class State:
         self.models = _read_small(router.small)
         self.names = distinct_names(self.models)
         if LARGE_TAG in self.names:
-            msg = f"a small model must not be named {LARGE_TAG!r}: routes could not tell who answered"
-            raise ValueError(msg)
+            raise ValueError(f"a small model must not be named {LARGE_TAG!r}: routes could not tell who answered")
         self.certified: tuple[float, ...] | None = None
         self.unverifiable: tuple[str, ...] = ()
         self.void: tuple[str, ...] = ()
@@ -117,8 +116,7 @@ class State:
         known = {label for model in self.models for label in model.labels}
         named = all(model.labels for model in self.models)
         if named and not self.never_local <= known:
-            msg = f"`never_local` names labels that no small model has: {sorted(self.never_local - known)}"
-            raise ValueError(msg)
+            raise ValueError(f"`never_local` names labels that no small model has: {sorted(self.never_local - known)}")
         self.lock: Any = threading.Lock() if before is None else before.lock
         self.new_names: set[str] = set()
         if certificate is not None:
@@ -150,8 +148,7 @@ class State:
     def _make_askers(self, router: Fields) -> dict[int, Asker]:
         """Who is asked by the number of the small model; a score that needs no answer of one is `BEFORE` them."""
         if router.small_timeout is not None and not router.small_timeout > 0:
-            msg = "`small_timeout` must be a positive number of seconds, or None"
-            raise ValueError(msg)
+            raise ValueError("`small_timeout` must be a positive number of seconds, or None")
         asked: dict[int, Any] = dict(enumerate(self.models))
         if self.score is None and router.score is not None:
             from langchain_dsplus.scores.protocol import around
@@ -173,20 +170,16 @@ class State:
         if router.recorder is not None and (
             not isinstance(router.recorder, Recorder) or inspect.iscoroutinefunction(router.recorder.record)
         ):
-            msg = "`recorder` needs a plain method `record(row)`; for a file: `JSONLRecorder(path)`"
-            raise TypeError(msg)
+            raise TypeError("`recorder` needs a plain method `record(row)`; for a file: `JSONLRecorder(path)`")
         if router.monitor is not None and not all(hasattr(router.monitor, name) for name in ("record", "limit")):
-            msg = "`monitor` must be an `AuditMonitor`"
-            raise TypeError(msg)
+            raise TypeError("`monitor` must be an `AuditMonitor`")
         watched = getattr(router.monitor, "certificate", None)
         if watched is not None:
             wanted = thresholds_of(watched, self.names)
             if certificate is not None and wanted != threshold:
-                msg = "`monitor` watches another certificate than `threshold`: pass the same to both"
-                raise ValueError(msg)
+                raise ValueError("`monitor` watches another certificate than `threshold`: pass the same to both")
         if router.pacer is not None and not all(hasattr(router.pacer, name) for name in ("escalate", "count")):
-            msg = "`pacer` must be a `BudgetPacer`"
-            raise TypeError(msg)
+            raise TypeError("`pacer` must be a `BudgetPacer`")
         self.always_ask = router.always_ask
         self.monitor = router.monitor
         self.pacer = router.pacer
@@ -269,8 +262,7 @@ class State:
 def _read_small(small: Any) -> list[SmallModel]:
     parts = list(small) if isinstance(small, (list, tuple)) else [small]
     if not parts:
-        msg = "`small` needs at least one small model"
-        raise ValueError(msg)
+        raise ValueError("`small` needs at least one small model")
     return [as_small_model(part) for part in parts]
 
 

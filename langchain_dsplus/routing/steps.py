@@ -55,11 +55,10 @@ def make_item(state: State, value: Any, config: RunnableConfig, run: Any) -> Ite
     elif state.monitor is not None and state.monitor.limit is not None:
         settings = limited(settings, state.monitor.limit.thresholds, state.names)
     if isinstance(value, Mapping) and state.context_key in value and not is_context(value[state.context_key]):
-        msg = (
+        raise ValueError(
             f"the input already has a key {state.context_key!r} with something else in it: rename it, or choose "
             "another with `context_key=`"
         )
-        raise ValueError(msg)
     return Item(value, config, run, settings, str(run.run_id))
 
 

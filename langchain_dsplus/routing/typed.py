@@ -75,8 +75,7 @@ class RouterDecisionModel(BaseDecisionModel):
         own = fingerprint(self.question)
         for name, question in questions.items():
             if fingerprint(question) != own:
-                msg = f"question {name!r} is another than the one that this router answers"
-                raise UnknownQuestionError(msg)
+                raise UnknownQuestionError(f"question {name!r} is another than the one that this router answers")
         value = state if self.to_input is None else self.to_input(state)
         output, route = yield from answer(self._current(), value, ensure_config(), {})
         typed = to_typed(self._said(output, route), self.question)
@@ -88,8 +87,7 @@ class RouterDecisionModel(BaseDecisionModel):
         if not (isinstance(found, Mapping) and isinstance(found.get("probabilities"), Mapping)):
             label = match_reply(found, list(self._meanings))
             if label is None:
-                msg = "the large chain's reply names none of the question's labels"
-                raise InvalidAnswerError(msg)
+                raise InvalidAnswerError("the large chain's reply names none of the question's labels")
             found = Answer(choice=label, probabilities={label: 1.0}, confidence=1.0)
         try:
             probabilities = dict.fromkeys(question_labels(self.question), 0.0)
@@ -99,5 +97,4 @@ class RouterDecisionModel(BaseDecisionModel):
                 choice=self._meanings[found["choice"]], probabilities=probabilities, confidence=found["confidence"]
             )
         except KeyError:
-            msg = "an answer of the router has labels other than the question's"
-            raise InvalidAnswerError(msg) from None
+            raise InvalidAnswerError("an answer of the router has labels other than the question's") from None

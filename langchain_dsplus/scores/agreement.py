@@ -70,8 +70,7 @@ class LearnedAgreement(Shown, ReadyScore):
         """
         del inputs
         if "probabilities" not in outcomes:
-            msg = "`outcomes` needs the column 'probabilities' of the small model"
-            raise ValueError(msg)
+            raise ValueError("`outcomes` needs the column 'probabilities' of the small model")
         loss, both = losses_of(outcomes)
         said = outcomes.values("probabilities")
         places = [place for place in np.flatnonzero(both) if said[place]]
@@ -102,11 +101,9 @@ class LearnedAgreement(Shown, ReadyScore):
         p, y = np.asarray(probabilities, dtype=np.float64), np.asarray(lost, dtype=np.float64)
         names = list_labels(labels)
         if p.ndim != 2 or p.shape[1] != len(names) or y.shape != (len(p),) or not ((y >= 0.0) & (y <= 1.0)).all():
-            msg = f"`probabilities` must have shape (n, {len(names)}) and `lost` be n numbers in [0, 1]"
-            raise ValueError(msg)
+            raise ValueError(f"`probabilities` must have shape (n, {len(names)}) and `lost` be n numbers in [0, 1]")
         if len(p) < _LEAST:
-            msg = f"a learned agreement needs at least {_LEAST} rows with probabilities, got {len(p)}"
-            raise ValueError(msg)
+            raise ValueError(f"a learned agreement needs at least {_LEAST} rows with probabilities, got {len(p)}")
         raw = _features(p)
         self.labels = names
         self._center, self._scale = raw.mean(axis=0), raw.std(axis=0) + _TINY
@@ -131,8 +128,7 @@ class LearnedAgreement(Shown, ReadyScore):
         """
         del inputs
         if answers is None:
-            msg = "a learned agreement needs the answers of the small model"
-            raise ValueError(msg)
+            raise ValueError("a learned agreement needs the answers of the small model")
         rows = [read_probabilities(answer["probabilities"], self.labels) for answer in answers]
         return [float(value) for value in self.scores(rows)]
 
@@ -164,8 +160,7 @@ class LearnedAgreement(Shown, ReadyScore):
         width = 1 + 2 * len(score.labels)
         shapes = score._center.shape, score._scale.shape, score._weight.shape
         if shapes != ((width,), (width,), (width + 1,)) or not all(np.isfinite(part).all() for part in arrays.values()):
-            msg = f"{folder} is damaged: its numbers do not fit. Save the score again"
-            raise ValueError(msg)
+            raise ValueError(f"{folder} is damaged: its numbers do not fit. Save the score again")
         return score
 
 

@@ -55,13 +55,13 @@ class InputEncoder:
         """
         given = options.get("encoder", settings["encoder"])
         if given is None:
-            msg = f"{folder} was fitted with an encoder of your own: pass it as `encoder=`"
-            raise ValueError(msg)
+            raise ValueError(f"{folder} was fitted with an encoder of your own: pass it as `encoder=`")
         kept: Any = (settings.get("backend") or "torch") if isinstance(given, (str, Path)) else "auto"
         made = cls(given, settings["input_key"], kept)
         if made.settings()["encoder_version"] != settings["encoder_version"]:
-            msg = f"the encoder is not the one that {folder} was fitted with: pass that one as `encoder=`, or fit again"
-            raise ValueError(msg)
+            raise ValueError(
+                f"the encoder is not the one that {folder} was fitted with: pass that one as `encoder=`, or fit again"
+            )
         return made
 
 
@@ -73,7 +73,6 @@ def unit_rows(vectors: Any, n: int) -> Floats:
     """
     rows = np.asarray(vectors, dtype=np.float64)
     if rows.ndim != 2 or len(rows) != n or not np.isfinite(rows).all():
-        msg = f"`embeddings` must be finite and have shape ({n}, d); the shape is {rows.shape}"
-        raise ValueError(msg)
+        raise ValueError(f"`embeddings` must be finite and have shape ({n}, d); the shape is {rows.shape}")
     result: Floats = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6)
     return result

@@ -75,8 +75,7 @@ class LearnedGain(ReadyScore):
     ) -> None:
         super().__init__()
         if not (0.0 < bandwidth < math.inf and 0.0 < l2 < math.inf):
-            msg = "`bandwidth` and `l2` must be finite and above 0"
-            raise ValueError(msg)
+            raise ValueError("`bandwidth` and `l2` must be finite and above 0")
         self.bandwidth = float(bandwidth)
         self.l2 = float(l2)
         self.encoder = None if encoder is None else InputEncoder(encoder, input_key)
@@ -112,8 +111,7 @@ class LearnedGain(ReadyScore):
                 equally right everywhere, so that there is nothing to learn.
         """
         if "probabilities" not in outcomes:
-            msg = "`outcomes` needs the column 'probabilities' of the small model"
-            raise ValueError(msg)
+            raise ValueError("`outcomes` needs the column 'probabilities' of the small model")
         loss, usable = losses_of(outcomes)
         said = outcomes.values("probabilities")
         places = np.flatnonzero(usable & np.array([bool(row) for row in said])).tolist()
@@ -154,14 +152,13 @@ class LearnedGain(ReadyScore):
         p = _checked(probabilities, len(names))
         loss = np.asarray(losses, dtype=np.float64)
         if loss.shape != (len(p),) or not np.isin(loss, _KINDS).all():
-            msg = f"`losses` must be {len(p)} numbers out of -1, 0 and 1"
-            raise ValueError(msg)
+            raise ValueError(f"`losses` must be {len(p)} numbers out of -1, 0 and 1")
         if len(p) < _LEAST_ROWS:
-            msg = f"a learned gain needs at least {_LEAST_ROWS} rows with probabilities, got {len(p)}"
-            raise ValueError(msg)
+            raise ValueError(f"a learned gain needs at least {_LEAST_ROWS} rows with probabilities, got {len(p)}")
         if not loss.any():
-            msg = "small and large model are equally right on every row: there is no gain to learn; use the margin"
-            raise ValueError(msg)
+            raise ValueError(
+                "small and large model are equally right on every row: there is no gain to learn; use the margin"
+            )
         vectors = None if embeddings is None else unit_rows(embeddings, len(p))
         self.labels = names
         roots: Floats = np.sqrt(p).round(_DIGITS)
@@ -193,8 +190,7 @@ class LearnedGain(ReadyScore):
         """
         self._fitted()
         if answers is None:
-            msg = "a learned gain needs the answers of the small model"
-            raise ValueError(msg)
+            raise ValueError("a learned gain needs the answers of the small model")
         rows = [read_probabilities(answer["probabilities"], self.labels) for answer in answers]
         vectors = None if self.encoder is None else self.encoder(inputs)
         return [float(value) for value in self.scores(rows, vectors)]
@@ -213,8 +209,7 @@ class LearnedGain(ReadyScore):
         p = _checked(probabilities, len(self.labels))
         if (embeddings is None) == self.needs_embeddings:
             how = "was fitted with embeddings: give it an `encoder`, or pass `embeddings`"
-            msg = f"this LearnedGain {how if self.needs_embeddings else 'was fitted without embeddings'}"
-            raise ValueError(msg)
+            raise ValueError(f"this LearnedGain {how if self.needs_embeddings else 'was fitted without embeddings'}")
         vectors = None if embeddings is None else unit_rows(embeddings, len(p))
         result: list[Floats] = [np.zeros(0)]
         step = max(1, _CHUNK // len(self._losses))
@@ -232,8 +227,7 @@ class LearnedGain(ReadyScore):
         similarity = roots @ self._known().T
         if vectors is not None and self._embeddings is not None:
             if vectors.shape[1] != self._embeddings.shape[1]:
-                msg = f"`embeddings` must have {self._embeddings.shape[1]} columns, not {vectors.shape[1]}"
-                raise ValueError(msg)
+                raise ValueError(f"`embeddings` must have {self._embeddings.shape[1]} columns, not {vectors.shape[1]}")
             similarity = (similarity + vectors @ self._embeddings.T) / 2
         if leave_out:
             np.fill_diagonal(similarity, -np.inf)
@@ -273,8 +267,7 @@ class LearnedGain(ReadyScore):
         if "embeddings" in arrays:
             self._embeddings = _numbers(arrays["embeddings"], (n, None))
         if n < _LEAST_ROWS or not np.isin(self._losses, _KINDS).all() or not (self._scale > 0).all():
-            msg = f"{folder} is damaged: its numbers are out of range. Save the score again"
-            raise ValueError(msg)
+            raise ValueError(f"{folder} is damaged: its numbers are out of range. Save the score again")
         return self
 
 
@@ -294,8 +287,7 @@ def _checked(probabilities: ArrayLike, k: int) -> Floats:
     if p.size == 0:
         p = p.reshape(0, k)
     if p.ndim != 2 or p.shape[1] != k or not (np.isfinite(p) & (p >= 0.0)).all():
-        msg = f"`probabilities` must be finite, at least 0, and have shape (n, {k}); the shape is {p.shape}"
-        raise ValueError(msg)
+        raise ValueError(f"`probabilities` must be finite, at least 0, and have shape (n, {k}); the shape is {p.shape}")
     return p
 
 
@@ -306,8 +298,7 @@ def read_probabilities(probabilities: Mapping[str, float], labels: Sequence[str]
         ValueError: If they are of other labels.
     """
     if len(probabilities) != len(labels) or not all(label in probabilities for label in labels):
-        msg = "`probabilities` must name exactly the labels that the score was fitted with"
-        raise ValueError(msg)
+        raise ValueError("`probabilities` must name exactly the labels that the score was fitted with")
     return [float(probabilities[label]) for label in labels]
 
 
@@ -315,6 +306,5 @@ def _numbers(values: Any, shape: tuple[int | None, ...]) -> Floats:
     found = np.asarray(values, dtype=np.float64)
     fits = found.ndim == len(shape) and all(w in (None, g) for w, g in zip(shape, found.shape, strict=True))
     if not fits or not np.isfinite(found).all():
-        msg = "an array has the wrong shape, or a number that is not finite"
-        raise ValueError(msg)
+        raise ValueError("an array has the wrong shape, or a number that is not finite")
     return found

@@ -40,6 +40,5 @@ def load_score(path: str | Path, **options: Any) -> ReadyScore:
         body = load_json((Path(path) / SETTINGS).read_text(encoding="utf-8"))
         kind = KINDS[body["kind"]]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        msg = f"{path} holds no saved score"
-        raise ValueError(msg) from error
+        raise ValueError(f"{path} holds no saved score") from error
     return kind.load(path, **options)

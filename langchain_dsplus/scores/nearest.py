@@ -51,8 +51,7 @@ class NearestOutcomes(Shown, ReadyScore):
     ) -> None:
         super().__init__()
         if k < 1 or not 0.0 <= outside < 1.0:
-            msg = "`k` must be at least 1 and `outside` in [0, 1)"
-            raise ValueError(msg)
+            raise ValueError("`k` must be at least 1 and `outside` in [0, 1)")
         self.encoder = InputEncoder(encoder, input_key)
         self.k = int(k)
         self.outside = float(outside)
@@ -74,8 +73,7 @@ class NearestOutcomes(Shown, ReadyScore):
         loss, both = losses_of(outcomes)
         values = [value for value, used in zip(inputs_of(outcomes, inputs), both, strict=True) if used]
         if len(values) < 2:
-            msg = "nearest outcomes need at least two rows in which both models answered"
-            raise ValueError(msg)
+            raise ValueError("nearest outcomes need at least two rows in which both models answered")
         self._rows, self._losses = self.encoder(values), loss[both]
         apart = np.concatenate([one.min(axis=1) for one in self._apart(self._rows, leave_out=True)])
         self._scale = max(float(np.median(apart)), 1e-3)
@@ -140,6 +138,5 @@ class NearestOutcomes(Shown, ReadyScore):
         score._scale, score._limit = float(settings["scale"]), float(settings["limit"])
         fine = score._rows.ndim == 2 and score._losses.shape == (len(score._rows),) and len(score._rows) > 1
         if not (fine and np.isfinite(score._rows).all() and np.isin(score._losses, (-1, 0, 1)).all()):
-            msg = f"{folder} is damaged: its rows do not fit. Save the score again"
-            raise ValueError(msg)
+            raise ValueError(f"{folder} is damaged: its rows do not fit. Save the score again")
         return score

@@ -57,10 +57,9 @@ class _Predicted(Shown, ReadyScore):
         values = inputs_of(outcomes, inputs)
         rows = [(value, target) for value, target in zip(values, self._targets(outcomes), strict=True) if target]
         if len({target for _, target in rows}) < 2:
-            msg = (
+            raise ValueError(
                 f"{len(rows)} rows say which of {sorted(self.goal)} they are, and not of two of them: nothing to learn"
             )
-            raise ValueError(msg)
         self.model = _trained(self._template, [value for value, _ in rows], [str(target) for _, target in rows])
         self._remember(outcomes)
         return self
@@ -94,8 +93,7 @@ class _Predicted(Shown, ReadyScore):
         score = cls()
         score.model = load_small_model(folder / _MODEL, options)
         if settings["model"] not in (score.model.version, UNVERIFIABLE):
-            msg = f"{folder}: the classifier inside is not the one that was saved"
-            raise ValueError(msg)
+            raise ValueError(f"{folder}: the classifier inside is not the one that was saved")
         return score
 
 

@@ -102,8 +102,7 @@ class ReadyScore(ABC):
             score = cls._made(found["settings"], library.load(body), Path(path), options)
             score.fitted_on = frozenset(map(str, found["fitted_on"]))
         except (KeyError, TypeError, AttributeError) as error:
-            msg = f"{path} is damaged: it holds no whole {cls.__name__}. Save the score again"
-            raise ValueError(msg) from error
+            raise ValueError(f"{path} is damaged: it holds no whole {cls.__name__}. Save the score again") from error
         return score
 
     def _remember(self, outcomes: Outcomes) -> None:
@@ -122,12 +121,12 @@ def inputs_of(outcomes: Outcomes, inputs: Sequence[Any] | None) -> list[Any]:
     """
     if inputs is None:
         if "input" not in outcomes:
-            msg = "this score reads inputs, and tables keep none: pass `inputs=`, one for each row, in its order"
-            raise ValueError(msg)
+            raise ValueError(
+                "this score reads inputs, and tables keep none: pass `inputs=`, one for each row, in its order"
+            )
         return outcomes.values("input")
     if isinstance(inputs, str) or len(inputs) != len(outcomes):
-        msg = f"`inputs` must be a list with one input for each of the {len(outcomes)} rows"
-        raise ValueError(msg)
+        raise ValueError(f"`inputs` must be a list with one input for each of the {len(outcomes)} rows")
     return list(inputs)
 
 
@@ -139,6 +138,5 @@ def losses_of(outcomes: Outcomes) -> tuple[Floats, NDArray[np.bool_]]:
     """
     found = differences(outcomes)
     if len(found.models) != 1:
-        msg = "`outcomes` must be about one small model"
-        raise ValueError(msg)
+        raise ValueError("`outcomes` must be about one small model")
     return found.models[0].loss.astype(np.float64), np.isfinite(found.models[0].confidence) & ~found.unanswered

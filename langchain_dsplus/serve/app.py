@@ -292,8 +292,7 @@ def task_of(shunt: DataShunt) -> Task:
     """The task of a shunt that is served. Raises TypeError if it is another one."""
     chain = shunt.router.large
     if not isinstance(chain, UpstreamChain):
-        msg = "`shunts` must be made by `open_shunt`: what they ask is the client's own request"
-        raise TypeError(msg)
+        raise TypeError("`shunts` must be made by `open_shunt`: what they ask is the client's own request")
     return chain.task  # type: ignore[no-any-return]
 
 
@@ -325,8 +324,7 @@ class _Call:
         try:
             await asyncio.wait({task, self.gone}, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
-                msg = "the client went away"
-                raise UpstreamError(msg, 499)
+                raise UpstreamError("the client went away", 499)
             return task.result()
         finally:
             task.cancel()

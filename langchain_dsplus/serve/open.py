@@ -73,17 +73,14 @@ def open_shunt(
             "price": None if terms.price is None else Price(**terms.price),
         }
         if not known and terms.large and identify(chain, version=version).large != terms.large.get("large"):
-            msg = (
+            raise ShuntError(
                 f"{here.path} was made with another chain: give that one `version=` in DataShunt and the same one here "
                 "(--version), or take a folder of its own"
             )
-            raise ShuntError(msg)
     if settings["labels"] is None:
-        msg = f"{here.path} is new: name the task's labels (`labels=`, --labels FILE)"
-        raise ShuntError(msg)
+        raise ShuntError(f"{here.path} is new: name the task's labels (`labels=`, --labels FILE)")
     if isinstance(task, DecisionTask) and set(settings["labels"]) != set(task.labels):
-        msg = f"the question's answers {task.labels} are not the shunt's labels: take a folder of its own"
-        raise ShuntError(msg)
+        raise ShuntError(f"the question's answers {task.labels} are not the shunt's labels: take a folder of its own")
     shunt = DataShunt(
         chain, folder=here.path, version=version, include_route=True, to_output=_as_is, **{**settings, **options}
     )
@@ -93,16 +90,14 @@ def open_shunt(
 
 def _saved(file: Path) -> Task:
     if not file.exists():
-        msg = (
+        raise ShuntError(
             f"{file.parent} does not say what clients ask: name the model and its prompt (`task=`; --model with "
             "--prompt or --question)"
         )
-        raise ShuntError(msg)
     try:
         return read_task(load_json(file.read_bytes()))
     except (ValueError, KeyError, TypeError) as error:
-        msg = f"{file} is damaged: remove it, and name the task again"
-        raise ShuntError(msg) from error
+        raise ShuntError(f"{file} is damaged: remove it, and name the task again") from error
 
 
 def _as_is(answer: Answer, _: Any) -> Answer:

@@ -116,14 +116,12 @@ class ChatTask(Shown, Task):
             or len(found[-1][1]) != 2
             or any(len(parts) != 1 for _, parts in found[:-1])
         ):
-            msg = (
+            raise ValueError(
                 "the prompt must hold exactly one place for the input, such as {text}, and that in its last message, "
                 "which is the user's; write a brace that is text as {{ or }}"
             )
-            raise ValueError(msg)
         if len(_split(reply)) != 2:
-            msg = "the reply must hold {label} exactly once; write a brace that is text as {{ or }}"
-            raise ValueError(msg)
+            raise ValueError("the reply must hold {label} exactly once; write a brace that is text as {{ or }}")
         self.messages = [(role, text) for role, text in messages]
         self.fixed = [(role, parts[0]) for role, parts in found[:-1]]
         self.before, self.after = found[-1][1]
@@ -227,11 +225,10 @@ class DecisionTask(Shown, Task):
         try:
             self.typed = _typed(self.question)
         except (KeyError, TypeError, ValueError) as error:
-            msg = (
+            raise ValueError(
                 'the question must be one of /v1/decisions, such as {"type": "choice", "instructions": "...", '
                 '"choices": [{"value": "refund"}, {"value": "other"}]}'
-            )
-            raise ValueError(msg) from error
+            ) from error
         self.values = {str(one["value"]): one["value"] for one in self.question.get("choices", ())}
 
     @property
@@ -266,8 +263,7 @@ class DecisionTask(Shown, Task):
             (found,) = load_json(reply)["answers"]
             return from_typed(_read_answer(found, self.typed), self.typed)
         except (KeyError, TypeError, AttributeError) as error:
-            msg = "the upstream's reply is no answer to the question"
-            raise ValueError(msg) from error
+            raise ValueError("the upstream's reply is no answer to the question") from error
 
     def reply(self, answer: Answer, body: Mapping[str, Any], name: str, usage: Usage) -> tuple[str, bytes]:
         """A response with one answer."""
@@ -309,8 +305,9 @@ def _split(template: str) -> list[str]:
     try:
         parts = list(string.Formatter().parse(template))
     except ValueError as error:
-        msg = "a brace stands alone in the prompt or the reply: write one that is text as {{ or }}"
-        raise ValueError(msg) from error
+        raise ValueError(
+            "a brace stands alone in the prompt or the reply: write one that is text as {{ or }}"
+        ) from error
     for text, name, _, _ in parts:
         found[-1] += text
         if name is not None:
@@ -349,8 +346,7 @@ def _parts(reply: bytes) -> list[Any]:
     lines = (line[5:].strip() for line in reply.splitlines() if line.startswith(b"data:"))
     found = [part for part in (load_json(line) for line in lines if line != b"[DONE]") if isinstance(part, dict)]
     if not found:
-        msg = "the upstream's reply is neither a completion nor a stream of one"
-        raise ValueError(msg)
+        raise ValueError("the upstream's reply is neither a completion nor a stream of one")
     return found
 
 

@@ -63,8 +63,7 @@ class Upstream(Shown):
     def __init__(self, base_url: str, *, timeout: float = 600.0, connect_timeout: float = 10.0) -> None:
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-            msg = "`upstream` must be a base URL such as https://api.openai.com/v1"
-            raise ValueError(msg)
+            raise ValueError("`upstream` must be a base URL such as https://api.openai.com/v1")
         self.base_url = base_url.rstrip("/")
         self._httpx = require("httpx", "serve")
         self._timeout = self._httpx.Timeout(timeout, connect=connect_timeout)
@@ -89,11 +88,9 @@ class Upstream(Shown):
             request = httpx.Request(method, url, headers=list(headers), content=body or None)
             return await self._client.send(request, stream=True)
         except httpx.TimeoutException:
-            msg = "the upstream did not answer in time"
-            raise UpstreamError(msg, 504) from None
+            raise UpstreamError("the upstream did not answer in time", 504) from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            msg = f"the upstream cannot be reached ({type(error).__name__})"
-            raise UpstreamError(msg) from None
+            raise UpstreamError(f"the upstream cannot be reached ({type(error).__name__})") from None
 
     async def chunks(self, response: httpx.Response) -> AsyncIterator[bytes]:
         """The bytes of a reply, as they come.
@@ -105,8 +102,7 @@ class Upstream(Shown):
             async for chunk in response.aiter_raw():
                 yield chunk
         except self._httpx.HTTPError as error:
-            msg = f"the upstream cut its reply ({type(error).__name__})"
-            raise UpstreamError(msg) from None
+            raise UpstreamError(f"the upstream cut its reply ({type(error).__name__})") from None
 
     async def close(self) -> None:
         """Close its connections."""
@@ -165,8 +161,7 @@ class Exchange:
             self.head.set_result(response)
             found = await self.read
         if response.status_code >= 400:
-            msg = f"the upstream answered with status {response.status_code}"
-            raise UpstreamError(msg, response.status_code)
+            raise UpstreamError(f"the upstream answered with status {response.status_code}", response.status_code)
         return found
 
 
@@ -201,8 +196,7 @@ class UpstreamChain(RunnableSerializable[Any, Any]):
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Not there: it answers requests of a server, which is async."""
-        msg = "a served shunt answers requests alone: use `ainvoke`, inside the server"
-        raise NotImplementedError(msg)
+        raise NotImplementedError("a served shunt answers requests alone: use `ainvoke`, inside the server")
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Send the request that is being answered."""

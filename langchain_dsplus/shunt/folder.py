@@ -163,8 +163,9 @@ class ShuntFolder:
             ShuntError: If there is no shunt here, or the file is damaged.
         """
         if not self.exists:
-            msg = f"{self.path} is no shunt: it has no {TERMS} (`DataShunt(chain, labels=[...], folder=...)` makes one)"
-            raise ShuntError(msg)
+            raise ShuntError(
+                f"{self.path} is no shunt: it has no {TERMS} (`DataShunt(chain, labels=[...], folder=...)` makes one)"
+            )
         try:
             body = load_json((self.path / TERMS).read_bytes())
             _check_format(self.path / TERMS, body)
@@ -172,8 +173,7 @@ class ShuntFolder:
         except ShuntError:
             raise
         except (ValueError, TypeError, RecursionError) as error:
-            msg = f"{self.path / TERMS} is damaged: restore it from a backup"
-            raise ShuntError(msg) from error
+            raise ShuntError(f"{self.path / TERMS} is damaged: restore it from a backup") from error
 
     def begin(self, wanted: Terms) -> Terms:
         """Make the folder, or take up the one that is there.
@@ -197,8 +197,9 @@ class ShuntFolder:
             for name in ("labels", "max_loss", "level", "set_apart", "never_local", "input_key"):
                 old, new = getattr(before, name), getattr(wanted, name)
                 if (sorted(old) if isinstance(old, list) else old) != (sorted(new) if isinstance(new, list) else new):
-                    msg = f"`{name}` is {new!r}, and {self.path} was made with {old!r}: take a folder of its own"
-                    raise ShuntError(msg)
+                    raise ShuntError(
+                        f"`{name}` is {new!r}, and {self.path} was made with {old!r}: take a folder of its own"
+                    )
             after = replace(
                 before,
                 large=wanted.large,
@@ -226,8 +227,9 @@ class ShuntFolder:
         except ShuntError:
             raise
         except (OSError, ValueError, RecursionError) as error:
-            msg = f"{self.path / LIFE} is missing or damaged: it counts what was spent, so restore it from a backup"
-            raise ShuntError(msg) from error
+            raise ShuntError(
+                f"{self.path / LIFE} is missing or damaged: it counts what was spent, so restore it from a backup"
+            ) from error
         return found
 
     def save_life(self, life: Life) -> None:
@@ -255,8 +257,7 @@ class ShuntFolder:
         except RegistryError as error:
             if str(self.path / "models") in str(error) or "has been changing" not in str(error):
                 raise
-            msg = f"another process is at work in {self.path}"
-            raise ShuntError(msg) from None
+            raise ShuntError(f"another process is at work in {self.path}") from None
 
     # --- gold, alarms, wishes -----------------------------------------------------------------------------------
 
@@ -324,14 +325,12 @@ def _save(file: Path, body: Mapping[str, Any]) -> None:
 def _check_format(file: Path, body: Any) -> None:
     """Take the format off."""
     if not isinstance(body, dict):
-        msg = "no object"
-        raise ValueError(msg)  # noqa: TRY004 - said as damage, like all else that is wrong in a file
+        raise ValueError("no object")  # noqa: TRY004 - said as damage, like all else that is wrong in a file
     if body.pop("format", None) != _FORMAT:
-        msg = (
+        raise ShuntError(
             f"{file} has another `format`; this version reads {_FORMAT}, and counts error probability otherwise: start "
             "the shunt in a new folder"
         )
-        raise ShuntError(msg)
 
 
 def _check_life(body: Any) -> None:
@@ -345,11 +344,9 @@ def _check_life(body: Any) -> None:
     tables = range(1, len(life["tables"]) + 1)
     forecast = {*Forecast.__dataclass_fields__, "gold"}
     if life["forecast"] and life["forecast"].keys() != forecast:
-        msg = "the forecast is not whole"
-        raise ValueError(msg)
+        raise ValueError("the forecast is not whole")
     if not tables or min(numbers) < 0 or not all(use["table"] in tables for use in life["uses"]):
-        msg = "a number is out of range"
-        raise ValueError(msg)
+        raise ValueError("a number is out of range")
 
 
 # --- what is spent ---------------------------------------------------------------------------------------------------

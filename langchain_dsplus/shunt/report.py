@@ -23,8 +23,7 @@ def shunt_outcomes(folder: ShuntFolder, store: Any) -> Outcomes:
     """
     rows = [row for row in folder.evidence() if row.get("fair", True)]
     if not rows:
-        msg = f"{folder.path}: nothing was trained yet, so there is nothing to show (`dsplus work` trains)"
-        raise ShuntError(msg)
+        raise ShuntError(f"{folder.path}: nothing was trained yet, so there is nothing to show (`dsplus work` trains)")
     gold = {row["route_id"]: row.get("gold") for row in store.rows(kind="gold")}
     labels = folder.terms().labels
     return Outcomes.from_records(

@@ -278,16 +278,15 @@ def _checked(
 ) -> list[str]:
     names = list_labels(labels)
     if len(names) < 2 or len(set(names)) != len(names):
-        msg = "`labels` needs at least two labels, all different"
-        raise ShuntError(msg)
+        raise ShuntError("`labels` needs at least two labels, all different")
     for name, value, least in (("level", level, 0.5), ("set_apart", set_apart, 0.0), ("audit_rate", audit_rate, 0.0)):
         if not least < value < 1.0:
-            msg = f"`{name}` must lie between {least:g} and 1, not {value!r}"
-            raise ShuntError(msg)
+            raise ShuntError(f"`{name}` must lie between {least:g} and 1, not {value!r}")
     wrong = {label for _, label in gold} - set(names)
     if wrong:
-        msg = f"`gold` holds {len(wrong)} values that are none of `labels`: add them there, or leave these rows out"
-        raise ShuntError(msg)
+        raise ShuntError(
+            f"`gold` holds {len(wrong)} values that are none of `labels`: add them there, or leave these rows out"
+        )
     return names
 
 

@@ -91,16 +91,14 @@ class Trainer:
             told: dict[str, Any] = {"l2": model.l2, "seed": model.seed, "name": model.name, "score": model.score}
             model = SentenceClassifier(model.encoder, self.labels, input_key=model.input_key or self.input_key, **told)
         if set(model.labels) != set(self.labels):
-            msg = f"`small` has the labels {sorted(model.labels)}, and `labels` are {sorted(self.labels)}"
-            raise ShuntError(msg)
+            raise ShuntError(f"`small` has the labels {sorted(model.labels)}, and `labels` are {sorted(self.labels)}")
         if is_fitted(model):
             return model  # type: ignore[no-any-return]
         taught = [*self.gold, *((value, model.labels[place]) for place, value in spoken_names(model))]
         if len({label for _, label in taught}) < len(self.labels):
             taught += [(row.value, row.answer) for row in rows]
         if len({str(answer) for _, answer in taught}) < 2:
-            msg = "there is nothing to learn from yet: the large model has named one label only"
-            raise ShuntError(msg)
+            raise ShuntError("there is nothing to learn from yet: the large model has named one label only")
         return model.clone().fit([value for value, _ in taught], [answer for _, answer in taught])  # type: ignore[no-any-return]
 
     def _distil(self, rows: Sequence[PaidRow], gold: Sequence[tuple[Any, str]]) -> tuple[Any, Evidence]:

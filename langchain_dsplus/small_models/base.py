@@ -123,22 +123,19 @@ class SmallModel(PlannedBatch[Any, Answer]):
         self._version = version
         if trained_on is not None:
             if isinstance(trained_on, (str, bytes)):
-                msg = "`trained_on` must be a list of inputs, not one of them"
-                raise TypeError(msg)
+                raise TypeError("`trained_on` must be a list of inputs, not one of them")
             self.remember(trained_on)
 
     def model_post_init(self, context: Any, /) -> None:
         """Check the labels and the score."""
         super().model_post_init(context)
         if len(set(self.labels)) != len(self.labels):
-            msg = "`labels` must be distinct"
-            raise ValueError(msg)
+            raise ValueError("`labels` must be distinct")
         offered = self.own_scores.union(SCORES)
         if isinstance(self.score, str) and self.score not in offered:
-            msg = (
+            raise ValueError(
                 f"`score` of a {type(self).__name__} must be one of {sorted(offered)} or a callable, not {self.score!r}"
             )
-            raise ValueError(msg)
 
     # --- what a subclass provides -------------------------------------------------------------------------------
 
@@ -168,20 +165,19 @@ class SmallModel(PlannedBatch[Any, Answer]):
         if is_row(value):
             value = row_to_dict(value)
             if self.input_key is None and self._unread(value) is value:
-                msg = "the input is a row of a table: name the column that holds the text with `input_key=`"
-                raise InputError(msg)
+                raise InputError("the input is a row of a table: name the column that holds the text with `input_key=`")
         keyed = self.input_key is not None and isinstance(value, Mapping)
         if keyed and self.input_key not in value:
-            msg = f"the input has no key {self.input_key!r}: name its text as `input_key=` of small model {self.name!r}"
-            raise InputError(msg)
+            raise InputError(
+                f"the input has no key {self.input_key!r}: name its text as `input_key=` of small model {self.name!r}"
+            )
         if not self.ignore_attachments:
             found = find_attachment(self._unread(value))
             if found is not None:
-                msg = (
+                raise AttachmentError(
                     f"the input has an attachment ({found}) that small model {self.name!r} does not read; "
                     "`ignore_attachments=True` answers without it"
                 )
-                raise AttachmentError(msg)
         return value[self.input_key] if keyed else value
 
     def _unread(self, value: Any) -> Any:
@@ -227,14 +223,12 @@ class SmallModel(PlannedBatch[Any, Answer]):
 
     def save(self, path: str | Path) -> None:
         """Write the model into a folder: safetensors and JSON, never pickle."""
-        msg = f"{type(self).__name__} cannot be saved: {path}"
-        raise NotImplementedError(msg)
+        raise NotImplementedError(f"{type(self).__name__} cannot be saved: {path}")
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read a saved model. Executes no code from the folder."""
-        msg = f"{cls.__name__} cannot be loaded: {path}"
-        raise NotImplementedError(msg)
+        raise NotImplementedError(f"{cls.__name__} cannot be loaded: {path}")
 
     # --- what it is ---------------------------------------------------------------------------------------------
 
@@ -327,11 +321,10 @@ class SmallModel(PlannedBatch[Any, Answer]):
         rows = _rows(raw)
         widths = {len(row) for row in rows}
         if len(rows) != len(values) or widths != {len(labels)}:
-            msg = (
+            raise InvalidAnswerError(
                 f"`predict_proba` of {self.name!r} returned {len(rows)} rows of {sorted(widths)} numbers; "
                 f"expected {len(values)} of {len(labels)}: one row per input, one column per label"
             )
-            raise InvalidAnswerError(msg)
         function = None if self.score == "max_probability" else self._score_function()
         results: list[Answer | Exception] = []
         for place, row in enumerate(rows):
@@ -394,8 +387,7 @@ def _rows(raw: Any) -> list[list[float]]:
     try:
         return [[float(p) for p in row] for row in raw]
     except TypeError as error:
-        msg = "`predict_proba` must return numbers in rows, one row per input"
-        raise InvalidAnswerError(msg) from error
+        raise InvalidAnswerError("`predict_proba` must return numbers in rows, one row per input") from error
 
 
 def probability_rows(answers: Iterable[Answer | Exception], labels: Sequence[str]) -> list[list[float]]:
@@ -428,8 +420,7 @@ def read_text(value: Any) -> str:
         texts = [v for k, v in value.items() if isinstance(v, str) and k != "dsplus"]
         if len(texts) == 1:
             return texts[0]
-        msg = f"the input is a dict with {len(texts)} texts: name the key with `input_key=`"
-        raise InputError(msg)
+        raise InputError(f"the input is a dict with {len(texts)} texts: name the key with `input_key=`")
     if (
         isinstance(value, Sequence)
         and len(value) > 0
@@ -444,8 +435,7 @@ def read_text(value: Any) -> str:
                 last = convert_to_messages([cast("Any", last)])[0]
         if isinstance(last, BaseMessage):
             return str(last.text)
-    msg = f"a text model needs a str, a message, or a dict with a text, not {type(value).__name__}"
-    raise InputError(msg)
+    raise InputError(f"a text model needs a str, a message, or a dict with a text, not {type(value).__name__}")
 
 
 def without_surrogates(text: str) -> str:

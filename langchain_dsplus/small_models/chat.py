@@ -178,8 +178,7 @@ class ChatClassifier(SmallModel):
 
     def __init__(self, model: Any = None, labels: Sequence[str] = (), prompt: Any = None, **kwargs: Any) -> None:
         if not isinstance(model, Runnable):
-            msg = f"`model` must be a chat model (a Runnable), not {type(model).__name__}"
-            raise TypeError(msg)
+            raise TypeError(f"`model` must be a chat model (a Runnable), not {type(model).__name__}")
         if isinstance(prompt, str):
             prompt = ChatPromptTemplate.from_messages([("human", prompt)])
         super().__init__(model=model, labels=list_labels(labels), prompt=prompt, **kwargs)
@@ -258,8 +257,7 @@ class ChatClassifier(SmallModel):
         elif len(free) == 1:
             variables = {free[0]: read_text(value)}
         else:
-            msg = f"the input must be a dict with the keys {sorted(free)} (the variables of `prompt`)"
-            raise TypeError(msg)
+            raise TypeError(f"the input must be a dict with the keys {sorted(free)} (the variables of `prompt`)")
         return template.invoke({**variables, "labels": self._listing()}, {"callbacks": []})
 
     # --- asking -------------------------------------------------------------------------------------------------
@@ -449,11 +447,10 @@ class ChatClassifier(SmallModel):
         weight = {y: 1.0 / prior[y] if prior else 1.0 for y in self.labels}
         rivals = [y for y in self.labels if y != choice]
         if seen[choice] * weight[choice] < max((seen[y] + share) * weight[y] for y in rivals):
-            msg = (
+            raise InvalidAnswerError(
                 "the model's server did not list enough of the probability to say which label it prefers: raise "
                 "`top_logprobs`, or use method='votes'"
             )
-            raise InvalidAnswerError(msg)
         seen[max(rivals, key=weight.__getitem__)] += share
         return self._corrected(seen, prior)
 
@@ -462,8 +459,7 @@ class ChatClassifier(SmallModel):
         if self.score == VOTE_SHARE and row.votes is not None:
             return row.votes[choice]
         if row.mean_token_probability is None:
-            msg = f"`score={self.score!r}` needs log-probabilities, and the model returned none"
-            raise InvalidAnswerError(msg)
+            raise InvalidAnswerError(f"`score={self.score!r}` needs log-probabilities, and the model returned none")
         if self.score == ENERGY:
             mass = max(math.fsum(row.mass.labels.values()), _TINY)
             logits = [math.log(p * mass) if p > 0.0 else -math.inf for p in row.probabilities.values()]

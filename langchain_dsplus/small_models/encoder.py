@@ -96,11 +96,9 @@ class Encoder:
         backend: Choice = "auto",
     ) -> None:
         if backend != "auto" and backend not in _NEEDS:
-            msg = f"`backend` must be 'auto' or one of {list(get_args(Backend))}"
-            raise ValueError(msg)
+            raise ValueError(f"`backend` must be 'auto' or one of {list(get_args(Backend))}")
         if device is not None and backend not in ("auto", "torch"):
-            msg = f"`device` is torch's; backend={backend!r} runs on the processor: leave `device` out"
-            raise ValueError(msg)
+            raise ValueError(f"`device` is torch's; backend={backend!r} runs on the processor: leave `device` out")
         self.name = str(path_or_name)
         self.device = device
         self._wanted = backend
@@ -212,8 +210,7 @@ class Encoder:
         """
         for place, text in enumerate(texts):
             if not isinstance(text, str):
-                msg = f"`texts` must hold str only; item {place} is {type(text).__name__}"
-                raise TypeError(msg)
+                raise TypeError(f"`texts` must hold str only; item {place} is {type(text).__name__}")
         engine = self.engine
         limit = engine.tokens * _CHARACTERS_PER_TOKEN
         cut = [without_surrogates(text[:limit]) for text in texts]
@@ -243,13 +240,13 @@ def as_encoder(encoder: Any, backend: Choice = "auto") -> TextEncoder:
     if isinstance(encoder, (str, Path)):
         return Encoder(encoder, backend=backend)
     if not isinstance(encoder, TextEncoder):
-        msg = f"`encoder` must be a path, a name, or have an `encode` method; {type(encoder).__name__} has none"
-        raise TypeError(msg)
+        raise TypeError(
+            f"`encoder` must be a path, a name, or have an `encode` method; {type(encoder).__name__} has none"
+        )
     if backend == "auto":
         return encoder
     if not isinstance(encoder, Encoder):
-        msg = "`backend` is for encoders that are a path or a name; an object of your own runs as it does"
-        raise ValueError(msg)  # noqa: TRY004 - the encoder is fine, `backend` is not
+        raise ValueError("`backend` is for encoders that are a path or a name; an object of your own runs as it does")  # noqa: TRY004 - the encoder is fine, `backend` is not
     return Encoder(encoder.name, device=encoder.device if backend == "torch" else None, backend=backend)
 
 
@@ -293,6 +290,5 @@ def _hash_folder(path: Path) -> str:
         if file.is_file() and file.suffix in {".safetensors", ".json", ".txt", ".model"}
     )
     if not any(name.endswith(".safetensors") for name in names):
-        msg = f"{path} holds no .safetensors file: not an encoder's folder"
-        raise ValueError(msg)
+        raise ValueError(f"{path} holds no .safetensors file: not an encoder's folder")
     return hash_files((name, path / name) for name in names)

@@ -36,8 +36,9 @@ def terms_of(estimator: Any, value: Any, labels: Sequence[str], k: int) -> list[
     head = steps[-1] if len(steps) > 1 and hasattr(steps[-2], "get_feature_names_out") else None
     weight = getattr(head, "coef_", None)
     if weight is None:
-        msg = "only a pipeline of scikit-learn with named features and a linear head (`coef_`) is explained by terms"
-        raise TypeError(msg)
+        raise TypeError(
+            "only a pipeline of scikit-learn with named features and a linear head (`coef_`) is explained by terms"
+        )
     before = estimator[:-1]
     row = before.transform([value])
     x = np.asarray(row.todense() if hasattr(row, "todense") else row, dtype=np.float64).ravel()

@@ -57,8 +57,7 @@ class FakeSmallModel(SmallModel):
             tables = [*(responses.values() if isinstance(responses, Mapping) else ()), default]
             labels = list(dict.fromkeys(label for t in tables if isinstance(t, Mapping) for label in t))
         if not labels:
-            msg = "`labels` is needed where `responses` does not name them"
-            raise ValueError(msg)
+            raise ValueError("`labels` is needed where `responses` does not name them")
         super().__init__(responses=responses, labels=list_labels(labels), default=default, **kwargs)
 
     @classmethod
@@ -103,8 +102,7 @@ class FakeSmallModel(SmallModel):
         else:
             response = self.responses.get(read_text(value), self.default)
         if response is None:
-            msg = "`responses` has no entry for this input, and there is no `default`"
-            raise KeyError(msg)
+            raise KeyError("`responses` has no entry for this input, and there is no `default`")
         if isinstance(response, Exception):
             raise response
         return [float(response.get(label, 0.0)) for label in self.labels]

@@ -63,27 +63,22 @@ def load_folder(path: str | Path, body_name: str, *, kind: str, version: int) ->
         settings = load_json((folder / SETTINGS).read_text(encoding="utf-8"))
         body = (folder / body_name).read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
-        msg = f"{folder} is no saved {kind}: {Path(str(error.filename)).name} is missing"
-        raise ValueError(msg) from None
+        raise ValueError(f"{folder} is no saved {kind}: {Path(str(error.filename)).name} is missing") from None
     except (ValueError, RecursionError) as error:
-        msg = f"{folder / SETTINGS} is damaged: it is not JSON. Save the model again"
-        raise ValueError(msg) from error
+        raise ValueError(f"{folder / SETTINGS} is damaged: it is not JSON. Save the model again") from error
     if not isinstance(settings, dict) or settings.get("kind") != kind:
-        msg = f"{folder} is no saved {kind}"
-        raise ValueError(msg)
+        raise ValueError(f"{folder} is no saved {kind}")
     if settings.get("format") != version:
-        msg = f"{folder} has format {settings.get('format')!r}; this version reads {version}"
-        raise ValueError(msg)
+        raise ValueError(f"{folder} has format {settings.get('format')!r}; this version reads {version}")
     try:
         same = settings.get("sha256") == checksum(settings, body)
     except (ValueError, RecursionError):
         same = False
     if not same:
-        msg = (
+        raise ValueError(
             f"{folder}: {SETTINGS} or {body_name} is damaged, changed, or from another save: the SHA-256 differs. "
             "Save the model again"
         )
-        raise ValueError(msg)
     return settings, body
 
 
@@ -120,13 +115,11 @@ def pick(settings: Mapping[str, Any], path: str | Path, *names: str) -> dict[str
     where = Path(path) / SETTINGS
     for name in names:
         if name not in settings:
-            msg = f"{where} is damaged: `{name}` is missing. Save the model again"
-            raise ValueError(msg)
+            raise ValueError(f"{where} is damaged: `{name}` is missing. Save the model again")
         value, allowed = settings[name], _TYPES[name]
         fine = isinstance(value, allowed) and (bool in allowed or not isinstance(value, bool))
         if not fine or (name == "labels" and not all(isinstance(label, str) for label in value)):
-            msg = f"{where} is damaged: `{name}` has a wrong type. Save the model again"
-            raise ValueError(msg)
+            raise ValueError(f"{where} is damaged: `{name}` has a wrong type. Save the model again")
     return {name: settings[name] for name in names}
 
 
@@ -139,8 +132,9 @@ def plain_errors(path: str | Path) -> Iterator[None]:
         fields = sorted({str(item["loc"][0]) for item in error.errors() if item["loc"]})
         named = f" for {fields}" if fields else ""
         why = "" if fields else "".join(f": {item['msg']}" for item in error.errors())
-        msg = f"{path}: `{SETTINGS}` or an argument of `load` holds a value that is not allowed{named}{why}"
-        raise ValueError(msg) from None
+        raise ValueError(
+            f"{path}: `{SETTINGS}` or an argument of `load` holds a value that is not allowed{named}{why}"
+        ) from None
 
 
 def pick_score(settings: dict[str, Any], score: Any, path: str | Path) -> Any:
@@ -148,8 +142,7 @@ def pick_score(settings: dict[str, Any], score: Any, path: str | Path) -> Any:
     if score is not None:
         return score
     if settings["score"] is None:
-        msg = f"{path} was saved with a callable as score: pass it as `score=`"
-        raise ValueError(msg)
+        raise ValueError(f"{path} was saved with a callable as score: pass it as `score=`")
     return settings["score"]
 
 
@@ -187,6 +180,7 @@ def safetensors_folder(name: str) -> Path:
     """
     folder = model_folder(name)
     if not any(folder.glob("*.safetensors")):
-        msg = f"{folder} holds no .safetensors file: other kinds of weights could run code, and are not read"
-        raise ValueError(msg)
+        raise ValueError(
+            f"{folder} holds no .safetensors file: other kinds of weights could run code, and are not read"
+        )
     return folder

@@ -68,14 +68,12 @@ class GeneratedText(RunnableSmallModel):
 
     def _told(self, text: str, tokens: Sequence[Mapping[str, Any]]) -> Answer:
         if not isinstance(text, str) or not text.strip():
-            msg = "there is no text"
-            raise ValueError(msg)
+            raise ValueError("there is no text")
         return {"choice": text, "probabilities": {}, "confidence": mean_token_probability(tokens, kind=self.kind)}
 
 
 def _tokens(probabilities: Any) -> list[dict[str, Any]]:
     values = [float(p) for p in probabilities]
     if not all(0.0 <= p <= 1.0 for p in values):  # catches NaN
-        msg = "a token's probability must lie in [0, 1]"
-        raise ValueError(msg)
+        raise ValueError("a token's probability must lie in [0, 1]")
     return [{"token": "-", "logprob": math.log(p) if p > 0.0 else -math.inf} for p in values]

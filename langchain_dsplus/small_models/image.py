@@ -96,28 +96,24 @@ class ImagePreprocess:
             if value is not None:
                 object.__setattr__(self, name, value := tuple(value))
                 if len(value) != 2 or not all(_is_count(side) for side in value):
-                    msg = f"`{name}` must be (height, width), whole numbers from 1 to 16384"
-                    raise ValueError(msg)
+                    raise ValueError(f"`{name}` must be (height, width), whole numbers from 1 to 16384")
         if self.shortest_edge is not None and (self.size is not None or not _is_count(self.shortest_edge)):
-            msg = "`shortest_edge` must be a whole number from 1 to 16384, without `size` beside it"
-            raise ValueError(msg)
+            raise ValueError("`shortest_edge` must be a whole number from 1 to 16384, without `size` beside it")
         if self.channels not in (1, 3):
-            msg = "`channels` must be 3 (color) or 1 (gray)"
-            raise ValueError(msg)
+            raise ValueError("`channels` must be 3 (color) or 1 (gray)")
         for name in ("mean", "std"):
             given = getattr(self, name)
             values = tuple(float(v) for v in (given if isinstance(given, (tuple, list)) else (given,)))
             object.__setattr__(self, name, values)
             fine = len(values) in (1, self.channels) and all(map(math.isfinite, values))
             if not fine or (name == "std" and min(values) <= 0):
-                msg = f"`{name}` must be one finite number or {self.channels}" + (" above 0" if name == "std" else "")
-                raise ValueError(msg)
+                raise ValueError(
+                    f"`{name}` must be one finite number or {self.channels}" + (" above 0" if name == "std" else "")
+                )
         if not 0.0 < self.scale < math.inf:
-            msg = "`scale` must be a finite number, greater than 0"
-            raise ValueError(msg)
+            raise ValueError("`scale` must be a finite number, greater than 0")
         if isinstance(self.resample, bool) or self.resample not in range(6):
-            msg = "`resample` must be a whole number from 0 to 5"
-            raise ValueError(msg)
+            raise ValueError("`resample` must be a whole number from 0 to 5")
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
@@ -134,10 +130,9 @@ class ImagePreprocess:
             edge, size = size, None
         if strange or isinstance(crop, int) or (config.get("do_resize", True) and size is None and edge is None):
             what = strange or ["size"]
-            msg = (
+            raise ValueError(
                 f"this image processor does more than `ImagePreprocess` ({what}): load it and pass it as `preprocess=`"
             )
-            raise ValueError(msg)
         normalize = config.get("do_normalize", True)
         return cls(
             size=size,
@@ -173,8 +168,7 @@ class ImagePreprocess:
             factor = self.shortest_edge / min(height, width)
             goal = max(1, int(height * factor)), max(1, int(width * factor))
             if max(goal) > 64 * min(goal):
-                msg = "the image is too long and narrow: one side is more than 64 times the other"
-                raise InputError(msg)
+                raise InputError("the image is too long and narrow: one side is more than 64 times the other")
         if goal is None or goal == (height, width):
             return pixels
         library: Any = require("PIL.Image", "local")
@@ -250,25 +244,23 @@ class ImageClassifier(TorchClassifier):
         if isinstance(model, (str, Path)):
             model, preprocess = _read_folder(safetensors_folder(str(model)), self.labels, preprocess)
         if not isinstance(model, torch.nn.Module):
-            msg = f"`model` must be a torch module, a folder or a name on the hub, not {type(model).__name__}"
-            raise TypeError(msg)
+            raise TypeError(
+                f"`model` must be a torch module, a folder or a name on the hub, not {type(model).__name__}"
+            )
         if type(model).__module__.startswith("transformers."):
             check_own_class(model)
             self._from_transformers = True
             self.labels = adopt_labels(model.config, self.labels)
             if preprocess is None:
-                msg = (
+                raise ValueError(
                     "`preprocess` is missing: pass the model's image processor, or "
                     "ImagePreprocess(size=..., mean=..., std=...)"
                 )
-                raise ValueError(msg)
         if len(self.labels) < 2:
-            msg = "`labels` needs at least two labels, in the order of the model's outputs"
-            raise ValueError(msg)
+            raise ValueError("`labels` needs at least two labels, in the order of the model's outputs")
         preprocess = ImagePreprocess() if preprocess is None else preprocess
         if not callable(preprocess):
-            msg = "`preprocess` must be an ImagePreprocess, an image processor, or a function of an image"
-            raise TypeError(msg)
+            raise TypeError("`preprocess` must be an ImagePreprocess, an image processor, or a function of an image")
         self._preprocess = preprocess
         self._labels_given = True
         self._network = Network(model.to(pick_device(self.device)))
@@ -285,8 +277,7 @@ class ImageClassifier(TorchClassifier):
             return value
         value = super().read(value)
         if isinstance(value, Mapping):
-            msg = f"the input is a dict: name the key of its image with `input_key=` ({len(value)} keys)"
-            raise InputError(msg)
+            raise InputError(f"the input is a dict: name the key of its image with `input_key=` ({len(value)} keys)")
         image = self._open(value)
         preprocess = self._preprocess
         if isinstance(preprocess, ImagePreprocess):
@@ -298,8 +289,7 @@ class ImageClassifier(TorchClassifier):
             found = preprocess(image)
         array = np.asarray(found, dtype=np.float32)
         if array.ndim != 3:
-            msg = f"`preprocess` returned shape {array.shape}; expected (channels, height, width)"
-            raise InputError(msg)
+            raise InputError(f"`preprocess` returned shape {array.shape}; expected (channels, height, width)")
         return _Pixels(array)
 
     def identity(self, value: Any) -> bytes | None:
@@ -323,15 +313,15 @@ class ImageClassifier(TorchClassifier):
             try:
                 ready.append(self.read(value))
             except InputError as error:
-                msg = f"item {place}: {error}"
-                raise InputError(msg) from None
+                raise InputError(f"item {place}: {error}") from None
         return ready
 
     def _collate(self, items: list[Any]) -> Any:
         arrays = [self.read(item).array for item in items]
         if len({array.shape for array in arrays}) > 1:
-            msg = "the images differ in size: give ImagePreprocess a `size`, or a `shortest_edge` and a `crop`"
-            raise InputError(msg)
+            raise InputError(
+                "the images differ in size: give ImagePreprocess a `size`, or a `shortest_edge` and a `crop`"
+            )
         return import_torch().from_numpy(np.stack(arrays))
 
     def _forward(self, module: Any, batch: Any) -> Any:
@@ -356,8 +346,7 @@ class ImageClassifier(TorchClassifier):
             self._check_pixels(value.height, value.width)
             return value
         else:
-            msg = f"an image must be a PIL image, an array, a path or bytes, not {type(value).__name__}"
-            raise InputError(msg)
+            raise InputError(f"an image must be a PIL image, an array, a path or bytes, not {type(value).__name__}")
         try:
             with library.open(io.BytesIO(value), formats=_FORMATS) as opened:
                 self._check_pixels(opened.height, opened.width)  # known before anything is unpacked
@@ -366,30 +355,27 @@ class ImageClassifier(TorchClassifier):
         except InputError:
             raise
         except Exception as error:  # Pillow raises what its decoders raise, its own warnings as errors among them
-            msg = f"the image cannot be read: it is damaged, too big, or none of {', '.join(_FORMATS)}"
-            raise InputError(msg) from error
+            raise InputError(
+                f"the image cannot be read: it is damaged, too big, or none of {', '.join(_FORMATS)}"
+            ) from error
 
     def _file(self, name: str | Path) -> bytes:
         if isinstance(name, str) and name[:8].lower().startswith(("http:", "https:", "data:", "ftp:")):
-            msg = "an image must be a file of this machine: URLs are not fetched"
-            raise InputError(msg)
+            raise InputError("an image must be a file of this machine: URLs are not fetched")
         try:
             path = Path(name)
             if self.root is not None:
                 root = self.root.resolve()
                 path = (root / path).resolve()
                 if not path.is_relative_to(root):
-                    msg = "the path lies outside `root`"
-                    raise InputError(msg)
+                    raise InputError("the path lies outside `root`")
             with path.open("rb") as file:
                 found = path.stat()
                 if not stat.S_ISREG(found.st_mode):
-                    msg = "the path is no plain file"
-                    raise InputError(msg)
+                    raise InputError("the path is no plain file")
                 body = file.read(self.max_bytes + 1)
         except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
-            msg = f"the image file cannot be opened: {type(error).__name__}"
-            raise InputError(msg) from None
+            raise InputError(f"the image file cannot be opened: {type(error).__name__}") from None
         if len(body) > self.max_bytes:
             raise InputError(self._too_long)
         return body
@@ -400,11 +386,9 @@ class ImageClassifier(TorchClassifier):
 
     def _check_pixels(self, height: int, width: int) -> None:
         if height < 1 or width < 1:
-            msg = "the image is empty"
-            raise InputError(msg)
+            raise InputError("the image is empty")
         if height * width > self.max_pixels:
-            msg = f"the image has more than {self.max_pixels} pixels (`max_pixels`)"
-            raise InputError(msg)
+            raise InputError(f"the image has more than {self.max_pixels} pixels (`max_pixels`)")
 
     # --- what it is ---------------------------------------------------------------------------------------------
 
@@ -475,8 +459,9 @@ class ImageClassifier(TorchClassifier):
         if config is not None:
             module = build_module(config, "AutoModelForImageClassification", folder)
         elif build is None:
-            msg = f"{folder} holds a torch module: pass `build=`, a function that returns a new one of the same shape"
-            raise ValueError(msg)
+            raise ValueError(
+                f"{folder} holds a torch module: pass `build=`, a function that returns a new one of the same shape"
+            )
         else:
             module = built_like(build, outline, folder)
         unpack_weights(module, body, folder)
@@ -502,8 +487,7 @@ def _read_folder(folder: Path, labels: list[str], preprocess: Any) -> tuple[Any,
     trained = has_head(config, "ForImageClassification", labels)
     if not trained:
         if not labels:
-            msg = f"{folder} has no trained head: name the classes with `labels=`, then call `fit`"
-            raise ValueError(msg)
+            raise ValueError(f"{folder} has no trained head: name the classes with `labels=`, then call `fit`")
         config.num_labels = len(labels)
     module = read_weights(folder, "AutoModelForImageClassification", config, None if trained else 0)
     return module, preprocess
@@ -517,20 +501,17 @@ def read_preprocess(folder: Path) -> ImagePreprocess:
     """
     file = folder / "preprocessor_config.json"
     if not file.is_file():
-        msg = f"{folder} has no preprocessor_config.json: pass `preprocess=`"
-        raise ValueError(msg)
+        raise ValueError(f"{folder} has no preprocessor_config.json: pass `preprocess=`")
     return ImagePreprocess.from_config(load_json(file.read_text(encoding="utf-8")))
 
 
 def _saved_preprocess(saved: dict[str, Any] | None, folder: Path) -> ImagePreprocess:
     if saved is None:
-        msg = f"{folder} was saved with a preprocessing of your own: pass it as `preprocess=`"
-        raise ValueError(msg)
+        raise ValueError(f"{folder} was saved with a preprocessing of your own: pass it as `preprocess=`")
     try:
         return ImagePreprocess(**saved)
     except (TypeError, ValueError) as error:
-        msg = f"{folder / SETTINGS} is damaged: `preprocess` does not fit ({error})"
-        raise ValueError(msg) from error
+        raise ValueError(f"{folder / SETTINGS} is damaged: `preprocess` does not fit ({error})") from error
 
 
 def _is_count(value: Any) -> bool:
@@ -559,8 +540,7 @@ def _to_channels(image: Any, channels: int) -> Any:
         else:
             image = np.asarray(image)
             if image.dtype != np.uint16:
-                msg = f"images of {image.dtype} pixels are not read: turn it into 8 bits first"
-                raise InputError(msg)
+                raise InputError(f"images of {image.dtype} pixels are not read: turn it into 8 bits first")
     pixels = _array(image)
     if pixels.shape[2] == 4:
         pixels = pixels[:, :, :3]
@@ -581,8 +561,9 @@ def _array(image: Any) -> Any:
     if pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4) and pixels.shape[0] in (1, 3):
         pixels = pixels.transpose(1, 2, 0)
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or 0 in pixels.shape:
-        msg = f"an image array must have shape (height, width) or (height, width, 1, 3 or 4), not {pixels.shape}"
-        raise InputError(msg)
+        raise InputError(
+            f"an image array must have shape (height, width) or (height, width, 1, 3 or 4), not {pixels.shape}"
+        )
     if pixels.dtype == np.uint8:
         return pixels
     if pixels.dtype == np.uint16:
@@ -592,12 +573,10 @@ def _array(image: Any) -> Any:
     elif np.issubdtype(pixels.dtype, np.integer):
         top = 255.0
     else:
-        msg = f"an image array must hold numbers, not {pixels.dtype}"
-        raise InputError(msg)
+        raise InputError(f"an image array must hold numbers, not {pixels.dtype}")
     pixels = pixels.astype(np.float32)
     if not (pixels.min() >= 0.0 and pixels.max() <= top):  # also catches NaN
-        msg = "an image array must hold whole numbers from 0 to 255, or floats from 0 to 1"
-        raise InputError(msg)
+        raise InputError("an image array must hold whole numbers from 0 to 255, or floats from 0 to 1")
     return pixels * np.float32(255.0 / top)
 
 

@@ -29,7 +29,6 @@ def load_small_model(path: str | Path, options: Mapping[str, Any] | None = None)
         kind = load_json((Path(path) / SETTINGS).read_text(encoding="utf-8"))["kind"]
         found = KINDS[kind]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        msg = f"{path} holds no saved small model of a kind that this version knows"
-        raise ValueError(msg) from error
+        raise ValueError(f"{path} holds no saved small model of a kind that this version knows") from error
     model: SmallModel = found.load(path, **(options or {}))
     return model

@@ -99,8 +99,7 @@ class TorchClassifier(SmallModel):
         """Return a network with an untrained head for these labels."""
         del labels, seed
         self._fitted()
-        msg = "`targets` need the labels of the model"
-        raise ValueError(msg)
+        raise ValueError("`targets` need the labels of the model")
 
     # --- training -----------------------------------------------------------------------------------------------
 
@@ -185,8 +184,7 @@ class TorchClassifier(SmallModel):
         if self._network is None:
             self._network, self.labels = self._new_network(labels, seed), labels
         elif labels != self.labels:
-            msg = "`soft_targets` hold labels that the model does not have"
-            raise ValueError(msg)
+            raise ValueError("`soft_targets` hold labels that the model does not have")
         settings = _Training(epochs, self.default_lr if lr is None else lr, seed, self.batch_size, whole=False)
         self.remember(rows)
         try:
@@ -205,11 +203,9 @@ class TorchClassifier(SmallModel):
         self._fitted()
         rows, labels, wanted, _ = self._read_rows(inputs, targets, None)
         if labels != self.labels:
-            msg = "`targets` need the labels of the model"
-            raise ValueError(msg)
+            raise ValueError("`targets` need the labels of the model")
         if not rows:
-            msg = "`inputs` is empty: there is nothing to calibrate on"
-            raise ValueError(msg)
+            raise ValueError("`inputs` is empty: there is nothing to calibrate on")
         self._temperature = float(TemperatureScaling().fit(self._logits(rows), wanted).temperature)
         self.remember(rows)
         self.set_version(None)
@@ -271,8 +267,9 @@ class TorchClassifier(SmallModel):
                             loss = -(weight * (target * torch.log_softmax(logits, dim=-1)).sum(dim=-1)).mean()
                             value = float(loss.detach())
                             if not math.isfinite(value):
-                                msg = f"the loss is not finite after {done} steps: use a smaller `lr`"
-                                raise FloatingPointError(msg)
+                                raise FloatingPointError(
+                                    f"the loss is not finite after {done} steps: use a smaller `lr`"
+                                )
                             optimizer.zero_grad(set_to_none=True)
                             loss.backward()
                             torch.nn.utils.clip_grad_norm_(module.parameters(), _LARGEST_GRADIENT)
@@ -325,8 +322,9 @@ class TorchClassifier(SmallModel):
 
     def _fitted(self) -> Network:
         if self._network is None:
-            msg = f"small model {self.name!r} is not fitted: call `fit(inputs, targets)`, or `load` a saved one"
-            raise NotFittedError(msg)
+            raise NotFittedError(
+                f"small model {self.name!r} is not fitted: call `fit(inputs, targets)`, or `load` a saved one"
+            )
         return self._network
 
     # --- what it is ---------------------------------------------------------------------------------------------
@@ -386,11 +384,9 @@ class _Training:
 
     def check(self) -> None:
         if isinstance(self.epochs, bool) or not isinstance(self.epochs, int) or self.epochs < 1:
-            msg = "`epochs` must be a whole number, at least 1"
-            raise ValueError(msg)
+            raise ValueError("`epochs` must be a whole number, at least 1")
         if not 0.0 < self.lr < math.inf:
-            msg = "`lr` must be a finite number, greater than 0"
-            raise ValueError(msg)
+            raise ValueError("`lr` must be a finite number, greater than 0")
 
     def rate(self, done: int, total: int) -> float:
         """The learning rate of a step."""
@@ -420,8 +416,9 @@ def pick_device(device: str | None) -> str:
     torch = import_torch()
     if device is not None:
         if device.partition(":")[0] == "cuda" and not torch.cuda.is_available():
-            msg = f"`device` is {device!r}, but torch sees no GPU here: leave `device` out, or install torch with CUDA"
-            raise ValueError(msg)
+            raise ValueError(
+                f"`device` is {device!r}, but torch sees no GPU here: leave `device` out, or install torch with CUDA"
+            )
         return device
     if torch.cuda.is_available():
         return "cuda"
@@ -447,8 +444,7 @@ def pack_weights(module: Any) -> bytes:
     state = module.state_dict()
     strange = sorted(name for name, value in state.items() if not isinstance(value, torch.Tensor))
     if strange:
-        msg = f"the model cannot be saved: {strange[:5]} in its state are no tensors"
-        raise ValueError(msg)
+        raise ValueError(f"the model cannot be saved: {strange[:5]} in its state are no tensors")
     # Copies, since safetensors refuses tensors that share memory (tied weights).
     copies = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
     packed: bytes = require("safetensors.torch", "local").save(copies)
@@ -460,13 +456,11 @@ def unpack_weights(module: Any, body: bytes, path: Path) -> None:
     try:
         state = require("safetensors.torch", "local").load(body)
     except Exception as error:  # the library has an error of its own
-        msg = f"{path / WEIGHTS} is damaged: it is no safetensors file. Save the model again"
-        raise ValueError(msg) from error
+        raise ValueError(f"{path / WEIGHTS} is damaged: it is no safetensors file. Save the model again") from error
     try:
         module.load_state_dict(state, strict=True)
     except RuntimeError as error:
-        msg = f"{path / WEIGHTS} does not fit the model: names or shapes of its weights differ"
-        raise ValueError(msg) from error
+        raise ValueError(f"{path / WEIGHTS} does not fit the model: names or shapes of its weights differ") from error
 
 
 def hash_of_source(thing: Any) -> str | None:
@@ -486,8 +480,7 @@ def built_like(build: Callable[[], Any], outline: Any, folder: Path) -> Any:
     """
     module = build()
     if outline_of(module) != outline:
-        msg = f"`build` makes another module than the one saved in {folder}: its layers differ"
-        raise ValueError(msg)
+        raise ValueError(f"`build` makes another module than the one saved in {folder}: its layers differ")
     return module
 
 
@@ -527,8 +520,9 @@ def take(settings: Mapping[str, Any], path: str | Path, name: str, *kinds: type)
     """
     value = settings.get(name)
     if name not in settings or not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        msg = f"{Path(path) / SETTINGS} is damaged: `{name}` is missing or has a wrong type. Save the model again"
-        raise ValueError(msg)
+        raise ValueError(
+            f"{Path(path) / SETTINGS} is damaged: `{name}` is missing or has a wrong type. Save the model again"
+        )
     return value
 
 
@@ -541,8 +535,7 @@ def _covered(targets: Sequence[Any], labels: frozenset[str]) -> bool:
 def checked_temperature(value: Any, folder: Path) -> float:
     """Return a saved temperature. Raises ValueError if it is not a number greater than 0."""
     if not 0.0 < value < float("inf"):
-        msg = f"{folder / SETTINGS} is damaged: `temperature` must be a finite number, greater than 0"
-        raise ValueError(msg)
+        raise ValueError(f"{folder / SETTINGS} is damaged: `temperature` must be a finite number, greater than 0")
     return float(value)
 
 
@@ -555,8 +548,9 @@ def _freeze_statistics(module: Any, torch: Any) -> None:
 def _check_shape(logits: Any, n: int, k: int) -> None:
     shape = tuple(getattr(logits, "shape", ()))
     if shape != (n, k):
-        msg = f"the model returned logits of shape {shape} for {n} inputs and {k} labels; expected ({n}, {k})"
-        raise InvalidAnswerError(msg)
+        raise InvalidAnswerError(
+            f"the model returned logits of shape {shape} for {n} inputs and {k} labels; expected ({n}, {k})"
+        )
 
 
 def _cut(order: NDArray[np.intp], size: int) -> list[NDArray[np.intp]]:

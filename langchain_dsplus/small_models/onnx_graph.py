@@ -99,16 +99,16 @@ def _pooling(folder: Path, config: Mapping[str, Any]) -> str:
 
 
 def _refuse(folder: Path, why: str) -> None:
-    msg = f"{folder} cannot run without torch: {why}. Use backend='torch'"
-    raise NotReadableError(msg)
+    raise NotReadableError(f"{folder} cannot run without torch: {why}. Use backend='torch'")
 
 
 def _json(file: Path) -> Any:
     try:
         return load_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        msg = f"{file} is missing or no JSON, so the folder cannot run without torch. Use backend='torch'"
-        raise NotReadableError(msg) from None
+        raise NotReadableError(
+            f"{file} is missing or no JSON, so the folder cannot run without torch. Use backend='torch'"
+        ) from None
 
 
 def _optional(file: Path) -> Mapping[str, Any]:
@@ -139,8 +139,9 @@ def build_graph(folder: Path, *, int8: bool) -> bytes:
         for number in range(int(layout.config["num_hidden_layers"])):
             x = _layer(graph, x, f"encoder.layer.{number}.", int(layout.config["num_attention_heads"]))
     except KeyError as error:
-        msg = f"{folder} cannot run without torch: its weights lack {error.args[0]!r}. Use backend='torch'"
-        raise NotReadableError(msg) from None
+        raise NotReadableError(
+            f"{folder} cannot run without torch: its weights lack {error.args[0]!r}. Use backend='torch'"
+        ) from None
     return graph.finish(x, layout.dimension)
 
 

@@ -27,8 +27,9 @@ def refuse_code(folder: Path) -> None:
         for module in modules if isinstance(modules, list) else [modules]:
             kind = str(module.get("type", "")) if isinstance(module, Mapping) else ""
             if not kind.startswith("sentence_transformers."):
-                msg = f"{file} asks for a class outside sentence-transformers: refused, since that could run code"
-                raise ValueError(msg)
+                raise ValueError(
+                    f"{file} asks for a class outside sentence-transformers: refused, since that could run code"
+                )
     for config in (folder / "config.json", *sorted(folder.glob("*/config.json"))):  # parts of an encoder lie one deeper
         if config.is_file():
             refuse_kernels_in(_read(config), config)
@@ -49,11 +50,13 @@ def refuse_kernels_in(body: Any, file: Path) -> None:
         if str(key).endswith("_implementation"):
             named = value.values() if isinstance(value, Mapping) else (value,)
             if not all(name is None or name in _BUILT_IN for name in named):
-                msg = f"{file} asks for another `{key}` than transformers' own: refused, since that could run code"
-                raise ValueError(msg)
+                raise ValueError(
+                    f"{file} asks for another `{key}` than transformers' own: refused, since that could run code"
+                )
         if key == "quant_method" and str(value).lower() in _FETCHING:
-            msg = f"{file} asks for the quantization {value!r}, for which kernels would be fetched and run: refused"
-            raise ValueError(msg)
+            raise ValueError(
+                f"{file} asks for the quantization {value!r}, for which kernels would be fetched and run: refused"
+            )
         refuse_kernels_in(value, file)
 
 
@@ -61,5 +64,4 @@ def _read(file: Path) -> Any:
     try:
         return load_json(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        msg = f"{file} is damaged: it is not JSON"
-        raise ValueError(msg) from error
+        raise ValueError(f"{file} is damaged: it is not JSON") from error

@@ -109,11 +109,10 @@ def as_small_model(value: Any) -> SmallModel:
     if isinstance(value, Runnable):  # before `predict_proba`: a binding passes on the attributes of what it binds
         inner = inside(value)
         if not _DECISION_MODELS.isdisjoint(kind.__name__ for kind in type(inner).__mro__):
-            msg = (
+            raise TypeError(
                 f"`small` is a decision model ({type(inner).__name__}), which is asked questions: say which one with "
                 "`DecisionSmallModel(model, question)` (`langchain_dsplus.decisions`)"
             )
-            raise TypeError(msg)
         name = inner.name if isinstance(inner, SmallModel) else getattr(value, "name", None)
         labels = list(getattr(inner, "labels", None) or ())
         return RunnableSmallModel(runnable=value, labels=labels, name=name or "small")
@@ -121,11 +120,10 @@ def as_small_model(value: Any) -> SmallModel:
         from langchain_dsplus.small_models.sklearn import SklearnClassifier
 
         return SklearnClassifier(value)
-    msg = (
+    raise TypeError(
         f"`small` needs a SmallModel, a classifier with `predict_proba` and `classes_`, or a Runnable that returns "
         f"an Answer, not {type(value).__name__}"
     )
-    raise TypeError(msg)
 
 
 def distinct_names(models: Sequence[SmallModel]) -> list[str]:

@@ -159,8 +159,9 @@ class SentenceClassifier(SmallModel):
         """
         known = list(self._rows if rows is None else rows)
         if not known:
-            msg = "there are no labelled rows to look at: pass `rows=[(text, label), ...]`, since texts are not saved"
-            raise ValueError(msg)
+            raise ValueError(
+                "there are no labelled rows to look at: pass `rows=[(text, label), ...]`, since texts are not saved"
+            )
         vectors = self._encode([self.read(value), *(text for text, _ in known)], progress=False)
         return nearest_rows(vectors[0], vectors[1:], known, k)
 
@@ -192,8 +193,9 @@ class SentenceClassifier(SmallModel):
             NotFittedError: If there is none yet.
         """
         if self._head is None:
-            msg = f"small model {self.name!r} is not fitted: call `fit(texts, targets)`, or `load` a saved one"
-            raise NotFittedError(msg)
+            raise NotFittedError(
+                f"small model {self.name!r} is not fitted: call `fit(texts, targets)`, or `load` a saved one"
+            )
         return self._head
 
     def with_head(self, head: SoftmaxHead) -> Self:
@@ -229,16 +231,14 @@ class SentenceClassifier(SmallModel):
             return other
         rows = read_inputs(self.read, equal_on, "equal_on")
         if len(rows) < _ROWS_TO_COMPARE:
-            msg = f"`equal_on` must hold at least {_ROWS_TO_COMPARE} inputs, not {len(rows)}"
-            raise ValueError(msg)
+            raise ValueError(f"`equal_on` must hold at least {_ROWS_TO_COMPARE} inputs, not {len(rows)}")
         ours, theirs = self.predict_proba(rows), other.predict_proba(rows)
         unlike = (ours.argmax(axis=1) != theirs.argmax(axis=1)) | (np.abs(ours - theirs).max(axis=1) > tolerance)
         if unlike.any():
-            msg = (
+            raise ValueError(
                 f"backend={backend!r} answers {int(unlike.sum())} of {len(rows)} rows of `equal_on` otherwise: it is "
                 "another model. Leave `equal_on` out, and make a new certificate"
             )
-            raise ValueError(msg)
         other.set_version(self.version)
         return other
 
@@ -247,8 +247,7 @@ class SentenceClassifier(SmallModel):
             return self.encoder.encode(texts, progress=progress)
         rows = np.asarray(self.encoder.encode(texts), dtype=np.float32)
         if rows.ndim != 2 or len(rows) != len(texts):
-            msg = f"`encoder` returned shape {rows.shape}; expected ({len(texts)}, d)"
-            raise ValueError(msg)
+            raise ValueError(f"`encoder` returned shape {rows.shape}; expected ({len(texts)}, d)")
         return rows
 
     def warmup(self) -> None:
@@ -337,17 +336,13 @@ class SentenceClassifier(SmallModel):
             tensors = library.load(body)
             weight, bias = tensors["weight"], tensors["bias"]
         except Exception as error:  # the library has an error of its own
-            msg = f"{folder / _HEAD} is damaged: it holds no head. Save the model again"
-            raise ValueError(msg) from error
+            raise ValueError(f"{folder / _HEAD} is damaged: it holds no head. Save the model again") from error
         if weight.ndim != 2 or bias.shape != (weight.shape[1],) or len(labels) != len(bias):
-            msg = f"{folder} is damaged: the head does not fit the labels. Save the model again"
-            raise ValueError(msg)
+            raise ValueError(f"{folder} is damaged: the head does not fit the labels. Save the model again")
         if not (np.isfinite(weight).all() and np.isfinite(bias).all() and 0.0 < temperature < float("inf")):
-            msg = f"{folder} is damaged: the head holds a number that is not finite. Save the model again"
-            raise ValueError(msg)
+            raise ValueError(f"{folder} is damaged: the head holds a number that is not finite. Save the model again")
         if encoder is None and named is None:
-            msg = f"{folder} was trained with an encoder of your own: pass it as `encoder=`"
-            raise ValueError(msg)
+            raise ValueError(f"{folder} was trained with an encoder of your own: pass it as `encoder=`")
         score = pick_score(known, score, folder)
         chosen = named if encoder is None else encoder
         # Folders of before there was a choice ran on torch; an object runs as it does.
@@ -356,11 +351,10 @@ class SentenceClassifier(SmallModel):
             model = cls(chosen, labels, score=score, backend=kept if backend is None else backend, **fields)
         found = _weights_of(model.encoder)
         if found != known["encoder_version"]:
-            msg = (
+            raise ValueError(
                 f"the encoder is not the one that {folder} was trained with: its files differ. "
                 "Pass the right one as `encoder=`, or fit again"
             )
-            raise ValueError(msg)
         model._labels_given = known["labels_given"]
         model._head = SoftmaxHead(weight, bias, temperature)
         model._trained = read_trained(settings, folder)

@@ -53,19 +53,16 @@ class SklearnClassifier(SmallModel):
 
     def __init__(self, estimator: Any = None, **kwargs: Any) -> None:
         if not callable(getattr(estimator, "predict_proba", None)):
-            msg = f"`estimator` needs a `predict_proba` method; {type(estimator).__name__} has none"
-            raise TypeError(msg)
+            raise TypeError(f"`estimator` needs a `predict_proba` method; {type(estimator).__name__} has none")
         classes = getattr(estimator, "classes_", None)
         if "labels" not in kwargs:
             if classes is None:
-                msg = "`estimator` has no `classes_`: fit it first"
-                raise ValueError(msg)
+                raise ValueError("`estimator` has no `classes_`: fit it first")
             kwargs["labels"] = [str(c) for c in classes]
         elif classes is not None:
             known, labels = [str(c) for c in classes], list_labels(kwargs["labels"])
             if set(labels) == set(known) and labels != known:
-                msg = f"`labels` must be in the order of the estimator's `classes_`: {known}"
-                raise ValueError(msg)
+                raise ValueError(f"`labels` must be in the order of the estimator's `classes_`: {known}")
         super().__init__(estimator=estimator, **kwargs)
 
     @classmethod
@@ -92,8 +89,9 @@ class SklearnClassifier(SmallModel):
         if self._columns is not None and isinstance(found, Mapping):
             missing = [name for name in self._columns if name not in found]
             if missing:
-                msg = f"the input lacks columns that the estimator of small model {self.name!r} needs: {missing}"
-                raise InputError(msg)
+                raise InputError(
+                    f"the input lacks columns that the estimator of small model {self.name!r} needs: {missing}"
+                )
         return found
 
     def _unread(self, value: Any) -> Any:
@@ -169,8 +167,7 @@ class SklearnClassifier(SmallModel):
         allowed = _HARMLESS.union(trusted)
         unknown = sorted(set(sio.get_untrusted_types(data=body)) - allowed)
         if unknown:
-            msg = f"{Path(path) / _MODEL} holds types that are not trusted: {unknown}. Pass `trusted=[...]`"
-            raise ValueError(msg)
+            raise ValueError(f"{Path(path) / _MODEL} holds types that are not trusted: {unknown}. Pass `trusted=[...]`")
         fields = pick(settings, path, "labels", "name", "input_key")
         score = pick_score(pick(settings, path, "score"), score, path)
         estimator = sio.loads(body, trusted=sorted(allowed))
@@ -189,11 +186,11 @@ def _refuse_bombs(body: bytes, file: Path) -> None:
         with zipfile.ZipFile(io.BytesIO(body)) as archive:
             size = sum(item.file_size for item in archive.infolist())
     except zipfile.BadZipFile as error:
-        msg = f"{file} is damaged: it is no archive. Save the model again"
-        raise ValueError(msg) from error
+        raise ValueError(f"{file} is damaged: it is no archive. Save the model again") from error
     if size > len(body):
-        msg = f"{file} would unpack to {size:,} bytes from {len(body):,}: refused. `save` writes it without compression"
-        raise ValueError(msg)
+        raise ValueError(
+            f"{file} would unpack to {size:,} bytes from {len(body):,}: refused. `save` writes it without compression"
+        )
 
 
 def _in_order(value: Any, columns: Sequence[str]) -> dict[str, Any]:
@@ -201,8 +198,7 @@ def _in_order(value: Any, columns: Sequence[str]) -> dict[str, Any]:
     listed = hasattr(value, "__len__") and not isinstance(value, (str, bytes))
     row = list(value) if listed else [value]
     if len(row) != len(columns):
-        msg = f"the estimator needs a dict with the columns {list(columns)}"
-        raise InputError(msg)
+        raise InputError(f"the estimator needs a dict with the columns {list(columns)}")
     return dict(zip(columns, row, strict=True))
 
 

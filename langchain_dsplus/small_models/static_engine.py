@@ -66,8 +66,7 @@ class StaticEngine:
         found = find_table(folder)
         tokenizer = next((f for name in ("tokenizer.json", "*/*tokenizer*.json") for f in folder.glob(name)), None)
         if found is None or tokenizer is None:
-            msg = f"{folder} holds no table of static vectors with a tokenizer: use another `backend`"
-            raise ValueError(msg)
+            raise ValueError(f"{folder} holds no table of static vectors with a tokenizer: use another `backend`")
         file, name = found
         tensors = require("safetensors.numpy", "static").load_file(file)
         table: Array = tensors[name].astype(np.float32)

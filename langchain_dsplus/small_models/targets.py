@@ -21,14 +21,14 @@ def read_targets(targets: Sequence[str | Mapping[str, float]], labels: list[str]
         elif isinstance(target, Mapping) and all(isinstance(label, str) for label in target):
             seen.update(str(label) for label in target)
         else:
-            msg = f"item {place} of `targets` must be a label (str) or a dict from label to probability"
-            raise TypeError(msg)
+            raise TypeError(f"item {place} of `targets` must be a label (str) or a dict from label to probability")
     if labels is None:
         labels = sorted(seen)
     unknown = sorted(seen - set(labels))
     if unknown:
-        msg = f"`targets` hold labels that are not in `labels`: {unknown[:10]}; name all of them in `labels=`"
-        raise ValueError(msg)
+        raise ValueError(
+            f"`targets` hold labels that are not in `labels`: {unknown[:10]}; name all of them in `labels=`"
+        )
     column = {label: place for place, label in enumerate(labels)}
     wanted = np.zeros((len(targets), len(labels)))
     for place, target in enumerate(targets):
@@ -43,8 +43,7 @@ def read_targets(targets: Sequence[str | Mapping[str, float]], labels: list[str]
                     wanted[place, column[label]] = number
                 total = wanted[place].sum()
         if not (wanted[place] >= 0).all() or not abs(total - 1.0) <= 1e-3:
-            msg = f"item {place} of `targets` must hold probabilities, at least 0, that sum to 1"
-            raise ValueError(msg)
+            raise ValueError(f"item {place} of `targets` must hold probabilities, at least 0, that sum to 1")
         wanted[place] /= total
     return labels, wanted
 
@@ -52,15 +51,13 @@ def read_targets(targets: Sequence[str | Mapping[str, float]], labels: list[str]
 def read_inputs(read: Callable[[Any], Any], inputs: Sequence[Any], name: str) -> list[Any]:
     """Read each input; an error names its place in the argument `name`, never the input."""
     if isinstance(inputs, (str, bytes)):
-        msg = f"`{name}` must be a list of inputs, not one {type(inputs).__name__}"
-        raise TypeError(msg)
+        raise TypeError(f"`{name}` must be a list of inputs, not one {type(inputs).__name__}")
     rows = []
     for place, item in enumerate(inputs):
         try:
             rows.append(read(item))
         except TypeError as error:
-            msg = f"item {place} of `{name}`: {error}"
-            raise TypeError(msg) from None
+            raise TypeError(f"item {place} of `{name}`: {error}") from None
     return rows
 
 
@@ -73,21 +70,17 @@ def read_weighted(
         ValueError: If there are not as many targets or weights as rows, or a weight cannot be one.
     """
     if len(rows) != len(targets):
-        msg = f"`{name}` has {len(rows)} rows, `targets` has {len(targets)}"
-        raise ValueError(msg)
+        raise ValueError(f"`{name}` has {len(rows)} rows, `targets` has {len(targets)}")
     labels, wanted = read_targets(targets, labels)
     mass = np.ones(len(rows)) if weights is None else np.asarray(weights, dtype=np.float64)
     if mass.shape != (len(rows),) or not (np.isfinite(mass) & (mass >= 0)).all() or (rows and not mass.any()):
-        msg = f"`weights` must be {len(rows)} finite numbers, at least 0, not all 0"
-        raise ValueError(msg)
+        raise ValueError(f"`weights` must be {len(rows)} finite numbers, at least 0, not all 0")
     return labels, wanted, mass
 
 
 def check_classes(wanted: Floats, mass: Floats, name: str) -> None:
     """Refuse what no classifier can be fitted on: no row, or one class only."""
     if not len(wanted):
-        msg = f"`{name}` is empty: there is nothing to fit on"
-        raise ValueError(msg)
+        raise ValueError(f"`{name}` is empty: there is nothing to fit on")
     if (wanted[mass > 0] > 0).any(axis=0).sum() < 2:
-        msg = "`targets` hold one class only: a classifier needs at least two"
-        raise ValueError(msg)
+        raise ValueError("`targets` hold one class only: a classifier needs at least two")

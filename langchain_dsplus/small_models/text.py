@@ -77,14 +77,11 @@ class TorchTextClassifier(TorchClassifier):
     def __init__(self, model: Any, labels: Sequence[str], *, tokenizer: Any, **kwargs: Any) -> None:
         super().__init__(labels=list_labels(labels), **kwargs)
         if not isinstance(model, import_torch().nn.Module):
-            msg = f"`model` must be a torch module, not {type(model).__name__}"
-            raise TypeError(msg)
+            raise TypeError(f"`model` must be a torch module, not {type(model).__name__}")
         if not (callable(tokenizer) or hasattr(tokenizer, "encode")):
-            msg = "`tokenizer` must be a tokenizers.Tokenizer, or a function from a text to a list of ids"
-            raise TypeError(msg)
+            raise TypeError("`tokenizer` must be a tokenizers.Tokenizer, or a function from a text to a list of ids")
         if len(self.labels) < 2:
-            msg = "`labels` needs at least two labels, in the order of the model's outputs"
-            raise ValueError(msg)
+            raise ValueError("`labels` needs at least two labels, in the order of the model's outputs")
         self._tokenizer = tokenizer
         self._labels_given = True
         self._network = Network(model.to(pick_device(self.device)))
@@ -169,14 +166,14 @@ class TorchTextClassifier(TorchClassifier):
         known = pick(settings, folder, "score")
         fields.update({name: take(settings, folder, name, int) for name in ("batch_size", "max_tokens")})
         if build is None or tokenizer is None:
-            msg = f"{folder} holds no code: pass `build=`, a function that returns a new module, and `tokenizer=`"
-            raise ValueError(msg)
+            raise ValueError(
+                f"{folder} holds no code: pass `build=`, a function that returns a new module, and `tokenizer=`"
+            )
         module = built_like(build, take(settings, folder, "module", str), folder)
         unpack_weights(module, body, folder)
         with plain_errors(folder):
             model = cls(module, tokenizer=tokenizer, device=device, score=pick_score(known, score, folder), **fields)
         if model._told() != take(settings, folder, "tokenizer", str, type(None)):
-            msg = f"`tokenizer` is not the one that the model in {folder} was made with"
-            raise ValueError(msg)
+            raise ValueError(f"`tokenizer` is not the one that the model in {folder} was made with")
         model._take_over(settings, folder)
         return model

@@ -128,12 +128,10 @@ class TransformersClassifier(TorchClassifier):
             check_own_class(model)
             self._config = model.config
         if tokenizer is None:
-            msg = "`tokenizer` is missing: a model object needs the tokenizer it was trained with"
-            raise ValueError(msg)
+            raise ValueError("`tokenizer` is missing: a model object needs the tokenizer it was trained with")
         if isinstance(tokenizer, (str, Path)):
             if not has_tokenizer(Path(tokenizer)):  # the library would make an empty one, to which every word is new
-                msg = f"{tokenizer} holds no tokenizer: pass it as `tokenizer=`"
-                raise ValueError(msg)
+                raise ValueError(f"{tokenizer} holds no tokenizer: pass it as `tokenizer=`")
             tokenizer = library.AutoTokenizer.from_pretrained(str(tokenizer), trust_remote_code=False)
         self._tokenizer = _Tokenizer(self._with_padding(copy.deepcopy(tokenizer)))
         if self._folder is not None:
@@ -149,8 +147,7 @@ class TransformersClassifier(TorchClassifier):
     def _with_padding(self, tokenizer: Any) -> Any:
         if tokenizer.pad_token is None:
             if tokenizer.eos_token is None:
-                msg = "`tokenizer` has neither a padding nor an end token: set its `pad_token`"
-                raise ValueError(msg)
+                raise ValueError("`tokenizer` has neither a padding nor an end token: set its `pad_token`")
             tokenizer.pad_token = tokenizer.eos_token
         if getattr(self._config, "pad_token_id", None) is None:
             self._config.pad_token_id = tokenizer.pad_token_id
@@ -194,8 +191,7 @@ class TransformersClassifier(TorchClassifier):
         with self._tokenizer.lock:
             ids = self._tokenizer.tokenizer(texts, truncation=True, max_length=length)["input_ids"]
         if not all(ids):
-            msg = "the text has no token that the model knows"
-            raise InputError(msg)
+            raise InputError("the text has no token that the model knows")
         return [_Tokens(row) for row in ids]
 
     def _collate(self, items: list[Any]) -> Any:
@@ -301,11 +297,10 @@ def check_own_class(model: Any) -> None:
         TypeError: If it is none.
     """
     if not type(model).__module__.startswith("transformers.") or not hasattr(model, "config"):
-        msg = (
+        raise TypeError(
             "`model` must be a folder, a name on the hub, or a model of the transformers library itself, not "
             f"{type(model).__name__}"
         )
-        raise TypeError(msg)
 
 
 def has_head(config: Any, ending: str, labels: Sequence[str]) -> bool:
@@ -321,17 +316,16 @@ def adopt_labels(config: Any, labels: list[str]) -> list[str]:
         ValueError: If they do not fit.
     """
     if getattr(config, "problem_type", None) in ("regression", "multi_label_classification") or config.num_labels < 2:
-        msg = "the model is no classifier of one class among several: it has one output, or several classes at a time"
-        raise ValueError(msg)
+        raise ValueError(
+            "the model is no classifier of one class among several: it has one output, or several classes at a time"
+        )
     own = [str(config.id2label[place]) for place in range(config.num_labels)]
     if not labels:
         return list_labels(own)
     if len(labels) != len(own):
-        msg = f"`labels` has {len(labels)} names, the model has {len(own)} outputs"
-        raise ValueError(msg)
+        raise ValueError(f"`labels` has {len(labels)} names, the model has {len(own)} outputs")
     if set(labels) == set(own) and labels != own:
-        msg = f"`labels` must be in the order of the model's outputs: {own}"
-        raise ValueError(msg)
+        raise ValueError(f"`labels` must be in the order of the model's outputs: {own}")
     return labels
 
 
@@ -380,8 +374,9 @@ def build_module(config: Mapping[str, Any], auto: str, folder: Path) -> Any:
         with quiet_transformers(), torch.random.fork_rng():
             module = getattr(library, auto).from_config(known, trust_remote_code=False)
     except Exception as error:
-        msg = f"{folder / SETTINGS}: `config` names no model that this version of transformers can build"
-        raise ValueError(msg) from error
+        raise ValueError(
+            f"{folder / SETTINGS}: `config` names no model that this version of transformers can build"
+        ) from error
     return module.float()
 
 
@@ -396,23 +391,22 @@ def _read_tokenizer(folder: Path, hashes: Mapping[str, Any], config: Mapping[str
     with tempfile.TemporaryDirectory() as scratch:
         for name, wanted in hashes.items():
             if Path(name).name != name:
-                msg = f"{folder / SETTINGS} is damaged: `tokenizer` names a file outside the folder"
-                raise ValueError(msg)
+                raise ValueError(f"{folder / SETTINGS} is damaged: `tokenizer` names a file outside the folder")
             try:
                 body = (folder / _TOKENIZER / name).read_bytes()
             except OSError:
-                msg = f"{folder} is no saved TransformersClassifier: {_TOKENIZER}/{name} is missing"
-                raise ValueError(msg) from None
+                raise ValueError(
+                    f"{folder} is no saved TransformersClassifier: {_TOKENIZER}/{name} is missing"
+                ) from None
             if hashlib.sha256(body).hexdigest() != wanted:
-                msg = f"{folder}: {_TOKENIZER}/{name} is damaged or changed: the SHA-256 differs. Save the model again"
-                raise ValueError(msg)
+                raise ValueError(
+                    f"{folder}: {_TOKENIZER}/{name} is damaged or changed: the SHA-256 differs. Save the model again"
+                )
             (Path(scratch) / name).write_bytes(body)
         (Path(scratch) / "config.json").write_text(json.dumps(dict(config)), encoding="utf-8")
         if not has_tokenizer(Path(scratch)):
-            msg = f"{folder / SETTINGS} is damaged: `tokenizer` names no tokenizer"
-            raise ValueError(msg)
+            raise ValueError(f"{folder / SETTINGS} is damaged: `tokenizer` names no tokenizer")
         try:
             return library.AutoTokenizer.from_pretrained(scratch, trust_remote_code=False, local_files_only=True)
         except Exception as error:
-            msg = f"{folder}: transformers cannot read the tokenizer"
-            raise ValueError(msg) from error
+            raise ValueError(f"{folder}: transformers cannot read the tokenizer") from error

@@ -271,19 +271,18 @@ class Written:
                 no step passed with, ... The message names the field.
         """
         if not isinstance(body, Mapping) or any(body.get(name) != item for name, item in cls.head.items()):
-            msg = f"not a {cls.kind}: {' and '.join(f'`{name}` must be {item!r}' for name, item in cls.head.items())}"
-            raise CertificateError(msg)
+            raise CertificateError(
+                f"not a {cls.kind}: {' and '.join(f'`{name}` must be {item!r}' for name, item in cls.head.items())}"
+            )
         try:
             text = json.dumps({name: item for name, item in body.items() if name not in cls.head})
             found: Self = _reader(cast("Any", cls)).validate_json(text)
             return found._checked()
         except ValidationError as error:
             first = error.errors()[0]
-            msg = f"not a {cls.kind}: `{'.'.join(map(str, first['loc']))}`: {first['msg']}"
-            raise CertificateError(msg) from None
+            raise CertificateError(f"not a {cls.kind}: `{'.'.join(map(str, first['loc']))}`: {first['msg']}") from None
         except (TypeError, ValueError) as error:
-            msg = f"not a {cls.kind}: {error}"
-            raise CertificateError(msg) from error
+            raise CertificateError(f"not a {cls.kind}: {error}") from error
 
     def _checked(self) -> Self:
         """Refuse what could not have been written, though every field by itself might be."""
@@ -301,8 +300,7 @@ class Written:
         try:
             body = load_json(source.removeprefix("\ufeff"))
         except ValueError as error:
-            msg = f"not a {cls.kind}: it is not JSON"
-            raise CertificateError(msg) from error
+            raise CertificateError(f"not a {cls.kind}: it is not JSON") from error
         return cls.from_dict(body)
 
 
@@ -528,8 +526,7 @@ class Certificate(Written):
         """
         for name, value in about.items():
             if not _hidden(self.about.get(name)) and self.about[name] != value:
-                msg = f"the certificate already says something else about {name!r}"
-                raise CertificateError(msg)
+                raise CertificateError(f"the certificate already says something else about {name!r}")
         if "labels" in about and self.about.get("labels") is None:
             self._check_said({**self.about, **about})
         bound = replace(self, about={**self.about, **about})
@@ -547,12 +544,11 @@ class Certificate(Written):
             strange = [value for value in values if value not in known]
             if strange:
                 shown = ", ".join(quoted(value) for value in strange[:3])
-                msg = (
+                raise CertificateError(
                     f"the rows of the certificate hold {len(strange)} values in column {column!r} that are none of "
                     f"`labels`: {shown}. They were counted before anybody knew: set `outcomes.about['labels']`, say "
                     "what they mean (`gold_map=`, `unknown_gold=`, `other_gold=`), and certify again"
                 )
-                raise CertificateError(msg)
 
     def _checked(self) -> Self:
         return cast("Self", _checked(self))
@@ -590,18 +586,14 @@ def _checked(read: Certificate) -> Certificate:
     finite = any(map(math.isfinite, read.thresholds.values()))
     if not read.certified:
         if read.threshold is not None or finite:
-            msg = "`threshold` must be null in a certificate that is NOT_CERTIFIED"
-            raise ValueError(msg)
+            raise ValueError("`threshold` must be null in a certificate that is NOT_CERTIFIED")
         read = replace(read, threshold=math.inf)
     elif not finite:
-        msg = "`threshold` must be finite in a certificate that is CERTIFIED"
-        raise ValueError(msg)
+        raise ValueError("`threshold` must be finite in a certificate that is CERTIFIED")
     elif read.threshold is None and len(read.thresholds) < 2:
-        msg = "`threshold` must be a number in a certificate for one small model"
-        raise ValueError(msg)
+        raise ValueError("`threshold` must be a number in a certificate for one small model")
     elif read.threshold is not None and list(read.thresholds.values()) != [read.threshold]:
-        msg = "`threshold` and `thresholds` differ"
-        raise ValueError(msg)
+        raise ValueError("`threshold` and `thresholds` differ")
     _labels_make_sense(read)
     for name, texts in _TEXTS.items():
         for item in getattr(read, name):
@@ -654,27 +646,21 @@ def _steps_make_sense(read: Certificate) -> None:
     steps = read.steps
     for step in steps:
         if set(step.thresholds) != set(read.thresholds):
-            msg = "a step of `steps` does not name the small models of the certificate"
-            raise ValueError(msg)
+            raise ValueError("a step of `steps` does not name the small models of the certificate")
         if step.harms + step.gains > read.n or step.accepted > read.n:
-            msg = "a step of `steps` counts more than `n` rows"
-            raise ValueError(msg)
+            raise ValueError("a step of `steps` counts more than `n` rows")
         if step.passed and (step.p_value is None or step.p_value > read.alpha * _NEARLY):
-            msg = "a step of `steps` passed with a p-value above `alpha`"
-            raise ValueError(msg)
+            raise ValueError("a step of `steps` passed with a p-value above `alpha`")
     for before, after in pairwise(steps):
         if after.passed and not before.passed:
-            msg = "a step of `steps` passed after one that had failed"
-            raise ValueError(msg)
+            raise ValueError("a step of `steps` passed after one that had failed")
         if any(after.thresholds[name] > value for name, value in before.thresholds.items()):
-            msg = "the thresholds of `steps` do not go from strict to lax"
-            raise ValueError(msg)
+            raise ValueError("the thresholds of `steps` do not go from strict to lax")
     if read.certified and steps:
         mine = [step for step in steps if step.passed and step.thresholds == read.thresholds]
         counts = read.harms, read.gains, read.coverage
         if not any((step.harms, step.gains, step.coverage) == counts for step in mine):
-            msg = "`thresholds`, `harms`, `gains` and `coverage` are those of no step that passed"
-            raise ValueError(msg)
+            raise ValueError("`thresholds`, `harms`, `gains` and `coverage` are those of no step that passed")
 
 
 _TEXTS = {
@@ -688,16 +674,14 @@ _TEXTS = {
 def _words_and_counts(name: str, texts: Sequence[str], item: Mapping[str, Any]) -> None:
     """Check one entry of a list that texts and reports show."""
     if not all(isinstance(item.get(key), str) for key in texts):
-        msg = f"`{name}` must hold texts under {list(texts)}"
-        raise TypeError(msg)
+        raise TypeError(f"`{name}` must hold texts under {list(texts)}")
     if name != "findings" and not (
         all(type(item.get(key)) is int and 0 <= item[key] < 2**53 for key in ("n", "harms", "gains"))
         and item["harms"] + item["gains"] <= item["n"]
         and isinstance(item.get("loss"), (int, float))
         and -1.0 <= item["loss"] <= 1.0
     ):
-        msg = f"`{name}` must hold whole numbers `n`, `harms` and `gains` that fit together, and a `loss`"
-        raise ValueError(msg)
+        raise ValueError(f"`{name}` must hold whole numbers `n`, `harms` and `gains` that fit together, and a `loss`")
 
 
 def _labels_make_sense(read: Certificate) -> None:
@@ -707,9 +691,7 @@ def _labels_make_sense(read: Certificate) -> None:
     for part in lists:
         whole = isinstance(part, list | tuple) and all(isinstance(label, str | int | float) for label in part)
         if part is not None and not (whole and len(set(part)) == len(part)):
-            msg = "`about['labels']` must be a list of distinct labels"
-            raise ValueError(msg)
+            raise ValueError("`about['labels']` must be a list of distinct labels")
     known = known_labels(read.about)
     if known is not None and not known.issuperset(read.never_local):
-        msg = "`never_local` names what is none of `about['labels']`"
-        raise ValueError(msg)
+        raise ValueError("`never_local` names what is none of `about['labels']`")

@@ -277,27 +277,22 @@ def _note(table: Outcomes, earlier: int) -> None:
 
 def _check(level: float, steps: int, error_cost: float, unit: str) -> None:
     if not 0.5 <= level < 1.0:
-        msg = f"`level` must lie in [0.5, 1), not {level}"
-        raise ValueError(msg)
+        raise ValueError(f"`level` must lie in [0.5, 1), not {level}")
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        msg = "`steps` must be a whole number, at least 1"
-        raise ValueError(msg)
+        raise ValueError("`steps` must be a whole number, at least 1")
     if not (error_cost >= 0.0 and math.isfinite(error_cost)):
-        msg = "`error_cost` must be a number, at least 0"
-        raise ValueError(msg)
+        raise ValueError("`error_cost` must be a number, at least 0")
     if unit not in ("input", "group"):
-        msg = f"`unit` must be 'input' or 'group', not {unit!r}"
-        raise ValueError(msg)
+        raise ValueError(f"`unit` must be 'input' or 'group', not {unit!r}")
 
 
 def _check_rows(outcomes: Outcomes) -> None:
     """Refuse rows that were chosen by what a router decided about them, and a large model that speaks in no labels."""
     if "source" in outcomes and any(value not in (None, "shadow") for value in outcomes.values("source")):
-        msg = (
+        raise ValueError(
             "`outcomes` holds rows of live traffic (column 'source'): which of them the large model answered hangs on "
             "the router's decision, so they are no fair sample. Certify on shadow rows: `from_traces` without `live`"
         )
-        raise ValueError(msg)
     if "large" not in outcomes or not outcomes.about.get("labels") or "large_ok" in outcomes:
         return
     answered = np.fromiter((value is not None for value in outcomes["large"]), dtype=bool, count=len(outcomes))
@@ -318,12 +313,12 @@ def _earlier(outcomes: Outcomes) -> int:
     """How often the table has certified before."""
     value = outcomes.about.get("certifications", 0)
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        msg = "`outcomes.about['certifications']` must be a whole number, at least 0"
-        raise ValueError(msg)
+        raise ValueError("`outcomes.about['certifications']` must be a whole number, at least 0")
     value = max(value, earlier_uses(outcomes) or 0)
     if value > 15:
-        msg = f"this table was used {value} times to certify: no error probability is left, collect fresh rows"
-        raise ValueError(msg)
+        raise ValueError(
+            f"this table was used {value} times to certify: no error probability is left, collect fresh rows"
+        )
     return value
 
 
@@ -338,15 +333,15 @@ def _sequence(
     """The thresholds to test, strict to lax, fixed without the labels."""
     names = [model.name for model in found.models]
     if prompt == "pruned" and start is None:
-        msg = (
+        raise ValueError(
             "`prompt='pruned'` needs `start`: the threshold that `choose_threshold(..., prompt='pruned')` found on "
             "other rows. At the strict end nearly every row is asked the pruned prompt, so nothing could pass there"
         )
-        raise ValueError(msg)
     if len(names) > 1:
         if thresholds is not None or path is None:
-            msg = f"for several small models pass `path`, dicts from {names} to thresholds (see `coverage_path`)"
-            raise ValueError(msg)
+            raise ValueError(
+                f"for several small models pass `path`, dicts from {names} to thresholds (see `coverage_path`)"
+            )
         sequence = [_place(step, names) for step in path]
     elif path is not None:
         sequence = [_place(step, names) for step in path]
@@ -355,20 +350,19 @@ def _sequence(
     else:
         sequence = [{names[0]: value} for value in coverage_grid(found.models[0].confidence, steps)]
     if not sequence and (thresholds is not None or path is not None):
-        msg = f"`{'path' if thresholds is None else 'thresholds'}` is empty: it needs at least one step"
-        raise ValueError(msg)
+        raise ValueError(f"`{'path' if thresholds is None else 'thresholds'}` is empty: it needs at least one step")
     for name in names:
         values = [step[name] for step in sequence]
         if any(later > earlier for earlier, later in pairwise(values)):
-            msg = f"the thresholds of {name!r} must go from strict to lax: none may be higher than the one before"
-            raise ValueError(msg)
+            raise ValueError(
+                f"the thresholds of {name!r} must go from strict to lax: none may be higher than the one before"
+            )
     if isinstance(start, ThresholdChoice):
         start = start.thresholds if start.threshold is None else start.threshold
     if start is not None:
         first = _place(start, names) if isinstance(start, Mapping) else {names[0]: _number(start)}
         if set(first) != set(names):
-            msg = f"`start` must be a dict from {names} to thresholds"
-            raise ValueError(msg)
+            raise ValueError(f"`start` must be a dict from {names} to thresholds")
         sequence = [first, *(step for step in sequence if step != first and _laxer(step, first))]
     if prompt == "plain":  # where nothing is accepted nothing can be lost: no test is needed, and none shows anything
         sequence = [step for step in sequence if _accepts(step)]
@@ -386,15 +380,13 @@ def _laxer(step: Mapping[str, float], than: Mapping[str, float]) -> bool:
 
 def _place(step: Any, names: Sequence[str]) -> dict[str, float]:
     if not isinstance(step, Mapping) or set(step) != set(names):
-        msg = f"each step of `path` (and `start`) must be a dict with exactly the keys {list(names)}"
-        raise ValueError(msg)
+        raise ValueError(f"each step of `path` (and `start`) must be a dict with exactly the keys {list(names)}")
     return {name: _number(step[name]) for name in names}
 
 
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)) or math.isnan(value):
-        msg = "a threshold must be a number"
-        raise ValueError(msg)
+        raise ValueError("a threshold must be a number")
     # As the router reads it: minus infinity is no JSON, and accepts no more.
     return max(float(value), -sys.float_info.max)
 
@@ -402,8 +394,7 @@ def _number(value: Any) -> float:
 def _groups(outcomes: Outcomes, unit: str) -> Numbers | None:
     """A number for each row's group, repeats of an input joined; None where every row is its own."""
     if unit == "group" and ("group" not in outcomes or all(value is None for value in outcomes.values("group"))):
-        msg = "`unit='group'` needs the column 'group'"
-        raise ValueError(msg)
+        raise ValueError("`unit='group'` needs the column 'group'")
     found = blocks(outcomes)
     return np.arange(len(outcomes)) if found is None and unit == "group" else found
 

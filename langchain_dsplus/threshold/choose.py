@@ -148,11 +148,10 @@ def choose_threshold(
     large = float(found.large.sum())
     lacks = found.shift()
     if objective == "target_accuracy" and lacks is not None and lacks.value is None:
-        msg = (
+        raise ValueError(
             f"a target for accuracy needs about {lacks.needed:,} more labels of rows on which the models agree: draw "
             "them with `Outcomes.to_label(agreements=)`"
         )
-        raise ValueError(msg)
     level_, level_low, level_high = lacking(lacks)
     # Counts are whole numbers in float64: compare those, not quotients.
     met = True
@@ -204,32 +203,29 @@ def _check(
     level: float,
 ) -> None:
     if objective not in ("match_large", "max_accuracy", "budget", "target_accuracy"):
-        msg = f"`objective` must be 'match_large', 'max_accuracy', 'budget' or 'target_accuracy', not {objective!r}"
-        raise ValueError(msg)
+        raise ValueError(
+            f"`objective` must be 'match_large', 'max_accuracy', 'budget' or 'target_accuracy', not {objective!r}"
+        )
     for name, value, wanted in (
         ("budget", budget, "budget"),
         ("budget_money", budget_money, "budget"),
         ("target", target, "target_accuracy"),
     ):
         if value is not None and objective != wanted:
-            msg = f"`{name}` goes with objective {wanted!r}, and with no other"
-            raise ValueError(msg)
+            raise ValueError(f"`{name}` goes with objective {wanted!r}, and with no other")
     if objective == "budget" and (budget is None) == (budget_money is None):
-        msg = "objective 'budget' needs one of `budget` (a share of calls) and `budget_money` (per 1,000 inputs)"
-        raise ValueError(msg)
+        raise ValueError(
+            "objective 'budget' needs one of `budget` (a share of calls) and `budget_money` (per 1,000 inputs)"
+        )
     if objective == "target_accuracy" and target is None:
-        msg = "objective 'target_accuracy' needs `target`"
-        raise ValueError(msg)
+        raise ValueError("objective 'target_accuracy' needs `target`")
     for name, value in (("budget", budget), ("target", target)):
         if value is not None and not 0.0 <= value <= 1.0:
-            msg = f"`{name}` must lie in [0, 1]"
-            raise ValueError(msg)
+            raise ValueError(f"`{name}` must lie in [0, 1]")
     if budget_money is not None and not 0.0 <= budget_money < math.inf:
-        msg = "`budget_money` must be a finite number, at least 0"
-        raise ValueError(msg)
+        raise ValueError("`budget_money` must be a finite number, at least 0")
     if bootstrap < 0 or not 0.0 < level < 1.0:
-        msg = "`bootstrap` must be at least 0, and `level` lie between 0 and 1"
-        raise ValueError(msg)
+        raise ValueError("`bootstrap` must be at least 0, and `level` lie between 0 and 1")
 
 
 def _laxest(found: Sweep | PathSweep, allowed: Any) -> tuple[int, bool]:

@@ -88,8 +88,7 @@ def clustered_p_value(
     """
     total, size = _check(sums, sizes, largest)
     if not 0.0 < max_loss < 1.0:
-        msg = f"`max_loss` must lie between 0 and 1, not {max_loss}"
-        raise ValueError(msg)
+        raise ValueError(f"`max_loss` must lie between 0 and 1, not {max_loss}")
     if refuse:
         check_groups(size)
     values, counts = _distinct(total, size)
@@ -117,8 +116,7 @@ def clustered_upper_bound(
     """
     total, size = _check(sums, sizes, largest)
     if not 0.5 <= level < 1.0:
-        msg = "`level` must lie in [0.5, 1)"
-        raise ValueError(msg)
+        raise ValueError("`level` must lie in [0.5, 1)")
     if refuse:
         check_groups(size)
     values, counts = _distinct(total, size)
@@ -153,12 +151,11 @@ def check_groups(sizes: ArrayLike) -> None:
     found = effective_groups(sizes)
     if found < MINIMUM_GROUPS:
         count = int(np.size(np.asarray(sizes)))
-        msg = (
+        raise ValueError(
             f"the loss per input cannot be tested with so few groups: {count:,} groups, the largest of which holds "
             f"{1.0 / found:.1%} of the rows, count as {math.floor(found)}, and {MINIMUM_GROUPS} are needed. Collect "
             "more groups, or use unit='group'"
         )
-        raise ValueError(msg)
 
 
 def least_groups(sizes: ArrayLike, max_loss: float, level: float = 0.95, *, largest: float | None = None) -> int:
@@ -178,17 +175,15 @@ def least_groups(sizes: ArrayLike, max_loss: float, level: float = 0.95, *, larg
 def _check(sums: ArrayLike, sizes: ArrayLike, largest: float | None) -> tuple[Floats, Floats]:
     total, size = np.asarray(sums, dtype=np.float64), np.asarray(sizes, dtype=np.float64)
     if total.ndim != 1 or total.shape != size.shape or not len(size):
-        msg = f"`sums` and `sizes` must be two lists of one length, at least 1: got shapes {total.shape}, {size.shape}"
-        raise ValueError(msg)
+        raise ValueError(
+            f"`sums` and `sizes` must be two lists of one length, at least 1: got shapes {total.shape}, {size.shape}"
+        )
     if not (np.isfinite(size).all() and size.min() >= 1.0):
-        msg = "`sizes` must be at least 1: leave out groups without rows"
-        raise ValueError(msg)
+        raise ValueError("`sizes` must be at least 1: leave out groups without rows")
     if not (np.abs(total) <= size).all():  # NaN fails as well
-        msg = "`sums` must lie between -size and size: each row counts -1, 0 or 1"
-        raise ValueError(msg)
+        raise ValueError("`sums` must lie between -size and size: each row counts -1, 0 or 1")
     if largest is not None and not size.max() <= largest < math.inf:
-        msg = f"`largest` must be finite and at least the largest group seen, {size.max():g}"
-        raise ValueError(msg)
+        raise ValueError(f"`largest` must be finite and at least the largest group seen, {size.max():g}")
     return total, size
 
 

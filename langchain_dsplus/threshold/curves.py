@@ -121,16 +121,14 @@ def sweep(outcomes: Outcomes, *, prompt: Prompt = "plain", unusable_large: Unusa
             chosen for labelling and no disagreement has a label yet.
     """
     if "confidence" not in outcomes:
-        msg = (
+        raise ValueError(
             "`outcomes` holds several small models (`confidence.<name>`), and this curve is about one: rename the "
             "columns of the one you mean to `small` and `confidence`"
         )
-        raise ValueError(msg)
     found = differences(outcomes, prompt=prompt, unusable_large=unusable_large)
     counts = rows_that_count(found)
     if not counts.any():
-        msg = "`outcomes` holds no row where small, large and gold are all known: nothing can be compared"
-        raise ValueError(msg)
+        raise ValueError("`outcomes` holds no row where small, large and gold are all known: nothing can be compared")
     known, same = rows_to_compare(outcomes, found, counts)
     counts = known | same
     (model,), failed = found.models, found.failed[0]
@@ -182,11 +180,10 @@ def rows_to_compare(outcomes: Outcomes, found: Differences, known: Bools) -> tup
     }
     least = min(shares.values(), default=1.0)
     if least <= 0.0:
-        msg = (
+        raise ValueError(
             f"rows were chosen for labelling, and of {int((open_ & ~same).sum()):,} rows on which the models disagree "
             "none of a kind has a label: label some (`Outcomes.to_label`)"
         )
-        raise ValueError(msg)
     kept = np.zeros_like(known)
     order = np.argsort(-found.models[0].confidence, kind="stable")
     for name in np.unique(names):
@@ -251,15 +248,15 @@ def known_costs(outcomes: Outcomes, rows: NDArray[np.intp], prompt: Prompt = "pl
             wanted[f"cost_small.{model.name}"] = mine
     for name, mine in wanted.items():
         if name not in outcomes:
-            msg = f"`outcomes` has no column {name!r}: money needs what each row cost. Collect with prices, or add it"
-            raise ValueError(msg)
+            raise ValueError(
+                f"`outcomes` has no column {name!r}: money needs what each row cost. Collect with prices, or add it"
+            )
         missing = int(np.isnan(np.asarray(outcomes[name], dtype=np.float64)[mine]).sum())
         if missing:
-            msg = (
+            raise ValueError(
                 f"column {name!r} is empty in {missing} of {len(mine)} rows: write what they cost, 0 where nothing was "
                 "paid"
             )
-            raise ValueError(msg)
 
 
 def costs_along(
@@ -403,8 +400,7 @@ def risk_coverage_curve(outcomes: Outcomes) -> RiskCoverageCurve:
     answered = np.isfinite(confidence) & (outcomes.valid("small") | ~np.isnan(right))
     known = np.isfinite(confidence) & ~np.isnan(right)
     if not known.any():
-        msg = "`outcomes` holds no row where the small model's answer and gold are known"
-        raise ValueError(msg)
+        raise ValueError("`outcomes` holds no row where the small model's answer and gold are known")
     selective = not known[answered].all() and chosen(outcomes, known, answered)
     rows = np.flatnonzero(answered if selective else known)
     order = rows[np.argsort(-confidence[rows], kind="stable")]

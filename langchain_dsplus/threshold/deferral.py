@@ -120,8 +120,7 @@ def cpt(outcomes: Outcomes, x: float, **options: Unpack[Options]) -> Estimate:
         Estimate(0.25)
     """
     if not 0.0 < x <= 1.0:
-        msg = "`x` is the share of the gap to recover, in (0, 1]: 0.5 for 50 %"
-        raise ValueError(msg)
+        raise ValueError("`x` is the share of the gap to recover, in (0, 1]: 0.5 for 50 %")
 
     def smallest(rates: Floats, pgr: Floats) -> float:
         enough = np.flatnonzero(pgr >= x - _NEAR)
@@ -130,8 +129,7 @@ def cpt(outcomes: Outcomes, x: float, **options: Unpack[Options]) -> Estimate:
     how = _How(**options)
     value = _estimate(outcomes, smallest, how)
     if math.isnan(value):
-        msg = f"no threshold recovers {x:g} of the gap with prompt={how.prompt!r}"
-        raise ValueError(msg)
+        raise ValueError(f"no threshold recovers {x:g} of the gap with prompt={how.prompt!r}")
     return value
 
 
@@ -198,8 +196,7 @@ def cost_at_parity(outcomes: Outcomes, **options: Unpack[Options]) -> Parity:
     found, prompt, level = how.sweep(outcomes), how.prompt, how.level
     place = _laxest_parity(found, np.ones(found.n))
     if place is None:
-        msg = f"no threshold is as accurate as the large model on the plain prompt, with prompt={prompt!r}"
-        raise ValueError(msg)
+        raise ValueError(f"no threshold is as accurate as the large model on the plain prompt, with prompt={prompt!r}")
     costs = Costs.of(outcomes, ["small"], prompt).take(found.rows)
     turns = differences(outcomes, prompt=prompt).turns(found.path, found.rows)
     priced = costs.money and bool(costs.plain.sum() > 0.0)
@@ -252,8 +249,7 @@ class _How:
 
     def sweep(self, outcomes: Outcomes) -> Sweep:
         if self.bootstrap < 0 or not 0.0 < self.level < 1.0:
-            msg = "`bootstrap` must be at least 0, and `level` lie between 0 and 1"
-            raise ValueError(msg)
+            raise ValueError("`bootstrap` must be at least 0, and `level` lie between 0 and 1")
         return sweep(outcomes, prompt=self.prompt, unusable_large=self.unusable_large)
 
     def weights(self, found: Sweep) -> Iterator[Floats]:
@@ -274,12 +270,11 @@ def _curve(found: Sweep, weights: Floats) -> tuple[Floats, Floats]:
 
 def _lead(small: float, large: float) -> float:
     if large - small < _NEAR:
-        msg = (
+        raise ValueError(
             f"the large model (accuracy {large:.4f}) is no better than the small one ({small:.4f}) on these rows: "
             "there is no gap to recover, so PGR, APGR and CPT are not defined. `cost_at_parity` and "
             "`cost_quality_curve` are"
         )
-        raise ValueError(msg)
     return large - small
 
 
@@ -318,8 +313,9 @@ def _interval(draws: Sequence[float], level: float, why: str) -> tuple[float, fl
     low = float(np.quantile(np.where(none, -math.inf, values), tail, method="lower"))
     high = float(np.quantile(np.where(none, math.inf, values), 1.0 - tail, method="higher"))
     if not (math.isfinite(low) and math.isfinite(high)):
-        msg = f"in {none.mean():.0%} of the resamples {why}: the interval has no end. Take more rows, or bootstrap=0"
-        raise ValueError(msg)
+        raise ValueError(
+            f"in {none.mean():.0%} of the resamples {why}: the interval has no end. Take more rows, or bootstrap=0"
+        )
     return low, high
 
 

@@ -184,18 +184,14 @@ def differences(
         [0, -1, 1]
     """
     if prompt not in ("plain", "pruned"):
-        msg = f"`prompt` must be 'plain' or 'pruned', not {prompt!r}"
-        raise ValueError(msg)
+        raise ValueError(f"`prompt` must be 'plain' or 'pruned', not {prompt!r}")
     if unusable_large not in get_args(UnusableLarge):
-        msg = f"`unusable_large` must be 'unknown' or 'wrong', not {unusable_large!r}"
-        raise ValueError(msg)
+        raise ValueError(f"`unusable_large` must be 'unknown' or 'wrong', not {unusable_large!r}")
     if not len(outcomes):
-        msg = "`outcomes` has no rows"
-        raise ValueError(msg)
+        raise ValueError("`outcomes` has no rows")
     barred = frozenset([never_local] if isinstance(never_local, str) else never_local)
     if (known := known_labels(outcomes.about)) is not None and not barred <= known:
-        msg = f"`never_local` names labels that are not in `about['labels']`: {sorted(barred - known)}"
-        raise ValueError(msg)
+        raise ValueError(f"`never_local` names labels that are not in `about['labels']`: {sorted(barred - known)}")
     names = model_names(outcomes)
     large = _large_side(outcomes, unusable_large)
     models = []
@@ -214,8 +210,7 @@ def differences(
         blocked = np.zeros(len(confidence), dtype=bool)
         if barred:
             if said is None:
-                msg = f"`never_local` needs the column {column!r}"
-                raise ValueError(msg)
+                raise ValueError(f"`never_local` needs the column {column!r}")
             blocked = outcomes.within(column, barred)
         right = _correct(outcomes, column)
         loss, unlabeled = _losses(outcomes, column, right, large.right)
@@ -226,8 +221,9 @@ def differences(
         none = np.zeros(len(outcomes), dtype=bool)
         return Differences(tuple(models), none.astype(np.int8), none, prompt, large.right, large.right, *kept, none)
     if "large_pruned" not in outcomes and "large_pruned_ok" not in outcomes:
-        msg = "`prompt='pruned'` needs a column 'large_pruned': what the large model said to the pruned prompt"
-        raise ValueError(msg)
+        raise ValueError(
+            "`prompt='pruned'` needs a column 'large_pruned': what the large model said to the pruned prompt"
+        )
     right = _correct(outcomes, "large_pruned")
     loss, unlabeled = _losses(outcomes, "large_pruned", right, large.right)
     wrong = np.zeros(len(outcomes), dtype=bool)
@@ -300,8 +296,7 @@ def coverage_grid(confidence: Any, steps: int = 50) -> list[float]:
         [0.5, 0.19999999999999998]
     """
     if steps < 1:
-        msg = "`steps` must be at least 1"
-        raise ValueError(msg)
+        raise ValueError("`steps` must be at least 1")
     scores = np.asarray(confidence, dtype=np.float64)
     n = len(scores)
     finite = np.sort(scores[np.isfinite(scores)])[::-1]

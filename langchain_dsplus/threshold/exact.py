@@ -119,8 +119,7 @@ def critical_value(n: int, max_loss: float, alpha: float) -> float:
     """
     _check(0, 0, n, max_loss)
     if not 2 * _ABSURD < alpha <= 0.5:
-        msg = "`alpha` must lie between 0 and 0.5"
-        raise ValueError(msg)
+        raise ValueError("`alpha` must lie between 0 and 0.5")
     alpha -= _ABSURD
     normal: Any = require("scipy.special", "sklearn")
     wanted = float(normal.ndtri(alpha))
@@ -206,8 +205,7 @@ def loss_upper_bound(harms: int, gains: int, n: int, level: float = 0.95) -> flo
     """
     _check(harms, gains, n, 0.5)
     if not 0.5 <= level < 1.0:
-        msg = "`level` must lie in [0.5, 1)"
-        raise ValueError(msg)
+        raise ValueError("`level` must lie in [0.5, 1)")
     alpha = 1.0 - level
     if _p(harms, gains, n, 1e-7) <= alpha:
         return 1e-7
@@ -239,8 +237,7 @@ def loss_interval(harms: int, gains: int, n: int, level: float = 0.95) -> tuple[
     """
     _check(harms, gains, n, 0.5)
     if not 0.0 <= level < 1.0:
-        msg = "`level` must lie in [0, 1)"
-        raise ValueError(msg)
+        raise ValueError("`level` must lie in [0, 1)")
     special: Any = require("scipy.special", "sklearn")
     z = -float(special.ndtri((1.0 - level) / 2.0))
 
@@ -268,8 +265,7 @@ def least_rows(max_loss: float, level: float = 0.95) -> int:
         [1197, 598, 299, 149, 99]
     """
     if not (0.0 < max_loss < 1.0 and 0.0 < level < 1.0):
-        msg = "`max_loss` and `level` must lie between 0 and 1"
-        raise ValueError(msg)
+        raise ValueError("`max_loss` and `level` must lie between 0 and 1")
     alpha = 1.0 - level
     low = math.ceil(math.log(alpha) / math.log1p(-max_loss) - 1e-9)
     if _p(0, 0, low, max_loss) <= alpha:
@@ -288,11 +284,9 @@ def least_rows(max_loss: float, level: float = 0.95) -> int:
 
 def _check(harms: int, gains: int, n: int, max_loss: float) -> None:
     if not (harms >= 0 and gains >= 0 and harms + gains <= n and n >= 1):
-        msg = f"`harms` and `gains` must be at least 0 and together at most `n`: got {harms}, {gains}, {n}"
-        raise ValueError(msg)
+        raise ValueError(f"`harms` and `gains` must be at least 0 and together at most `n`: got {harms}, {gains}, {n}")
     if not 0.0 < max_loss < 1.0:
-        msg = f"`max_loss` must lie between 0 and 1, not {max_loss}"
-        raise ValueError(msg)
+        raise ValueError(f"`max_loss` must lie between 0 and 1, not {max_loss}")
 
 
 @lru_cache(maxsize=4096)

@@ -46,8 +46,7 @@ class Hypothesis:
         self.sizes: Any = None
         self.refused: str | None = None
         if not self.n:
-            msg = "a named slice has no row left to test"
-            raise ValueError(msg)
+            raise ValueError("a named slice has no row left to test")
         if hidden >= max_loss:
             self.refused = (
                 f"the judge may hide {points(hidden)} of loss: label more outputs for its `calibrate`, or take a judge "
@@ -224,15 +223,13 @@ def _masks(outcomes: Outcomes, slices: Sequence[str]) -> dict[str, Bools]:
     if not wanted:
         return masks
     if "slices" not in outcomes:
-        msg = '`slices` needs the column \'slices\': a dict per row, such as {"language": "de"}'
-        raise ValueError(msg)
+        raise ValueError('`slices` needs the column \'slices\': a dict per row, such as {"language": "de"}')
     kept = [value or {} for value in outcomes.values("slices")]
     for name in wanted:
         key, equals, value = str(name).partition("=")
         values = {str(row[key]) for row in kept if row.get(key) is not None}
         if (not equals and not values) or (equals and value not in values):
-            msg = f"no row of `outcomes` is in slice {name!r}"
-            raise ValueError(msg)
+            raise ValueError(f"no row of `outcomes` is in slice {name!r}")
         for one in [value] if equals else sorted(values):
             row_in = (row.get(key) is not None and str(row[key]) == one for row in kept)
             masks[f"{key}={one}"] = np.fromiter(row_in, dtype=bool, count=len(kept))

@@ -43,8 +43,9 @@ class JudgeError:
         whole = all(isinstance(count, int) and not isinstance(count, bool) and count >= 0 for count in counts)
         fits = whole and self.false_right <= self.small and self.false_wrong <= self.large
         if not fits or self.n < 1 or self.wrong + self.unclear > self.n or self.small + self.large not in (0, self.n):
-            msg = "a judge's error must be counts of labelled outputs, none above its whole, with at least one output"
-            raise ValueError(msg)
+            raise ValueError(
+                "a judge's error must be counts of labelled outputs, none above its whole, with at least one output"
+            )
 
     @property
     def rate(self) -> float:
@@ -91,8 +92,7 @@ class JudgeError:
         try:
             return cls(**error)
         except TypeError:
-            msg = "`outcomes.about['judge']['error']` must be what `JudgeError.to_dict` gives"
-            raise ValueError(msg) from None
+            raise ValueError("`outcomes.about['judge']['error']` must be what `JudgeError.to_dict` gives") from None
 
 
 @dataclass(frozen=True)
@@ -126,9 +126,8 @@ def hidden_by_judge(about: Mapping[str, Any], alpha: float, small_models: int, *
     if error is None:
         return HiddenHarms(0.0, alpha)
     if parts:
-        msg = (
+        raise ValueError(
             "`slices`, `class_floor`, `unit='group'` and `prompt='pruned'` need outcomes whose judge states no error: "
             "labelled rows bound what it hides over all inputs, not within a part of them"
         )
-        raise ValueError(msg)
     return HiddenHarms(error.hidden(alpha / 2.0, small_models), alpha / 2.0, error)

@@ -56,8 +56,7 @@ def coverage_path(outcomes: Outcomes, steps: int = 50) -> list[dict[str, float]]
         [{'a': 0.8, 'b': 0.7}, {'a': 0.6, 'b': 0.4}]
     """
     if steps < 1:
-        msg = "`steps` must be at least 1"
-        raise ValueError(msg)
+        raise ValueError("`steps` must be at least 1")
     n = len(outcomes)
     # For each row, how many rows its first willing model would have to accept by itself before it accepts this one.
     least = np.full(n, n + 1, dtype=np.int64)
@@ -100,20 +99,18 @@ def check_path(path: Sequence[Mapping[str, float]], names: Sequence[str]) -> lis
         ValueError: If it is empty, a step does not name every model, a threshold is NaN, or one rises along the path.
     """
     if not path:
-        msg = "`path` is empty: it needs at least one step, as `coverage_path` makes them"
-        raise ValueError(msg)
+        raise ValueError("`path` is empty: it needs at least one step, as `coverage_path` makes them")
     checked: list[dict[str, float]] = []
     for place, step in enumerate(path):
         if not isinstance(step, Mapping) or set(step) != set(names):
-            msg = f"step {place + 1} of `path` must name each of {list(names)}, with its threshold"
-            raise ValueError(msg)
+            raise ValueError(f"step {place + 1} of `path` must name each of {list(names)}, with its threshold")
         values = {name: float(step[name]) for name in names}
         if any(math.isnan(value) for value in values.values()):
-            msg = f"step {place + 1} of `path` holds NaN"
-            raise ValueError(msg)
+            raise ValueError(f"step {place + 1} of `path` holds NaN")
         if checked and any(values[name] > checked[-1][name] for name in names):
-            msg = f"step {place + 1} of `path` is stricter than the one before: it must go from strict to lax"
-            raise ValueError(msg)
+            raise ValueError(
+                f"step {place + 1} of `path` is stricter than the one before: it must go from strict to lax"
+            )
         checked.append(values)
     return checked
 
@@ -166,8 +163,9 @@ def path_sweep(
     cascade = differences(outcomes, prompt=prompt, unusable_large=unusable_large)
     counts = rows_that_count(cascade)
     if not counts.any():
-        msg = "`outcomes` holds no row where the small models, large and gold are all known: nothing can be compared"
-        raise ValueError(msg)
+        raise ValueError(
+            "`outcomes` holds no row where the small models, large and gold are all known: nothing can be compared"
+        )
     known, same = rows_to_compare(outcomes, cascade, counts)
     rows = np.flatnonzero(known | same)
     none = same[rows]

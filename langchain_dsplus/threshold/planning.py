@@ -81,11 +81,9 @@ def plan_rows(
 ) -> SampleSizePlan:
     """`plan_sample_size` for a loss that was read already, as a share."""
     if not (0.5 <= level < 1.0 and 0.0 < power < 1.0):
-        msg = "`power` must lie in (0, 1), `level` in [0.5, 1)"
-        raise ValueError(msg)
+        raise ValueError("`power` must lie in (0, 1), `level` in [0.5, 1)")
     if not (0.0 <= harm_rate <= 1.0 and 0.0 <= gain_rate <= 1.0 and harm_rate + gain_rate <= 1.0):
-        msg = "`harm_rate` and `gain_rate` must be at least 0 and sum to at most 1"
-        raise ValueError(msg)
+        raise ValueError("`harm_rate` and `gain_rate` must be at least 0 and sum to at most 1")
     special: Any = require("scipy.special", "sklearn")
     least = least_rows(max_loss, level)
     loss = harm_rate - gain_rate

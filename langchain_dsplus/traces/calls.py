@@ -294,8 +294,7 @@ def outcomes_from_calls(
         ```
     """
     if chunk_size < 1:
-        msg = "`chunk_size` must be at least 1"
-        raise ValueError(msg)
+        raise ValueError("`chunk_size` must be at least 1")
     models = named_models(small)
     replies = _Replies()
     secret = table_key(key, None)
@@ -325,8 +324,7 @@ def outcomes_from_calls(
             gold[name] = call.get("gold")
             continue
         if name in replies.replies:
-            msg = f"row {number} of `calls` repeats the id of a row before: ids must be distinct"
-            raise ValueError(msg)
+            raise ValueError(f"row {number} of `calls` repeats the id of a row before: ids must be distinct")
         replies.replies[name] = _reply(call, to_label or default_label)
         if isinstance(call.get("model"), str):
             replies.names.add(call["model"])
@@ -342,8 +340,7 @@ def outcomes_from_calls(
             result["gold"] = gold[result["id"]]
     if done and all(result["large"] is None for result in done):
         kinds = sorted({str(result.get("error", "no output")) for result in done})
-        msg = f"no output of the calls could be read as a label ({', '.join(kinds)}): pass `to_label=`"
-        raise ValueError(msg)
+        raise ValueError(f"no output of the calls could be read as a label ({', '.join(kinds)}): pass `to_label=`")
     identities = {} if large is None else {"large": identify(large, version=version)}
     facts = {**table_facts(models, identities, replies), **(about or {})}
     make: Any = Outcomes.from_records if done else Outcomes
@@ -353,17 +350,14 @@ def outcomes_from_calls(
 def _name_of(call: Any, number: int) -> str | None:
     """The id of a row that holds a call with its input, or gold; None for other rows of a recorder."""
     if not isinstance(call, Mapping):
-        msg = f"row {number} of `calls` is {type(call).__name__}, not a dict"
-        raise TypeError(msg)
+        raise TypeError(f"row {number} of `calls` is {type(call).__name__}, not a dict")
     name = call.get("route_id")
     if call.get("kind") not in {"call", "gold"}:
         return None
     if not isinstance(name, str) or not name:
-        msg = f"row {number} of `calls`, 'route_id': must be a text"
-        raise ValueError(msg)
+        raise ValueError(f"row {number} of `calls`, 'route_id': must be a text")
     if call["kind"] == "call" and call.get("input") is None:
-        msg = f"row {number} of `calls` has no `input`: it was recorded with `texts=False`, or redacted"
-        raise ValueError(msg)
+        raise ValueError(f"row {number} of `calls` has no `input`: it was recorded with `texts=False`, or redacted")
     return name
 
 
@@ -386,8 +380,7 @@ def _reply(call: Mapping[str, Any], to_label: Callable[[Any], str]) -> dict[str,
         try:
             label = to_label(call["output"])
             if not isinstance(label, str):
-                msg = f"`to_label` returned {type(label).__name__}, not a str"
-                raise TypeError(msg)
+                raise TypeError(f"`to_label` returned {type(label).__name__}, not a str")
             reply["label"] = label
         except Exception as problem:  # noqa: BLE001 - the user's `to_label`, or an output it cannot read
             reply["error"] = type(problem).__name__

@@ -202,21 +202,16 @@ class _Job:
 
     def check(self) -> None:
         if self.max_cost is not None and self.price is None:
-            msg = "`max_cost` needs `price`"
-            raise ValueError(msg)
+            raise ValueError("`max_cost` needs `price`")
         if self.max_cost is not None and not self.max_cost >= 0:
-            msg = "`max_cost` must be a number, at least 0"
-            raise ValueError(msg)
+            raise ValueError("`max_cost` must be a number, at least 0")
         if self.about is not None and not isinstance(self.about, Mapping):
-            msg = f"`about` must be a dict, not {type(self.about).__name__}"
-            raise TypeError(msg)
+            raise TypeError(f"`about` must be a dict, not {type(self.about).__name__}")
         if self.chunk_size < 1:
-            msg = "`chunk_size` must be at least 1"
-            raise ValueError(msg)
+            raise ValueError("`chunk_size` must be at least 1")
         for name, chain in (("large", self.large), ("large_pruned", self.large_pruned)):
             if chain is not None and not isinstance(chain, Runnable):
-                msg = f"`{name}` must be a chat model or a chain (a Runnable), not {type(chain).__name__}"
-                raise TypeError(msg)
+                raise TypeError(f"`{name}` must be a chat model or a chain (a Runnable), not {type(chain).__name__}")
 
 
 _FIELDS = frozenset(_Job.__dataclass_fields__)
@@ -249,8 +244,7 @@ def _plan(job: _Job) -> Generator[_Work, Any, Outcomes]:
     rows = read_dataset(job.dataset, job.input_key, job.gold_key, job.id_key, job.group_key)
     rules = _read_gold(job, rows, known_labels({**offered, **(job.about or {})}))
     if job.large_pruned is not None and not all(isinstance(row["input"], dict) for row in rows):
-        msg = "`large_pruned` needs dict inputs: the small model's answer reaches it under `context_key`"
-        raise ValueError(msg)
+        raise ValueError("`large_pruned` needs dict inputs: the small model's answer reaches it under `context_key`")
     identities = {"large": identify(job.large, version=job.version)}
     if job.large_pruned is not None:
         identities["large_pruned"] = identify(job.large_pruned, version=job.version)
@@ -350,8 +344,7 @@ def read_dataset(
             if item and all(map(missing, item.values())):
                 continue  # an empty line of a spreadsheet
             if input_key is not None and input_key not in item:
-                msg = f"row {place + 1} of `dataset` has no key {input_key!r}: name it with `input_key=`"
-                raise ValueError(msg)
+                raise ValueError(f"row {place + 1} of `dataset` has no key {input_key!r}: name it with `input_key=`")
             name = _checked(item.get(id_key, place), place, id_key)
             gold = _gold(item.get(gold_key), place, gold_key)
             group = _checked(item.get(group_key), place, group_key, optional=True)
@@ -360,16 +353,15 @@ def read_dataset(
         elif isinstance(item, Sequence) and not isinstance(item, str) and len(item) == 2:
             value, gold = item[0], _gold(item[1], place, "gold")
         else:
-            msg = f"row {place + 1} of `dataset` must be a mapping or an (input, gold) pair, not {type(item).__name__}"
-            raise ValueError(msg)
+            raise ValueError(
+                f"row {place + 1} of `dataset` must be a mapping or an (input, gold) pair, not {type(item).__name__}"
+            )
         if missing(value):
-            msg = f"row {place + 1} of `dataset` has no input (None or NaN)"
-            raise ValueError(msg)
+            raise ValueError(f"row {place + 1} of `dataset` has no input (None or NaN)")
         if isinstance(value, Mapping):
             value = dict(value)
         if name in seen:
-            msg = f"row {place + 1} of `dataset` repeats the id of a row before: ids must be distinct"
-            raise ValueError(msg)
+            raise ValueError(f"row {place + 1} of `dataset` repeats the id of a row before: ids must be distinct")
         seen.add(name)
         row = {"id": name, "input": value, "gold": gold, "group": group, "hash": hash_of(value), "number": place + 1}
         rows.append(row)
@@ -390,8 +382,7 @@ def _checked(value: Any, place: int, field: str, *, optional: bool = False) -> A
     except TypeError:
         pass
     wanted = "a text, a whole number or None" if optional else "a text or a whole number"
-    msg = f"row {place + 1} of `dataset`: {field!r} must be {wanted}, not {type(value).__name__}"
-    raise ValueError(msg)
+    raise ValueError(f"row {place + 1} of `dataset`: {field!r} must be {wanted}, not {type(value).__name__}")
 
 
 def _with_context(value: Any, key: str, answer: Answer | None) -> Any:
@@ -417,11 +408,10 @@ class _Estimate:
         """Refuse what is too dear, before anything is asked."""
         price, limit = self.job.price, self.job.max_cost
         if price is not None and self.cost is not None and limit is not None and self.cost > limit:
-            msg = (
+            raise CostLimitError(
                 f"asking about {self.rows} rows would cost about {self.cost:.4g} {price.currency}, above `max_cost` "
                 f"({limit:.4g}). Pass fewer rows, or a higher `max_cost`"
             )
-            raise CostLimitError(msg)
 
     def tell(self) -> None:
         """Say it on stderr."""
@@ -542,8 +532,7 @@ class _Asker:
                         meter.silent -= 1
                 label = self.to_label(output)
                 if not isinstance(label, str):
-                    msg = f"`to_label` returned {type(label).__name__}, not a str"
-                    raise TypeError(msg)
+                    raise TypeError(f"`to_label` returned {type(label).__name__}, not a str")
                 entry["label"] = str(label)  # NumPy's texts become plain ones
             except Exception as error:  # noqa: BLE001
                 failed = failure(error)

@@ -51,24 +51,26 @@ def parse_url(url: str | Path) -> Any:
     require("alembic", "store")
     if isinstance(url, Path) or "://" not in url:
         if not str(url):
-            msg = "`url` is empty: pass a path, 'sqlite:///traces.db', or 'postgresql://...'"
-            raise ValueError(msg)
+            raise ValueError("`url` is empty: pass a path, 'sqlite:///traces.db', or 'postgresql://...'")
         return sa.URL.create("sqlite", database=str(url))
     try:
         parsed = sa.make_url(url)
     except sa.exc.ArgumentError:
-        msg = "`url` cannot be read: pass 'sqlite:///traces.db' or 'postgresql://user@host/database'"
-        raise ValueError(msg) from None  # the text may hold a password
+        raise ValueError(
+            "`url` cannot be read: pass 'sqlite:///traces.db' or 'postgresql://user@host/database'"
+        ) from None  # the text may hold a password
     if parsed.drivername in {"sqlite", "sqlite+pysqlite"}:
         if parsed.database in {None, "", ":memory:"} or str(parsed.database).startswith("file:"):
-            msg = "`url` must name a SQLite file: several threads use the store, which a database in memory is not for"
-            raise ValueError(msg)
+            raise ValueError(
+                "`url` must name a SQLite file: several threads use the store, which a database in memory is not for"
+            )
         return parsed
     if parsed.drivername in {"postgresql", "postgres", "postgresql+psycopg"}:
         require("psycopg", "postgres")
         return parsed.set(drivername="postgresql+psycopg")
-    msg = "`url` must be of SQLite ('sqlite:///traces.db') or PostgreSQL ('postgresql://user@host/database')"
-    raise ValueError(msg)
+    raise ValueError(
+        "`url` must be of SQLite ('sqlite:///traces.db') or PostgreSQL ('postgresql://user@host/database')"
+    )
 
 
 class Database:
@@ -224,5 +226,4 @@ def migrate(connection: Any, folder: Path | None = None) -> None:
         try:
             command.upgrade(config, "head")
         except util.CommandError:
-            msg = "the trace store was written by a newer langchain-dsplus: update this one"
-            raise RuntimeError(msg) from None
+            raise RuntimeError("the trace store was written by a newer langchain-dsplus: update this one") from None

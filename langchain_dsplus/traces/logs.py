@@ -64,8 +64,7 @@ class Columns:
 
     def __post_init__(self) -> None:
         if (self.input is None) != (self.output is None):
-            msg = "pass both `input` and `output`: paths such as 'messages.-1.content' and 'response'"
-            raise ValueError(msg)
+            raise ValueError("pass both `input` and `output`: paths such as 'messages.-1.content' and 'response'")
 
 
 _USUAL = Columns("input", "output", "id", "gold", "group", "model", "seconds", "usage", "time")
@@ -148,8 +147,7 @@ class Log:
     ) -> None:
         listed = [sources] if isinstance(sources, (str, Path)) else list(sources)
         if not listed:
-            msg = "`sources` is empty: name a file, a folder, or 'langsmith:PROJECT'"
-            raise ValueError(msg)
+            raise ValueError("`sources` is empty: name a file, a folder, or 'langsmith:PROJECT'")
         self.columns = columns
         self._run_type, self._run_name = run_type, run_name
         self.names = [str(source) if str(source).startswith(PROJECT) else Path(source).name for source in listed]
@@ -172,8 +170,7 @@ class Log:
             # Spark, Ray and `route_dataset` write a folder of parts, with their bookkeeping beside them.
             found = sorted(path.glob("part-*.parquet")) or found
             if not found:
-                msg = f"{path} is a folder without a file"
-                raise ValueError(msg)
+                raise ValueError(f"{path} is a folder without a file")
             return found
         with path.open("rb"):  # it is there, and may be read
             return [path]
@@ -181,8 +178,9 @@ class Log:
     def _fetch(self, project: str) -> Path:
         """The runs of a LangSmith project, once, into a file that only this user may read."""
         if not (os.environ.get("LANGSMITH_API_KEY") or os.environ.get("LANGCHAIN_API_KEY")):
-            msg = f"set LANGSMITH_API_KEY to read the LangSmith project of {PROJECT!r}, or export its runs as JSONL"
-            raise ValueError(msg)
+            raise ValueError(
+                f"set LANGSMITH_API_KEY to read the LangSmith project of {PROJECT!r}, or export its runs as JSONL"
+            )
         client = require("langsmith", "langsmith").Client()
         folder = tempfile.mkdtemp(prefix="dsplus-")
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
@@ -193,8 +191,9 @@ class Log:
                 for run in client.list_runs(project_name=project, **wanted):
                     file.write(json.dumps(run.model_dump(mode="json"), ensure_ascii=True) + "\n")
         except Exception as error:  # noqa: BLE001 - whatever the client raises may quote a key or a text
-            msg = f"the LangSmith project could not be read ({type(error).__name__}): check its name and the key"
-            raise ValueError(msg) from None
+            raise ValueError(
+                f"the LangSmith project could not be read ({type(error).__name__}): check its name and the key"
+            ) from None
         return path
 
     # --- reading ------------------------------------------------------------------------------------------------
@@ -253,8 +252,7 @@ class Log:
                     for batch in parquet.ParquetFile(file).iter_batches(batch_size=1024):
                         yield from batch.to_pylist()
             except require("pyarrow", "parquet").ArrowException as error:
-                msg = f"{path}: not a Parquet file that can be read ({type(error).__name__})"
-                raise ValueError(msg) from None
+                raise ValueError(f"{path}: not a Parquet file that can be read ({type(error).__name__})") from None
         elif path.suffix.lower() in {".csv", ".tsv"}:
             with csv_rows(path, errors="replace") as (lines, _):
                 header = next(lines, [])
@@ -521,16 +519,14 @@ def _cache_rows(path: Path) -> Iterator[dict[str, Any]]:
             tables = {name for (name,) in base.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             found = [name for name in _CACHES if name in tables]
             if not found:
-                msg = f"{path}: a SQLite file without LangChain's table {_CACHES[0]!r}"
-                raise ValueError(msg)
+                raise ValueError(f"{path}: a SQLite file without LangChain's table {_CACHES[0]!r}")
             for table in found:
                 for prompt, llm, response in base.execute(
                     f"SELECT prompt, llm, response FROM {table} WHERE idx = 0"  # noqa: S608 - one of two names
                 ):
                     yield {"prompt": prompt, "llm": llm, "response": response}
     except sqlite3.Error as error:
-        msg = f"{path}: not a SQLite file that can be read ({type(error).__name__})"
-        raise ValueError(msg) from None
+        raise ValueError(f"{path}: not a SQLite file that can be read ({type(error).__name__})") from None
 
 
 def _cached(row: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -41,8 +41,7 @@ def named_models(small: Any) -> dict[str, SmallModel]:
     """Small models by the names that a router gives them; one alone has none: `""`."""
     parts = list(small) if isinstance(small, (list, tuple)) else [small]
     if not parts:
-        msg = "`small` needs at least one small model"
-        raise ValueError(msg)
+        raise ValueError("`small` needs at least one small model")
     models = [as_small_model(part) for part in parts]
     if len(models) == 1:
         return {"": models[0]}

@@ -170,14 +170,12 @@ def plain(value: Any, *, depth: int = 0) -> Any:
         return value
     if isinstance(value, int):
         if abs(value) > sys.float_info.max:
-            msg = "a row holds a whole number beyond the largest float"
-            raise ValueError(msg)
+            raise ValueError("a row holds a whole number beyond the largest float")
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if depth > _DEPTH:
-        msg = f"a row is nested more than {_DEPTH} deep"
-        raise ValueError(msg)
+        raise ValueError(f"a row is nested more than {_DEPTH} deep")
     depth += 1
     if not isinstance(value, (dict, list)):  # most are
         if isinstance(value, BaseMessage):

@@ -186,28 +186,31 @@ class ReplyStore:
         """Check every line, and change nothing."""
         path = journal.path
         if not journal.entries and not to_line(self._head()).startswith(journal.tail):
-            msg = f"{path} is no file that `{self._writer}` wrote; it is left as it is. Choose another `path`"
-            raise ValueError(msg)
+            raise ValueError(
+                f"{path} is no file that `{self._writer}` wrote; it is left as it is. Choose another `path`"
+            )
         for number, entry in enumerate(journal.entries, 1):
             if entry is None or not _is_ours(entry) or (number == 1 and "chains" not in entry):
-                msg = (
+                raise ValueError(
                     f"{path}: line {number} is not what `{self._writer}` writes. The file is left as it is: choose "
                     "another `path`"
                 )
-                raise ValueError(msg)
             if "chains" in entry:
                 if entry.get("writer", "collect_outcomes") != self._writer:
-                    msg = f"{path} is no file that `{self._writer}` wrote; it is left as it is. Choose another `path`"
-                    raise ValueError(msg)
+                    raise ValueError(
+                        f"{path} is no file that `{self._writer}` wrote; it is left as it is. Choose another `path`"
+                    )
                 for side, identity in entry["chains"].items():
                     mine = self._chains.get(side)
                     if identity is not None and mine is not None and identity != mine:
-                        msg = f"{path} holds answers of another `{side}` chain. Choose another `path`, or remove it"
-                        raise ValueError(msg)
+                        raise ValueError(
+                            f"{path} holds answers of another `{side}` chain. Choose another `path`, or remove it"
+                        )
                 continue
             if entry["id"] in hashes and hashes[entry["id"]] != entry["hash"]:
-                msg = f"{path}: line {number} answers another input than the row with its id. Choose another `path`"
-                raise ValueError(msg)
+                raise ValueError(
+                    f"{path}: line {number} answers another input than the row with its id. Choose another `path`"
+                )
             self._replies[entry["id"], entry["side"]] = entry
 
     def __enter__(self) -> Self:

@@ -144,8 +144,7 @@ class SharedState:
         errors = require("sqlalchemy", "store").exc
         with self._lock:
             if time.monotonic() - self._tried_at < self.rest:
-                msg = "the database of the shared state was out of reach a moment ago"
-                raise SharedStateError(msg)
+                raise SharedStateError("the database of the shared state was out of reach a moment ago")
             try:
                 connection = self._connection = self._connection or self._open()
                 with self._database.transaction(connection, write=write):
@@ -158,8 +157,9 @@ class SharedState:
                     raise
                 self._tried_at = time.monotonic()
                 kind = type(getattr(error, "orig", None) or error).__name__
-                msg = f"the shared state {self.name!r} cannot be reached, or another process holds it ({kind})"
-                raise SharedStateError(msg) from None
+                raise SharedStateError(
+                    f"the shared state {self.name!r} cannot be reached, or another process holds it ({kind})"
+                ) from None
 
     def _open(self) -> Any:
         connection = self._database.connect()

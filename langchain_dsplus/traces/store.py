@@ -120,14 +120,11 @@ class TraceStore:
         key: str | bytes | None = None,
     ) -> None:
         if queue_size < 1 or queue_bytes < 1:
-            msg = "`queue_size` and `queue_bytes` must be at least 1"
-            raise ValueError(msg)
+            raise ValueError("`queue_size` and `queue_bytes` must be at least 1")
         if retention_days is not None and not 0 < retention_days < 1e6:
-            msg = "`retention_days` must be a number of days above 0, or None"
-            raise ValueError(msg)
+            raise ValueError("`retention_days` must be a number of days above 0, or None")
         if not 0 < busy_seconds < 1e6:
-            msg = "`busy_seconds` must be above 0"
-            raise ValueError(msg)
+            raise ValueError("`busy_seconds` must be above 0")
         self.texts = texts
         self.redact = redact
         self._key = None if key is None else read_key(key)
@@ -468,21 +465,18 @@ class TraceStore:
         """
         if isinstance(route_id, Mapping):
             if gold is not None:
-                msg = "`gold` goes with one `route_id`, not with a mapping"
-                raise ValueError(msg)
+                raise ValueError("`gold` goes with one `route_id`, not with a mapping")
             told = dict(route_id)
         else:
             told = {route_id: gold}
         rows = []
         for name, value in told.items():
             if not isinstance(name, str) or not name:
-                msg = "`route_id` must be a text that is not empty"
-                raise ValueError(msg)
+                raise ValueError("`route_id` must be a text that is not empty")
             try:
                 text = None if value is None else to_text(value)
             except TypeError:
-                msg = f"`gold` must be a text, a whole number or None, not {type(value).__name__}"
-                raise ValueError(msg) from None
+                raise ValueError(f"`gold` must be a text, a whole number or None, not {type(value).__name__}") from None
             rows.append({"kind": "gold", "route_id": name, "gold": text})
         if labels is not None:
             rules = GoldRules.of(**gold_rules)
@@ -632,8 +626,7 @@ class TraceStore:
         """
         days = self.retention_days if retention_days is None else retention_days
         if days is None or not days >= 0:
-            msg = "`retention_days` must be a number of days, here or where the store is made"
-            raise ValueError(msg)
+            raise ValueError("`retention_days` must be a number of days, here or where the store is made")
         with self._database.connect() as connection:
             return self._prune(connection, days)
 
@@ -732,8 +725,7 @@ def _name(value: Any, *, required: bool = False) -> str | None:
     """A text for an indexed column; the row's body has it as it is."""
     if not isinstance(value, str):
         if required:
-            msg = "a row needs `kind` and `route_id`, both texts"
-            raise TypeError(msg)
+            raise TypeError("a row needs `kind` and `route_id`, both texts")
         return None
     return value[:_NAME].replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
 
@@ -745,11 +737,9 @@ def _instant(value: datetime | timedelta | str, field: str) -> datetime:
         try:
             value = datetime.fromisoformat(value)
         except ValueError:
-            msg = f"`{field}` is no ISO time"
-            raise ValueError(msg) from None
+            raise ValueError(f"`{field}` is no ISO time") from None
     if value.tzinfo is None:
-        msg = f"`{field}` has no time zone: datetime.now(timezone.utc), or '2026-01-31T12:00:00+00:00'"
-        raise ValueError(msg)
+        raise ValueError(f"`{field}` has no time zone: datetime.now(timezone.utc), or '2026-01-31T12:00:00+00:00'")
     return value
 
 

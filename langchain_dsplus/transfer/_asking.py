@@ -136,11 +136,10 @@ class Asker:
 
     def _take(self, question: Question, bill: Bill, output: Any) -> None:
         if bill.hits:
-            msg = (
+            raise CachedReplyError(
                 "a reply came out of a cache, so it is no independent answer: pass models with `cache=False`, and no "
                 "`set_llm_cache`"
             )
-            raise CachedReplyError(msg)
         entry: dict[str, Any] = {
             "id": question.row["id"],
             "side": question.side,
@@ -164,8 +163,7 @@ def labeller(labels: Sequence[str] | None, to_label: Callable[[Any], Any] | None
         if to_label is not None:
             found = to_label(output)
             if found is not None and not isinstance(found, str):
-                msg = f"`to_label` must return a str or None, not {type(found).__name__}"
-                raise TypeError(msg)
+                raise TypeError(f"`to_label` must return a str or None, not {type(found).__name__}")
             return found
         text = default_label(output)
         return text if labels is None else match_label(text, labels, finish_reason=ending(output))
@@ -183,8 +181,7 @@ def read_cases(cases: Any, input_key: str | None, gold_key: str, id_key: str) ->
         cases = _lines(Path(cases))
     rows = read_dataset(cases, input_key, gold_key, id_key, "group")
     if not rows:
-        msg = "`cases` is empty"
-        raise ValueError(msg)
+        raise ValueError("`cases` is empty")
     return rows
 
 
@@ -196,11 +193,9 @@ def _lines(path: Path) -> list[Any]:
         try:
             found.append(load_json(line))
         except ValueError:
-            msg = f"{path}: line {number} is no JSON"
-            raise ValueError(msg) from None
+            raise ValueError(f"{path}: line {number} is no JSON") from None
         if not isinstance(found[-1], dict):
-            msg = f"{path}: line {number} must be a JSON object"
-            raise ValueError(msg)  # noqa: TRY004 - a malformed file, like the one above
+            raise ValueError(f"{path}: line {number} must be a JSON object")  # noqa: TRY004 - a malformed file, like the one above
     return found
 
 

@@ -78,20 +78,17 @@ class Transferring(Planned[dict[str, Any], dict[str, Any]]):
         """Check what belongs together."""
         super().model_post_init(context)
         if self.record_key is not None and self.record_key == self.output_key:
-            msg = "`record_key` and `output_key` must differ"
-            raise ValueError(msg)
+            raise ValueError("`record_key` and `output_key` must differ")
         if self.certificate is not None and not isinstance(self.certificate, TransferCertificate):
-            msg = f"`certificate` must be what `certify_transfer` returns, not {type(self.certificate).__name__}"
-            raise TypeError(msg)
+            raise TypeError(
+                f"`certificate` must be what `certify_transfer` returns, not {type(self.certificate).__name__}"
+            )
         if self.large is not None and not isinstance(self.large, Runnable):
-            msg = f"`large` must be the chain that follows (a Runnable), not {type(self.large).__name__}"
-            raise TypeError(msg)
+            raise TypeError(f"`large` must be the chain that follows (a Runnable), not {type(self.large).__name__}")
         if self.audit_rate and self.large is None:
-            msg = "`audit_rate` needs `large`, the chain that audits ask"
-            raise ValueError(msg)
+            raise ValueError("`audit_rate` needs `large`, the chain that audits ask")
         if self.monitor is not None and not isinstance(self.monitor, AuditMonitor):
-            msg = f"`monitor` must be an `AuditMonitor`, not {type(self.monitor).__name__}"
-            raise TypeError(msg)
+            raise TypeError(f"`monitor` must be an `AuditMonitor`, not {type(self.monitor).__name__}")
         self._guard = _Guard(self)
 
     def as_assign(self, label: str | None = STATEMENT) -> Self:
@@ -129,15 +126,12 @@ class Transferring(Planned[dict[str, Any], dict[str, Any]]):
     def _read(self, value: Any) -> str:
         kind = type(self).__name__
         if not isinstance(value, Mapping):
-            msg = f"{kind} needs a dict with the key {self.input_key!r}, not {type(value).__name__}"
-            raise TypeError(msg)
+            raise TypeError(f"{kind} needs a dict with the key {self.input_key!r}, not {type(value).__name__}")
         if self.input_key not in value:
-            msg = f"the input has no key {self.input_key!r} (`input_key` of {kind} {self.name!r})"
-            raise TypeError(msg)
+            raise TypeError(f"the input has no key {self.input_key!r} (`input_key` of {kind} {self.name!r})")
         text = value[self.input_key]
         if not isinstance(text, str):
-            msg = f"the input's {self.input_key!r} must be a str, not {type(text).__name__}"
-            raise TypeError(msg)
+            raise TypeError(f"the input's {self.input_key!r} must be a str, not {type(text).__name__}")
         return text
 
 

@@ -145,11 +145,9 @@ class TransferCertificate(Written):
             'CERTIFIED'
         """
         if not 0.5 <= level < 1.0:
-            msg = "`level` must lie in [0.5, 1)"
-            raise ValueError(msg)
+            raise ValueError("`level` must lie in [0.5, 1)")
         if not (0 <= unknown <= changed <= n and 0 <= failed <= n):
-            msg = "`changed` and `failed` must be at most `n`, `unknown` at most `changed`"
-            raise ValueError(msg)
+            raise ValueError("`changed` and `failed` must be at most `n`, `unknown` at most `changed`")
         p_value = _p_value(test, harms, gains, n, max_loss)
         alpha = 1.0 - level
         upper = binomial_upper(harms, n, alpha) if test == "binomial" else loss_upper_bound(harms, gains, n, level)
@@ -237,19 +235,15 @@ class TransferCertificate(Written):
 
     def _checked(self) -> Self:
         if self.test == "binomial" and (self.gains or self.harms < self.changed):
-            msg = "without gold every changed decision is a harm, and none is a gain"
-            raise ValueError(msg)
+            raise ValueError("without gold every changed decision is a harm, and none is a gain")
         if self.unknown > self.harms:
-            msg = "`unknown` cases count as harms: they cannot be more"
-            raise ValueError(msg)
+            raise ValueError("`unknown` cases count as harms: they cannot be more")
         found = self.of_counts(**{name: getattr(self, name) for name in _GIVEN})
         if found.status != self.status:
-            msg = f"`status` is {self.status!r}, but its counts give {found.status!r}"
-            raise ValueError(msg)
+            raise ValueError(f"`status` is {self.status!r}, but its counts give {found.status!r}")
         for name in ("p_value", "loss_upper", "changed_upper"):
             if not math.isclose(getattr(self, name), getattr(found, name), rel_tol=0.01, abs_tol=1e-6):
-                msg = f"`{name}` does not follow from its counts"
-                raise ValueError(msg)
+                raise ValueError(f"`{name}` does not follow from its counts")
         return self
 
 
@@ -257,8 +251,7 @@ def _p_value(test: str, harms: int, gains: int, n: int, max_loss: float) -> floa
     if test == "paired":
         return paired_p_value(harms, gains, n, max_loss)
     if gains or not (0 <= harms <= n and n >= 1 and 0.0 < max_loss < 1.0):
-        msg = "`harms` must be at most `n`, `gains` 0, and `max_loss` between 0 and 1"
-        raise ValueError(msg)
+        raise ValueError("`harms` must be at most `n`, `gains` 0, and `max_loss` between 0 and 1")
     special: Any = require("scipy.special", "sklearn")
     return float(special.bdtr(harms, n, max_loss))
 

@@ -152,23 +152,20 @@ class _Job:
     def check(self) -> None:
         transfer, _ = find_transfer(self.transferred)
         if transfer is not None and transfer.certificate is not None:
-            msg = "the transfer in `transferred` has a certificate already: certify it without `certificate=`"
-            raise ValueError(msg)
+            raise ValueError(
+                "the transfer in `transferred` has a certificate already: certify it without `certificate=`"
+            )
         for name in ("plain", "transferred"):
             chain = getattr(self, name)
             if not isinstance(chain, Runnable):
-                msg = f"`{name}` must be a chain (a Runnable), not {type(chain).__name__}"
-                raise TypeError(msg)
+                raise TypeError(f"`{name}` must be a chain (a Runnable), not {type(chain).__name__}")
         parse_loss(self.max_loss)
         if not 0.5 <= self.level < 1.0:
-            msg = "`level` must lie in [0.5, 1)"
-            raise ValueError(msg)
+            raise ValueError("`level` must lie in [0.5, 1)")
         if self.labels is not None and self.to_label is not None:
-            msg = "give `labels` or `to_label`, not both"
-            raise ValueError(msg)
+            raise ValueError("give `labels` or `to_label`, not both")
         if self.max_concurrency < 1:
-            msg = "`max_concurrency` must be at least 1"
-            raise ValueError(msg)
+            raise ValueError("`max_concurrency` must be at least 1")
 
 
 _FIELDS = frozenset(_Job.__dataclass_fields__)
@@ -223,8 +220,9 @@ def _certificate(
             for name, replies in (("plain", plain), ("transferred", changed))
         }
         if job.labels is None and job.to_label is None and not any(right.values()):
-            msg = "no reply equals its gold: pass `labels=` or `to_label=`, so that decisions are read as gold has them"
-            raise ValueError(msg)
+            raise ValueError(
+                "no reply equals its gold: pass `labels=` or `to_label=`, so that decisions are read as gold has them"
+            )
         accuracy = {"n": len(known), **{name: count / len(known) for name, count in right.items()}}
     test: Literal["paired", "binomial"] = "paired" if known else "binomial"
     return TransferCertificate.of_counts(

@@ -126,8 +126,7 @@ class Comparison:
         for each in self.arms:
             if (each.judge, each.arm) == (judge, arm):
                 return each
-        msg = f"no judge {judge!r} with the arm {arm!r}"
-        raise KeyError(msg)
+        raise KeyError(f"no judge {judge!r} with the arm {arm!r}")
 
     def table(self) -> Table:
         """A table for a terminal."""
@@ -380,25 +379,21 @@ class _Job:
 
     def check(self) -> None:
         if not isinstance(self.judges, Mapping) or not self.judges:
-            msg = "`judges` needs at least one judge, by name"
-            raise ValueError(msg)
+            raise ValueError("`judges` needs at least one judge, by name")
         for name, judge in self.judges.items():
             if not isinstance(judge, Runnable):
-                msg = f"the judge {name!r} must be a chat model or a chain (a Runnable), not {type(judge).__name__}"
-                raise TypeError(msg)
+                raise TypeError(
+                    f"the judge {name!r} must be a chat model or a chain (a Runnable), not {type(judge).__name__}"
+                )
         if self.n < 1 or self.max_concurrency < 1:
-            msg = "`n` and `max_concurrency` must be at least 1"
-            raise ValueError(msg)
+            raise ValueError("`n` and `max_concurrency` must be at least 1")
         if len(self.labels) < 2 or len(set(self.labels)) < len(self.labels):
-            msg = "`labels` needs at least two verdicts, all different"
-            raise ValueError(msg)
+            raise ValueError("`labels` needs at least two verdicts, all different")
         prices = list((self.prices or {}).values())
         if len({price.currency for price in prices}) > 1:
-            msg = "`prices` must be in one currency"
-            raise ValueError(msg)
+            raise ValueError("`prices` must be in one currency")
         if strange := sorted((self.prices or {}).keys() - self.judges.keys()):
-            msg = f"`prices` names no judge of this comparison: {strange}"
-            raise ValueError(msg)
+            raise ValueError(f"`prices` names no judge of this comparison: {strange}")
 
     def transfers(self) -> dict[str, Transferring]:
         given = self.transfer if isinstance(self.transfer, Mapping) else {"transfer": self.transfer}
@@ -408,11 +403,9 @@ class _Job:
             found[name] = PromptTransfer("extractive") if extractive else transfer
             if not isinstance(found[name], Transferring):
                 kind = type(transfer).__name__
-                msg = f"`transfer` must be a `PromptTransfer`, a `Decompose`, or 'extractive', not {kind}"
-                raise TypeError(msg)
+                raise TypeError(f"`transfer` must be a `PromptTransfer`, a `Decompose`, or 'extractive', not {kind}")
         if PLAIN in found or not found:
-            msg = f"`transfer` needs at least one transfer, and none called {PLAIN!r}"
-            raise ValueError(msg)
+            raise ValueError(f"`transfer` needs at least one transfer, and none called {PLAIN!r}")
         return found
 
     def turned(self, label: str) -> str:
@@ -470,8 +463,7 @@ def _plan(job: _Job) -> Generator[AskEach, None, Comparison]:
         if job.progress or job.confirm is not None:
             tell_estimate(due, price_of, calls_of="compare_transfer")
         if due and job.confirm is not None and not job.confirm():
-            msg = "not confirmed"
-            raise KeyboardInterrupt(msg)
+            raise KeyboardInterrupt("not confirmed")
         total = len(rows) * len(transfers) + len(rows) * (1 + len(transfers)) * len(judges) * job.n
         advance = stack.enter_context(progress_bar("asking", total, show=job.progress))
         stack.enter_context(store)
@@ -521,10 +513,9 @@ def _rows(job: _Job) -> list[dict[str, Any]]:
     for row, gold in zip(cases, golds, strict=True):
         text, twin = row["input"].get(job.input_key), row["input"].get(job.twin_key)
         if not isinstance(text, str) or not isinstance(twin, str | None):
-            msg = (
+            raise ValueError(  # noqa: TRY004 - a malformed case
                 f"the case {row['id']!r} needs a text under {job.input_key!r}, and its {job.twin_key!r} must be a text"
             )
-            raise ValueError(msg)  # noqa: TRY004 - a malformed case
         rows.append({"id": row["id"], "input": text, "hash": hash_of(text), "gold": gold, "case": row["id"]})
         if twin is not None:
             turned = None if gold is None else job.turned(gold)

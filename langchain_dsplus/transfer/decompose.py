@@ -53,15 +53,14 @@ class Decompose(Transferring):
     def __init__(self, steps: Sequence[PromptTransfer] = (), **kwargs: Any) -> None:
         steps = list(steps)
         if not steps:
-            msg = "`steps` needs at least one `PromptTransfer`"
-            raise ValueError(msg)
+            raise ValueError("`steps` needs at least one `PromptTransfer`")
         for step in steps:
             if not isinstance(step, PromptTransfer):
-                msg = f"`steps` must be `PromptTransfer`s, not {type(step).__name__}"
-                raise TypeError(msg)
+                raise TypeError(f"`steps` must be `PromptTransfer`s, not {type(step).__name__}")
             if step.certificate is not None or step.audit_rate:
-                msg = "a step has a certificate or audits of its own: give them to `Decompose`, they are over the whole"
-                raise ValueError(msg)
+                raise ValueError(
+                    "a step has a certificate or audits of its own: give them to `Decompose`, they are over the whole"
+                )
         mine: dict[str, Any] = {"steps": steps}
         super().__init__(**mine, **kwargs)
         self.steps = [step.silent() for step in steps]  # what is proven or not is about the whole

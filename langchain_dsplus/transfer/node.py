@@ -143,13 +143,13 @@ class PromptTransfer(Transferring):
     def __init__(self, model: Any = None, input_key: str = "text", output_key: str = "rewrite", **kwargs: Any) -> None:
         if isinstance(model, str):
             if model != "extractive":
-                msg = "`model` must be 'extractive', a chat model, or a callable from text to text"
-                raise ValueError(msg)
+                raise ValueError("`model` must be 'extractive', a chat model, or a callable from text to text")
             model = ExtractiveSummarizer()
         elif not isinstance(model, Runnable):
             if not callable(model):
-                msg = f"`model` must be a Runnable or a callable from text to text, not {type(model).__name__}"
-                raise TypeError(msg)
+                raise TypeError(
+                    f"`model` must be a Runnable or a callable from text to text, not {type(model).__name__}"
+                )
             model = RunnableLambda(model)
         fidelity = kwargs.pop("fidelity", None)
         checked_by = "own"
@@ -157,22 +157,19 @@ class PromptTransfer(Transferring):
             checked_by = fidelity or "default"
             fidelity = None if fidelity == "off" else Fidelity()
         elif not callable(fidelity):
-            msg = (
+            raise TypeError(
                 f"`fidelity` must be 'default', 'off', `Fidelity` settings or a callable, not {type(fidelity).__name__}"
             )
-            raise TypeError(msg)
         subtask = as_subtask(kwargs.pop("subtask", REWRITE), kwargs.get("prompt"))
         if isinstance(fidelity, Fidelity):
             extractive = isinstance(model, ExtractiveSummarizer)
             fidelity = fidelity.extractive() if extractive else _settings(fidelity, subtask.gate)
         for name in ("price", "large_price"):
             if kwargs.get(name) is not None and not callable(getattr(kwargs[name], "cost", None)):
-                msg = f"`{name}` must be a `Price`, not {type(kwargs[name]).__name__}"
-                raise TypeError(msg)
+                raise TypeError(f"`{name}` must be a `Price`, not {type(kwargs[name]).__name__}")
         prices: list[Price] = [kwargs[f] for f in ("price", "large_price") if kwargs.get(f) is not None]
         if len({price.currency for price in prices}) > 1:
-            msg = "`price` and `large_price` must be in one currency"
-            raise ValueError(msg)
+            raise ValueError("`price` and `large_price` must be in one currency")
         mine = {"model": model, "fidelity": fidelity, "subtask": subtask}
         super().__init__(input_key=input_key, output_key=output_key, **mine, **kwargs)
         self._checked_by = checked_by
@@ -205,8 +202,7 @@ class PromptTransfer(Transferring):
             reasons = [] if found else ["unfaithful: by the check that was given"]
             return {"faithful": found, "reasons": reasons, "missing": [], "added": []}
         if not isinstance(found, Mapping) or not isinstance(found.get("faithful"), bool):
-            msg = "`fidelity` must return a bool or a mapping with the bool `faithful`"
-            raise TypeError(msg)
+            raise TypeError("`fidelity` must return a bool or a mapping with the bool `faithful`")
         reasons = [str(r) for r in found.get("reasons", ())]
         if not found["faithful"] and not reasons:
             reasons = ["unfaithful: by the check that was given"]
@@ -303,8 +299,7 @@ class PromptTransfer(Transferring):
         record["seconds"] = round(time.perf_counter() - started, 6)
         refused = any(part.draft.text and not part.found["faithful"] for part in parts)
         if self.on_unfaithful == "raise" and refused:
-            msg = "the rewrite is not faithful: " + "; ".join(record["reasons"])
-            raise UnfaithfulRewriteError(msg, record)
+            raise UnfaithfulRewriteError("the rewrite is not faithful: " + "; ".join(record["reasons"]), record)
         # Routes go to logs and response metadata: no words of the text in them.
         note(value.get(self.context_key), transfer=told(record))
         return self._sent(value, text, output, record)

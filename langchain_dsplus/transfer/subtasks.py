@@ -61,11 +61,9 @@ class Subtask:
 
     def __post_init__(self) -> None:
         if not self.name or not self.instructions:
-            msg = "a `Subtask` needs a `name` and `instructions`"
-            raise ValueError(msg)
+            raise ValueError("a `Subtask` needs a `name` and `instructions`")
         if self.gate not in ("rewrite", "copy", "translation"):
-            msg = "`gate` must be 'rewrite', 'copy' or 'translation'"
-            raise ValueError(msg)
+            raise ValueError("`gate` must be 'rewrite', 'copy' or 'translation'")
 
     def identity_parts(self) -> dict[str, Any]:
         """What makes it, for `identify`."""
@@ -186,8 +184,7 @@ def split_claims(parties: Sequence[str] = ("narrator", "other party")) -> Subtas
         ['tenant', 'landlord']
     """
     if len(parties) < 2 or len(set(parties)) < len(parties):
-        msg = "`parties` needs at least two names, all different"
-        raise ValueError(msg)
+        raise ValueError("`parties` needs at least two names, all different")
     lists = {
         party: {"type": "array", "items": {"type": "string"}, "description": f"What is claimed for or by the {party}."}
         for party in parties
@@ -240,12 +237,12 @@ def as_subtask(value: Any, prompt: str | None = None) -> Subtask:
     """
     if isinstance(value, str):
         if value not in READY:
-            msg = f"`subtask` must be one of {sorted(READY)}, or a `Subtask` (see `langchain_dsplus.transfer`)"
-            raise ValueError(msg)
+            raise ValueError(
+                f"`subtask` must be one of {sorted(READY)}, or a `Subtask` (see `langchain_dsplus.transfer`)"
+            )
         value = READY[value]
     if not isinstance(value, Subtask):
-        msg = f"`subtask` must be a name or a `Subtask`, not {type(value).__name__}"
-        raise TypeError(msg)
+        raise TypeError(f"`subtask` must be a name or a `Subtask`, not {type(value).__name__}")
     if prompt is None:
         return value
     from dataclasses import replace
@@ -263,8 +260,7 @@ def json_schema(schema: Any) -> dict[str, Any]:
     if isinstance(schema, type):
         found = TypeAdapter(schema).json_schema()
     if not isinstance(found, dict) or not isinstance(found.get("properties"), Mapping):
-        msg = "`schema` must be a Pydantic class, a TypedDict, or a JSON schema with `properties`"
-        raise TypeError(msg)
+        raise TypeError("`schema` must be a Pydantic class, a TypedDict, or a JSON schema with `properties`")
     return found
 
 
