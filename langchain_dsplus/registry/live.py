@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
-from langchain_core.runnables.utils import ConfigurableFieldSpec
 
 from langchain_dsplus._shown import Shown
 from langchain_dsplus.answer import MismatchError, failure
@@ -20,8 +20,6 @@ from langchain_dsplus.routing.rows import Recorder, Row
 from langchain_dsplus.small_models.base import SmallModel
 
 if TYPE_CHECKING:
-    from langchain_core.runnables.graph import Graph
-
     from langchain_dsplus.threshold.certificate import Certificate
 
 logger = logging.getLogger(__name__)
@@ -42,6 +40,19 @@ class Versions(Protocol):
 
     def load(self, version: int | None = None) -> SmallModel:
         """Read a version's small model; by default the live one."""
+
+
+def _follows(name: str) -> Any:
+    """A method or property that is, at each use, that of the router that answers then."""
+    theirs = getattr(ConfidenceRouter, name)
+    if isinstance(theirs, property):
+        return property(lambda self: getattr(self.router, name), doc=theirs.__doc__)
+
+    @functools.wraps(theirs)
+    def call(self: LiveRouter, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self.router, name)(*args, **kwargs)
+
+    return call
 
 
 class LiveRouter(Shown, Runnable[Any, Any]):
@@ -229,93 +240,23 @@ class LiveRouter(Shown, Runnable[Any, Any]):
 
     # --- being a router -----------------------------------------------------------------------------------------
 
-    @property
-    def InputType(self) -> Any:
-        """As the router's."""
-        return self.router.InputType
-
-    @property
-    def OutputType(self) -> Any:
-        """As the router's."""
-        return self.router.OutputType
-
-    @property
-    def config_specs(self) -> list[ConfigurableFieldSpec]:
-        """As the router's."""
-        return self.router.config_specs
-
-    def get_graph(self, config: RunnableConfig | None = None) -> Graph:
-        """Draw the router that answers now."""
-        return self.router.get_graph(config)
-
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        """Answer one input."""
-        return self.router.invoke(input, config, **kwargs)
-
-    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        """Async twin of `invoke`."""
-        return await self.router.ainvoke(input, config, **kwargs)
-
-    def batch(
-        self,
-        inputs: list[Any],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **kwargs: Any,
-    ) -> list[Any]:
-        """Answer a list, as the router does."""
-        return self.router.batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
-
-    async def abatch(
-        self,
-        inputs: list[Any],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **kwargs: Any,
-    ) -> list[Any]:
-        """Async twin of `batch`."""
-        return await self.router.abatch(inputs, config, return_exceptions=return_exceptions, **kwargs)
-
-    def batch_as_completed(self, inputs: Any, config: Any = None, **kwargs: Any) -> Iterator[tuple[int, Any]]:
-        """Yield `(index, output)` as they come."""
-        return self.router.batch_as_completed(inputs, config, **kwargs)
-
-    def abatch_as_completed(self, inputs: Any, config: Any = None, **kwargs: Any) -> AsyncIterator[tuple[int, Any]]:
-        """Async twin of `batch_as_completed`."""
-        return self.router.abatch_as_completed(inputs, config, **kwargs)
-
-    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
-        """Stream one answer."""
-        return self.router.stream(input, config, **kwargs)
-
-    def astream(
-        self,
-        input: Any,
-        config: RunnableConfig | None = None,
-        **kwargs: Any,
-    ) -> AsyncIterator[Any]:
-        """Async twin of `stream`."""
-        return self.router.astream(input, config, **kwargs)
-
-    def transform(
-        self,
-        input: Iterator[Any],
-        config: RunnableConfig | None = None,
-        **kwargs: Any,
-    ) -> Iterator[Any]:
-        """Stream the answer to an input that arrives in chunks."""
-        return self.router.transform(input, config, **kwargs)
-
-    def atransform(
-        self,
-        input: AsyncIterator[Any],
-        config: RunnableConfig | None = None,
-        **kwargs: Any,
-    ) -> AsyncIterator[Any]:
-        """Async twin of `transform`."""
-        return self.router.atransform(input, config, **kwargs)
+    InputType = _follows("InputType")
+    OutputType = _follows("OutputType")
+    config_specs = _follows("config_specs")
+    get_graph = _follows("get_graph")
+    invoke = _follows("invoke")
+    ainvoke = _follows("ainvoke")
+    batch = _follows("batch")
+    abatch = _follows("abatch")
+    batch_as_completed = _follows("batch_as_completed")
+    abatch_as_completed = _follows("abatch_as_completed")
+    stream = _follows("stream")
+    astream = _follows("astream")
+    transform = _follows("transform")
+    atransform = _follows("atransform")
+    warmup = _follows("warmup")
+    drain = _follows("drain")
+    adrain = _follows("adrain")
 
     def as_node(self, *args: Any, **kwargs: Any) -> Runnable[Any, dict[str, Any]]:
         """Return the form for a LangGraph node, as `ConfidenceRouter.as_node`; it follows a `refresh` too."""
@@ -329,18 +270,6 @@ class LiveRouter(Shown, Runnable[Any, Any]):
             return await bound.afunc(state, config)
 
         return RunnableLambda(node, afunc=anode, name=self.router.get_name())
-
-    def warmup(self) -> None:
-        """Load the small models now."""
-        self.router.warmup()
-
-    def drain(self, timeout: float | None = None) -> bool:
-        """Wait for background work (shadow answers, audits) of the router that answers now."""
-        return self.router.drain(timeout)
-
-    async def adrain(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109
-        """Async twin of `drain`."""
-        return await self.router.adrain(timeout)
 
 
 class _Stamp:
