@@ -1,10 +1,11 @@
 """How the house is built, read off the source: sizes, imports, private names, twins. Nothing is run or timed.
 
 `router_closure` counts the lines of all modules of ours that `from langchain_dsplus import ConfidenceRouter` loads: the
-imports at the top of each, followed on; a name that a folder hands on is one of the module that its `__init__.pyi` says.
-A cycle is a set of modules that import each other, imports in functions, in stubs and under TYPE_CHECKING counted. A private import takes a name with a leading underscore from another module, reaches for
-one as its attribute, or imports a module with an underscore from outside the folder that it lies in; `_imports` and its
-like lie at the top, and are for all. Suppressions are
+imports at the top of each, followed on; a name that a folder hands on is one of the module that its `__init__.pyi`
+says. A cycle is a set of modules that import each other, imports in functions, in stubs and under TYPE_CHECKING
+counted. A private import takes a name with a leading underscore from another module, reaches for one as its attribute,
+or imports a module with an underscore from outside the folder that it lies in; `_imports` and its like lie at the top,
+and are for all. Suppressions are
 `noqa` and `type: ignore`. Twins are a function and its async form (`x` and `ax`, `_x` and `_ax`) whose bodies, without
 `await` and `async`, share more than 12 lines.
 """

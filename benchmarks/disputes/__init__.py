@@ -301,7 +301,8 @@ def figures_of(
 
 def costs(figures: Figures, judge: str) -> Figures:
     """Tokens and money for 1,000 texts, one call each: the judge's, and the rewriting added."""
-    from langchain_dsplus.costs.prices import PRICES, Usage
+    from langchain_dsplus.costs.prices import PRICES
+    from langchain_dsplus.costs.usage import Usage
 
     judge_price, rewriter_price = PRICES[PRICED_AS], PRICES[REWRITER_PRICED_AS]
     found: Figures = {}

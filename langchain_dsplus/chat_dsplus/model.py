@@ -24,7 +24,7 @@ from langchain_dsplus._shown import fields_in_words
 from langchain_dsplus.answer import plain_mismatch
 from langchain_dsplus.chat_dsplus.build import ROUTED, build_router, model_name, settings_of
 from langchain_dsplus.chat_dsplus.call import Call, Stream, open_call, public, told
-from langchain_dsplus.chat_dsplus.draft import Accept, Asked
+from langchain_dsplus.chat_dsplus.draft import Asked
 from langchain_dsplus.chat_dsplus.scores import Equal, Sequence_
 from langchain_dsplus.chat_dsplus.tools import Bound, bind, structure, take_apart
 from langchain_dsplus.routing.decision import Mode
@@ -496,6 +496,3 @@ def _told_all(result: LLMResult) -> LLMResult:
         for group in result.generations
     ]
     return LLMResult(generations=generations, llm_output=result.llm_output, run=result.run)
-
-
-__all__ = ["Accept", "ChatDSPlus"]

@@ -48,7 +48,8 @@ if TYPE_CHECKING:
     from langchain_dsplus.costs.prices import Price
     from langchain_dsplus.learning.distiller import DistillerResult
     from langchain_dsplus.learning.material import Material
-    from langchain_dsplus.registry.registry import Gate, ModelRegistry, RegistryStatus
+    from langchain_dsplus.registry.records import Gate, RegistryStatus
+    from langchain_dsplus.registry.registry import ModelRegistry
     from langchain_dsplus.small_models.base import SmallModel
     from langchain_dsplus.threshold.certificate import Certificate
 
@@ -619,7 +620,7 @@ def promote(
     Exit code 0: done. 3: the candidate may not go live, and the output says why. 1: an error. 2: a wrong option.
     """
     with plain_errors():
-        from langchain_dsplus.registry.registry import NotPromotedError
+        from langchain_dsplus.registry.rules import NotPromotedError
         from langchain_dsplus.threshold.certificate import Certificate
 
         found = _existing(registry)

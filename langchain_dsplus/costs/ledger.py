@@ -19,6 +19,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.tracers.context import register_configure_hook
 from typing_extensions import TypedDict
 
+from langchain_dsplus._shared import Shared
 from langchain_dsplus.costs.prices import Price, find_price
 from langchain_dsplus.costs.savings import (
     KEPT,
@@ -154,7 +155,7 @@ class _Run:
     """Calls of models that have ended below it."""
 
 
-class CostLedger(BaseCallbackHandler):
+class CostLedger(Shared, BaseCallbackHandler):
     """Counts tokens, calls, seconds and money, per model and side, and estimates what was saved.
 
     Use it as a callback, `config={"callbacks": [ledger]}`, or around everything, `with CostLedger() as ledger:`; both
@@ -237,9 +238,6 @@ class CostLedger(BaseCallbackHandler):
         """Forget what was counted. Calls that are under way count when they end."""
         with self._lock:
             self._clear()
-
-    def __deepcopy__(self, memo: Any) -> Self:
-        return self  # a copy of a chain that carries it counts into the same one
 
     # --- around everything --------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, time
 from functools import cache, lru_cache
 from typing import Any, Final
 
-from langchain_dsplus.costs.usage import Usage, is_cache_hit
+from langchain_dsplus.costs.usage import Usage
 
 logger = logging.getLogger(__name__)
 
@@ -190,6 +190,3 @@ def _say_age() -> None:
         PRICES_DATE,
         12 * (today.year - year) + today.month - month,
     )
-
-
-__all__ = ["PRICES", "PRICES_DATE", "Price", "Usage", "find_price", "is_cache_hit"]

@@ -13,7 +13,8 @@ from langchain_core.messages import BaseMessage
 from langchain_core.prompt_values import PromptValue
 
 from langchain_dsplus.answer import is_context
-from langchain_dsplus.costs.prices import Price, Usage
+from langchain_dsplus.costs.prices import Price
+from langchain_dsplus.costs.usage import Usage
 
 KEPT = 4096  # escalations remembered per router, a random sample of all
 _LEAST = 5  # fewer escalations than this say nothing about the rest

@@ -477,6 +477,3 @@ class UsageMeter(BaseCallbackHandler):
                 self._told.append(found)
             if found is not None or getattr(message, "content", None) or not is_free(error):
                 self._silent += 1  # what came before it failed is not all
-
-
-__all__ = ["Usage", "UsageMeter", "add_up", "is_cache_hit", "paid_usage", "read_usage"]

@@ -498,6 +498,3 @@ def _money(
         large_seconds=1000.0 * sum(times) / len(times) if times else None,
         small_seconds=1000.0 * (sum(small) / len(small) + maker.seconds),
     )
-
-
-__all__ = ["FOLDS", "LOSSES", "OTHER", "KnownVectors", "estimate", "kept_share", "labels_worth"]

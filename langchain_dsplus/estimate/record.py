@@ -400,6 +400,3 @@ def _html(columns: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
 
     head, body = line("th", columns), "".join(line("td", row) for row in rows)
     return f'<div class="scroll"><table><thead>{head}</thead><tbody>{body}</tbody></table></div>'
-
-
-__all__ = ["LabelsWorth", "LogEstimate", "Money", "Share"]

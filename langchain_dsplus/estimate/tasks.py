@@ -316,6 +316,3 @@ def count(tasks: Sequence[Task], calls: Iterable[Mapping[str, Any]]) -> Iterable
         else:
             same = (first.shape, first.prefix, first.suffix)
             yield call, [task for task in tasks if (task.shape, task.prefix, task.suffix) == same]
-
-
-__all__ = ["LEAST", "Task", "answers_of", "closed_set", "count", "find_tasks", "prompt_of", "words_of"]

@@ -15,6 +15,7 @@ from typing_extensions import TypedDict
 
 from langchain_dsplus import _drive
 from langchain_dsplus._planned import Planned
+from langchain_dsplus._shared import Shared
 from langchain_dsplus.graphs.adjudicator import Adjudicator, VerdictRecord
 from langchain_dsplus.graphs.settings import read_setting
 from langchain_dsplus.routing.decision import SettingsError
@@ -45,19 +46,13 @@ class CheckRecord(TypedDict):
     """Share of the cases so far, asked twice, in which the judge agreed with itself; None before there are ten."""
 
 
-class _Tally:
+class _Tally(Shared):
     """In how many cases a judge agreed with itself: one count for a check and its copies."""
 
     def __init__(self) -> None:
         self.agreed = self.asked = 0
         self._said = False
         self._lock = threading.Lock()
-
-    def __copy__(self) -> _Tally:
-        return self
-
-    def __deepcopy__(self, _memo: dict[int, Any]) -> _Tally:
-        return self
 
     def share(self) -> float | None:
         with self._lock:

@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from langchain_dsplus._files import replace_file
 from langchain_dsplus._json import load_json
-from langchain_dsplus._shown import Shown
 from langchain_dsplus.answer import failure
 from langchain_dsplus.calibration import binomial_lower, binomial_upper
 from langchain_dsplus.labels import ending, match_label
 from langchain_dsplus.losses import Loss, parse_loss
 from langchain_dsplus.monitoring.betting import BettingProcess
+from langchain_dsplus.monitoring.monitor import Monitor
 from langchain_dsplus.outcomes.cells import other_gold
 from langchain_dsplus.outcomes.gold import GoldRules, read_labels
 from langchain_dsplus.outcomes.traces import default_label
@@ -96,7 +96,7 @@ class Alarm:
     time: str
 
 
-class AuditMonitor(Shown):
+class AuditMonitor(Monitor):
     """Watches the audits of a router, raises alarms that may be trusted, and steps back.
 
     Pass it as `ConfidenceRouter(monitor=...)` with an `audit_rate` above 0. Then it sees every decision and every
@@ -166,6 +166,7 @@ class AuditMonitor(Shown):
         drift: DriftMonitor | None = None,
         on_alarm: Callable[[Alarm], None] | None = None,
     ) -> None:
+        super().__init__()
         if not 0.5 <= level < 1.0:
             raise ValueError(f"`level` must lie in [0.5, 1), not {level}")
         if isinstance(ladder, str) or not ladder or set(ladder) - {"warn", "tighter", "large"}:
@@ -194,7 +195,6 @@ class AuditMonitor(Shown):
         self._agree = agree or self._same
         self._labels = _labels(certificate)
         self._lock = threading.RLock()
-        self._pending: deque[tuple[str, dict[str, Any]]] = deque(maxlen=64)
         self._blind = False
         self._unwritten = False
         self._start()
@@ -280,26 +280,11 @@ class AuditMonitor(Shown):
         """Whether gold has shown that the loss exceeds the promise."""
         return any(alarm.kind == "broken" for alarm in self.alarms)
 
-    def attach(self, router: Any) -> Any:
-        """Make a router obey this monitor, as `ConfidenceRouter(monitor=...)` does; returns the router."""
-        router.monitor = self
-        return router
-
     def events(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield what no run was there to hear, once: a router tells it to the handlers of its next run."""
-        while True:
-            try:
-                yield self._pending.popleft()
-            except IndexError:
-                break
+        """Yield what no run has heard yet, once: alarms, and what `drift` found."""
+        yield from super().events()
         if self.drift is not None:
             yield from self.drift.events()
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
-        return self  # two monitors of one file would each know half
 
     # --- what is seen -----------------------------------------------------------------------------------------------
 
@@ -842,6 +827,3 @@ def dispatch(event: str, body: dict[str, Any]) -> bool:
     except Exception:  # noqa: BLE001 - no run here, or a handler of the user's failed
         return False
     return True
-
-
-__all__ = ["Alarm", "AuditMonitor", "AuditStateError", "Limit"]

@@ -12,12 +12,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from langchain_dsplus._files import replace_file
 from langchain_dsplus._json import load_json
-from langchain_dsplus._shown import Shown
 from langchain_dsplus.answer import Answer, failure
+from langchain_dsplus.monitoring.monitor import Monitor
 from langchain_dsplus.tags import BUDGET_EVENT
 from langchain_dsplus.traces.shared import SharedStateError, shared_state
 
@@ -42,7 +42,7 @@ class BudgetStateError(ValueError):
     """What should be a pacer's state cannot be read. It may hold what was spent, so it is never ignored."""
 
 
-class BudgetPacer(Shown):
+class BudgetPacer(Monitor):
     """Spreads a budget over the inputs that the small model is unsure of, the least sure first.
 
     A ceiling holds for every 1,000 inputs in a row, or for every 24 hours. Escalations have a price in confidence that
@@ -111,6 +111,7 @@ class BudgetPacer(Shown):
         path: str | Path | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        super().__init__()
         if per_1000 is None and per_day is None:
             raise ValueError("a budget needs `per_1000` or `per_day`")
         for name, value in (("per_1000", per_1000), ("per_day", per_day)):
@@ -145,7 +146,6 @@ class BudgetPacer(Shown):
         self._day_sum = 0.0
         self._time = clock()
         self._told = dict.fromkeys(("over", "suspended"), -_WINDOW)
-        self._pending: deque[tuple[str, dict[str, Any]]] = deque(maxlen=64)
         self._given = self.cost
         self._kept_cost = True
         self._unsaved = False
@@ -201,14 +201,6 @@ class BudgetPacer(Shown):
         if cost >= 0.0 and math.isfinite(cost):
             with self._lock:
                 self._do(self._time, "settled", cost)
-
-    def events(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield what no run has heard yet, once: a router tells it to the handlers of its next run."""
-        while True:
-            try:
-                yield self._pending.popleft()
-            except IndexError:
-                return
 
     # --- the state --------------------------------------------------------------------------------------------------
 
@@ -470,12 +462,6 @@ class BudgetPacer(Shown):
             logger.warning("%s", body["message"])
             self._pending.append((BUDGET_EVENT, body))
 
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
-        return self  # one purse
-
 
 _WORDS = {
     "over": "the budget is overrun: inputs that must go to the large model cost more than its ceiling.",
@@ -523,6 +509,3 @@ def _doubt(answer: Mapping[str, Any]) -> float:
     probabilities = answer["probabilities"]
     sure = max(probabilities.values()) if probabilities else answer["confidence"]
     return min(max(1.0 - float(sure), 0.0), 1.0)
-
-
-__all__ = ["BudgetPacer", "BudgetStateError"]

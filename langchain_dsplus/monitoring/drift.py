@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from langchain_dsplus._shown import Shown
+from langchain_dsplus.monitoring.monitor import Monitor
 from langchain_dsplus.tags import DRIFT_EVENT
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Drift:
     message: str
 
 
-class DriftMonitor(Shown):
+class DriftMonitor(Monitor):
     """Compares every `window` inputs with a reference: confidence, accept rate, mix of classes. It only warns.
 
     A change of these may be harmless, and harm may come without one; only audits tell (`AuditMonitor`). Pass it as
@@ -86,6 +86,7 @@ class DriftMonitor(Shown):
         least: float = 0.1,
         p_value: float = 1e-3,
     ) -> None:
+        super().__init__()
         self.edges = np.asarray(edges, dtype=np.float64)
         self.shares = np.asarray(shares, dtype=np.float64)
         if len(self.shares) != len(self.edges) + 1 or np.any(np.diff(self.edges) <= 0) or np.any(self.shares < 0):
@@ -105,7 +106,6 @@ class DriftMonitor(Shown):
         self.found: tuple[Drift, ...] = ()
         """What the latest window showed."""
         self._lock = threading.Lock()
-        self._pending: deque[tuple[str, dict[str, Any]]] = deque(maxlen=64)
         self._start()
 
     def _start(self) -> None:
@@ -194,14 +194,6 @@ class DriftMonitor(Shown):
             self._pending.append((DRIFT_EVENT, asdict(drift)))
         return found
 
-    def events(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield what no run has heard yet, once."""
-        while True:
-            try:
-                yield self._pending.popleft()
-            except IndexError:
-                return
-
     def _compare(self) -> list[Drift]:
         from scipy import special
 
@@ -238,12 +230,6 @@ class DriftMonitor(Shown):
     @staticmethod
     def _words(text: str, size: float) -> str:
         return f"drift: {text} (stability index {size:.2f}). Audits tell whether it does harm."
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
-        return self
 
 
 def stability_index(reference: Any, now: Any, reference_n: int, n: int) -> float:
@@ -282,6 +268,3 @@ def _chi_square(first: Any, second: Any) -> float:
     from scipy import special
 
     return float(special.chdtrc(freedom, statistic))
-
-
-__all__ = ["Drift", "DriftMonitor", "stability_index"]

@@ -275,6 +275,3 @@ def _unpacked(word: str) -> str | None:
     except (TypeError, ValueError):
         return None
     return "" if found is None else found
-
-
-__all__ = ["NEVER_SAID", "GoldOptions", "GoldRules", "read_labels", "refusal", "with_other"]

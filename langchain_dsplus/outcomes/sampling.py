@@ -705,22 +705,3 @@ def _limits(happened: ArrayLike, n: ArrayLike, level: float, skipped: ArrayLike)
         special.betaincinv(np.where(highest, 1.0, most + 1.0), np.where(highest, 1.0, everything - most), 1.0 - tail),
     )
     return (float(low), float(high)) if not low.ndim else (low, high)
-
-
-__all__ = [
-    "AGREE",
-    "CHANGED",
-    "DISAGREE",
-    "GIVEN",
-    "STRATA",
-    "WIDEST",
-    "Estimate",
-    "LabelSample",
-    "Rates",
-    "chosen",
-    "hangs_on",
-    "rates",
-    "refuse_chosen",
-    "strata",
-    "strata_by_answers",
-]

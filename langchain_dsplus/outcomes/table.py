@@ -760,6 +760,3 @@ def _columns_of(rows: Iterable[Mapping[str, Any]], where: str = "") -> dict[str,
             flush()
     flush()
     return {name: builder.done() for name, builder in builders.items()}
-
-
-__all__ = ["Outcomes"]

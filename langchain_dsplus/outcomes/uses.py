@@ -195,17 +195,3 @@ def _overlap(one: Sequence[str], other: Sequence[str]) -> float:
     first, second = ({item for item in items if last is None or item <= last} for items in (one, other))
     smaller = min(len(first), len(second))
     return len(first & second) / smaller if smaller else 0.0
-
-
-__all__ = [
-    "FOLDER",
-    "INPUT_HASH",
-    "IN_TRAINING",
-    "blocks",
-    "earlier_uses",
-    "folder_key",
-    "hashes",
-    "note_use",
-    "repeats",
-    "table_key",
-]

@@ -91,6 +91,3 @@ def _parts(chain: Any) -> Iterator[Any]:
             names = [*getattr(type(part), "model_fields", ()), "bound", "nodes"]
             fields = (getattr(part, name, None) for name in names)
             todo += [value for value in fields if isinstance(value, (Runnable, Mapping, list, tuple))]
-
-
-__all__ = ["check_chain_labels"]

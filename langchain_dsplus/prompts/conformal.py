@@ -589,6 +589,3 @@ def _calibrate(
 
 def _probability(probabilities: Mapping[str, float], gold: str | None, known: set[str]) -> float:
     return float(probabilities.get(gold, 0.0)) if gold is not None and gold in known else _OUTSIDE
-
-
-__all__ = ["Band", "BandCoverage", "ConformalCandidates", "Offered", "contradicts"]

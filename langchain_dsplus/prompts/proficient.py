@@ -252,6 +252,3 @@ def _at_most(k: int, n: int, p: float) -> float:
         math.exp(whole - math.lgamma(i + 1) - math.lgamma(n - i + 1) + i * log_p + (n - i) * log_q)
         for i in range(k + 1)
     )
-
-
-__all__ = ["ProficientClasses", "proficient_classes"]

@@ -288,6 +288,3 @@ class _Stamp:
 def _copy(router: ConfidenceRouter, **changes: Any) -> ConfidenceRouter:
     fields = {name: getattr(router, name) for name in type(router).model_fields}
     return ConfidenceRouter(**{**fields, **changes})
-
-
-__all__ = ["LiveRouter"]

@@ -653,6 +653,3 @@ def _take_place(state: State, live: int, number: int) -> None:
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-__all__ = ["Gate", "ModelRegistry", "ModelVersion", "NotPromotedError", "RegistryError", "RegistryStatus"]

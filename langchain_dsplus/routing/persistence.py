@@ -378,6 +378,7 @@ def _entry(file: Path) -> dict[str, Any]:
 
 
 def to_json(body: Any) -> str:
+    """A file's JSON text."""
     return json.dumps(body, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
 
@@ -446,6 +447,7 @@ def check_folder(folder: Path, kind: str, needs: str, sha256: str | None) -> fro
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:
+    """What `to_json` wrote into a file of a saved folder."""
     try:
         with (folder / name).open("rb") as file:
             text = file.read(_LARGEST_MANIFEST + 1)
@@ -644,6 +646,3 @@ def _pruners(value: Any, seen: set[int], depth: int) -> Iterator[PromptPruner]:
         seen.add(id(value))
         for name in type(value).model_fields:
             yield from _pruners(getattr(value, name, None), seen, depth + 1)
-
-
-__all__ = ["SavedRouterError", "load_any_small_model", "load_pruner", "load_router", "load_small_models", "save_router"]

@@ -29,12 +29,10 @@ from langchain_dsplus import _drive
 from langchain_dsplus._shown import fields_in_words
 from langchain_dsplus.answer import (
     Answer,
-    Context,
     Route,
     plain_mismatch,
 )
 from langchain_dsplus.routing.answering import answer, answer_all, triage
-from langchain_dsplus.routing.asking import SmallModelTimeoutError
 from langchain_dsplus.routing.decision import Mode, certificate_in
 from langchain_dsplus.routing.outputs import (
     ToOutput,
@@ -541,6 +539,3 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
     async def atriage(self, input: Any, config: RunnableConfig | None = None) -> tuple[Any, Route]:
         """Async twin of `triage`."""
         return await _drive.arun(triage(self._state, input, config))
-
-
-__all__ = ["ConfidenceRouter", "Context", "SmallModelTimeoutError"]

@@ -352,6 +352,3 @@ class _Notes:
             self.heard = _FIRST if label is not None else self.heard + 1
             if label is None and self.heard == _FIRST:
                 logger.warning("%s", no_label_words(self.labels, f"the first {_FIRST}"))
-
-
-__all__ = ["DataShunt"]

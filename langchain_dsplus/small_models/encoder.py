@@ -15,6 +15,7 @@ import numpy as np
 from langchain_dsplus._files import hash_files
 from langchain_dsplus._imports import require
 from langchain_dsplus._progress import progress_bar
+from langchain_dsplus._shared import Shared
 from langchain_dsplus.small_models.base import without_surrogates
 from langchain_dsplus.small_models.files import model_folder
 from langchain_dsplus.small_models.refuse import refuse_code
@@ -62,7 +63,7 @@ _loaded: WeakValueDictionary[tuple[str, str | None, str], Engine] = WeakValueDic
 _loading = threading.Lock()
 
 
-class Encoder:
+class Encoder(Shared):
     """A sentence encoder: texts in, unit vectors out.
 
     It loads when first used, once for each folder, backend and device however many encoders name it, may be called
@@ -109,9 +110,6 @@ class Encoder:
 
     def __repr__(self) -> str:
         return f"Encoder({self.name!r})" if self._wanted == "auto" else f"Encoder({self.name!r}, {self._wanted!r})"
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Encoder:
-        return self  # frozen: copies share it
 
     @property
     def path(self) -> Path:

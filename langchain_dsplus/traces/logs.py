@@ -544,6 +544,3 @@ def _cached(row: Mapping[str, Any]) -> dict[str, Any] | None:
         "model": None if model is None else model[1],
         "usage": usage,
     }
-
-
-__all__ = ["PROJECT", "Columns", "Log", "dig", "read_calls"]

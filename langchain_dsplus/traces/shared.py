@@ -200,6 +200,3 @@ def _table() -> Any:
 def _first(sqlite: bool) -> Any:
     dialect = require(f"sqlalchemy.dialects.{'sqlite' if sqlite else 'postgresql'}", "store")
     return dialect.insert(_table()).on_conflict_do_nothing(index_elements=["name"])
-
-
-__all__ = ["SharedState", "SharedStateError", "shared_state"]

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, PrivateAttr
 from langchain_dsplus import _drive
 from langchain_dsplus._drive import Call, Plan
 from langchain_dsplus._planned import Planned
+from langchain_dsplus._shared import Shared
 from langchain_dsplus.answer import is_context, pass_on
 from langchain_dsplus.costs.usage import reported_by
 from langchain_dsplus.identity import identify
@@ -135,7 +136,7 @@ class Transferring(Planned[dict[str, Any], dict[str, Any]]):
         return text
 
 
-class _Guard:
+class _Guard(Shared):
     """One for a transfer and its copies: the certificate is compared once, and things are said once."""
 
     def __init__(self, owner: Transferring, *, silent: bool = False) -> None:
@@ -150,12 +151,6 @@ class _Guard:
         if self.monitor is None and owner.audit_rate and self.certificate is not None and self.certificate.certified:
             bound = min(self.certificate.changed_upper, 0.999)
             self.monitor = AuditMonitor(max_disagreement=bound, level=self.certificate.level, ladder=("large",))
-
-    def __copy__(self) -> _Guard:
-        return self
-
-    def __deepcopy__(self, _memo: dict[int, Any]) -> _Guard:
-        return self
 
     def say(self, code: str, text: str, *values: object) -> None:
         """Log a warning, once."""

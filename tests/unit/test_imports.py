@@ -17,7 +17,7 @@ ROOT = "langchain_dsplus"
 # From left to right: a part may import those before it and itself. Parts on one line must not import each other.
 LAYERS: list[set[str]] = [
     {"_arrays", "_files", "_imports", "_json", "_inputs", "_secrets", "_version", "losses", "tags"},
-    {"_journal", "_progress", "_shown"},
+    {"_journal", "_progress", "_shared", "_shown"},
     {"answer"},
     {"_drive"},
     {"_planned"},

@@ -24,8 +24,9 @@ from langchain_dsplus import ConfidenceRouter, FakeSmallModel, PromptTransfer
 from langchain_dsplus.costs import ledger as module
 from langchain_dsplus.costs import savings
 from langchain_dsplus.costs.ledger import CostLedger
-from langchain_dsplus.costs.prices import Price, Usage
+from langchain_dsplus.costs.prices import Price
 from langchain_dsplus.costs.savings import count_characters
+from langchain_dsplus.costs.usage import Usage
 
 PRICE = Price(input=1_000_000, output=2_000_000, cached_input=500_000)  # a dollar per token, two for output
 

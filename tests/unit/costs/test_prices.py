@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_dsplus.costs import prices as module
-from langchain_dsplus.costs.prices import PRICES, PRICES_DATE, Price, Usage, find_price, is_cache_hit
+from langchain_dsplus.costs.prices import PRICES, PRICES_DATE, Price, find_price
+from langchain_dsplus.costs.usage import Usage, is_cache_hit
 
 
 @pytest.fixture

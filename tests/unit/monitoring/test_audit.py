@@ -600,7 +600,7 @@ def test_it_works_without_a_certificate_and_beside_a_recorder():
     assert {row["kind"] for row in rows} == {"route", "audit"}
     assert built.recorder_errors == 0
     attached, _ = router(AuditMonitor(max_disagreement=0.5))
-    assert monitor.attach(attached) is attached
+    attached.monitor = monitor
     assert attached.invoke({"text": "sure"})["route"]["reason"] == "alarm"
     assert copy.deepcopy(attached).monitor is monitor
 

@@ -14,8 +14,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from langchain_dsplus.outcomes import Outcomes
-from langchain_dsplus.registry.registry import ModelRegistry, RegistryError
-from langchain_dsplus.registry.state import STATE
+from langchain_dsplus.registry.registry import ModelRegistry
+from langchain_dsplus.registry.state import STATE, RegistryError
 from langchain_dsplus.small_models.sklearn import SklearnClassifier
 
 WORDS = {"parcel": ["parcel", "courier", "postage"], "refund": ["refund", "money", "voucher"]}

@@ -28,8 +28,9 @@ from langchain_dsplus.learning.distiller import Distiller
 from langchain_dsplus.monitoring.audit import AuditMonitor
 from langchain_dsplus.outcomes import Outcomes
 from langchain_dsplus.registry.live import VERSION_KEY, LiveRouter
-from langchain_dsplus.registry.registry import ModelRegistry, NotPromotedError, RegistryError
-from langchain_dsplus.registry.state import RowHash
+from langchain_dsplus.registry.registry import ModelRegistry
+from langchain_dsplus.registry.rules import NotPromotedError
+from langchain_dsplus.registry.state import RegistryError, RowHash
 from langchain_dsplus.small_models.fake import FakeSmallModel
 from langchain_dsplus.small_models.sentence import SentenceClassifier
 from langchain_dsplus.small_models.sklearn import SklearnClassifier
