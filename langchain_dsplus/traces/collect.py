@@ -154,18 +154,14 @@ def collect_outcomes(
         outcomes = collect_outcomes(small, prompt | llm | parser, rows, path="answers.jsonl")
         ```
     """
-    given = {name: value for name, value in locals().items() if name in _FIELDS}
-    return _drive.run(_plan(_Job(**given, rules=GoldRules.of(**gold_rules))))
+    return _drive.run(_plan(_Job(**locals())))
 
 
 async def acollect_outcomes(small: Any, large: Runnable[Any, Any], dataset: Iterable[Any], **options: Any) -> Outcomes:
     """Async twin of `collect_outcomes`: the same arguments, files and result."""
     given = inspect.signature(collect_outcomes).bind(small, large, dataset, **options)
     given.apply_defaults()
-    arguments = dict(given.arguments)
-    rules = GoldRules.of(**arguments.pop("gold_rules"))
-    plan = _plan(_Job(**arguments, rules=rules))
-    return await _drive.arun(plan)
+    return await _drive.arun(_plan(_Job(**given.arguments)))
 
 
 # --- the steps, each once -------------------------------------------------------------------------------------------
@@ -198,7 +194,7 @@ class _Job:
     score: RouteScore | None
     retry_unparsed: bool
     key: str | bytes | None
-    rules: GoldRules
+    gold_rules: GoldOptions
 
     def check(self) -> None:
         if self.max_cost is not None and self.price is None:
@@ -212,9 +208,6 @@ class _Job:
         for name, chain in (("large", self.large), ("large_pruned", self.large_pruned)):
             if chain is not None and not isinstance(chain, Runnable):
                 raise TypeError(f"`{name}` must be a chat model or a chain (a Runnable), not {type(chain).__name__}")
-
-
-_FIELDS = frozenset(_Job.__dataclass_fields__)
 
 
 @dataclass
@@ -297,14 +290,15 @@ def _plan(job: _Job) -> Generator[_Work, Any, Outcomes]:
 
 def _read_gold(job: _Job, rows: Sequence[dict[str, Any]], labels: frozenset[str] | None) -> GoldRules:
     """Read the gold of all rows where the labels are known, before anything is paid for; the rules that are left."""
+    rules = GoldRules.of(**job.gold_rules)
     if labels is None:
-        return job.rules
+        return rules
     gold = [row["gold"] for row in rows]
     number = [f"row {row['number']}" for row in rows]
-    read = read_labels(gold, labels, job.rules, where="`dataset`: ", name=job.gold_key, row=number.__getitem__)
+    read = read_labels(gold, labels, rules, where="`dataset`: ", name=job.gold_key, row=number.__getitem__)
     for row, label in zip(rows, read, strict=True):
         row["gold"] = label
-    return GoldRules(other_gold=job.rules.other_gold)
+    return GoldRules(other_gold=rules.other_gold)
 
 
 def _pruned(

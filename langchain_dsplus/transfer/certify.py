@@ -114,7 +114,7 @@ def certify_transfer(
         print(certificate)
         ```
     """
-    return _drive.run(_plan(_Job(**{name: value for name, value in locals().items() if name in _FIELDS})))
+    return _drive.run(_plan(_Job(**locals())))
 
 
 async def acertify_transfer(cases: Any, **options: Any) -> TransferCertificate:
@@ -166,9 +166,6 @@ class _Job:
             raise ValueError("give `labels` or `to_label`, not both")
         if self.max_concurrency < 1:
             raise ValueError("`max_concurrency` must be at least 1")
-
-
-_FIELDS = frozenset(_Job.__dataclass_fields__)
 
 
 def _plan(job: _Job) -> Generator[AskEach, None, TransferCertificate]:

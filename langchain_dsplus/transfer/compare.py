@@ -339,7 +339,7 @@ def compare_transfer(
         comparison.plot("verdicts.png")
         ```
     """
-    return _drive.run(_plan(_Job(**{name: value for name, value in locals().items() if name in _FIELDS})))
+    return _drive.run(_plan(_Job(**locals())))
 
 
 async def acompare_transfer(cases: Any, **options: Any) -> Comparison:
@@ -412,9 +412,6 @@ class _Job:
         """What a verdict is in the twin's words, and back."""
         pairs = SWAPPED if self.swapped is None else self.swapped
         return pairs.get(label, label)
-
-
-_FIELDS = frozenset(_Job.__dataclass_fields__)
 
 
 def _plan(job: _Job) -> Generator[AskEach, None, Comparison]:
