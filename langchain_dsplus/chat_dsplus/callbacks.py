@@ -12,12 +12,11 @@ from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
 from langchain_core.tracers.base import BaseTracer
 from langchain_core.tracers.context import _configure_hooks
 
-from langchain_dsplus.costs.usage import Usage, add_up, paid_usage, read_result
+from langchain_dsplus.costs.usage import CallListener, Usage, add_up, paid_usage
 from langchain_dsplus.tags import BACKGROUND_TAG
 
 if TYPE_CHECKING:
     from langchain_core.messages.ai import UsageMetadata
-    from langchain_core.outputs import LLMResult
 
 _TOKENS = ("on_llm_new_token", "on_stream_event")
 
@@ -84,7 +83,7 @@ def _is_hooked(handler: Any) -> bool:
     return any(hook[0].get() is handler for hook in _configure_hooks)
 
 
-class Meter(BaseCallbackHandler):
+class Meter(CallListener):
     """Adds up the tokens of the models inside one call, by who used them.
 
     Every call of a model counts, drafts that were thrown away and votes included. An answer out of LangChain's cache
@@ -94,12 +93,11 @@ class Meter(BaseCallbackHandler):
         names: Of the small models, and `large`: they are tags of the child runs.
     """
 
-    run_inline = True
-
     def __init__(self, names: Sequence[str]) -> None:
+        super().__init__()
         self.names = tuple(names)
         self._lock = threading.Lock()
-        self._runs: dict[UUID, tuple[str | None, frozenset[str]]] = {}
+        self._runs: dict[UUID | None, tuple[str | None, frozenset[str]]] = {}
         self._usage: dict[str, Usage] = {}
 
     def usage(self) -> dict[str, UsageMetadata]:
@@ -108,31 +106,20 @@ class Meter(BaseCallbackHandler):
             found = {name: self._usage[name] for name in self.names if name in self._usage}
         return {name: cast("UsageMetadata", usage.to_metadata()) for name, usage in found.items()}
 
-    def on_chain_start(
-        self,
-        serialized: Any,
-        inputs: Any,
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        tags: list[str] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_begin(self, run_id: UUID, model: str | None, told: Mapping[str, Any]) -> None:
         """Note whose run it is."""
-        del serialized, inputs, kwargs
-        own = frozenset(tags or ())
+        del model
+        own = frozenset(told.get("tags") or ())
+        nobody: tuple[str | None, frozenset[str]] = (None, frozenset())
         with self._lock:
-            above, theirs = self._runs.get(parent_run_id, (None, frozenset())) if parent_run_id else (None, frozenset())
+            above, theirs = self._runs.get(told.get("parent_run_id"), nobody)
             new = own - theirs
             who = next((name for name in reversed(self.names) if name in new), above)
             self._runs[run_id] = (None if BACKGROUND_TAG in own else who, own)
 
-    on_chat_model_start = on_llm_start = on_chain_start  # type: ignore[assignment]
-
-    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
+    def on_answer(self, run_id: UUID, message: Any, counts: Any, result: Any) -> None:
         """Add the tokens of a call."""
-        del kwargs
-        _, counts = read_result(response)
+        del message, result
         paid = paid_usage(counts)
         with self._lock:
             who, _ = self._runs.pop(run_id, (None, frozenset()))

@@ -14,8 +14,6 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, cast, get_args
 from uuid import UUID
 
-from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.messages import BaseMessage
 from langchain_core.tracers.context import register_configure_hook
 from typing_extensions import TypedDict
 
@@ -33,15 +31,14 @@ from langchain_dsplus.costs.savings import (
     is_plain,
 )
 from langchain_dsplus.costs.usage import (
+    CallListener,
     Usage,
     counts_itself,
     is_cache_hit,
-    is_decision_call,
     is_free,
     read_result,
     read_usage,
     reported_by,
-    requested_model,
 )
 from langchain_dsplus.tags import (
     BACKGROUND_TAG,
@@ -55,7 +52,6 @@ from langchain_dsplus.tags import (
 )
 
 if TYPE_CHECKING:
-    from langchain_core.outputs import LLMResult
     from rich.console import RenderableType
 
 logger = logging.getLogger(__name__)
@@ -155,7 +151,7 @@ class _Run:
     """Calls of models that have ended below it."""
 
 
-class CostLedger(Shared, BaseCallbackHandler):
+class CostLedger(Shared, CallListener):
     """Counts tokens, calls, seconds and money, per model and side, and estimates what was saved.
 
     Use it as a callback, `config={"callbacks": [ledger]}`, or around everything, `with CostLedger() as ledger:`; both
@@ -198,8 +194,6 @@ class CostLedger(Shared, BaseCallbackHandler):
         ledger.saved()["net"]  # {"estimate": 1.93, "low": 1.81, "high": 2.05}
         ```
     """
-
-    run_inline = True
 
     def __init__(
         self,
@@ -256,18 +250,10 @@ class CostLedger(Shared, BaseCallbackHandler):
 
     # --- runs that begin ----------------------------------------------------------------------------------------
 
-    def _begin(
-        self,
-        run_id: UUID,
-        parent_run_id: UUID | None,
-        inputs: Any,
-        *,
-        tags: Iterable[str] | None,
-        metadata: Mapping[str, Any] | None,
-        name: Any,
-        model: str | None = None,
-    ) -> None:
-        own = frozenset(tags or ())
+    def on_begin(self, run_id: UUID, model: str | None, told: Mapping[str, Any]) -> None:
+        """Note where the calls below it belong, and start the clock of a call."""
+        name, parent_run_id = told.get("name"), told.get("parent_run_id")
+        own = frozenset(told.get("tags") or ())
         with self._lock:
             if run_id in self._runs:  # heard twice
                 return
@@ -277,12 +263,12 @@ class CostLedger(Shared, BaseCallbackHandler):
                 own,
                 _side(own, parent),
                 name if isinstance(name, str) else "",
-                inputs,
+                told["inputs"],
                 (0 if parent is None else parent.depth) + (LARGE_TAG in own),
                 model,
             )
             if run.side == "audit" and (parent is None or parent.side != "audit"):
-                run.audit_of = (metadata or {}).get(ROUTE_ID_KEY)
+                run.audit_of = (told.get("metadata") or {}).get(ROUTE_ID_KEY)
             if model is not None:
                 above = parent
                 while above is not None:
@@ -295,80 +281,32 @@ class CostLedger(Shared, BaseCallbackHandler):
             self._runs[run_id] = run
             run.started = time.perf_counter()
 
-    def on_chain_start(
-        self,
-        serialized: dict[str, Any] | None,
-        inputs: Any,
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        tags: list[str] | None = None,
-        metadata: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Note where the calls below it belong; a decision model's is a call itself."""
-        model = (
-            requested_model(serialized, metadata, kwargs)
-            if is_decision_call({**kwargs, "metadata": metadata})
-            else None
-        )
-        self._begin(run_id, parent_run_id, inputs, tags=tags, metadata=metadata, name=kwargs.get("name"), model=model)
-
     def on_tool_start(self, serialized: dict[str, Any] | None, input_str: str, **kwargs: Any) -> None:
         """Note where the calls below it belong."""
         self.on_chain_start(serialized, input_str, **{k: v for k, v in kwargs.items() if k != "inputs"})
 
     on_retriever_start = on_tool_start  # type: ignore[assignment]
 
-    def on_chat_model_start(
-        self,
-        serialized: dict[str, Any] | None,
-        messages: list[list[BaseMessage]],
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        tags: list[str] | None = None,
-        metadata: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Start the clock of a call."""
-        self._begin(
-            run_id,
-            parent_run_id,
-            messages,
-            tags=tags,
-            metadata=metadata,
-            name=kwargs.get("name"),
-            model=requested_model(serialized, metadata, kwargs),
-        )
-
-    def on_llm_start(self, serialized: dict[str, Any] | None, prompts: list[str], **kwargs: Any) -> None:
-        """Start the clock of a call."""
-        self.on_chat_model_start(serialized, prompts, **kwargs)  # type: ignore[arg-type]
-
     # --- runs that end ------------------------------------------------------------------------------------------
 
-    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
-        """Count a call."""
-        del kwargs
-        usage, hit, name, message = _read(response)
-        with self._lock:
-            self._called(run_id, name, usage, hit=hit, itself=counts_itself(message))
-
-    def _called(self, run_id: UUID, name: str | None, usage: Usage | None, *, hit: bool, itself: bool = False) -> None:
+    def on_answer(self, run_id: UUID, message: Any, counts: Any, result: Any) -> None:
         """Count a call that ended, unless the model calls models, which are counted themselves."""
-        run = self._close(run_id)
-        if run is None or run.model is None or run.wraps or itself:
-            return
-        if name is not None:
-            self._reported.setdefault(run.model, set()).add(name)
-        self._count(run, name or run.model, usage, hit=hit)
-        self._end_audit(run)
+        name, hit = _name_of(message, result), is_cache_hit(counts)
+        usage = None if hit else read_usage(counts)
+        with self._lock:
+            run = self._close(run_id)
+            if run is None or run.model is None or run.wraps or counts_itself(message):
+                return
+            if name is not None:
+                self._reported.setdefault(run.model, set()).add(name)
+            self._count(run, name or run.model, usage, hit=hit)
+            self._end_audit(run)
 
-    def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+    def on_failure(self, run_id: UUID, error: BaseException, result: Any) -> None:
         """Count a call that failed, and what it may have cost all the same."""
-        usage, _, name, message = _read(kwargs.get("response"))
-        begun = usage is not None or bool(getattr(message, "content", None))
+        message, counts = read_result(result)
+        usage = read_usage(counts)
+        name, begun = _name_of(message, result), usage is not None or bool(getattr(message, "content", None))
         with self._lock:
             run = self._close(run_id)
             if run is None or run.model is None or run.wraps:
@@ -384,34 +322,15 @@ class CostLedger(Shared, BaseCallbackHandler):
                 self._mark_unmetered(run)
             self._end_audit(run)
 
-    def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        """Count a decision, where this was a router's, and a call, where it was a decision model's."""
-        if self._is_call(run_id):
-            with self._lock:
-                self._called(run_id, reported_by(outputs)[0], read_usage(outputs), hit=False)
-            return
-        self._end(run_id, kwargs)
-
-    def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        """Count a decision that was made before something failed, or a decision model's call that failed."""
-        if self._is_call(run_id):
-            self.on_llm_error(error, run_id=run_id, **kwargs)
-            return
-        self._end(run_id, kwargs, failed=True)
-
-    def _is_call(self, run_id: UUID) -> bool:
-        run = self._runs.get(run_id)
-        return run is not None and run.model is not None
-
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Forget the run."""
         del output, kwargs
-        self._end(run_id, {})
+        self.on_end(run_id, {}, failed=False)
 
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Forget the run."""
         del error, kwargs
-        self._end(run_id, {}, failed=True)
+        self.on_end(run_id, {}, failed=True)
 
     on_retriever_end, on_retriever_error = on_tool_end, on_tool_error  # type: ignore[assignment]
 
@@ -527,7 +446,8 @@ class CostLedger(Shared, BaseCallbackHandler):
             while len(self._left) > KEPT:
                 self._left.popitem(last=False)
 
-    def _end(self, run_id: UUID, kwargs: Mapping[str, Any], *, failed: bool = False) -> None:
+    def on_end(self, run_id: UUID, told: Mapping[str, Any], *, failed: bool) -> None:
+        """Count a decision, where this was a router's, also one that was made before something failed."""
         with self._lock:
             run = self._runs.pop(run_id, None)
             if run is None:
@@ -535,7 +455,7 @@ class CostLedger(Shared, BaseCallbackHandler):
             if failed:
                 self._leave(run)
             if run.route is not None and run.side != "audit":
-                inputs = kwargs.get("inputs")
+                inputs = told.get("inputs")
                 self._decided(run, run.route, run.inputs if inputs is None else inputs, failed=failed)
             self._end_audit(run)
 
@@ -883,13 +803,10 @@ def _side(tags: frozenset[str], parent: _Run | None) -> Side:
     return "other" if parent is None else parent.side
 
 
-def _read(response: Any) -> tuple[Usage | None, bool, str | None, Any]:
-    """What a reply says about itself: usage, whether it is out of LangChain's cache, the model's name, the message."""
-    message, counts = read_result(response)
-    name = reported_by(message)[0] or (getattr(response, "llm_output", None) or {}).get("model_name")
-    name = name if isinstance(name, str) and name else None
-    hit = is_cache_hit(counts)
-    return None if hit else read_usage(counts), hit, name, message
+def _name_of(message: Any, result: Any) -> str | None:
+    """What the model that replied calls itself."""
+    name = reported_by(message)[0] or (getattr(result, "llm_output", None) or {}).get("model_name")
+    return name if isinstance(name, str) and name else None
 
 
 # --- words ------------------------------------------------------------------------------------------------------------

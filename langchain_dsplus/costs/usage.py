@@ -343,7 +343,89 @@ def requested_model(
     return name if isinstance(name, str) and name else "unknown"
 
 
-class UsageMeter(BaseCallbackHandler):
+class CallListener(BaseCallbackHandler):
+    """Hears of each call of a model as it begins and ends, whatever kind of model it is.
+
+    LangChain tells of chat models, of text models, and of decision models, whose runs are a chain's, by events of their
+    own. A subclass says what follows, by the four methods that come first.
+    """
+
+    run_inline = True
+
+    def __init__(self) -> None:
+        self._decisions: set[UUID] = set()
+
+    def on_begin(self, run_id: UUID, model: str | None, told: Mapping[str, Any]) -> None:
+        """A run begins.
+
+        Args:
+            run_id: Its id.
+            model: What the model was asked for as, where the run is a call; else None.
+            told: What LangChain tells of it: `inputs`, `parent_run_id`, `tags`, `metadata`, `name`.
+        """
+
+    def on_answer(self, run_id: UUID, message: Any, counts: Any, result: Any) -> None:
+        """A call has ended.
+
+        Args:
+            run_id: Of its run.
+            message: The reply, where it is a chat model's or a decision model's.
+            counts: What `read_usage` can read of it.
+            result: The `LLMResult`; None for a decision model.
+        """
+
+    def on_failure(self, run_id: UUID, error: BaseException, result: Any) -> None:
+        """A call has failed; `result` is what came before that, where anything did."""
+
+    def on_end(self, run_id: UUID, told: Mapping[str, Any], *, failed: bool) -> None:
+        """A run that is no call has ended."""
+
+    # --- LangChain's events ---------------------------------------------------------------------------------------
+
+    def on_chat_model_start(self, serialized: Any, messages: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """A call begins."""
+        kwargs["inputs"] = messages
+        self.on_begin(run_id, requested_model(serialized, kwargs.get("metadata"), kwargs), kwargs)
+
+    on_llm_start = on_chat_model_start  # type: ignore[assignment]
+
+    def on_chain_start(self, serialized: Any, inputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """A run begins; a decision model's is a call."""
+        if is_decision_call(kwargs):
+            self._decisions.add(run_id)
+            self.on_chat_model_start(serialized, inputs, run_id=run_id, **kwargs)
+        else:
+            kwargs["inputs"] = inputs
+            self.on_begin(run_id, None, kwargs)
+
+    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
+        """A call has ended."""
+        del kwargs
+        message, counts = read_result(response)
+        self.on_answer(run_id, message, counts, response)
+
+    def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        """A call has failed."""
+        self.on_failure(run_id, error, kwargs.get("response"))
+
+    def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """A run has ended."""
+        if run_id in self._decisions:
+            self._decisions.discard(run_id)
+            self.on_answer(run_id, outputs, getattr(outputs, "usage", None), None)
+        else:
+            self.on_end(run_id, kwargs, failed=False)
+
+    def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        """A run has failed."""
+        if run_id in self._decisions:
+            self._decisions.discard(run_id)
+            self.on_failure(run_id, error, None)
+        else:
+            self.on_end(run_id, kwargs, failed=True)
+
+
+class UsageMeter(CallListener):
     """Adds up the tokens of one input's calls, however deep in a chain.
 
     Args:
@@ -355,9 +437,8 @@ class UsageMeter(BaseCallbackHandler):
         empty: Whether it said nothing: no choice, or an empty message.
     """
 
-    run_inline = True
-
     def __init__(self, *, background: bool = False) -> None:
+        super().__init__()
         self.background = background
         self.calls = 0
         self.model: str | None = None
@@ -395,66 +476,21 @@ class UsageMeter(BaseCallbackHandler):
                     self._usage = usage if self._usage is None else self._usage + usage
             return self._usage, self._silent, self._silent + len(self._open)
 
-    def on_chain_start(
-        self,
-        serialized: Any,
-        inputs: Any,
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Note where the calls below it belong; a decision model's is a call itself."""
-        if is_decision_call(kwargs):
-            self.on_chat_model_start(serialized, inputs, run_id=run_id, parent_run_id=parent_run_id, **kwargs)
-            return
+    def on_begin(self, run_id: UUID, model: str | None, told: Mapping[str, Any]) -> None:
+        """Note where the calls below it belong; a model around a call only passes it on."""
         with self._lock:
-            self._above[run_id] = parent_run_id
-
-    def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        """Add the tokens of a decision model's call."""
-        del kwargs
-        with self._lock:
-            if run_id in self._open:
-                self._open.discard(run_id)
-                self.calls += 1
-                self._told.append(getattr(outputs, "usage", None))
-
-    def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        """Note a decision model's call that failed."""
-        if run_id in self._open:
-            self.on_llm_error(error, run_id=run_id, **kwargs)
-
-    def on_chat_model_start(
-        self,
-        serialized: Any,
-        messages: Any,
-        *,
-        run_id: UUID,
-        parent_run_id: UUID | None = None,
-        tags: list[str] | None = None,
-        metadata: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Note a call; a model around it only passes it on."""
-        del messages
-        with self._lock:
-            self.model, self.empty = requested_model(serialized, metadata, kwargs), False
-            self._above[run_id] = above = parent_run_id
+            self._above[run_id] = above = told.get("parent_run_id")
+            if model is None:
+                return
+            self.model, self.empty = model, False
             while above is not None:
                 self._open.discard(above)
                 above = self._above.get(above)
-            if self.background or BACKGROUND_TAG not in (tags or ()):
+            if self.background or BACKGROUND_TAG not in (told.get("tags") or ()):
                 self._open.add(run_id)
 
-    def on_llm_start(self, serialized: Any, prompts: Any, **kwargs: Any) -> None:
-        """Note a call."""
-        self.on_chat_model_start(serialized, prompts, **kwargs)
-
-    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
+    def on_answer(self, run_id: UUID, message: Any, counts: Any, result: Any) -> None:
         """Add the tokens of a call."""
-        del kwargs
-        message, counts = read_result(response)
         with self._lock:
             if run_id not in self._open:
                 return
@@ -462,11 +498,12 @@ class UsageMeter(BaseCallbackHandler):
             if not counts_itself(message):
                 self.calls += 1
                 self._told.append(counts)
-                self.empty = is_empty_reply(message) if message is not None else not _text_of(response)
+                if result is not None:
+                    self.empty = is_empty_reply(message) if message is not None else not _text_of(result)
 
-    def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+    def on_failure(self, run_id: UUID, error: BaseException, result: Any) -> None:
         """Note a call that failed, and what it may have cost all the same."""
-        message, counts = read_result(kwargs.get("response"))
+        message, counts = read_result(result)
         found = paid_usage(counts)
         with self._lock:
             if run_id not in self._open:

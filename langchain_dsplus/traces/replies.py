@@ -8,83 +8,51 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
-
-from langchain_core.callbacks import BaseCallbackHandler
+from uuid import UUID
 
 from langchain_dsplus._journal import Journal, to_line
-from langchain_dsplus.costs.usage import Usage, is_cache_hit, is_decision_call, read_usage, reported_by
+from langchain_dsplus.costs.usage import CallListener, Usage, is_cache_hit, read_usage, reported_by
 
 if TYPE_CHECKING:
-    from langchain_core.outputs import LLMResult
-
     from langchain_dsplus.costs.prices import Price
 
 
-class Meter(BaseCallbackHandler):
+class Meter(CallListener):
     """Tokens and seconds of one input's calls, however deep in the chain."""
 
-    run_inline = True
-
     def __init__(self) -> None:
+        super().__init__()
         self.began: float | None = None
         self.ended: float | None = None
         self.usage: dict[str, int] | None = None
         self.paid: list[Usage] = []
         self.silent = 0  # replies without usage
         self.names: set[str] = set()
-        self._decisions: set[Any] = set()  # runs of decision models
         self._lock = threading.Lock()
 
-    def _start(self) -> None:
+    def on_begin(self, run_id: UUID, model: str | None, told: Mapping[str, Any]) -> None:
+        """Note when the first run began."""
+        del run_id, model, told
         with self._lock:
             if self.began is None:
                 self.began = time.perf_counter()
 
-    def _end(self) -> None:
+    def on_end(self, run_id: UUID, told: Mapping[str, Any], *, failed: bool) -> None:
+        """Note when the last run ended."""
+        del run_id, told, failed
         self.ended = time.perf_counter()
 
-    def on_chain_start(self, *args: Any, **kwargs: Any) -> None:
-        """Note when the first run began."""
-        del args
-        self._start()
-        if is_decision_call(kwargs):
-            self._decisions.add(kwargs.get("run_id"))
-
-    def on_chat_model_start(self, *args: Any, **kwargs: Any) -> None:
-        """Note when the first run began."""
-        del args, kwargs
-        self._start()
-
-    def on_llm_start(self, *args: Any, **kwargs: Any) -> None:
-        """Note when the first run began."""
-        del args, kwargs
-        self._start()
-
-    def on_chain_end(self, outputs: Any, **kwargs: Any) -> None:
-        """Note when the last run ended; count the tokens of a decision model's call."""
-        self._end()
-        if kwargs.get("run_id") in self._decisions:
-            self.name(outputs)
-            self._count(outputs)
-
-    def on_chain_error(self, *args: Any, **kwargs: Any) -> None:
+    def on_failure(self, run_id: UUID, error: BaseException, result: Any) -> None:
         """Note when the last run ended."""
-        del args, kwargs
-        self._end()
+        del run_id, error, result
+        self.ended = time.perf_counter()
 
-    def on_llm_error(self, *args: Any, **kwargs: Any) -> None:
-        """Note when the last run ended."""
-        del args, kwargs
-        self._end()
-
-    def on_llm_end(self, response: LLMResult, **kwargs: Any) -> None:
-        """Count a call's tokens."""
-        del kwargs
-        self._end()
-        for generations in response.generations:
-            message = getattr(generations[0], "message", None) if generations else None
-            self.name(message)
-            self._count(getattr(message, "usage_metadata", None))
+    def on_answer(self, run_id: UUID, message: Any, counts: Any, result: Any) -> None:
+        """Note when the last run ended, and count a call's tokens."""
+        del run_id, result
+        self.ended = time.perf_counter()
+        self.name(message)
+        self._count(counts)
 
     def _count(self, usage: Any) -> None:
         """Add the tokens of one call, or note that it did not say."""

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
+from uuid import UUID
 
 from langchain_core.language_models import BaseLanguageModel
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -17,17 +18,13 @@ from langchain_core.runnables.config import merge_configs
 from langchain_dsplus._json import load_json
 from langchain_dsplus.costs.prices import Price
 from langchain_dsplus.costs.savings import count_characters
-from langchain_dsplus.costs.usage import Usage, is_cache_hit, read_result, read_usage
+from langchain_dsplus.costs.usage import Usage, is_cache_hit, read_usage
 from langchain_dsplus.labels import ending, match_label
 from langchain_dsplus.outcomes import default_label
 from langchain_dsplus.tags import TRANSFER_TAG
 from langchain_dsplus.traces.collect import read_dataset
 from langchain_dsplus.traces.lanes import AskEach
 from langchain_dsplus.traces.replies import Meter, ReplyStore
-
-if TYPE_CHECKING:
-    from langchain_core.outputs import LLMResult
-
 
 Call: TypeAlias = tuple[str, int, int, int, int, int]
 """Who (`small` or `large`), and the fields of its `Usage`."""
@@ -58,37 +55,22 @@ class Bill(Meter):
         super().__init__()
         self.calls: list[Call] = []
         self.hits = 0
-        self._parents: dict[Any, Any] = {}
-        self._tagged: set[Any] = set()
+        self._parents: dict[UUID, UUID | None] = {}
+        self._tagged: set[UUID] = set()
 
-    def _begun(self, kwargs: Mapping[str, Any]) -> None:
-        run = kwargs.get("run_id")
-        self._parents[run] = kwargs.get("parent_run_id")
-        if TRANSFER_TAG in (kwargs.get("tags") or ()):
-            self._tagged.add(run)
-
-    def on_chain_start(self, *args: Any, **kwargs: Any) -> None:
+    def on_begin(self, run_id: UUID, model: str | None, told: Mapping[str, Any]) -> None:
         """Note whose run it is."""
-        self._begun(kwargs)
-        super().on_chain_start(*args, **kwargs)
+        super().on_begin(run_id, model, told)
+        self._parents[run_id] = told.get("parent_run_id")
+        if TRANSFER_TAG in (told.get("tags") or ()):
+            self._tagged.add(run_id)
 
-    def on_chat_model_start(self, *args: Any, **kwargs: Any) -> None:
-        """Note whose run it is."""
-        self._begun(kwargs)
-        super().on_chat_model_start(*args, **kwargs)
-
-    def on_llm_start(self, *args: Any, **kwargs: Any) -> None:
-        """Note whose run it is."""
-        self._begun(kwargs)
-        super().on_llm_start(*args, **kwargs)
-
-    def on_llm_end(self, response: LLMResult, **kwargs: Any) -> None:
+    def on_answer(self, run_id: UUID, message: Any, counts: Any, result: Any) -> None:
         """Count a call's tokens."""
-        super().on_llm_end(response, **kwargs)
-        run = kwargs.get("run_id")
+        super().on_answer(run_id, message, counts, result)
+        run: UUID | None = run_id
         while run is not None and run not in self._tagged:
             run = self._parents.get(run)
-        _, counts = read_result(response)
         self.hits += is_cache_hit(counts)
         read = read_usage(counts)
         if read is not None:
