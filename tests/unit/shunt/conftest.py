@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,6 +81,22 @@ class World:
             if shunt.certificate is not None:
                 return
         pytest.fail(f"nothing went live: {shunt.status()}")
+
+    def goes_on(self, other: World) -> World:
+        """Take over another world's texts, and a copy of its shunt."""
+        shutil.copytree(other.folder / "shunt", self.folder / "shunt")
+        self.truth.update(other.truth)
+        self.rng.setstate(other.rng.getstate())
+        return self
+
+
+@pytest.fixture(scope="session")
+def lived(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A world whose shunt is live, for tests that begin there: they take a copy."""
+    made = World(tmp_path_factory.mktemp("lived"))
+    with made.shunt() as shunt:
+        made.live(shunt)
+    return made
 
 
 @pytest.fixture

@@ -113,10 +113,9 @@ def test_work_says_what_it_did_and_what_it_waits_for(world: Make) -> None:
         assert "Nothing was due" in str(again)
 
 
-def test_a_restart_goes_on_where_it_was(world: Make) -> None:
-    here = world()
+def test_a_restart_goes_on_where_it_was(world: Make, lived: World) -> None:
+    here = world().goes_on(lived)
     with here.shunt() as shunt:
-        here.live(shunt)
         spent = shunt.status().spent
     with here.shunt(small=None) as shunt:
         assert shunt.status().live
@@ -128,11 +127,10 @@ def test_a_restart_goes_on_where_it_was(world: Make) -> None:
 
 
 def test_an_alarm_sends_everything_to_the_chain_until_fresh_rows_certify(
-    world: Make, monkeypatch: pytest.MonkeyPatch
+    world: Make, lived: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = world()
+    here = world().goes_on(lived)
     with here.shunt(audit_rate=0.5) as shunt:
-        here.live(shunt)
         here.error = 0.9  # the world is another one
         for _ in range(20):
             shunt.batch(here.texts(40))
@@ -197,10 +195,11 @@ def test_rows_that_certify_stay_a_fair_sample_of_what_comes(world: Make) -> None
 
 
 @pytest.mark.parametrize("lost", [True, False], ids=["lost", "failed"])
-def test_an_answer_that_never_came_counts_as_lost_and_one_that_failed_as_none(world: Make, lost: bool) -> None:
-    here = world()
+def test_an_answer_that_never_came_counts_as_lost_and_one_that_failed_as_none(
+    world: Make, lived: World, lost: bool
+) -> None:
+    here = world().goes_on(lived)
     with here.shunt() as shunt:
-        here.live(shunt)
         shunt.folder.asking = True
         before = set(table_of(shunt))
         texts = here.texts(100)
@@ -222,10 +221,8 @@ def test_an_answer_that_never_came_counts_as_lost_and_one_that_failed_as_none(wo
         assert (None in new.values()) == lost
 
 
-def test_another_prompt_certifies_anew(world: Make) -> None:
-    here = world()
-    with here.shunt() as shunt:
-        here.live(shunt)
+def test_another_prompt_certifies_anew(world: Make, lived: World) -> None:
+    here = world().goes_on(lived)
     with here.shunt(version="2") as shunt:
         before = len(here.asked)
         shunt.batch(here.texts(20))
