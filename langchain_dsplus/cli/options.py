@@ -235,16 +235,9 @@ def read_rows(path: Path, limit: int | None) -> list[dict[str, Any]]:
                 if cells
             ]
     elif suffix in (".jsonl", ".ndjson"):
-        rows = []
-        for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
-            if line.strip():
-                try:
-                    row = load_json(line)
-                except (ValueError, RecursionError):
-                    row = None
-                if not isinstance(row, dict):
-                    raise ValueError(f"{path}: line {number} is not a JSON object")
-                rows.append(row)
+        from langchain_dsplus.outcomes.files import json_objects
+
+        rows = list(json_objects(path))
     elif suffix == ".parquet":
         from langchain_dsplus._imports import require
         from langchain_dsplus.outcomes.columns import rows_of

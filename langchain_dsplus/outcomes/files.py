@@ -314,6 +314,14 @@ def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
                 yield number, value
 
 
+def json_objects(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a file of JSON lines; anything else is an error, as in `json_lines`."""
+    for number, row in json_lines(path):
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}: line {number} is not a JSON object")  # noqa: TRY004 - a malformed file
+        yield row
+
+
 def write_jsonl(path: Path, columns: Mapping[str, Column], about: Mapping[str, Any]) -> None:
     """Write a table."""
     names = list(columns)

@@ -15,12 +15,12 @@ from langchain_core.language_models import BaseLanguageModel
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import merge_configs
 
-from langchain_dsplus._json import load_json
 from langchain_dsplus.costs.prices import Price
 from langchain_dsplus.costs.savings import count_characters
 from langchain_dsplus.costs.usage import Usage, is_cache_hit, read_usage
 from langchain_dsplus.labels import ending, match_label
 from langchain_dsplus.outcomes import default_label
+from langchain_dsplus.outcomes.files import json_objects
 from langchain_dsplus.tags import TRANSFER_TAG
 from langchain_dsplus.traces.collect import read_dataset
 from langchain_dsplus.traces.lanes import AskEach
@@ -160,25 +160,11 @@ def read_cases(cases: Any, input_key: str | None, gold_key: str, id_key: str) ->
         ValueError: If they are malformed or none; the message names the line.
     """
     if isinstance(cases, (str, Path)):
-        cases = _lines(Path(cases))
+        cases = json_objects(Path(cases))
     rows = read_dataset(cases, input_key, gold_key, id_key, "group")
     if not rows:
         raise ValueError("`cases` is empty")
     return rows
-
-
-def _lines(path: Path) -> list[Any]:
-    found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            found.append(load_json(line))
-        except ValueError:
-            raise ValueError(f"{path}: line {number} is no JSON") from None
-        if not isinstance(found[-1], dict):
-            raise ValueError(f"{path}: line {number} must be a JSON object")  # noqa: TRY004 - a malformed file, like the one above
-    return found
 
 
 @contextmanager
