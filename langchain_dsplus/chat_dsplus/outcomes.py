@@ -17,7 +17,7 @@ from langchain_dsplus.chat_dsplus.judges import ReadyJudge
 from langchain_dsplus.chat_dsplus.model import ChatDSPlus
 from langchain_dsplus.outcomes import Outcomes
 from langchain_dsplus.threshold.judged import JUDGE
-from langchain_dsplus.traces.collect import acollect_outcomes, collect_outcomes
+from langchain_dsplus.traces.collect import acollect_outcomes, collect_outcomes, read_dataset
 
 Judge: TypeAlias = Callable[[Any, str, Any], bool | Awaitable[bool | None] | None]
 """From input, output and gold to whether the output is right; None where nobody can say. See `judges`."""
@@ -109,29 +109,17 @@ def _prepared(
             f"`cascade` must be a ChatDSPlus, or what its `bind_tools` returned, not {type(model).__name__}"
         )
     prompt: Runnable[Any, Any] | None = options.pop("prompt", None)
-    input_key, gold_key, id_key, group_key = (
-        options.pop(f"{name}_key", name) for name in ("input", "gold", "id", "group")
-    )
+    keys = [options.pop(f"{name}_key", name) for name in ("input", "gold", "id", "group")]
     rows: list[dict[str, Any]] = []
     inputs: dict[str, tuple[Any, Any]] = {}
-    for place, item in enumerate(dataset):
-        if isinstance(item, Mapping):
-            if input_key is not None and input_key not in item:
-                raise ValueError(f"row {place + 1} of `dataset` has no key {input_key!r}: name it with `input_key=`")
-            apart = {gold_key, id_key, group_key}
-            value: Any = {k: v for k, v in item.items() if k not in apart} if input_key is None else item[input_key]
-            row = {"id": item.get(id_key, place), "gold": item.get(gold_key), "group": item.get(group_key)}
-        elif isinstance(item, Sequence) and not isinstance(item, str) and len(item) == 2:
-            value, row = item[0], {"id": place, "gold": item[1], "group": None}
-        else:
-            raise ValueError(
-                f"row {place + 1} of `dataset` must be a mapping or an (input, gold) pair, not {type(item).__name__}"
-            )
-        asked = value if prompt is None else prompt.invoke(value, {"callbacks": []})
-        messages: list[BaseMessage] = read_messages(asked)
-        known = _gold_text(row["gold"])
-        rows.append({**row, "gold": known, "input": [message.model_copy(update={"id": None}) for message in messages]})
-        inputs[str(row["id"])] = (value, row["gold"])
+    for row in read_dataset(dataset, *keys, any_gold=True):
+        value, gold = row["input"], row["gold"]
+        messages: list[BaseMessage] = read_messages(
+            value if prompt is None else prompt.invoke(value, {"callbacks": []})
+        )
+        sent = [message.model_copy(update={"id": None}) for message in messages]
+        rows.append({"id": row["id"], "input": sent, "gold": _gold_text(gold), "group": row["group"]})
+        inputs[row["id"]] = (value, gold)
     asked = {"small": model.router.small_models, "large": model.router.large, "dataset": rows, "to_label": answer_text}
     return {**asked, "version": model.version, "score": model.score, **options}, inputs
 

@@ -326,9 +326,18 @@ def _labels(job: _Job, models: Mapping[str, SmallModel]) -> dict[str, Any]:
 
 
 def read_dataset(
-    dataset: Iterable[Any], input_key: str | None, gold_key: str, id_key: str, group_key: str
+    dataset: Iterable[Any],
+    input_key: str | None,
+    gold_key: str,
+    id_key: str,
+    group_key: str,
+    *,
+    any_gold: bool = False,
 ) -> list[dict[str, Any]]:
-    """Read rows as `collect_outcomes` takes them: dicts with id, input, gold, group and the input's hash."""
+    """Read rows as `collect_outcomes` takes them: dicts with id, input, gold, group and the input's hash.
+
+    With `any_gold` gold is left as it came, whatever it is.
+    """
     rows: list[dict[str, Any]] = []
     seen: set[str] = set()
     for place, item in enumerate(rows_of(dataset)):
@@ -340,12 +349,12 @@ def read_dataset(
             if input_key is not None and input_key not in item:
                 raise ValueError(f"row {place + 1} of `dataset` has no key {input_key!r}: name it with `input_key=`")
             name = _checked(item.get(id_key, place), place, id_key)
-            gold = _gold(item.get(gold_key), place, gold_key)
+            gold = item.get(gold_key)
             group = _checked(item.get(group_key), place, group_key, optional=True)
             apart = {id_key, gold_key, group_key}
             value: Any = {k: v for k, v in item.items() if k not in apart} if input_key is None else item[input_key]
         elif isinstance(item, Sequence) and not isinstance(item, str) and len(item) == 2:
-            value, gold = item[0], _gold(item[1], place, "gold")
+            value, gold = item
         else:
             raise ValueError(
                 f"row {place + 1} of `dataset` must be a mapping or an (input, gold) pair, not {type(item).__name__}"
@@ -357,14 +366,11 @@ def read_dataset(
         if name in seen:
             raise ValueError(f"row {place + 1} of `dataset` repeats the id of a row before: ids must be distinct")
         seen.add(name)
+        if not (any_gold or isinstance(gold, Mapping)):  # an object around a label is left for the rule for gold
+            gold = _checked(gold, place, gold_key if isinstance(item, Mapping) else "gold", optional=True)
         row = {"id": name, "input": value, "gold": gold, "group": group, "hash": hash_of(value), "number": place + 1}
         rows.append(row)
     return rows
-
-
-def _gold(value: Any, place: int, field: str) -> Any:
-    """Gold; an object around a label is left for the rule for gold."""
-    return value if isinstance(value, Mapping) else _checked(value, place, field, optional=True)
 
 
 def _checked(value: Any, place: int, field: str, *, optional: bool = False) -> Any:
