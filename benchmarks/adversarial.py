@@ -9,12 +9,14 @@ before. `one` is one random edit; `worst` an attacker who tries five and needs o
 What catches it: an out-of-distribution gate (`NearestOutcomes`, fitted on the rows that choose), and `never_local`, a
 list of labels fixed beforehand that never stay local. The attacker may choose among edits that pass both: `remains`.
 `audits`: how many audits `AuditMonitor`'s test by betting takes until it raises an alarm, where a tenth of the local
-traffic is attacked and the large model is not misled. `--full` adds a chat model as the small one.
+traffic is attacked and the large model is not misled. A chat model as the small one is dear, so all three models are
+attacked on fewer review sentences too: those that each of them keeps and gets right, with the same edits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,27 +25,29 @@ import numpy as np
 from benchmarks import data
 from benchmarks.distil import Rows, make_small
 from benchmarks.harness import Context, Figures, Table, interval, number, share, wilson
+from benchmarks.paper import local_models
 
 if TYPE_CHECKING:
     from random import Random
 
     from numpy.typing import NDArray
 
-SIZES = {"full": 60}
-"""Rows that the chat model is attacked on."""
-MODELS = {"tfidf": "TF-IDF", "minilm": "MiniLM head", "chat": "chat model"}
-SETS = {"banking77": "Banking77", "reviews": "review sentences"}
+MODELS = {"tfidf": "TF-IDF", "minilm": "MiniLM head", "chat": "ChatClassifier (Qwen2.5-Coder-0.5B)"}
+SETS = {"banking77": "Banking77", "reviews": "review sentences", "same": "sentences that all three keep"}
 NEVER = {
     "banking77": (
         "card_payment_not_recognised", "cash_withdrawal_not_recognised", "compromised_card",
         "direct_debit_payment_not_recognised", "lost_or_stolen_card", "lost_or_stolen_phone", "pin_blocked",
     ),
     "reviews": (),  # with two classes a list would leave one of them
+    "same": (),
 }  # fmt: skip
 RIGHT = 0.95
 TRIES = 5
 ATTACKED = 0.1
 MOST = 5000
+MOST_SAME = 40
+"""Sentences that the chat model is attacked on: some 1,100 questions, about a quarter of an hour on one core."""
 COURTESY = (
     "Hello, I hope you are well.", "Thank you very much for your help.", "I am writing from my phone.",
     "Best regards from a long time customer.", "Please let me know as soon as you can.", "Have a nice day.",
@@ -127,15 +131,11 @@ def tasks(context: Context) -> list[Task]:
 
     reviews = data.amazon_snippets()
     context.random("reviews").shuffle(reviews)
+    sides = ["negative", "positive"]
     return [
         Task("banking77", data.banking77_labels(), rows(train[:2000]), rows(test[:800]), rows(test[800:1800])),
-        Task(
-            "reviews",
-            ["negative", "positive"],
-            rows(reviews[:1400]),
-            rows(reviews[1400:2200]),
-            rows(reviews[2200:2800]),
-        ),
+        Task("reviews", sides, rows(reviews[:1400]), rows(reviews[1400:2200]), rows(reviews[2200:2800])),
+        Task("same", sides, rows(reviews[:1400]), rows(reviews[1400:1600]), rows(reviews[2200:2350])),
     ]
 
 
@@ -150,17 +150,24 @@ def threshold_of(p: NDArray[np.float64], gold: Sequence[str], labels: Sequence[s
     return float("inf")
 
 
-def measure(context: Context, task: Task, small: Any, gate: Any, rows: int) -> Figures:
-    """Attack one small model; without a gate only what needs no encoder."""
-    labels, never = list(small.labels), set(NEVER[task.name])
+def unedited(task: Task, small: Any) -> tuple[float, list[str], list[bool], list[int]]:
+    """The threshold; what a small model says, and whether it stays local; the rows that are local, right and may be."""
+    labels = list(small.labels)
     cut = threshold_of(np.asarray(small.predict_proba(task.choose.texts)), task.choose.gold, labels)
     p = np.asarray(small.predict_proba(task.attack.texts))
-    said = [labels[k] for k in p.argmax(axis=1)]
-    local = np.flatnonzero(p.max(axis=1) > cut)
-    figures: Figures = {"threshold": cut, **share("local", (p.max(axis=1) > cut).tolist())}
-    right = [said[k] == task.attack.gold[k] for k in local]
-    chosen = [k for k, fine in zip(local, right, strict=True) if fine and said[k] not in never][:rows]
-    figures |= {**share("right", right), "n": len(chosen)}
+    said, local = [labels[k] for k in p.argmax(axis=1)], (p.max(axis=1) > cut).tolist()
+    rows = zip(said, local, task.attack.gold, strict=True)
+    fine = [n for n, (y, kept, gold) in enumerate(rows) if kept and y == gold and y not in NEVER[task.name]]
+    return cut, said, local, fine
+
+
+def measure(context: Context, task: Task, small: Any, gate: Any, rows: int, among: Sequence[int] = ()) -> Figures:
+    """Attack one small model, where named only on some rows; without a gate only what needs no encoder."""
+    labels, never = list(small.labels), NEVER[task.name]
+    cut, said, kept, fine = unedited(task, small)
+    local, chosen = np.flatnonzero(kept), list(among or fine)[:rows]
+    figures: Figures = {"threshold": cut, **share("local", kept)}
+    figures |= {**share("right", [said[k] == task.attack.gold[k] for k in local]), "n": len(chosen)}
     texts = [task.attack.texts[k] for k in chosen]
     if gate is not None:
         figures |= share("refused", [score < -1.0 for score in gate(texts)])
@@ -205,30 +212,36 @@ def run(context: Context) -> Figures:
     vectors = Vectors()
     figures: Figures = {}
     rows = context.pick(120, 20)
-    for task in tasks(context):
-        every = make_models(context, task, vectors)
-        with context.progress(SETS[task.name], len(every)) as advance:
-            for name, (small, most) in every.items():
+    for task in tasks(context)[: context.pick(None, 2)]:
+        with ExitStack() as stack:
+            every = {name: make_small(name, task.train, task.labels, vectors) for name in ("tfidf", "minilm")}
+            if task.name == "same":
+                every["chat"] = Chat(stack.enter_context(local_models(context, context.name)), task.labels)
+            among: set[int] = set.intersection(*(set(unedited(task, small)[-1]) for small in every.values()))
+            advance = stack.enter_context(context.progress(SETS[task.name], len(every)))
+            for name, small in every.items():
                 p = np.asarray(small.predict_proba(task.choose.texts))
                 table = table_of(p, list(small.labels), task.choose.large, task.choose.gold)
                 gate = scores.NearestOutcomes(vectors).fit(table, task.choose.texts)
-                found = measure(context, task, small, gate, min(rows, most))
+                found = measure(context, task, small, gate, rows, sorted(among)[:MOST_SAME] if "chat" in every else ())
                 figures |= {f"{task.name}.{name}.{key}": value for key, value in found.items()}
                 advance(1)
     return figures
 
 
-def make_models(context: Context, task: Task, vectors: Any) -> dict[str, tuple[Any, int]]:
-    """The small models, each with the most rows that it is attacked on."""
-    found = {name: (make_small(name, task.train, task.labels, vectors), 10**9) for name in ("tfidf", "minilm")}
-    if context.full and len(task.labels) == 2:
-        from benchmarks.paper import need
+class Chat:
+    """`ChatClassifier` on a local model, answers in the cache; where it has none, nothing is likelier."""
+
+    def __init__(self, models: Any, labels: list[str]) -> None:
         from benchmarks.prompts import LOCAL
         from langchain_dsplus import ChatClassifier
 
-        chat = need("langchain_dsplus.local").ChatLocal(LOCAL)
-        found["chat"] = (ChatClassifier(chat, labels=task.labels), SIZES["full"])
-    return found
+        self.labels = labels
+        self.small = ChatClassifier(models.local(LOCAL), labels, max_tokens=3, top_logprobs=5)
+
+    def predict_proba(self, texts: list[str]) -> NDArray[np.float64]:
+        p: NDArray[np.float64] = np.nan_to_num(self.small.predict_proba(texts), nan=1 / len(self.labels))
+        return p
 
 
 def recheck(context: Context, figures: Figures) -> Figures:

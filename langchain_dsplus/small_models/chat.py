@@ -115,6 +115,9 @@ class ChatClassifier(SmallModel):
     Small language models prefer some labels whatever the text is. `prior` takes that out: p'(y|x) is proportional to
     p(y|x) / prior(y). It comes from content-free inputs (three calls, once), from a dict, or from `fit_prior`.
 
+    A text that ends in another label's words flips most of a small model's answers, as sure as before (`benchmarks
+    adversarial`). Where strangers write the texts, another kind of small model is safer.
+
     Child runs carry the model's name and `nostream` as tags and are never streamed, also where the model has
     `streaming=True`, so that no draft leaks into a LangGraph message stream, and token usage is complete.
 
