@@ -457,7 +457,7 @@ def _words(match: re.Match[str]) -> _Read:
     if after and after[1].casefold() not in FUNCTION | {"less", *_UNITS}:  # `a third of it`, but `a third man`
         return _made({(_ORDINALS[words[1]], "")}, match, end, weak=True)
     if words[used - 1] in _ORDINALS and value >= 1:
-        return _made({(value, "")}, match, end, weak=weak)
+        return _made({(value, ""), (value, "th")}, match, end, weak=weak)
     return _finish(match, end, [value], weak=weak)
 
 
@@ -540,7 +540,7 @@ def _han(match: re.Match[str]) -> _Read:
         by = {Fraction(100)} if below == "百" else _han_values(below)
         return _made({(v / b, "") for v in values for b in by if b}, match)
     if ordinal:
-        return _made({(v, "") for v in values}, match, weak=bool(values) and max(values) <= 3)
+        return _made({(v, u) for v in values for u in ("", "th")}, match, weak=bool(values) and max(values) <= 3)
     if not values:
         return [], end
     if text[end : end + 1] in set("成折") and text[end + 1 : end + 2] not in set("为了功员长"):
