@@ -28,6 +28,8 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
+import random
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -77,7 +79,34 @@ TEXTS = {
     "digits": "1",
     "spaces": " ",
     "mixed": "On 3 May Ann gave 40 euros to 张伟，他说三千五。 ",
+    "number words": "twenty three hundred and seven thousand one ",
+    "numerals": "三千五百零七万二一十四",
+    "amounts": "$12.75 and 1,250.40 euros, ",
+    "dates": "3 May 2024, 2024-03-03, the 21st. ",
+    "times": "7:25 pm, half past three, ",
+    "fractions": "3/4 and two thirds, ",
+    "capitals": "QXV Zorbek Tal ",
+    "names": "Anna, Kwame, 张伟、王芳、",
+    "ledger": "03.05.2024  Invoice 48213  Priya Ltd  1290.40 EUR\n",
+    "chat": "[21:07] Oskar: I paid 40 already!!\n",
+    "prose": "I lent him the car on Friday, and he came back with a dent. ",
 }
+ROWS = [
+    row.split()
+    for row in (
+        "two three four five six seven eight nine ten eleven twelve",
+        "twenty thirty forty fifty sixty seventy eighty ninety",
+        "second third fourth fifth sixth seventh eighth ninth tenth",
+        "january february march april may june july august september october november december",
+        "monday tuesday wednesday thursday friday saturday sunday",
+        "一 二 三 四 五 六",
+        "两 三 四 五 六",
+    )
+]
+"""Words of numbers that can take each other's place."""
+PART = re.compile(r"\d{1,9}|[a-z]+|[一二三四五六两](?!半)", re.IGNORECASE)
+DRAWS = 3
+"""Changes that are drawn for each honest rewrite."""
 
 
 def run(context: Context) -> Figures:
@@ -101,7 +130,66 @@ def run(context: Context) -> Figures:
             asked = [pair for pair in pairs if pair["lang"] == "en"]
             figures |= _scored(context, key, "nli", Fidelity(nli=nli, max_contradiction=AEGIS_LIMIT), asked)
         figures |= _judged(context, key, _drawn(context, pairs, JUDGED))
-    return figures | _times(check)
+    return figures | drawn(context) | _times(check)
+
+
+def drawn(context: Context) -> Figures:
+    """Plausible changes of one number or name of an honest rewrite: how many its rules catch, and what they refuse."""
+    from langchain_dsplus.fidelity.arithmetic import Numbers
+    from langchain_dsplus.fidelity.names import Names, read_names
+    from langchain_dsplus.fidelity.sentences import normalize
+
+    pairs = [pair for key in SETS for pair in read_pairs(context, key) if pair["kind"] == "faithful"]
+    texts = [(pair["lang"], normalize(pair["source"]), normalize(pair["rewrite"])) for pair in pairs]
+    names: dict[str, set[str]] = {language: set() for language in LANGUAGES}
+    for language, _, told in texts:
+        names[language] |= {
+            n.text.removesuffix("'s") for n in read_names(told) if n.text.isascii() == (language == "en")
+        }
+    rng = context.random("drawn")
+    rows: dict[str, list[bool]] = {}
+    for language, source, told in texts:
+        numbers, known = Numbers(source), Names(source)
+        rows.setdefault("number.refused", []).append(bool(numbers.added(Numbers(told))))
+        rows.setdefault("name.refused", []).append(bool(known.added(Names(told))))
+        for _ in range(DRAWS):
+            if changed := other_number(told, rng):
+                rows.setdefault(f"number.{language}", []).append(bool(numbers.added(Numbers(changed))))
+            old = sorted(names[language] & {n.text.removesuffix("'s") for n in read_names(told)})
+            new = sorted(name for name in names[language] if name.casefold() not in f"{source} {told}".casefold())
+            if old:
+                changed = told.replace(rng.choice(old), rng.choice(new))
+                rows.setdefault(f"name.{language}", []).append(bool(known.added(Names(changed))))
+    figures: Figures = {}
+    for key, row in rows.items():
+        figures |= share(f"drawn.{key}", row) | {f"drawn.{key}.n": len(row)}
+    return figures
+
+
+def other_number(text: str, rng: random.Random) -> str | None:
+    """A text in which one number is another one: a digit changed, one more or less, doubled, another word."""
+    from langchain_dsplus.fidelity.numbers import read_numbers
+
+    numbers = [n for n in read_numbers(text) if not (n.weak and any(value == 1 for value, _ in n.readings))]
+    places = [match for number in numbers for match in PART.finditer(text, *number.span)]
+    rng.shuffle(places)
+    for match in places:
+        word = match.group()
+        if word.isdecimal():
+            at = rng.randrange(len(word))
+            digit = rng.choice([c for c in "123456789" if c != word[at]])
+            new = rng.choice(
+                [word[:at] + digit + word[at + 1 :], str(max(0, int(word) + rng.choice([-1, 1]))), str(2 * int(word))]
+            )
+            new = new.rjust(len(word), "0")
+            wrong = int(new) < 1 or (":" in text[match.start() - 1 : match.end() + 1] and int(new) > 23)
+            others = [] if wrong or len(new) > max(len(word), 2) else [new]
+        else:
+            others = [w for row in ROWS if word.casefold() in row for w in row if w != word.casefold()]
+        if others:
+            new = rng.choice(others)
+            return text[: match.start()] + (new.capitalize() if word[0].isupper() else new) + text[match.end() :]
+    return None
 
 
 def _scored(
@@ -227,7 +315,22 @@ def _times(check: Callable[[str, str], Any]) -> Figures:
 
 
 def tables(figures: Figures) -> list[Table]:
-    return [_table(figures, name) for name in SETS]
+    return [_table(figures, name) for name in SETS] + [_drawn_table(figures)] * ("drawn.number.en" in figures)
+
+
+def _drawn_table(figures: Figures) -> Table:
+    rows = [
+        [title, *(interval(figures, f"drawn.{what}.{key}") for key in (*LANGUAGES, "refused"))]
+        for what, title in (("number", "one number changed"), ("name", "one name exchanged"))
+    ]
+    columns = ["", *(f"{language}: caught, %" for language in LANGUAGES.values()), "faithful refused, %"]
+    note = (
+        f"Each honest rewrite of both sets, {DRAWS} times, with one number changed (a digit, one more or less, "
+        "doubled, another word) or one name replaced by one of another pair: what the rule for "
+        "numbers or names alone catches (a changed clock or date may be true by chance), and how many honest rewrites "
+        "it refuses."
+    )
+    return Table("fidelity.drawn", "Drawn changes of a number or name", columns, rows, note)
 
 
 def _table(figures: Figures, of: str) -> Table:

@@ -16,7 +16,8 @@ what a verdict is made of (right, wrong, fault).
 | `party_swapped`, `party_mixed` | one party does to the other what only the other did to them, or a name does what only another name did (the same verb and next word); it says `I` and `the narrator` at once |
 
 What no form shows is left to a model (`nli=`, `judge=`): a role in another word (`the owner` for `the agent`), a deed
-told with another verb of another name, two numbers that change places, a verdict in a plain statement (`the money belongs to her`), a Chinese given name without a surname, Chinese clauses without a subject.
+told with another verb of another name, two numbers that change places, a verdict in a plain statement (`the money
+belongs to her`), a Chinese given name without a surname, Chinese clauses without a subject.
 """  # noqa: E501 - a table has one line a row
 
 from langchain_dsplus._imports import lazy

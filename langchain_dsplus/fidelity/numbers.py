@@ -221,17 +221,19 @@ def _made(
     """A number with the conversions of its units."""
     start, end, text = match.start(), end or match.end(), match.string
     words = text[start:end].strip()
-    rough = rate = False
-    if not _bare(text, start, end):
-        rough = bool(_ROUGH_BEFORE.search(text[max(0, start - 24) : start]) or _ROUGH_AFTER.match(text, end))
-        rate = bool(_EACH_BEFORE.search(text, max(0, start - 4), start) or _EACH_AFTER.match(text, end))
+    before, after = _worded(text[max(0, start - 24) : start]), _worded(text[end : end + 24])
+    rough = bool(
+        (before and _ROUGH_BEFORE.search(text[max(0, start - 24) : start])) or (after and _ROUGH_AFTER.match(text, end))
+    )
+    rate = bool(
+        (before and _EACH_BEFORE.search(text, max(0, start - 4), start)) or (after and _EACH_AFTER.match(text, end))
+    )
     return [Number(_converted(frozenset(readings)), thing, weak, words, rough, rate, (start, end))], end
 
 
-def _bare(text: str, start: int, end: int) -> bool:
-    """Whether no word and no sign of a unit stands near: quick to tell, in a table of numbers."""
-    around = text[max(0, start - 24) : end + 24]
-    return around.isascii() and around.lower() == around.upper() and "$" not in around and "%" not in around
+def _worded(around: str) -> bool:
+    """Whether a letter stands there: quick to tell, in a table of numbers."""
+    return not around.isascii() or around.lower() != around.upper()
 
 
 @lru_cache(maxsize=4096)
@@ -258,7 +260,8 @@ def _finish(match: re.Match[str], end: int, values: Iterable[Value], *, weak: bo
     text, start = match.string, match.start()
     values = list(values)
     plain = [v for v in values if not isinstance(v, str)]
-    if _bare(text, start, end) and not _DECIMAL_TIME.fullmatch(match.group()):
+    near = text[max(0, start - 16) : end + 16]
+    if not (_worded(near) or "$" in near or "%" in near or _DECIMAL_TIME.fullmatch(match.group())):
         return _made({(v, "") for v in values}, match, end, weak=weak)
     if money := _MONEY.search(text, max(0, start - 5), start):
         return _made({(v, _UNITS[(money[1] or money[2]).casefold()]) for v in values}, match, end)
@@ -415,7 +418,12 @@ def _written(raw: str) -> frozenset[Value]:
         values.add(raw.replace(",", "."))
     if raw.count(".") <= 1 and "," not in raw:
         values.add(raw)
-    return frozenset(int(v) if v.isdecimal() else Fraction(v) for v in values) or frozenset({raw})
+    return frozenset(_exact(v) for v in values) or frozenset({raw})
+
+
+def _exact(digits: str) -> int | Fraction:
+    whole, _, decimals = digits.partition(".")
+    return Fraction(int(whole + decimals), 10 ** len(decimals)) if decimals else int(whole)
 
 
 def _digits(match: re.Match[str]) -> _Read:

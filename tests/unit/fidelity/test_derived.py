@@ -124,3 +124,31 @@ def test_a_list_may_be_counted(things):
     source = f"He took {things} from my shed."
     assert not refused(source, "He took three things from the shed.", "number_added")
     assert refused(source, "He took five things from the shed.", "number_added")
+
+
+@pytest.mark.parametrize(
+    ("source", "told", "other"),
+    [
+        ("She waited seven weeks for the {} of the cooker. The fitter came on 5 May and left.", "seven", "five"),
+        ("The rule wants two written warnings before a {}. Mr Grady had waited three years.", "two", "three"),
+        ("他花了七个星期等{}。师傅五月五号来过。", "七", "五"),
+    ],
+)
+@pytest.mark.parametrize("thing", ["repair", "delivery"])
+def test_a_value_that_stands_elsewhere_does_not_take_another_place(source, told, other, thing):
+    source = source.format(thing)
+    rewrite = source.split(". ")[0].split("。")[0].replace("She", "The narrator")
+    assert not refused(source, rewrite, "number_added")
+    assert refused(source, rewrite.replace(told, other), "number_added")
+
+
+@pytest.mark.parametrize(("price", "count"), [(39, 3), (52, 4)])
+def test_a_rewrite_may_reckon_with_what_it_reckoned(price, count):
+    source = (
+        f"They took {price} dollars each month, in {', '.join(['May', 'June', 'July', 'August'][:count])}, I paid 20."
+    )
+    told = (
+        f"They took {price} dollars {count} times, {price * count} in all; {price * count - 20} are open, 20 were paid."
+    )
+    assert not refused(source, told, "number_added")
+    assert refused(source, told.replace("are open", "are open of 7031"), "number_added")
