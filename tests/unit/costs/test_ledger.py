@@ -4,6 +4,7 @@ import copy
 import json
 import math
 import threading
+import time
 from uuid import uuid4
 
 import numpy as np
@@ -455,6 +456,7 @@ async def test_a_router_says_how_long_its_small_models_took(mode, async_):
     small = FakeSmallModel(TABLE, latency=0.02, name="table")
     ledger = CostLedger(PRICE, small_price_per_hour=3600.0)
     config = {"callbacks": [ledger, ledger]}
+    began = time.perf_counter()
     with router(small=small, mode=mode) as cascade:
         if async_:
             await cascade.abatch(["easy", "hard", "hard"], config)
@@ -466,7 +468,8 @@ async def test_a_router_says_how_long_its_small_models_took(mode, async_):
             cascade.drain()
     small_row = next(row for row in ledger.table() if row["side"] == "small")
     assert (small_row["model"], small_row["calls"]) == ("table", 4)
-    assert 0.04 <= small_row["seconds"] < 0.2  # a batch takes its time once
+    lanes = 1 if mode == "live" else 2  # threads of background work
+    assert 0.04 <= small_row["seconds"] <= lanes * (time.perf_counter() - began)  # a batch takes its time once
     assert small_row["cost"] == pytest.approx(small_row["seconds"])
 
 
