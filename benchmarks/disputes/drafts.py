@@ -19,7 +19,7 @@ class Drafts(BaseCallbackHandler):
     def text(self) -> str:
         return "\n".join(self.texts)
 
-    def on_llm_end(self, response: LLMResult, **kwargs: Any) -> None:  # noqa: ARG002
+    def on_llm_end(self, response: LLMResult, **kwargs: Any) -> None:
         generation = response.generations[0][0]
         self.texts.append(generation.text)
         message: Any = getattr(generation, "message", None)

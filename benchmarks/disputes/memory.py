@@ -83,7 +83,7 @@ class Remembered(BaseChatModel):
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,
-        run_manager: Any = None,  # noqa: ARG002
+        run_manager: Any = None,
         **kwargs: Any,
     ) -> ChatResult:
         settings = {**self.settings, **kwargs, **({"stop": stop} if stop else {})}

@@ -108,7 +108,6 @@ class Meter(CallListener):
 
     def on_begin(self, run_id: UUID, model: str | None, told: Mapping[str, Any]) -> None:
         """Note whose run it is."""
-        del model
         own = frozenset(told.get("tags") or ())
         nobody: tuple[str | None, frozenset[str]] = (None, frozenset())
         with self._lock:
@@ -119,7 +118,6 @@ class Meter(CallListener):
 
     def on_answer(self, run_id: UUID, message: Any, counts: Any, result: Any) -> None:
         """Add the tokens of a call."""
-        del message, result
         paid = paid_usage(counts)
         with self._lock:
             who, _ = self._runs.pop(run_id, (None, frozenset()))

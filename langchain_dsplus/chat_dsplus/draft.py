@@ -200,7 +200,6 @@ class DraftModel(SmallModel):
         Raises:
             NotImplementedError: Always.
         """
-        del inputs
         raise NotImplementedError("a draft has no class probabilities: use `answers`")
 
     def fingerprint(self) -> str:

@@ -138,7 +138,6 @@ class ReadyJudge(ABC):
         return self
 
     def _measured(self, rows: Sequence[_Labelled], seed: int) -> JudgeError:
-        del seed
         verdicts = self.judge([row.item for row in rows])
         return _count_errors(rows, verdicts)
 

@@ -324,19 +324,16 @@ class CostLedger(Shared, CallListener):
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Forget the run."""
-        del output, kwargs
         self.on_end(run_id, {}, failed=False)
 
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Forget the run."""
-        del error, kwargs
         self.on_end(run_id, {}, failed=True)
 
     on_retriever_end, on_retriever_error = on_tool_end, on_tool_error  # type: ignore[assignment]
 
     def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Hear what a router decided, and what a prompt transfer did."""
-        del kwargs
         if not isinstance(data, Mapping):
             return
         with self._lock:

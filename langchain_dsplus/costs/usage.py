@@ -400,7 +400,6 @@ class CallListener(BaseCallbackHandler):
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         """A call has ended."""
-        del kwargs
         message, counts = read_result(response)
         self.on_answer(run_id, message, counts, response)
 

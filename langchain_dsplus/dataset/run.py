@@ -132,7 +132,6 @@ class _Here:
     def route(
         self, blocks: Iterator[Block], make_router: object, desk: Desk, options: Mapping[str, Any]
     ) -> Iterator[tuple[int, int, Any]]:
-        del make_router
         worker: BlockRouter | None = None  # a run with nothing to do loads nothing
         for place, inputs in blocks:
             worker = worker or BlockRouter(lambda: self.router, desk, **options)

@@ -257,7 +257,6 @@ class Review(Planned[dict[str, Any], dict[str, Any]]):
         """Ask the person, or take the answer that the graph is resumed with; nothing is waited for."""
         from langgraph.types import interrupt
 
-        del run_manager, kwargs
         yield from ()
         question: dict[str, Any] = {
             "question": "Who is more at fault?",

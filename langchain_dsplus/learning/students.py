@@ -173,7 +173,6 @@ class _RefitStudent(Student):
         self._now = model
 
     def train(self, places: Places, targets: Floats, *, seed: int) -> float:
-        del seed
         self._seen |= dict(zip(places.tolist(), targets, strict=True))
         rows, _, _ = ask(self._now, [self.inputs[place] for place in places])
         logs = np.log(np.maximum(targets, _TINY)) - np.log(np.maximum(rows, _TINY))

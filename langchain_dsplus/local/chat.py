@@ -264,7 +264,6 @@ class ChatLocal(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         """Make a whole reply."""
-        del run_manager
         name, job = self._job(messages, stop, kwargs)
         return to_result(list(job.pieces()), name)
 
@@ -276,7 +275,6 @@ class ChatLocal(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         """Async twin of `_generate`."""
-        del run_manager
         name, job = self._job(messages, stop, kwargs)
         async with aclosing(job.apieces()) as pieces:
             return to_result([piece async for piece in pieces], name)
@@ -383,7 +381,6 @@ class ChatLocal(BaseChatModel):
             ChatLocal("smollm2-135m").with_structured_output(Verdict).invoke("...").at_fault
             ```
         """
-        del strict
         if kwargs:
             raise ValueError(f"with_structured_output takes no {', '.join(f'`{name}`' for name in sorted(kwargs))}")
         if method not in ("json_schema", "json_mode", "function_calling"):

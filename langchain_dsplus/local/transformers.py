@@ -207,7 +207,6 @@ class _Writer:
 
     def choose(self, ids: Any, scores: Any) -> Any:
         """Stand as a logits processor: take scores, shape (1, vocabulary), and leave one token."""
-        del ids
         row = scores[0].float().cpu()
         token = self._draw(row)
         self._take(token, row)
@@ -217,7 +216,6 @@ class _Writer:
 
     def is_done(self, ids: Any, scores: Any, **kwargs: Any) -> Any:
         """Stand as a stopping criterion."""
-        del scores, kwargs
         return self._torch.full((ids.shape[0],), self._done, dtype=self._torch.bool, device=ids.device)
 
     def finish(self) -> None:

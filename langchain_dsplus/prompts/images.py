@@ -190,7 +190,6 @@ class ClipClassifier(Shown, Runnable[dict[str, Any], str]):
         Raises:
             InputError: If there is no image in the input, or it cannot be read.
         """
-        del kwargs
         return self._call_with_config(lambda value: self._labels([value])[0], input, config)
 
     def batch(
@@ -202,7 +201,6 @@ class ClipClassifier(Shown, Runnable[dict[str, Any], str]):
         **kwargs: Any,
     ) -> list[str]:
         """Return the labels of several images, read together; one that fails spoils no other."""
-        del kwargs
 
         def answer(values: list[Any]) -> list[str | Exception]:
             return [one if isinstance(one, Exception) else one["choice"] for one in self.answers(values)]
@@ -218,7 +216,6 @@ class ClipClassifier(Shown, Runnable[dict[str, Any], str]):
         **kwargs: Any,
     ) -> list[str]:
         """Async twin of `batch`: the same work, in an executor thread."""
-        del kwargs
         return await run_in_executor(None, self.batch, inputs, config, return_exceptions=return_exceptions)
 
     def _labels(self, values: list[Any]) -> list[str]:

@@ -100,12 +100,10 @@ class LabelParser(BaseGenerationOutputParser[Any]):
                 the reply; its attribute `llm_output` does.
             TypeError: If the input is none of the above.
         """
-        del kwargs
         return self._call_with_config(self._parse, input, config, run_type="parser")
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any | None) -> Any:
         """Async twin of `invoke`."""
-        del kwargs
 
         async def parse(value: Any) -> Any:
             return self._parse(value)
@@ -114,7 +112,6 @@ class LabelParser(BaseGenerationOutputParser[Any]):
 
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
         """Parse the first of several generations."""
-        del partial
         first = result[0]
         return self._parse(first.message if isinstance(first, ChatGeneration) else first.text)
 

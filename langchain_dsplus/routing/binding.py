@@ -160,13 +160,13 @@ class ReportedNames(BaseCallbackHandler):
         self.expected = frozenset(expected)
         self.tell = tell
 
-    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
+    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         """Compare the names in a reply with those expected."""
         for generations in response.generations:
             for generation in generations:
                 self._compare(getattr(generation, "message", None))
 
-    def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
+    def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """The same for a decision model, whose run is a chain's."""
         if hasattr(outputs, "answers"):
             self._compare(outputs)

@@ -68,7 +68,6 @@ class LearnedAgreement(Shown, ReadyScore):
         Raises:
             ValueError: If there are fewer than 50 usable rows, or the labels of two rows differ.
         """
-        del inputs
         if "probabilities" not in outcomes:
             raise ValueError("`outcomes` needs the column 'probabilities' of the small model")
         loss, both = losses_of(outcomes)
@@ -126,7 +125,6 @@ class LearnedAgreement(Shown, ReadyScore):
         Raises:
             ValueError: If answers are missing, or their labels are not those of the fit.
         """
-        del inputs
         if answers is None:
             raise ValueError("a learned agreement needs the answers of the small model")
         rows = [read_probabilities(answer["probabilities"], self.labels) for answer in answers]
@@ -153,7 +151,6 @@ class LearnedAgreement(Shown, ReadyScore):
 
     @classmethod
     def _made(cls, settings: Mapping[str, Any], arrays: Arrays, folder: Path, options: Mapping[str, Any]) -> Self:
-        del options
         score = cls()
         score.labels, score.penalty = list_labels(settings["labels"]), float(settings["penalty"])
         score._center, score._scale, score._weight = (arrays[name] for name in ("center", "scale", "weight"))

@@ -83,7 +83,6 @@ class NearestOutcomes(Shown, ReadyScore):
 
     def __call__(self, inputs: Sequence[Any], answers: Sequence[Answer] | None = None) -> list[float]:
         """Return one number for each input; `answers` are not looked at."""
-        del answers
         if self._rows is None:
             raise self._unfitted()
         found: list[Floats] = []

@@ -66,7 +66,6 @@ class _Predicted(Shown, ReadyScore):
 
     def __call__(self, inputs: Sequence[Any], answers: Sequence[Answer] | None = None) -> list[float]:
         """Return one number for each input; `answers` are not looked at."""
-        del answers
         if self.model is None:
             raise self._unfitted()
         found = []
@@ -89,7 +88,6 @@ class _Predicted(Shown, ReadyScore):
 
     @classmethod
     def _made(cls, settings: Mapping[str, Any], arrays: Arrays, folder: Path, options: Mapping[str, Any]) -> Self:
-        del arrays
         score = cls()
         score.model = load_small_model(folder / _MODEL, options)
         if settings["model"] not in (score.model.version, UNVERIFIABLE):

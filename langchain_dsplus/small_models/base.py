@@ -262,7 +262,6 @@ class SmallModel(PlannedBatch[Any, Answer]):
 
         This is what a router calls. `configs` matters only to models whose calls are traced themselves.
         """
-        del configs
         results, places, values = self.read_all(inputs)
         if values:
             for place, answer in zip(places, self._isolated(values), strict=True):
@@ -365,7 +364,6 @@ class SmallModel(PlannedBatch[Any, Answer]):
     # --- Runnable -----------------------------------------------------------------------------------------------
 
     def _plan(self, value: Any, run_manager: Any, config: RunnableConfig) -> _drive.Plan[Answer]:
-        del run_manager
         (result,) = yield _drive.Call(self.answers, self.aanswers, [value], [config])
         if isinstance(result, Exception):
             raise result
@@ -374,7 +372,6 @@ class SmallModel(PlannedBatch[Any, Answer]):
     def _plan_all(
         self, values: list[Any], run_manager: Any, config: list[RunnableConfig]
     ) -> _drive.Plan[list[Exception | Answer]]:
-        del run_manager
         return cast("list[Exception | Answer]", (yield _drive.Call(self.answers, self.aanswers, values, config)))
 
 

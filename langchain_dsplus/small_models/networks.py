@@ -97,7 +97,6 @@ class TorchClassifier(SmallModel):
 
     def _new_network(self, labels: list[str], seed: int) -> Network:
         """Return a network with an untrained head for these labels."""
-        del labels, seed
         self._fitted()
         raise ValueError("`targets` need the labels of the model")
 

@@ -239,7 +239,6 @@ class _Replies:
         self.names: set[str] = set()
 
     def get(self, name: str, side: str) -> dict[str, Any]:
-        del side
         return self.replies.get(name, {})
 
     def reported(self) -> list[str]:

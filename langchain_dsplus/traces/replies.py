@@ -32,24 +32,20 @@ class Meter(CallListener):
 
     def on_begin(self, run_id: UUID, model: str | None, told: Mapping[str, Any]) -> None:
         """Note when the first run began."""
-        del run_id, model, told
         with self._lock:
             if self.began is None:
                 self.began = time.perf_counter()
 
     def on_end(self, run_id: UUID, told: Mapping[str, Any], *, failed: bool) -> None:
         """Note when the last run ended."""
-        del run_id, told, failed
         self.ended = time.perf_counter()
 
     def on_failure(self, run_id: UUID, error: BaseException, result: Any) -> None:
         """Note when the last run ended."""
-        del run_id, error, result
         self.ended = time.perf_counter()
 
     def on_answer(self, run_id: UUID, message: Any, counts: Any, result: Any) -> None:
         """Note when the last run ended, and count a call's tokens."""
-        del run_id, result
         self.ended = time.perf_counter()
         self.name(message)
         self._count(counts)
