@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
+from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
+from pydantic import ConfigDict, Field
 
 from langchain_dsplus.answer import Answer
 from langchain_dsplus.chat_dsplus.draft import ACCEPTS, DraftModel, inner_model, make_verifier
@@ -18,37 +20,38 @@ from langchain_dsplus.routing.router import ConfidenceRouter
 from langchain_dsplus.small_models.runnable import distinct_names
 
 
-class Cascade(Protocol):
-    """The fields of a `ChatDSPlus` that its router is made of."""
+class Cascade(BaseChatModel):
+    """The fields of a `ChatDSPlus` that its router is made of; there it is said what they mean."""
 
-    models: Sequence[Any]
-    threshold: Any
-    accept: Any
-    score: Any
-    sequence: Sequence_
-    samples: int
-    equal: Equal | None
-    peers: Sequence[Any]
-    verifier: Any
-    verifier_prompt: str | None
-    mode: Mode
-    audit_rate: float
-    small_timeout: float | None
-    on_large_error: Literal["raise", "small"]
-    recorder: Any
-    on_mismatch: Literal["raise", "warn", "escalate_all"]
-    version: str | None
-    allow_override: bool
-    background: bool
-    background_workers: int
-    background_limit: int
-    temperature: float | None
-    max_tokens: int | None
-    stop: list[str] | None
-    name: str | None
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True)
+
+    models: Sequence[Any] = Field(repr=False)  # their headers may hold a key
+    threshold: Any = 0.97
+    accept: Any = "sequence"
+    score: Any = Field(default=None, repr=False)
+    sequence: Sequence_ = "mean"
+    samples: int = Field(default=5, ge=2)
+    equal: Equal | None = None
+    peers: Sequence[Any] = Field(default=(), repr=False)
+    verifier: Any = Field(default=None, repr=False)
+    verifier_prompt: str | None = None
+    mode: Mode = "live"
+    audit_rate: float = 0.0
+    small_timeout: float | None = None
+    on_large_error: Literal["raise", "small"] = "raise"
+    recorder: Any = None
+    on_mismatch: Literal["raise", "warn", "escalate_all"] = "raise"
+    version: str | None = None
+    allow_override: bool = False
+    background: bool = True
+    background_workers: int = Field(default=2, ge=1)
+    background_limit: int = Field(default=1024, ge=1)
+    temperature: float | None = None
+    max_tokens: int | None = None
+    stop: list[str] | None = None
 
 
-ROUTED = tuple(name for name in Cascade.__annotations__ if name != "models")
+ROUTED = ("name", *(name for name in Cascade.__annotations__ if name != "models"))
 """Fields that the router is made of, besides the models."""
 
 

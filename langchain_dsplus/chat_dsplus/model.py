@@ -13,21 +13,19 @@ from langchain_core.callbacks import (
     CallbackManager,
     CallbackManagerForLLMRun,
 )
-from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, LLMResult
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.utils import ConfigurableFieldSpec
-from pydantic import ConfigDict, Field, PrivateAttr
+from pydantic import PrivateAttr
 
 from langchain_dsplus._shown import fields_in_words
 from langchain_dsplus.answer import plain_mismatch
-from langchain_dsplus.chat_dsplus.build import ROUTED, build_router, model_name, settings_of
+from langchain_dsplus.chat_dsplus.build import ROUTED, Cascade, build_router, model_name, settings_of
 from langchain_dsplus.chat_dsplus.call import Call, Stream, open_call, public, told
 from langchain_dsplus.chat_dsplus.draft import Asked
-from langchain_dsplus.chat_dsplus.scores import Equal, Sequence_
 from langchain_dsplus.chat_dsplus.tools import Bound, bind, structure, take_apart
-from langchain_dsplus.routing.decision import Mode
 from langchain_dsplus.routing.router import ConfidenceRouter
 from langchain_dsplus.routing.runs import Apart
 from langchain_dsplus.tags import LARGE_TAG, ROUTE_EVENT
@@ -40,7 +38,7 @@ CALL = "dsplus_call"
 """Under which a call's own things travel through LangChain's methods, which pass `_stream` no run."""
 
 
-class ChatDSPlus(BaseChatModel):
+class ChatDSPlus(Cascade):
     """A chat model that is a cascade: small chat models answer what they are sure of, the last one gets the rest.
 
     Each small model writes a whole draft. It is accepted only if the confidence in it is strictly above the threshold;
@@ -116,32 +114,6 @@ class ChatDSPlus(BaseChatModel):
 
     __str__ = fields_in_words
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True)
-
-    models: Sequence[Any] = Field(repr=False)  # their headers may hold a key
-    threshold: Any = 0.97
-    accept: Any = "sequence"
-    score: Any = Field(default=None, repr=False)
-    sequence: Sequence_ = "mean"
-    samples: int = Field(default=5, ge=2)
-    equal: Equal | None = None
-    peers: Sequence[Any] = Field(default=(), repr=False)
-    verifier: Any = Field(default=None, repr=False)
-    verifier_prompt: str | None = None
-    mode: Mode = "live"
-    audit_rate: float = 0.0
-    small_timeout: float | None = None
-    on_large_error: Literal["raise", "small"] = "raise"
-    recorder: Any = None
-    on_mismatch: Literal["raise", "warn", "escalate_all"] = "raise"
-    version: str | None = None
-    allow_override: bool = False
-    background: bool = True
-    background_workers: int = Field(default=2, ge=1)
-    background_limit: int = Field(default=1024, ge=1)
-    temperature: float | None = None
-    max_tokens: int | None = None
-    stop: list[str] | None = None
     streaming: bool = False
     cache: Literal[False] = False
     """A cascade is not cached itself: the models inside are, and a decision is made anew each time."""

@@ -6,16 +6,14 @@ import asyncio
 import contextlib
 from collections.abc import (
     AsyncIterator,
-    Callable,
     Iterator,
     Sequence,
 )
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
-from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
-from langchain_core.runnables.base import coerce_to_runnable
+from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import (
     get_config_list,
 )
@@ -23,25 +21,19 @@ from langchain_core.runnables.utils import (
     ConfigurableFieldSpec,
     get_unique_config_specs,
 )
-from pydantic import ConfigDict, Field, field_validator
 
 from langchain_dsplus import _drive
 from langchain_dsplus._shown import fields_in_words
 from langchain_dsplus.answer import (
-    Answer,
     Route,
     plain_mismatch,
 )
 from langchain_dsplus.routing.answering import answer, answer_all, triage
-from langchain_dsplus.routing.decision import Mode, certificate_in
-from langchain_dsplus.routing.outputs import (
-    ToOutput,
-)
-from langchain_dsplus.routing.state import State, output_type_of
+from langchain_dsplus.routing.decision import certificate_in
+from langchain_dsplus.routing.state import Fields, State, output_type_of
 from langchain_dsplus.routing.steps import present, unpack
 from langchain_dsplus.routing.stream import as_completed, stream
 from langchain_dsplus.small_models.base import SmallModel
-from langchain_dsplus.tags import ROUTE_KEY
 
 if TYPE_CHECKING:
     from langchain_core.runnables.graph import Graph
@@ -50,7 +42,7 @@ if TYPE_CHECKING:
     from langchain_dsplus.threshold.certificate import Certificate
 
 
-class ConfidenceRouter(RunnableSerializable[Any, Any]):
+class ConfidenceRouter(Fields):
     """Answers locally what the small models are sure of, and asks the large chain for the rest.
 
     The paper's Algorithm 2: the specific small model first, then the learnable one, then the large model. An answer
@@ -127,46 +119,6 @@ class ConfidenceRouter(RunnableSerializable[Any, Any]):
     """
 
     __str__ = fields_in_words
-
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True)
-
-    small: Any
-    large: Runnable[Any, Any]
-    threshold: Any = 0.97
-    score: Any = None
-    mode: Mode = "live"
-    audit_rate: float = 0.0
-    always_ask: Callable[[Any], bool] | None = None
-    never_local: tuple[str, ...] = ()
-    small_timeout: float | None = None
-    on_large_error: Literal["raise", "small"] = "raise"
-    include_route: bool = False
-    to_output: ToOutput | None = None
-    to_large: Callable[[Any, Answer | None], Any] | None = None
-    context_key: str = ROUTE_KEY
-    recorder: Any = None
-    monitor: Any = None
-    pacer: Any = None
-    on_mismatch: Literal["raise", "warn", "escalate_all"] = "raise"
-    version: str | None = None
-    allow_override: bool = False
-    background: bool = True
-    background_workers: int = Field(default=2, ge=1)
-    background_limit: int = Field(default=1024, ge=1)
-    batch_wait: float | None = Field(default=None, ge=0)
-    batch_size: int = Field(default=64, ge=1)
-
-    @field_validator("large", mode="before")
-    @classmethod
-    def _coerce_large(cls, value: Any) -> Any:
-        return value if isinstance(value, Runnable) else coerce_to_runnable(value)
-
-    @field_validator("never_local", mode="before")
-    @classmethod
-    def _collect_labels(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            raise ValueError("`never_local` must be a collection of labels, not one str")  # noqa: TRY004 - pydantic turns it into its own error
-        return tuple(value)
 
     @classmethod
     def is_lc_serializable(cls) -> bool:

@@ -11,9 +11,11 @@ import warnings
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, RunnableSerializable
+from langchain_core.runnables.base import coerce_to_runnable
+from pydantic import ConfigDict, Field, field_validator
 
 from langchain_dsplus.answer import Answer, MismatchError
 from langchain_dsplus.confidence import is_route_score, resolve_score
@@ -37,7 +39,7 @@ from langchain_dsplus.routing.outputs import ToOutput, check_labels, default_to_
 from langchain_dsplus.routing.rows import Recorder
 from langchain_dsplus.small_models.base import SmallModel
 from langchain_dsplus.small_models.runnable import as_small_model, distinct_names
-from langchain_dsplus.tags import LARGE_TAG
+from langchain_dsplus.tags import LARGE_TAG, ROUTE_KEY
 
 if TYPE_CHECKING:
     from langchain_dsplus.routing.binding import ReportedNames
@@ -46,38 +48,48 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class Fields(Protocol):
+class Fields(RunnableSerializable[Any, Any]):
     """The fields of a `ConfidenceRouter`, which says what they mean."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True)
 
     small: Any
     large: Runnable[Any, Any]
-    threshold: Any
-    score: Any
-    mode: Mode
-    audit_rate: float
-    always_ask: Callable[[Any], bool] | None
-    never_local: tuple[str, ...]
-    small_timeout: float | None
-    on_large_error: Literal["raise", "small"]
-    include_route: bool
-    to_output: ToOutput | None
-    to_large: Callable[[Any, Answer | None], Any] | None
-    context_key: str
-    recorder: Any
-    monitor: Any
-    pacer: Any
-    on_mismatch: Literal["raise", "warn", "escalate_all"]
-    version: str | None
-    allow_override: bool
-    background: bool
-    background_workers: int
-    background_limit: int
-    batch_wait: float | None
-    batch_size: int
-    name: str | None
+    threshold: Any = 0.97
+    score: Any = None
+    mode: Mode = "live"
+    audit_rate: float = 0.0
+    always_ask: Callable[[Any], bool] | None = None
+    never_local: tuple[str, ...] = ()
+    small_timeout: float | None = None
+    on_large_error: Literal["raise", "small"] = "raise"
+    include_route: bool = False
+    to_output: ToOutput | None = None
+    to_large: Callable[[Any, Answer | None], Any] | None = None
+    context_key: str = ROUTE_KEY
+    recorder: Any = None
+    monitor: Any = None
+    pacer: Any = None
+    on_mismatch: Literal["raise", "warn", "escalate_all"] = "raise"
+    version: str | None = None
+    allow_override: bool = False
+    background: bool = True
+    background_workers: int = Field(default=2, ge=1)
+    background_limit: int = Field(default=1024, ge=1)
+    batch_wait: float | None = Field(default=None, ge=0)
+    batch_size: int = Field(default=64, ge=1)
 
-    def get_name(self) -> str:
-        """The name in traces."""
+    @field_validator("large", mode="before")
+    @classmethod
+    def _coerce_large(cls, value: Any) -> Any:
+        return value if isinstance(value, Runnable) else coerce_to_runnable(value)
+
+    @field_validator("never_local", mode="before")
+    @classmethod
+    def _collect_labels(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            raise ValueError("`never_local` must be a collection of labels, not one str")  # noqa: TRY004 - pydantic turns it into its own error
+        return tuple(value)
 
 
 class State:
