@@ -33,7 +33,7 @@ from langchain_dsplus.chat_dsplus.scores import (
 )
 from langchain_dsplus.identity import identify, score_name
 from langchain_dsplus.labels import token_logprobs
-from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel
+from langchain_dsplus.small_models.base import UNVERIFIABLE, AskingModel
 from langchain_dsplus.small_models.chat import ChatClassifier, copied_with, is_cached, quieted
 from langchain_dsplus.tags import NOSTREAM_TAG
 
@@ -152,7 +152,7 @@ class _Judge:
         return found
 
 
-class DraftModel(SmallModel):
+class DraftModel(AskingModel):
     """A chat model that writes drafts for a cascade; `Answer.choice` is the draft's text, without probabilities.
 
     A draft that is cut off, empty, malformed (tool calls, structured output), or of which nobody can say how sure the
@@ -221,23 +221,10 @@ class DraftModel(SmallModel):
 
     # --- answers ------------------------------------------------------------------------------------------------
 
-    def answers(
-        self, inputs: Sequence[Any], configs: Sequence[RunnableConfig] | None = None
-    ) -> list[Answer | Exception]:
-        """Write a draft for each input, and say how sure it is; an exception where there is none to be used."""
-        return _drive.run(self._write(inputs, configs))
-
-    async def aanswers(
-        self, inputs: Sequence[Any], configs: Sequence[RunnableConfig] | None = None
-    ) -> list[Answer | Exception]:
-        """Async twin of `answers`."""
-        return await _drive.arun(self._write(inputs, configs))
-
-    # The plan knows nothing of sync and async: it yields what to ask and gets what came of it.
-
-    def _write(
+    def _answering(
         self, inputs: Sequence[Any], configs: Sequence[RunnableConfig] | None
     ) -> _drive.Plan[list[Answer | Exception]]:
+        """Write a draft for each input, and say how sure it is; an exception where there is none to be used."""
         results: list[Answer | Exception | None] = [None] * len(inputs)
         asked: dict[int, Asked] = {}
         for place, value in enumerate(inputs):

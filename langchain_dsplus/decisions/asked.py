@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from langchain_core.runnables import RunnableConfig
 
+from langchain_dsplus._drive import Call, Plan
 from langchain_dsplus.answer import Answer, AttachmentError, InvalidAnswerError
 from langchain_dsplus.confidence import OWN_SCORES, SCORES, resolve_score
 from langchain_dsplus.decisions.state import render_state
@@ -23,7 +24,7 @@ from langchain_dsplus.questions import (
     read_meanings,
 )
 from langchain_dsplus.small_models.attachments import find_attachment
-from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel, probability_rows
+from langchain_dsplus.small_models.base import UNVERIFIABLE, AskingModel, SmallModel, probability_rows
 
 Reading: TypeAlias = Literal["text", "state"] | Callable[[Any], Any]
 """What a small model gets of a state: its text (`render_state`), the state itself, or what a function makes of it."""
@@ -41,7 +42,7 @@ class CutScore:
         return noul_confidence(probabilities.get(YES, 0.0), self.cut)
 
 
-class AskedModel(SmallModel):
+class AskedModel(AskingModel):
     """A small model that answers one question about states, with the question's labels.
 
     Args:
@@ -157,27 +158,15 @@ class AskedModel(SmallModel):
         """Return the probabilities alone, of what `read` took out."""
         return probability_rows(map(self._translated, self.model.answers(inputs)), self.labels)
 
-    def answers(
-        self, inputs: Sequence[Any], configs: Sequence[RunnableConfig] | None = None
-    ) -> list[Answer | Exception]:
+    def _answering(
+        self, inputs: Sequence[Any], configs: Sequence[RunnableConfig] | None
+    ) -> Plan[list[Answer | Exception]]:
         """Ask the model inside, in one batch."""
         results, places, values = self.read_all(inputs)
-        told = self.model.answers(values, chosen(configs, places)) if values else []
-        return self._filled(results, places, told)
-
-    async def aanswers(
-        self, inputs: Sequence[Any], configs: Sequence[RunnableConfig] | None = None
-    ) -> list[Answer | Exception]:
-        """Async twin of `answers`."""
-        results, places, values = self.read_all(inputs)
-        told = await self.model.aanswers(values, chosen(configs, places)) if values else []
-        return self._filled(results, places, told)
-
-    def _filled(
-        self, results: list[Answer | Exception], places: Sequence[int], told: Sequence[Answer | Exception]
-    ) -> list[Answer | Exception]:
-        for place, answer in zip(places, told, strict=True):
-            results[place] = self._translated(answer)
+        if values:
+            told = yield Call(self.model.answers, self.model.aanswers, values, chosen(configs, places))
+            for place, answer in zip(places, told, strict=True):
+                results[place] = self._translated(answer)
         return results
 
     def _translated(self, answer: Answer | Exception) -> Answer | Exception:

@@ -8,18 +8,19 @@ from typing import Any, ClassVar
 from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import Field, PrivateAttr
 
+from langchain_dsplus._drive import Call, Plan
 from langchain_dsplus.answer import Answer, pass_on
 from langchain_dsplus.confidence import ScoreFunction, resolve_score
 from langchain_dsplus.decisions.asked import chosen
 from langchain_dsplus.decisions.large import as_answer, as_decisions, one_answer
 from langchain_dsplus.identity import identify
 from langchain_dsplus.questions import AnyQuestion, fingerprint, question_labels
-from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel, probability_rows
+from langchain_dsplus.small_models.base import UNVERIFIABLE, AskingModel
 
 _ID = "question"
 
 
-class DecisionSmallModel(SmallModel):
+class DecisionSmallModel(AskingModel):
     """A decision model as a small model: it is asked one question about every input.
 
     Args:
@@ -61,32 +62,14 @@ class DecisionSmallModel(SmallModel):
         found = identify(self._asks).large
         return UNVERIFIABLE if found is None else f"{found} {fingerprint(self.question)} {self.cut:g}"
 
-    def predict_proba(self, inputs: list[Any]) -> list[list[float]]:
-        """Return the probabilities alone."""
-        return probability_rows(self.answers(inputs), self.labels)
-
-    def answers(
-        self, inputs: Sequence[Any], configs: Sequence[RunnableConfig] | None = None
-    ) -> list[Answer | Exception]:
+    def _answering(
+        self, inputs: Sequence[Any], configs: Sequence[RunnableConfig] | None
+    ) -> Plan[list[Answer | Exception]]:
         """Ask the decision model about each input, in one batch."""
         results, places, states = self.read_all(inputs)
-        told = self._asks.batch(self._requests(states), chosen(configs, places), return_exceptions=True)
-        return self._filled(results, places, told)
-
-    async def aanswers(
-        self, inputs: Sequence[Any], configs: Sequence[RunnableConfig] | None = None
-    ) -> list[Answer | Exception]:
-        """Async twin of `answers`."""
-        results, places, states = self.read_all(inputs)
-        told = await self._asks.abatch(self._requests(states), chosen(configs, places), return_exceptions=True)
-        return self._filled(results, places, told)
-
-    def _requests(self, states: Sequence[Any]) -> list[dict[str, Any]]:
-        return [{"state": state, "questions": {_ID: self.question}} for state in states]
-
-    def _filled(
-        self, results: list[Answer | Exception], places: Sequence[int], told: Sequence[Any]
-    ) -> list[Answer | Exception]:
+        requests = [{"state": state, "questions": {_ID: self.question}} for state in states]
+        ask, aask = self._asks.batch, self._asks.abatch
+        told = yield Call(ask, aask, requests, chosen(configs, places), return_exceptions=True)
         for place, said in zip(places, pass_on(told), strict=True):
             results[place] = self._read(said)
         return results

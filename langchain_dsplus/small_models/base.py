@@ -375,6 +375,34 @@ class SmallModel(PlannedBatch[Any, Answer]):
         return cast("list[Exception | Answer]", (yield _drive.Call(self.answers, self.aanswers, values, config)))
 
 
+class AskingModel(SmallModel):
+    """A small model that asks somebody else, such as a chat model: `_answering` says how, for sync and async code."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+
+    def _answering(
+        self, inputs: Sequence[Any], configs: Sequence[RunnableConfig] | None
+    ) -> _drive.Plan[list[Answer | Exception]]:
+        raise NotImplementedError
+
+    def answers(
+        self, inputs: Sequence[Any], configs: Sequence[RunnableConfig] | None = None
+    ) -> list[Answer | Exception]:
+        """Answer a batch; an exception in place of an item that failed."""
+        return _drive.run(self._answering(inputs, configs))
+
+    async def aanswers(
+        self, inputs: Sequence[Any], configs: Sequence[RunnableConfig] | None = None
+    ) -> list[Answer | Exception]:
+        """Async twin of `answers`."""
+        return await _drive.arun(self._answering(inputs, configs))
+
+    def predict_proba(self, inputs: list[Any]) -> list[list[float]]:
+        """Return the probabilities alone."""
+        return probability_rows(self.answers(inputs), self.labels)
+
+
 def _rows(raw: Any) -> list[list[float]]:
     """Take an array, a tensor, a data frame or lists apart into plain floats, without importing NumPy for it."""
     if hasattr(raw, "to_numpy"):

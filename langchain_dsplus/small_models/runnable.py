@@ -7,14 +7,15 @@ from typing import Any, ClassVar
 
 from langchain_core.runnables import Runnable, RunnableConfig
 
+from langchain_dsplus._drive import Call, Plan
 from langchain_dsplus._inputs import canonical, hash_input
 from langchain_dsplus.answer import Answer, check_answer, pass_on
-from langchain_dsplus.small_models.base import SmallModel, probability_rows
+from langchain_dsplus.small_models.base import AskingModel, SmallModel
 
 _DECISION_MODELS = frozenset({"BaseDecisionModel", "OpenAIDecisions"})
 
 
-class RunnableSmallModel(SmallModel):
+class RunnableSmallModel(AskingModel):
     """Wraps a Runnable from input to `Answer`: a small model with retries, or a chain of your own.
 
     `labels` may be empty: then any choice counts as known. The confidence is the one in the answer.
@@ -29,23 +30,12 @@ class RunnableSmallModel(SmallModel):
         """It can be dumped where the Runnable can."""
         return True
 
-    def predict_proba(self, inputs: list[Any]) -> list[list[float]]:
-        """Return the probabilities alone."""
-        return probability_rows(self.answers(inputs), self.labels)
-
-    def answers(
-        self, inputs: Sequence[Any], configs: Sequence[RunnableConfig] | None = None
-    ) -> list[Answer | Exception]:
+    def _answering(
+        self, inputs: Sequence[Any], configs: Sequence[RunnableConfig] | None
+    ) -> Plan[list[Answer | Exception]]:
         """Ask the Runnable, in one batch."""
-        config = None if configs is None else list(configs)
-        return self._check(self.runnable.batch(list(inputs), config, return_exceptions=True))
-
-    async def aanswers(
-        self, inputs: Sequence[Any], configs: Sequence[RunnableConfig] | None = None
-    ) -> list[Answer | Exception]:
-        """Async twin of `answers`."""
-        config = None if configs is None else list(configs)
-        return self._check(await self.runnable.abatch(list(inputs), config, return_exceptions=True))
+        ask, aask, config = self.runnable.batch, self.runnable.abatch, None if configs is None else list(configs)
+        return self._check((yield Call(ask, aask, list(inputs), config, return_exceptions=True)))
 
     def identity(self, value: Any) -> bytes | None:
         """As the small model inside, where there is one."""
