@@ -7,9 +7,10 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 import numpy as np
+from numpy.typing import NDArray
 
 from langchain_dsplus._arrays import Bools, Floats
 from langchain_dsplus._inputs import feed_inputs
@@ -24,10 +25,6 @@ from langchain_dsplus.outcomes.gold import GoldOptions, GoldRules
 from langchain_dsplus.small_models.base import SmallModel
 from langchain_dsplus.small_models.sklearn import SklearnClassifier
 from langchain_dsplus.small_models.softmax import assign_folds, fit_softmax
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 
 _PENALTIES = (0.1, 0.03, 0.01)
 _FIRST_PENALTY = 0.03

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, Unpack
+from typing import Any, Literal, Self, TypeAlias, Unpack
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from langchain_dsplus._arrays import Bools, Floats
 from langchain_dsplus.outcomes.base import Table
@@ -36,10 +37,6 @@ from langchain_dsplus.outcomes.gold import NEVER_SAID, GoldOptions, GoldRules, r
 from langchain_dsplus.outcomes.labelling import read_gold, rows_to_label, sampled
 from langchain_dsplus.outcomes.sampling import Estimate, LabelSample
 from langchain_dsplus.outcomes.traces import read_traces
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
 
 Figure: TypeAlias = Literal["accuracy", "errors", "calibration_error", "auroc", "aurc", "e_aurc"]
 _OF_CONFIDENCE = ("calibration_error", "auroc", "aurc", "e_aurc")

@@ -14,9 +14,10 @@ import threading
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, PrivateAttr
 
 from langchain_dsplus._arrays import Floats
@@ -29,10 +30,6 @@ from langchain_dsplus.small_models.base import UNVERIFIABLE, SmallModel
 from langchain_dsplus.small_models.files import SETTINGS, pick, read_trained, save_folder
 from langchain_dsplus.small_models.fork import mind_forks
 from langchain_dsplus.small_models.targets import check_classes, read_inputs, read_weighted
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 
 FORMAT = 2
 WEIGHTS = "model.safetensors"

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from langchain_dsplus._arrays import Floats
 from langchain_dsplus._imports import require
 from langchain_dsplus.calibration import TemperatureScaling, log_softmax
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 
 _FOLDS = 5
 _ENOUGH_HELD_OUT = 1000

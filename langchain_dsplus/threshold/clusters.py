@@ -10,16 +10,13 @@ and lets the data speak against it.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from langchain_dsplus._arrays import Floats
 from langchain_dsplus.threshold.exact import least_rows
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
 
 MINIMUM_GROUPS = 50
 """Effective groups below which `clustered_p_value` refuses: found by simulation, see there."""

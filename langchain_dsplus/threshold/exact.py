@@ -11,16 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from langchain_dsplus._arrays import Floats
 from langchain_dsplus._imports import require
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
 
 _TIE = 1e-9
 _TAIL = 1e-10
