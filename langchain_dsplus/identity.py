@@ -10,11 +10,10 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-if TYPE_CHECKING:
-    from langchain_core.load.serializable import Serializable
+from langchain_core.load.serializable import Serializable
 
 
 @dataclass(frozen=True)

@@ -5,18 +5,16 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 from uuid import UUID
 
 from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
+from langchain_core.messages.ai import UsageMetadata
 from langchain_core.tracers.base import BaseTracer
 from langchain_core.tracers.context import _configure_hooks
 
 from langchain_dsplus.costs.usage import CallListener, Usage, add_up, paid_usage
 from langchain_dsplus.tags import BACKGROUND_TAG
-
-if TYPE_CHECKING:
-    from langchain_core.messages.ai import UsageMetadata
 
 _TOKENS = ("on_llm_new_token", "on_stream_event")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Self, cast
+from typing import Any, Literal, Self, cast
 
 from langchain_core.callbacks import (
     AsyncCallbackManager,
@@ -14,6 +14,7 @@ from langchain_core.callbacks import (
     CallbackManagerForLLMRun,
 )
 from langchain_core.language_models import LanguageModelInput
+from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, LLMResult
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -29,10 +30,6 @@ from langchain_dsplus.chat_dsplus.tools import Bound, bind, structure, take_apar
 from langchain_dsplus.routing.router import ConfidenceRouter
 from langchain_dsplus.routing.runs import Apart
 from langchain_dsplus.tags import LARGE_TAG, ROUTE_EVENT
-
-if TYPE_CHECKING:
-    from langchain_core.language_models.base import LangSmithParams
-
 
 CALL = "dsplus_call"
 """Under which a call's own things travel through LangChain's methods, which pass `_stream` no run."""

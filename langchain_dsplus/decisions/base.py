@@ -6,9 +6,10 @@ import contextlib
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from langchain_core.decisions import BaseDecisionModel, ClassifierRequest, ClassifierResponse, Question, State
+from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import get_config_list, run_in_executor
 from pydantic import ConfigDict
 
@@ -17,9 +18,6 @@ from langchain_dsplus._drive import Call, Plan
 from langchain_dsplus._shown import fields_in_words
 from langchain_dsplus.answer import pass_on
 from langchain_dsplus.costs.usage import OWN_PROVIDER
-
-if TYPE_CHECKING:
-    from langchain_core.runnables import RunnableConfig
 
 T = TypeVar("T")
 

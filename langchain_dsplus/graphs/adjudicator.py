@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+from langchain_core.messages.ai import UsageMetadata
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import patch_config
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, TypeAdapter, ValidationError
@@ -23,9 +24,6 @@ from langchain_dsplus.state import as_update, emit
 from langchain_dsplus.tags import LARGE_TAG, VERDICT_EVENT
 from langchain_dsplus.transfer import TransferUsage, estimate_tokens, quote_untrusted, usage_of
 from langchain_dsplus.transfer.verdicts import ADJUDICATE_PROMPT, VERDICTS
-
-if TYPE_CHECKING:
-    from langchain_core.messages.ai import UsageMetadata
 
 SWAPPED_PROMPT = """\
 You decide who is more at fault in a dispute between two people: the other party, and the narrator, who wrote the

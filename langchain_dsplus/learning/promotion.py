@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -16,11 +16,8 @@ from langchain_dsplus.losses import Loss, parse_loss, points
 from langchain_dsplus.outcomes.columns import rows_of
 from langchain_dsplus.outcomes.gold import GoldOptions, GoldRules, read_labels
 from langchain_dsplus.outcomes.sampling import hangs_on
+from langchain_dsplus.small_models.base import SmallModel
 from langchain_dsplus.threshold.exact import least_rows, loss_upper_bound, paired_p_value
-
-if TYPE_CHECKING:
-    from langchain_dsplus.small_models.base import SmallModel
-
 
 _BINS = 10
 

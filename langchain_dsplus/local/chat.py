@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
 from operator import itemgetter
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LangSmithParams, LanguageModelInput
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
@@ -31,9 +32,6 @@ from langchain_dsplus.local.messages import (
     to_result,
 )
 from langchain_dsplus.local.schema import WholeJson, WholeModel, closed, read_schema, with_schema
-
-if TYPE_CHECKING:
-    from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 
 _UNUSED = frozenset({"api_key", "base_url", "max_retries", "timeout", "streaming"})
 """Settings that LangChain gives to every chat model; those that mean nothing here are passed over."""

@@ -7,18 +7,14 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-from langchain_dsplus._arrays import Floats, Places
+from langchain_dsplus._arrays import Codes, Floats, Places
 from langchain_dsplus._json import load_json
 from langchain_dsplus.outcomes.cells import missing, to_text
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Codes: TypeAlias = NDArray[np.int32]
 
 Kind: TypeAlias = Literal["float", "int", "bool", "dict", "id", "label", "any"]
 

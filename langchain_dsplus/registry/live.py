@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, Protocol, cast
 
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 
@@ -18,9 +18,7 @@ from langchain_dsplus.routing.decision import read_mode, safer
 from langchain_dsplus.routing.router import ConfidenceRouter
 from langchain_dsplus.routing.rows import Recorder, Row
 from langchain_dsplus.small_models.base import SmallModel
-
-if TYPE_CHECKING:
-    from langchain_dsplus.threshold.certificate import Certificate
+from langchain_dsplus.threshold.certificate import Certificate
 
 logger = logging.getLogger(__name__)
 

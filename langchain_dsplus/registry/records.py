@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from langchain_dsplus.learning.promotion import PromotionReport
 from langchain_dsplus.registry.state import CertificateEntry, Event, VersionState
-
-if TYPE_CHECKING:
-    from langchain_dsplus.threshold.certificate import Certificate
+from langchain_dsplus.threshold.certificate import Certificate
 
 
 @dataclass(frozen=True)

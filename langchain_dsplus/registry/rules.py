@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from langchain_dsplus.registry.state import Cause, Event, GateEntry, RegistryError, State, now
-
-if TYPE_CHECKING:
-    from langchain_dsplus.threshold.certificate import Certificate
+from langchain_dsplus.threshold.certificate import Certificate
 
 
 class NotPromotedError(RegistryError):

@@ -5,14 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
-import numpy as np
+from langchain_dsplus._arrays import Floats
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Numbers = Sequence[float] | NDArray[np.float64]
+Numbers: TypeAlias = Sequence[float] | Floats
 
 _TICKS = (1.0, 2.0, 2.5, 5.0, 10.0)
 

@@ -9,21 +9,19 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from langchain_dsplus._arrays import Floats
 from langchain_dsplus._files import replace_file
+from langchain_dsplus.outcomes import Outcomes
 from langchain_dsplus.report.numbers import Part, local_errors
 from langchain_dsplus.report.sections import WORST, body
 from langchain_dsplus.report.view import View
 from langchain_dsplus.report.words import SPACE, figure_words, text
 from langchain_dsplus.threshold.certificate import Certificate
 from langchain_dsplus.threshold.curves import Prompt
-
-if TYPE_CHECKING:
-    from langchain_dsplus.outcomes import Outcomes
 
 
 def render_report(

@@ -6,13 +6,14 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from langchain_dsplus.answer import failure
 from langchain_dsplus.losses import points as loss_in_points
 from langchain_dsplus.losses import threshold_words
+from langchain_dsplus.outcomes.table import Figure
 from langchain_dsplus.report.charts import Plot
 from langchain_dsplus.report.numbers import Part, Tally, local_errors, lost_rows, model_column, oracle, reliability
 from langchain_dsplus.report.view import View
@@ -33,9 +34,6 @@ from langchain_dsplus.threshold.certificate import Certificate, Step, TestResult
 from langchain_dsplus.threshold.curves import accuracy_interval
 from langchain_dsplus.threshold.deferral import apgr, cost_at_parity, cpt
 from langchain_dsplus.threshold.findings import find_mistakes
-
-if TYPE_CHECKING:
-    from langchain_dsplus.outcomes.table import Figure
 
 _ANSWER_LENGTH = 200
 _INPUT_LENGTH = 1000

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from langchain_dsplus._arrays import Floats
 from langchain_dsplus.losses import threshold_words
+from langchain_dsplus.outcomes import Outcomes
 from langchain_dsplus.report.numbers import (
     Part,
     Rows,
@@ -25,9 +25,6 @@ from langchain_dsplus.report.numbers import (
 )
 from langchain_dsplus.threshold.certificate import Certificate
 from langchain_dsplus.threshold.curves import Prompt
-
-if TYPE_CHECKING:
-    from langchain_dsplus.outcomes import Outcomes
 
 
 @dataclass(frozen=True)

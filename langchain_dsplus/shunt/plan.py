@@ -9,16 +9,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from langchain_dsplus._arrays import Bools, Floats
 from langchain_dsplus.threshold.exact import critical_value, least_rows, tango_score
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats: TypeAlias = NDArray[np.float64]
 
 _STEPS = 50
 _TABLES = (100, 200, 400, 800, 1600, 3200)
@@ -73,7 +69,7 @@ class Evidence:
     rows: list[Judged]
     place: Floats
     weight: Floats
-    agree: NDArray[np.bool_]
+    agree: Bools
     harm: Floats
     gain: Floats
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from langchain_dsplus.losses import points
+from langchain_dsplus.registry.registry import ModelRegistry
 from langchain_dsplus.shunt.folder import ShuntFolder, open_use, spent
 from langchain_dsplus.shunt.report import shunt_outcomes
 from langchain_dsplus.shunt.rows import KINDS, Ledger, PaidRow, no_label_words
@@ -16,10 +17,6 @@ from langchain_dsplus.shunt.worker import outcome_words, what_it_waits_for
 from langchain_dsplus.threshold.certificate import say_losing
 from langchain_dsplus.threshold.classes import losing_classes
 from langchain_dsplus.threshold.differences import differences
-
-if TYPE_CHECKING:
-    from langchain_dsplus.registry.registry import ModelRegistry
-
 
 _UNREAD = 10
 """Outputs that name no label, from which on the labels may be wrong."""

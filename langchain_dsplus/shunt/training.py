@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,9 +15,7 @@ from langchain_dsplus.learning.heads import spoken_names
 from langchain_dsplus.shunt.folder import ShuntError
 from langchain_dsplus.shunt.plan import Evidence, Judged
 from langchain_dsplus.shunt.rows import PaidRow
-
-if TYPE_CHECKING:
-    from langchain_dsplus.small_models.base import SmallModel
+from langchain_dsplus.small_models.base import SmallModel
 
 _FOLDS = 3
 

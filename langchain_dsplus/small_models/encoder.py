@@ -7,11 +7,12 @@ import importlib.util
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 from weakref import WeakValueDictionary
 
 import numpy as np
 
+from langchain_dsplus._arrays import Singles
 from langchain_dsplus._files import hash_files
 from langchain_dsplus._imports import require
 from langchain_dsplus._progress import progress_bar
@@ -19,11 +20,6 @@ from langchain_dsplus._shared import Shared
 from langchain_dsplus.small_models.base import without_surrogates
 from langchain_dsplus.small_models.files import model_folder
 from langchain_dsplus.small_models.refuse import refuse_code
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array: TypeAlias = NDArray[np.float32]
 
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -193,7 +189,7 @@ class Encoder(Shared):
         runtime = "openvino" if self.backend == "openvino" else "onnxruntime"
         return OnnxEngine(self.path, self.weights, int8=self.backend == "onnx-int8", runtime=runtime)
 
-    def encode(self, texts: Sequence[str], *, progress: bool = False) -> Array:
+    def encode(self, texts: Sequence[str], *, progress: bool = False) -> Singles:
         """Return one unit vector per text, shape (len(texts), d), float32.
 
         Equal texts are encoded once. A text is cut at the encoder's `max_seq_length` tokens; of a very long one only

@@ -7,20 +7,16 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
+from langchain_dsplus._arrays import Numbers, Singles
 from langchain_dsplus._files import replace_file
 from langchain_dsplus._imports import require
 from langchain_dsplus.small_models.fork import load_onnxruntime
 from langchain_dsplus.small_models.onnx_graph import REVISION, build_graph, read_layout
 from langchain_dsplus.weights import cache_dir
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array: TypeAlias = NDArray[np.float32]
 
 _TOKENS_PER_STEP = 1024
 _REMEMBERED = 4096  # texts whose tokens are kept
@@ -106,9 +102,9 @@ class OnnxEngine:
             file.unlink()  # damaged on the disk: made anew
             self._graph = _kept_graph(folder, file, int8=int8)
             run = self._open(self._graph)
-        self._session: tuple[int, Callable[[NDArray[np.int64]], Array]] = os.getpid(), run
+        self._session: tuple[int, Callable[[Numbers], Singles]] = os.getpid(), run
 
-    def encode(self, texts: list[str]) -> Iterator[tuple[list[int], Array]]:
+    def encode(self, texts: list[str]) -> Iterator[tuple[list[int], Singles]]:
         """Yield places in `texts` with their rows, not of unit length."""
         run = self._run()
         tokens = self._tokens.read([text.lower() for text in texts] if self._lower else texts)
@@ -117,7 +113,7 @@ class OnnxEngine:
             # numpy, since the runtime's own mean depends on how many texts are in the batch.
             yield places, hidden[:, 0] if self._pooling == "cls" else hidden.mean(axis=1, dtype=np.float32)
 
-    def _run(self) -> Callable[[NDArray[np.int64]], Array]:
+    def _run(self) -> Callable[[Numbers], Singles]:
         pid, run = self._session
         if pid != os.getpid():
             # Its threads stayed behind in the parent. Closing it would wait for them for ever, so it is never closed.
@@ -150,7 +146,7 @@ def _kept_graph(folder: Path, file: Path, *, int8: bool) -> Path | bytes:
     return body
 
 
-def _open_onnxruntime(graph: Path | bytes) -> Callable[[NDArray[np.int64]], Array]:
+def _open_onnxruntime(graph: Path | bytes) -> Callable[[Numbers], Singles]:
     library = load_onnxruntime()
     options = library.SessionOptions()
     options.intra_op_num_threads = thread_count()
@@ -160,20 +156,20 @@ def _open_onnxruntime(graph: Path | bytes) -> Callable[[NDArray[np.int64]], Arra
     source = graph if isinstance(graph, bytes) else str(graph)
     session = library.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
-    def run(ids: NDArray[np.int64]) -> Array:
-        hidden: Array = session.run(None, {"ids": ids})[0]
+    def run(ids: Numbers) -> Singles:
+        hidden: Singles = session.run(None, {"ids": ids})[0]
         return hidden
 
     return run
 
 
-def _open_openvino(graph: Path | bytes) -> Callable[[NDArray[np.int64]], Array]:
+def _open_openvino(graph: Path | bytes) -> Callable[[Numbers], Singles]:
     core = require("openvino", "openvino").Core()
     hints = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": thread_count()}
     compiled = core.compile_model(core.read_model(graph if isinstance(graph, bytes) else str(graph)), "CPU", hints)
 
-    def run(ids: NDArray[np.int64]) -> Array:
-        hidden: Array = compiled.create_infer_request().infer({"ids": ids})[0].copy()
+    def run(ids: Numbers) -> Singles:
+        hidden: Singles = compiled.create_infer_request().infer({"ids": ids})[0].copy()
         return hidden
 
     return run

@@ -9,17 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
+from langchain_dsplus._arrays import Singles
 from langchain_dsplus._imports import require
 from langchain_dsplus._json import load_json
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array: TypeAlias = NDArray[np.float32]
 
 REVISION = 1
 """Of the graphs: raised where one of them would give other vectors than before."""
@@ -190,7 +186,7 @@ def _sum(graph: _Graph, value: str, skip: str, name: str) -> str:
 class _Graph:
     """Nodes and constants, named by number."""
 
-    def __init__(self, weights: Mapping[str, Array], epsilon: float, *, int8: bool) -> None:
+    def __init__(self, weights: Mapping[str, Singles], epsilon: float, *, int8: bool) -> None:
         self.onnx = require("onnx", "onnx")
         self.weights, self.epsilon, self.int8 = weights, epsilon, int8
         self._nodes: list[Any] = []
@@ -213,7 +209,7 @@ class _Graph:
         self._nodes.append(self.onnx.helper.make_node(op, inputs, names, domain=domain, **attributes))
         return names
 
-    def linear(self, x: str, weight: Array) -> str:
+    def linear(self, x: str, weight: Singles) -> str:
         """`x @ weight.T`; in 8 bits with a scale for each token and each output."""
         if not self.int8:
             return self.node("MatMul", [x, self.const(weight.T)])

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from pydantic import Field, PrivateAttr
 
-from langchain_dsplus._arrays import Floats
+from langchain_dsplus._arrays import Floats, Singles
 from langchain_dsplus._imports import require
 from langchain_dsplus.answer import NotFittedError
 from langchain_dsplus.calibration import softmax
@@ -22,11 +22,6 @@ from langchain_dsplus.small_models.explain import Because, nearest_rows
 from langchain_dsplus.small_models.files import load_folder, pick, pick_score, plain_errors, read_trained, save_folder
 from langchain_dsplus.small_models.softmax import SoftmaxHead, calibrate, fit_softmax
 from langchain_dsplus.small_models.targets import check_classes, read_inputs, read_weighted
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array: TypeAlias = NDArray[np.float32]
 
 _FORMAT = 2
 _HEAD = "head.safetensors"
@@ -142,7 +137,7 @@ class SentenceClassifier(SmallModel):
         """Take the text out of an input, so that a wrong type harms only its own item."""
         return read_text(super().read(value))
 
-    def embeddings(self, texts: Sequence[Any]) -> Array:
+    def embeddings(self, texts: Sequence[Any]) -> Singles:
         """Return the encoder's vectors, shape (len(texts), d), float32."""
         return self._encode(read_inputs(self.read, texts, "texts"), progress=False)
 
@@ -242,7 +237,7 @@ class SentenceClassifier(SmallModel):
         other.set_version(self.version)
         return other
 
-    def _encode(self, texts: list[str], *, progress: bool) -> Array:
+    def _encode(self, texts: list[str], *, progress: bool) -> Singles:
         if isinstance(self.encoder, Encoder):
             return self.encoder.encode(texts, progress=progress)
         rows = np.asarray(self.encoder.encode(texts), dtype=np.float32)

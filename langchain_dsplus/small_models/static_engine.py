@@ -8,18 +8,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
+from langchain_dsplus._arrays import Singles
 from langchain_dsplus._imports import require
 from langchain_dsplus._json import load_json
 from langchain_dsplus.small_models.onnx_engine import Tokens
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Array: TypeAlias = NDArray[np.float32]
 
 _TABLES = ("embeddings", "embedding.weight")
 _TOKENS = 512
@@ -69,7 +65,7 @@ class StaticEngine:
             raise ValueError(f"{folder} holds no table of static vectors with a tokenizer: use another `backend`")
         file, name = found
         tensors = require("safetensors.numpy", "static").load_file(file)
-        table: Array = tensors[name].astype(np.float32)
+        table: Singles = tensors[name].astype(np.float32)
         if "mapping" in tensors:  # model2vec: several tokens share a vector
             table = table[tensors["mapping"].astype(np.intp)]
         if "weights" in tensors:
@@ -80,7 +76,7 @@ class StaticEngine:
         unknown = model.get("unk_token", "[UNK]" if model.get("type") == "WordPiece" else None)
         self._unknown = None if unknown is None else self._tokens.token_to_id(unknown)
 
-    def encode(self, texts: list[str]) -> Iterator[tuple[list[int], Array]]:
+    def encode(self, texts: list[str]) -> Iterator[tuple[list[int], Singles]]:
         """Yield places in `texts` with their rows, not of unit length; of a text without known tokens, zeros."""
         from scipy.sparse import csr_array
 

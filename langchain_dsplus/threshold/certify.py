@@ -9,12 +9,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from langchain_dsplus._arrays import Numbers
 from langchain_dsplus.losses import Loss, parse_loss
+from langchain_dsplus.outcomes import Outcomes
 from langchain_dsplus.outcomes.uses import blocks, earlier_uses, note_use
 from langchain_dsplus.threshold.certificate import Certificate, ClassFloor, Step
 from langchain_dsplus.threshold.choose import ThresholdChoice
@@ -37,10 +38,6 @@ from langchain_dsplus.threshold.verdict import (
     what_would_help,
     with_findings,
 )
-
-if TYPE_CHECKING:
-    from langchain_dsplus.outcomes import Outcomes
-
 
 logger = logging.getLogger(__name__)
 

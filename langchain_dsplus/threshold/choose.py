@@ -5,18 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from langchain_dsplus._arrays import Floats
+from langchain_dsplus.outcomes import Outcomes
 from langchain_dsplus.threshold.curves import Prompt, Sweep, costs_along, known_costs, lacking, resampled_weights, sweep
 from langchain_dsplus.threshold.differences import UnusableLarge, model_names
 from langchain_dsplus.threshold.path import PathSweep, coverage_path, path_sweep
-
-if TYPE_CHECKING:
-    from langchain_dsplus.outcomes import Outcomes
-
 
 Objective: TypeAlias = Literal["match_large", "max_accuracy", "budget", "target_accuracy"]
 

@@ -8,19 +8,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import Self, Unpack
 
 import numpy as np
 from typing_extensions import TypedDict
 
 from langchain_dsplus._arrays import Floats
+from langchain_dsplus.outcomes import Outcomes
 from langchain_dsplus.threshold.cascade import Costs
 from langchain_dsplus.threshold.curves import Prompt, Sweep, lacking, resampled_weights, sweep
 from langchain_dsplus.threshold.differences import UnusableLarge, differences
-
-if TYPE_CHECKING:
-    from langchain_dsplus.outcomes import Outcomes
-
 
 _NEAR = 1e-9
 
