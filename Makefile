@@ -132,7 +132,7 @@ bench: $(VENV)/.stamp-dev  ## Run benchmarks: all, or NAME=replay; ARGS=--quick
 	@for name in $(or $(NAME),$$($(BIN)/python -m benchmarks --names)); do \
 	  $(BIN)/python -m benchmarks $$name --seed $(SEED) $(ARGS) || exit 1; done
 
-paper: $(VENV)/.stamp-dev weights  ## The paper's experiments, nine of ten (LoRA: NAME=paper_lora); about 90 minutes
+paper: $(VENV)/.stamp-dev weights  ## The paper's experiments, nine of ten (LoRA: NAME=paper_lora); about 84 minutes
 	$(BIN)/python -m pip install -q --group bench
 	@start=$$(date +%s); for name in chaosnli longtail ablation shunts captions entropy sentiment threshold transfer; do \
 	  before=$$(date +%s); $(BIN)/python -m benchmarks paper_$$name --seed $(SEED) $(ARGS) || exit 1; \

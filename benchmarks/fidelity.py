@@ -40,6 +40,7 @@ from typing import Any
 from benchmarks.harness import Context, Figures, Table, interval, number, read, share
 
 HERE = Path(__file__).parent
+SIZES = {"full": "the frozen pairs are scored anew"}
 SETS = {
     "unseen": "The fidelity check on pairs by somebody who had not seen the rules",
     "dev": "The fidelity check on the development pairs",

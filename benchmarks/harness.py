@@ -248,11 +248,14 @@ def write(path: Path, body: Mapping[str, Any]) -> None:
 
 def read(name: str) -> dict[str, Any] | None:
     """A results file, of the full size where there is one, or None where the benchmark was not run."""
-    for path in (RESULTS / f"{name}.full.json", RESULTS / f"{name}.json"):
-        if path.exists():
-            body: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            return body
-    return None
+    found = runs(name)
+    return found[-1] if found else None
+
+
+def runs(name: str) -> list[dict[str, Any]]:
+    """The results files of a benchmark, that of `--full` last; none where it was not run."""
+    paths = (RESULTS / f"{name}.json", RESULTS / f"{name}.full.json")
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
 
 
 def recheck(body: Mapping[str, Any], name: str) -> list[str]:

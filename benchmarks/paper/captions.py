@@ -47,10 +47,11 @@ NOT_RECHECKED = "every figure comes from networks that are trained for it"
 COLORS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (50, 80, 220), "yellow": (230, 210, 50),
           "white": (240, 240, 240), "purple": (150, 60, 190)}  # fmt: skip
 SHAPES = ("square", "circle", "triangle", "cross")
-SIZES = {"small": 4, "big": 7}
+RADII = {"small": 4, "big": 7}
+SIZES = {"full": SEEDS}
 SIDE = 36
 WORDS = ["<end>", "<start>", "a", "is", "to", "the", "left", "right", "of", "above", "below", "and", "sits", "there",
-         "picture", "shows", *COLORS, *SHAPES, *SIZES]  # fmt: skip
+         "picture", "shows", *COLORS, *SHAPES, *RADII]  # fmt: skip
 NUMBER = {word: place for place, word in enumerate(WORDS)}
 LENGTH = 16
 
@@ -66,14 +67,14 @@ class Piece(NamedTuple):
 def scene(rng: Random) -> tuple[np.ndarray, list[str]]:
     """A noisy picture (3, 36, 36) and its references, the usual one first."""
     picture = rng.randint(0, 60) + np.random.default_rng(rng.getrandbits(32)).normal(0, 14, (SIDE, SIDE, 3))
-    things = [(rng.choice(list(SIZES)), rng.choice(list(COLORS)), rng.choice(SHAPES)) for _ in range(2)]
+    things = [(rng.choice(list(RADII)), rng.choice(list(COLORS)), rng.choice(SHAPES)) for _ in range(2)]
     across = rng.random() < 0.5
     spots = [(rng.randint(8, 27), rng.randint(7, 11)), (rng.randint(8, 27), rng.randint(24, 28))]
     if not across:
         spots = [(x, y) for y, x in spots]
     rows, columns = np.mgrid[:SIDE, :SIDE]
     for (size, color, shape), (row, column) in zip(things, spots, strict=True):
-        r = SIZES[size]
+        r = RADII[size]
         dy, dx = np.abs(rows - row), np.abs(columns - column)
         inside = {
             "square": (dy <= r) & (dx <= r),

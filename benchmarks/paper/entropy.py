@@ -30,7 +30,7 @@ DIFFERS = [
 NOT_RECHECKED = "every figure comes from a language model that reads the prompts"
 MODELS = {"qwen_0_5b": "Qwen-0.5B", "qwen_1_5b": "Qwen-1.5B"}
 LOCAL = {"qwen_0_5b": "qwen2.5-coder-0.5b", "qwen_1_5b": "qwen2.5-coder-1.5b"}
-ROWS = {"quick": {"qwen_0_5b": 2}, "default": {"qwen_0_5b": 8}, "full": {"qwen_0_5b": 8, "qwen_1_5b": 3}}
+SIZES = {"quick": {"qwen_0_5b": 2}, "default": {"qwen_0_5b": 8}, "full": {"qwen_0_5b": 8, "qwen_1_5b": 3}}
 """Escalated test rows of each set, for each seed."""
 TASKS = {name: prompts.TITLES[name] for name in ("trec6", "banking20")} | {"clinc10": "CLINC150, 10 domains"}
 PRUNED = {"soft": "soft", "hard": "hard", "keep": "keep"}
@@ -86,7 +86,7 @@ def tasks(context: Context, seed: int, seeds: int) -> list[prompts.Task]:
 def run(context: Context) -> Figures:
     from benchmarks.scores import Vectors
 
-    asked = ROWS["quick" if context.quick else "full" if context.full else "default"]
+    asked = SIZES["quick" if context.quick else "full" if context.full else "default"]
     seeds = context.pick(SEEDS, 2)
     found: dict[str, list[float]] = {}
     total = seeds * len(TASKS) * sum(asked.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,20 @@ def test_all_tables_of_a_benchmark_have_titles() -> None:
     assert text.index("**One**") < text.index("| a | 1 |") < text.index("**Two**") < text.index("| b | 2 |")
 
 
+def test_of_two_sizes_each_table_says_whose_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    bodies = [{"command": f"run x{size} --seed 0", "figures": {"n": n}} for n, size in enumerate(["", " --full"])]
+    tables = types.SimpleNamespace(tables=lambda figures: [Table("x", "Title", ["n"], [[str(figures["n"])]])])
+    monkeypatch.setattr(harness, "load", lambda _name: tables)
+    monkeypatch.setattr(harness, "runs", lambda _name: bodies)
+    found = figures.tables_of("x") or []
+    assert [(table.title, table.rows) for table in found] == [
+        ("Title: `run x`", [["0"]]),
+        ("Title: `run x --full`", [["1"]]),
+    ]
+    bodies.pop()
+    assert [table.title for table in figures.tables_of("x") or []] == ["Title"]
+
+
 def test_what_was_not_run_says_so() -> None:
     assert "Not run yet: `python -m benchmarks later`" in figures.render(page("later"), find)
 
@@ -56,7 +71,7 @@ def test_check_compares_and_writing_makes_it_pass(
     monkeypatch.setattr(figures, "PAGES", (readme,))
     monkeypatch.setattr(harness, "ROOT", tmp_path / "benchmarks")
     monkeypatch.setattr(harness, "load", lambda _name: None)
-    monkeypatch.setattr(harness, "read", lambda _name: None)
+    monkeypatch.setattr(harness, "runs", lambda _name: [])
     assert figures.main(["--check"]) == 1
     assert "README.md: out of date: run `make figures`" in capsys.readouterr().out
     assert readme.read_text() == page("import_time")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import io
 import json
 import math
@@ -66,6 +67,7 @@ def test_each_benchmark_has_what_the_harness_calls(name: str) -> None:
     assert names, "tables must come from figures alone, and stand figures that are missing"
     assert all(table.split(".")[0] == name for table in names)
     assert len(set(names)) == len(names)
+    assert "context.full" not in inspect.getsource(module) or "full" in module.SIZES, "--full would be refused"
 
 
 def test_an_unknown_benchmark_is_a_key_error() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 
 import numpy as np
 import pytest
@@ -29,6 +30,18 @@ RESULTS = sorted(path for path in harness.RESULTS.glob("paper_*.json") if ".quic
 
 def test_there_are_ten() -> None:
     assert [f"paper_{name}" for name in TEN] == NAMES
+
+
+def test_make_paper_takes_as_long_as_it_says_and_at_most_90_minutes() -> None:
+    makefile = (harness.ROOT.parent / "Makefile").read_text(encoding="utf-8")
+    recipe = makefile.partition("\npaper:")[2].partition("\n\n")[0]
+    names = re.findall(r"in (.+); do", recipe)[0].split()
+    assert {*names} == {*TEN} - {"lora"}
+    bodies = [harness.runs(f"paper_{name}")[0] for name in names]
+    assert not any("--full" in body["command"] for body in bodies)
+    minutes = sum(body["seconds"] + body.get("seconds_remembered", 0.0) for body in bodies) / 60
+    assert minutes <= 90
+    assert f"about {minutes:.0f} minutes" in recipe
 
 
 @pytest.mark.parametrize("name", NAMES)
