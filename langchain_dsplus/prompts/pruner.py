@@ -87,7 +87,8 @@ class PromptPruner(BaseChatPromptTemplate):
 
     Why `keep` is the default: with a local model of half a billion parameters, on average of three sets and five seeds,
     it and `hard` were right more often than the plain prompt, `keep` by the most (`benchmarks paper_entropy`);
-    `soft`, the paper's prompt, was level with the plain one there, and below it in `benchmarks prompts`. With at most
+    `soft`, the paper's prompt, was level with the plain one there, and below it in `benchmarks prompts`. With one of
+    1.5 billion, on fewer rows, `keep` had the highest average too, and all were level within the noise. With at most
     `top_k` labels `keep` is the plain prompt. It loses a right answer that the small model ranks below the `top_k`,
     which costs a strong large model more than a weak one, and no strong one was measured: certify with the prompt that
     you use. `hard` needs classes that `proficient_classes` proves to be safe, which takes some 600 escalated rows at
