@@ -2,6 +2,7 @@ from langchain_dsplus.fidelity.check import Fidelity as Fidelity
 from langchain_dsplus.fidelity.check import FidelityResult as FidelityResult
 from langchain_dsplus.fidelity.check import Recall as Recall
 from langchain_dsplus.fidelity.check import describe as describe
+from langchain_dsplus.fidelity.instructions import count_instructions as count_instructions
 from langchain_dsplus.fidelity.nli import ClassifierNLI as ClassifierNLI
 from langchain_dsplus.fidelity.nli import Follows as Follows
 from langchain_dsplus.fidelity.nli import NLIModel as NLIModel
@@ -10,6 +11,5 @@ from langchain_dsplus.fidelity.nli import default_nli as default_nli
 from langchain_dsplus.fidelity.numbers import Number as Number
 from langchain_dsplus.fidelity.numbers import read_numbers as read_numbers
 from langchain_dsplus.fidelity.sentences import split_sentences as split_sentences
-from langchain_dsplus.fidelity.untrusted import count_instructions as count_instructions
 from langchain_dsplus.fidelity.untrusted import quote_untrusted as quote_untrusted
 from langchain_dsplus.fidelity.verdicts import count_verdicts as count_verdicts

@@ -10,11 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from langchain_dsplus.fidelity.arithmetic import Numbers
+from langchain_dsplus.fidelity.instructions import count_instructions
 from langchain_dsplus.fidelity.names import Names
 from langchain_dsplus.fidelity.parties import Parties
 from langchain_dsplus.fidelity.roles import roles_changed
 from langchain_dsplus.fidelity.sentences import FUNCTION, HAN, QUOTED, TOKEN, normalize, split_sentences, stem_of
-from langchain_dsplus.fidelity.untrusted import count_addresses, count_instructions, count_orders
 from langchain_dsplus.fidelity.verdicts import count_verdicts
 
 if TYPE_CHECKING:
@@ -88,7 +88,6 @@ class Fidelity(BaseModel):
         names: More names to watch for.
         verdicts: Whether the rewrite may decide who is at fault.
         instructions: Whether the rewrite may speak to a model.
-        addresses: Whether it may speak to its reader (`you`, `please`), as a letter does.
         parties: Whether the rules about parties apply. They read the first person as the narrator.
         nli: A model of natural language inference: a folder or hub name (`NLIModel`), `OnnxNLI`, `default_nli()`, any
             Runnable (`ClassifierNLI`), or a callable from pairs of premise and hypothesis to probabilities of
@@ -114,7 +113,6 @@ class Fidelity(BaseModel):
     names: tuple[str, ...] = ()
     verdicts: bool = False
     instructions: bool = False
-    addresses: bool = False
     parties: bool = True
     nli: Any = Field(default=None, exclude=True, repr=False)
     judge: Any = Field(default=None, exclude=True, repr=False)
@@ -125,10 +123,9 @@ class Fidelity(BaseModel):
     def extractive(self) -> Fidelity:
         """The same settings for a rewrite made of the source's own sentences, word for word.
 
-        Copying is no fault there, and nothing can be added: no model is asked. Verdicts and orders to a model refuse; a
-        letter may go on speaking to its reader.
+        Copying is no fault there, and nothing can be added: no model is asked. Verdicts and orders to a model refuse.
         """
-        update = {"max_verbatim": None, "parties": False, "nli": None, "judge": None, "addresses": True}
+        update = {"max_verbatim": None, "parties": False, "nli": None, "judge": None}
         return self.model_copy(update=update)
 
     def __call__(self, source: str, rewrite: str, config: RunnableConfig | None = None) -> FidelityResult:
@@ -198,10 +195,10 @@ class Fidelity(BaseModel):
         added += [*numbers, *names]
         if found := roles_changed(old.text, new.text):
             reasons.append(f"role_changed: {found} roles or relatives are not those of the source")
-        count = count_orders if self.addresses else _instructions
-        if not self.instructions and (found := count(new.text)):
-            reasons.append(f"instruction: {found} places speak to a model or a reader")
-        if not self.verdicts and (found := count_verdicts(new.text, old.text if old.latin == new.latin else None)):
+        source = old.text if old.latin == new.latin else None
+        if not self.instructions and (found := count_instructions(new.text, source)):
+            reasons.append(f"instruction: {found} sentences speak to a model or a reader")
+        if not self.verdicts and (found := count_verdicts(new.text, source)):
             reasons.append(f"verdict: {found} sentences decide who is right instead of reporting")
         if self.parties:
             ours, theirs = (Parties(text.text, frozenset(n.word for n in text.names.all)) for text in (old, new))
@@ -222,10 +219,6 @@ class Fidelity(BaseModel):
         from langchain_dsplus.fidelity.judge import ask_judge
 
         return ask_judge(self.judge, source, rewrite, self.encoder, config)
-
-
-def _instructions(text: str) -> int:
-    return count_instructions(text) + count_addresses(text)
 
 
 class _Text:

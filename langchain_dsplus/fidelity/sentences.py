@@ -1,4 +1,4 @@
-"""Cutting English and Chinese text into sentences and words; whose words they are."""
+"""Cutting English and Chinese text into sentences and words."""
 
 # ruff: noqa: RUF001, SIM905 - words are easier to read as text; Chinese punctuation is meant
 
@@ -88,46 +88,7 @@ def content_words(tokens: list[str]) -> set[str]:
     return words | {a + b for a, b in pairwise(tokens) if HAN.match(a) and HAN.match(b)}
 
 
-# --- who speaks ---
-
 QUOTED = re.compile(
     r"\"[^\"\n]{0,500}\"|\u201c[^\u201d\n]{0,500}\u201d|\u300c[^\u300d\n]{0,500}\u300d|(?<!\w)'[^'\n]{2,200}'(?!\w)"
 )
-YOU = re.compile(r"\b(?:you|your|yours|yourself)\b|[你您](?!好)", re.IGNORECASE)
-_SAID_HAN = re.compile(
-    "(?<!的)(?:说(?![明服])|称|认为|觉得|表示|主张|指责|[承否]认|要求|质?问|怪|谁|是否|拒绝|不[愿肯])"
-)
-"""Chinese has no `that`: a report is known by its verb of saying."""
-_CLAUSE = re.compile(
-    r"[;；:：]|[,，]\s*(?:(?:who|which|as|but|so|though|since|and (?!that))\b|其实|确实|显然|讲述者|叙述者)"
-    r"|^(?:since|because|as|although|though|when|while|after|if|on|in|at|by)\b[^,]{1,99},"
-    r"|^it (?:is|was) [^,]{1,60}? who\b"
-    r"|\band (?=(?:is|was|are|were|must|should|ought|has|have|had|owes?|did|does|therefore|thus|deserves?)\b|$)",
-    re.IGNORECASE,
-)
-"""Where a report ends and the teller goes on."""
-_SUBJECT = frozenset("he she they it i we you the a an his her their my our its this these those nobody".split())
-_LINKS = frozenset("that whether why how what who whom whose".split())
-_SAID_AFTER = re.compile(
-    r"[^,.;]{0,60},\s*(?:(?:he|she|they|i|the \w+|(?-i:[A-Z])\w+) \w+|according to \w+(?: \w+)?)\W{0,3}$", re.IGNORECASE
-)
-
-
-def is_reported(sentence: str, place: int) -> bool:
-    """Whether what stands at a place of a sentence is what somebody is said to say.
-
-    By grammar, in the clause in front of it: `that`, `whether`, ..., or a subject, a verb and another subject (`he
-    claims the neighbor`, `she told him`).
-    """
-    clause = _CLAUSE.split(sentence[max(0, place - 200) : place])[-1]
-    if HAN.search(clause):
-        return bool(_SAID_HAN.search(clause))
-    told = TOKEN.findall(clause)
-    if _LINKS.intersection(map(str.casefold, told[1:])) or _SAID_AFTER.match(sentence, place):
-        return True
-    told += ["you"] if YOU.match(sentence, place) else []
-    start = 1 + (bool(told) and told[0].casefold() in FUNCTION - _SUBJECT)  # behind `on balance` the subject begins
-    return any(
-        (word.casefold() in _SUBJECT or word[0].isupper()) and before.islower() and before not in FUNCTION
-        for before, word in pairwise(told[start:])
-    )
+"""What stands in quotation marks."""

@@ -18,8 +18,8 @@ from pydantic import ConfigDict, Field, PrivateAttr
 from typing_extensions import TypedDict
 
 from langchain_dsplus._json import load_json
+from langchain_dsplus.fidelity.instructions import count_instructions
 from langchain_dsplus.fidelity.sentences import HAN
-from langchain_dsplus.fidelity.untrusted import count_orders
 from langchain_dsplus.fidelity.vectors import as_encode, unit_rows
 from langchain_dsplus.fidelity.verdicts import count_verdicts
 from langchain_dsplus.prompts._lexical import lexical_vectors
@@ -163,7 +163,7 @@ class ExtractiveSummarizer(RunnableSerializable[str, str]):
         sentences = whole_sentences(text)
         tokens = [int(count(s + _gap(s))) for s in sentences]
         before = int(count(text))
-        orders = [count_orders(s) > 0 for s in sentences]
+        orders = [count_instructions(s) > 0 for s in sentences]
         verdicts = [count_verdicts(s) > 0 for s in sentences]
         barred = [a or b for a, b in zip(orders, verdicts, strict=True)]
         first: dict[str, int] = {}

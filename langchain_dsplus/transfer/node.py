@@ -16,8 +16,9 @@ from langchain_dsplus._shown import fields_in_words
 from langchain_dsplus.answer import describe_error, failure, note, pass_on
 from langchain_dsplus.costs.prices import Price
 from langchain_dsplus.fidelity.check import Fidelity, FidelityResult
+from langchain_dsplus.fidelity.instructions import count_instructions
 from langchain_dsplus.fidelity.sentences import HAN
-from langchain_dsplus.fidelity.untrusted import count_instructions, quote_untrusted
+from langchain_dsplus.fidelity.untrusted import quote_untrusted
 from langchain_dsplus.prompts.chunks import cut, find_chat_model, window
 from langchain_dsplus.prompts.drafts import Draft, read_draft
 from langchain_dsplus.prompts.extractive import ExtractiveSummarizer
@@ -443,8 +444,7 @@ def _settings(fidelity: Fidelity, gate: str) -> Fidelity:
     """The check as a subtask needs it: where words are taken over, copying is no fault; a translation has no `I`."""
     if gate == "rewrite":
         return fidelity
-    # What keeps its writer's words may go on speaking to its reader, as a letter does.
-    update: dict[str, Any] = {"max_verbatim": None, "addresses": True}
+    update: dict[str, Any] = {"max_verbatim": None}
     update |= {"parties": False} if gate == "translation" else {}
     return fidelity.model_copy(update=update)
 

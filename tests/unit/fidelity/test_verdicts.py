@@ -21,7 +21,6 @@ The narrator should have moved the car at once.
 Mrs. Okoye had every right to call the tow truck.
 The review, which was unfair to the bakery, was bad.
 The bad review was an unjustified act of revenge.
-This should be treated as settled.
 The narrator was told to move, which was only fair.
 Mrs. Okoye acted within her rights.
 The narrator should have left no review."""

@@ -16,8 +16,9 @@ from langchain_core.runnables import RunnableLambda
 from langchain_dsplus.costs.ledger import CostLedger
 from langchain_dsplus.costs.prices import Price
 from langchain_dsplus.fidelity.check import Fidelity
+from langchain_dsplus.fidelity.instructions import count_instructions
 from langchain_dsplus.fidelity.sentences import split_sentences
-from langchain_dsplus.fidelity.untrusted import count_instructions, defuse
+from langchain_dsplus.fidelity.untrusted import defuse
 from langchain_dsplus.prompts.chunks import cut, window
 from langchain_dsplus.prompts.extractive import ExtractiveSummarizer
 from langchain_dsplus.transfer import (
