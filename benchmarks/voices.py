@@ -5,7 +5,7 @@ judged, and made an order to the reader. Beside them the rewrites of the develop
 teach: a rewrite with no such fault tells, and of one with a verdict or an order the sentence with most new words is it.
 
 - Each fourth of the development pairs is read by a model that learned from the other three. What it says there sets the
-  limits: `REFUSED` of the faithful rewrites are refused for an order, and as many for a verdict.
+  limits: `REFUSED` of the faithful rewrites are refused for an order and for a verdict.
 - Each author is then read, at these limits, by a model that learned from everybody else; and sentences of real reviews,
   from which none learns, by the model that learned from all.
 
@@ -32,7 +32,8 @@ HERE = Path(__file__).parent
 WRITTEN = ROOT.parent / "langchain_dsplus" / "fidelity" / "words" / "voices.json.gz"
 VOICES = {"orders": "instruction", "judges": "verdict"}
 """A voice, and the kind of the pairs whose rewrites have it."""
-REFUSED = 0.015
+REFUSED = (0.01, 0.02)
+"""Share of the faithful rewrites that each voice may refuse."""
 REVIEWS = 300
 FOLDS = 4
 AUTHORS = (
@@ -178,7 +179,7 @@ def set_limits(pairs: list[Pair], scores: list[NDArray[np.float64]]) -> list[flo
     import numpy as np
 
     highest = [best(pair, score) for pair, score in zip(pairs, scores, strict=True) if pair.kind == "faithful"]
-    return [round(float(limit), 2) for limit in np.quantile(highest, 1.0 - REFUSED, axis=0)]
+    return [round(float(np.quantile(each, 1.0 - at)), 2) for each, at in zip(np.array(highest).T, REFUSED, strict=True)]
 
 
 def best(pair: Pair, score: NDArray[np.float64]) -> NDArray[np.float64]:
