@@ -51,16 +51,17 @@ LAYERS = {
     "judge": "rules + judge (Qwen2.5-Coder-1.5B, a sample)",
 }
 NOTES = {
-    "unseen": "Frozen before they were scored, once, by somebody who had not seen the rules; nobody mended the rules "
-    "on them. The figures are of the rules of that day; what they fell short by prompted one more, weighed on the "
-    "development pairs: a sentence that shares no word with the source, in the place of a rule about other languages. "
-    "A model for code of 1.5 billion parameters hardly judges: see what it refuses of the faithful.",
-    "dev": "The rules were mended on most of these pairs, each after it was scored once.",
+    "unseen": "Frozen before they were scored, once, by somebody who had not seen the rules, nor the sentences from which "
+    "voices are learned; nobody mended anything on them. A model for code of 1.5 billion parameters hardly judges: see "
+    "what it refuses of the faithful.",
+    "dev": "The rules were mended on these pairs, each after it was scored once, and the voices learned from them: what they "
+    "say of pairs that they did not learn from is in the table of `voices`.",
 }
 LANGUAGES = {"en": "English", "zh": "Chinese"}
 KINDS = {
     "faithful": "faithful: refused",
     "changed_number": "changed number",
+    "changed_name": "changed name",
     "instruction": "instruction",
     "verdict": "verdict",
     "name_or_role": "name or role",
