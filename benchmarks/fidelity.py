@@ -51,11 +51,11 @@ LAYERS = {
     "judge": "rules + judge (Qwen2.5-Coder-1.5B, a sample)",
 }
 NOTES = {
-    "unseen": "Frozen before they were scored, once, by somebody who had not seen the rules, nor the sentences from which "
-    "voices are learned; nobody mended anything on them. A model for code of 1.5 billion parameters hardly judges: see "
-    "what it refuses of the faithful.",
-    "dev": "The rules were mended on these pairs, each after it was scored once, and the voices learned from them: what they "
-    "say of pairs that they did not learn from is in the table of `voices`.",
+    "unseen": "Frozen before they were scored, once, by somebody who had not seen the rules, nor the sentences from "
+    "which voices are learned; nobody mended anything on them. A model for code of 1.5 billion parameters hardly "
+    "judges: see what it refuses of the faithful.",
+    "dev": "The rules were mended on these pairs, each after it was scored once, and voices are learned from them: "
+    "what they say of pairs that they did not learn from is in the table of `voices`.",
 }
 LANGUAGES = {"en": "English", "zh": "Chinese"}
 KINDS = {
