@@ -27,7 +27,6 @@ _JUDGED = re.compile(
     r"|\bdeserve[sd]?\b|\bverdict\b|\bowes? (?:\w+ ){0,3}(?:nothing|refund|apology|compensation)\b"
     rf"|\b(?:must|should|ought to) {_ADVERB}(?:pay|return|refund|reimburse|compensate|cover|lose"
     r"|win|apologi[sz]e|be (?:held|found|paid|blamed|refunded|compensated|punished))\b"
-    r"|\b(?:should|ought to) (?:not |never )?have\b"
     r"|(?:责任|过错)(?:完全|主要|全部|都)?(?:在|属于|归|应)|[应该须负](?:由[^。，,\n]{1,6})?(?:负|承担)[^。，,\n]{0,4}(?:责任|赔偿|费用)"
     r"|(?:(?<!答)应当?|应该|必须|本该|不该|活该)[^。，,\n]{0,6}(?:负责|承担|赔|退|返还|支付|道歉|受罚|胜诉|判)"
     r"|[全主]责|[有无没是](?:任何|明显)?(?:过错|做?错)(?!过)|[的是]错|错在|的过错|理亏|占理|活该|判决|裁定"
@@ -36,7 +35,8 @@ _JUDGED = re.compile(
 )
 """Who is in the right, who bears the fault, what the other owes for it."""
 _JUDGING = re.compile(
-    r"\b(?:right to|wrong(?:ly|ful\w*| to| of)|rightly|only fair|(?:un)?justifi\w+|(?:un)?reasonabl[ey]"
+    r"\b(?:(?:should|ought to) (?:not |never )?have"
+    r"|right to|wrong(?:ly|ful\w*| to| of)|rightly|only fair|(?:un)?justifi\w+|(?:un)?reasonabl[ey]"
     r"|un(?:just|fair)\w*|(?:in)?valid|(?:il)?legitimate\w*|(?:un)?lawful\w*|entitled|within \w+ rights"
     r"|breach\w*|negligen\w+|(?:in|un)(?:excus|accept)abl[ey]|responsible(?! for \w+ing)|irresponsib\w+"
     r"|culpab\w+|guilt\w*|blame(?:less|worth\w*))\b"
