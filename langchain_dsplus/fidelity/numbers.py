@@ -228,7 +228,8 @@ def _made(
     rate = bool(
         (before and _EACH_BEFORE.search(text, max(0, start - 4), start)) or (after and _EACH_AFTER.match(text, end))
     )
-    return [Number(_converted(frozenset(readings)), thing, weak, words, rough, rate, (start, end))], end
+    read = frozenset(readings) or frozenset[Reading]({(words, "")})  # what has no value is itself: `3.51,250 dozen`
+    return [Number(_converted(read), thing, weak, words, rough, rate, (start, end))], end
 
 
 def _worded(around: str) -> bool:
