@@ -4,7 +4,7 @@ The gate in a minute. No rule knows verbs, synonyms or topics; the words that ru
 units, months, pronouns, auxiliaries, words for relatives). Whether a sentence tells, speaks to its reader or judges, a
 small linear model says that learned it from sentences (`voices`).
 
-| A rewrite is refused as | where |
+| A rewrite is refused as | when |
 |---|---|
 | `empty`, `too_long`, `copied` | it says nothing, more than was told, or all of it again |
 | `unrelated` | a sentence shares no word with the source: it is made up, or in another language |
