@@ -101,6 +101,11 @@ class Models:
         return Remembered(model=name, start=lambda: ChatOpenAI(model=name), answers=self.answers)
 
 
+def paid_model() -> str | None:
+    """The model of the user's own key, from `OPENAI_API_KEY` and `OPENAI_MODEL` (and `OPENAI_BASE_URL`)."""
+    return os.environ.get("OPENAI_MODEL") if os.environ.get("OPENAI_API_KEY") else None
+
+
 def size_of(context: Context) -> Size:
     return SIZES["quick" if context.quick else "full" if context.full else "default"]
 
@@ -119,9 +124,9 @@ def run(context: Context) -> Figures:
     with ExitStack() as stack:
         models = Models(stack, answers)
         chats: dict[str, Remembered] = {judge: models.local(JUDGES[judge]) for judge in judges}
-        if os.environ.get("OPENAI_API_KEY") and os.environ.get("OPENAI_MODEL") and not context.quick:
-            chats["api"] = models.paid(os.environ["OPENAI_MODEL"])
-            context.facts["api"] = os.environ["OPENAI_MODEL"]
+        if (paid := paid_model()) and not context.quick:
+            chats["api"] = models.paid(paid)
+            context.facts["api"] = paid
         tellings = [(dispute, text) for dispute in disputes for text, _ in dispute.tellings]
         mine = {judge: english if judge in ENGLISH_ONLY else disputes for judge in chats}
         sent = {"none": {text: text for _, text in tellings}}

@@ -157,15 +157,32 @@ def local_models(context: Context, name: str) -> Iterator[Models]:
     context.remembered += answers.remembered
 
 
+def with_paid(context: Context, local: Mapping[str, str]) -> dict[str, str]:
+    """The local models by their keys in the figures; with `--full` and a key in the environment that one as `api`."""
+    from benchmarks.disputes import paid_model
+
+    paid = paid_model() if context.full else None
+    if paid is None:
+        return dict(local)
+    context.facts["api"] = paid
+    return {**local, "api": paid}
+
+
 def ask_each(
-    context: Context, name: str, texts: Sequence[str], prompt: Callable[[str], list[tuple[str, str]]], **settings: Any
+    context: Context,
+    name: str,
+    texts: Sequence[str],
+    prompt: Callable[[str], list[tuple[str, str]]],
+    *,
+    paid: bool = False,
+    **settings: Any,
 ) -> list[Any]:
-    """Ask a local language model about each text once."""
+    """Ask a language model about each text once: a local one, or that of the user's key."""
     with (
         local_models(context, context.name) as models,
         context.progress(f"{name}: {len(texts)} questions", len(texts)) as advance,
     ):
-        chat = models.local(name).with_settings(temperature=0, **settings)
+        chat = (models.paid(name) if paid else models.local(name)).with_settings(temperature=0, **settings)
         replies = []
         for text in texts:
             replies.append(chat.invoke(prompt(text)))

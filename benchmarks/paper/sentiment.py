@@ -3,7 +3,8 @@
 8,000 reviews of four categories. Some of them are put to each large model once, answers in the cache; TextCNN and LSTM
 (on static vectors), TF-IDF and a MiniLM head learn from the other 7,000. A seed trains them anew and draws which two
 fifths of the asked ones choose the threshold; the others are reported. Beside it IMDB reviews with recorded answers of
-GPT-3.5: TF-IDF and MiniLM learn from 400 of them, 200 choose, 400 are reported. `--full` asks about 1,000 reviews.
+GPT-3.5: TF-IDF and MiniLM learn from 400 of them, 200 choose, 400 are reported. `--full` asks about 1,000 reviews,
+and with `OPENAI_API_KEY` and `OPENAI_MODEL` (and `OPENAI_BASE_URL`) that model too: it costs money.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from benchmarks.paper import (
     need,
     over_seeds,
     table,
+    with_paid,
 )
 
 if TYPE_CHECKING:
@@ -39,7 +41,12 @@ LABELS = ["negative", "positive"]
 WORDS = 60
 SEEDS = 5
 GRID = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.98, 0.99)
-NAMES = {"qwen_0_5b": "Qwen2.5-Coder-0.5B", "qwen_1_5b": "Qwen2.5-Coder-1.5B", "gpt_3_5": "GPT-3.5 on IMDB"}
+NAMES = {
+    "qwen_0_5b": "Qwen2.5-Coder-0.5B",
+    "qwen_1_5b": "Qwen2.5-Coder-1.5B",
+    "api": "the model of your key",
+    "gpt_3_5": "GPT-3.5 on IMDB",
+}
 PRICE = 0.0035
 """Dollars for a review in the paper's record ($1,201.87 for 309,186)."""
 PAPER = {
@@ -137,13 +144,14 @@ def shorten(text: str, words: int = WORDS) -> str:
     return " ".join(text.split()[:words])
 
 
-def ask(context: Context, rows: Sequence[data.SourceRow], model: str) -> list[Any]:
+def ask(context: Context, rows: Sequence[data.SourceRow], model: str, *, paid: bool = False) -> list[Any]:
     """The language model's replies, with log-probabilities."""
     return ask_each(
         context,
-        LARGE[model],
+        model,
         [shorten(row.text) for row in rows],
         lambda text: [("human", f"Review: {text}\n\nIs this review positive or negative? Answer with one word.")],
+        paid=paid,
         max_tokens=3,
         logprobs=True,
         top_logprobs=5,
@@ -268,12 +276,12 @@ def run(context: Context) -> Figures:
             for seed in range(seeds):
                 said_by[kind].append(said(context, kind, "amazon", train, asked, seed))
                 advance(1)
-    for large in LARGE:
+    for large, model in with_paid(context, LARGE).items():
         count = SIZES["quick"] if context.quick else SIZES["full"] if context.full else ASKED[large]
         if context.quick and large != "qwen_0_5b":
             continue
         rows = asked[:count]
-        replies = [reply.text.strip().lower() for reply in ask(context, rows, large)]
+        replies = [reply.text.strip().lower() for reply in ask(context, rows, model, paid=large == "api")]
         # What is neither is wrong, whatever is true.
         answers = [next((label for label in LABELS if reply.startswith(label)), "neither") for reply in replies]
         some = {kind: [p[:count] for p in runs] for kind, runs in said_by.items()}

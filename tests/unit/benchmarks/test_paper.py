@@ -154,3 +154,37 @@ def test_no_two_seeds_are_scored_on_the_same_row(monkeypatch: pytest.MonkeyPatch
     assert len(tested) == len(set(tested)) == 100
     assert len({tuple(row.id for row in each.train) for each in seeds}) == 5
     assert {row.label for row in seeds[0].test} == {"a", "b"}
+
+
+@pytest.mark.parametrize(("size", "asked"), [({"full": True}, True), ({}, False), ({"quick": True}, False)])
+def test_the_model_of_a_users_key_is_asked_with_full_alone(monkeypatch, tmp_path, size, asked) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    monkeypatch.setenv("OPENAI_MODEL", "large-1")
+    monkeypatch.setenv("DSPLUS_CACHE", str(tmp_path))
+    context = harness.Context("paper_sentiment", **{"quick": False, "full": False, **size}, seed=0, console=None)
+    found = paper.with_paid(context, {"local": "small-1"})
+    assert found == {"local": "small-1"} | ({"api": "large-1"} if asked else {})
+    assert context.facts.get("api") == ("large-1" if asked else None)
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert paper.with_paid(context, {"local": "small-1"}) == {"local": "small-1"}
+
+
+def test_each_review_is_put_to_the_model_of_a_key_once(monkeypatch, tmp_path) -> None:
+    from langchain_core.language_models import GenericFakeChatModel
+
+    from benchmarks import disputes
+    from benchmarks.disputes.memory import Remembered
+    from benchmarks.paper import sentiment
+
+    monkeypatch.setenv("DSPLUS_CACHE", str(tmp_path))
+    monkeypatch.setattr(disputes.Models, "local", lambda *_: pytest.fail("a local model was asked"))
+
+    def paid(models, name) -> Remembered:
+        return Remembered(
+            model=name, start=lambda: GenericFakeChatModel(messages=iter(["positive"])), answers=models.answers
+        )
+
+    monkeypatch.setattr(disputes.Models, "paid", paid)
+    context = harness.Context("paper_sentiment", quick=False, seed=0, console=None, full=True)
+    rows = [sentiment.data.SourceRow(id="r", text="A fine lamp.", label="positive", source="amazon")] * 2
+    assert [reply.text for reply in sentiment.ask(context, rows, "large-1", paid=True)] == ["positive"] * 2
