@@ -79,7 +79,7 @@ def _form(word: str) -> str:
     return "-" + next((e for e in _ENDINGS if word.endswith(e) and len(word) - len(e) >= _STEM), "")
 
 
-@lru_cache(maxsize=1 << 8)
+@lru_cache(maxsize=1 << 6)  # asked twice of each sentence of a rewrite; no more texts than that are held
 def read_voice(sentence: str) -> Voice:
     """How surely one sentence speaks to its reader, and how surely it judges.
 
