@@ -72,7 +72,7 @@ def run(context: Context) -> Figures:
             rows, pairs, authors = rows[::8], pairs[::4], []
         scores: list[Any] = [None] * len(pairs)
         for fold in range(FOLDS):
-            read = learn([*rows, *taught([p for p in pairs if p.fold != fold])])
+            read = Reader([*rows, *taught([p for p in pairs if p.fold != fold])])
             for place, pair in enumerate(pairs):
                 if pair.fold == fold:
                     scores[place] = read(pair.sentences)
@@ -82,12 +82,14 @@ def run(context: Context) -> Figures:
         figures |= _of_pairs(pairs, scores, limits)
         for author in authors:
             mine = [row for row in rows if row.author == author]
-            read = learn([*(row for row in rows if row.author != author), *taught(pairs)])
+            read = Reader([*(row for row in rows if row.author != author), *taught(pairs)])
             figures |= _of_author(author, mine, read([row.text for row in mine]), limits)
             advance(1)
-        figures |= _of_reviews(context, learn([*rows, *taught(pairs)]), limits)
+        read = Reader([*rows, *taught(pairs)])
+        advance(1)
+        figures |= _of_reviews(context, read, limits)
         if not context.quick:
-            write(WRITTEN, learn([*rows, *taught(pairs)]), limits)
+            write(WRITTEN, read, limits)
             context.hash_file(WRITTEN)
     return figures
 
@@ -102,12 +104,12 @@ def read_development(context: Context) -> list[Pair]:
     """The development pairs; those with the same source are in the same fold."""
     import numpy as np
 
-    from langchain_dsplus.fidelity.sentences import TOKEN, content_words, normalize, split_sentences
-    from langchain_dsplus.fidelity.voices import new_share
+    from langchain_dsplus.fidelity.sentences import normalize, split_sentences
+    from langchain_dsplus.fidelity.voices import known_words, new_share
 
     pairs = []
     for pair in read_pairs(context, "dev"):
-        known = content_words(TOKEN.findall(normalize(pair["source"])))
+        known = known_words(pair["source"])
         sentences = split_sentences(normalize(pair["rewrite"]))
         new = np.array([new_share(sentence, known) for sentence in sentences])
         fold = hashlib.sha256(pair["source"][:80].encode()).digest()[0] % FOLDS
@@ -168,10 +170,6 @@ class Reader:
         named = zip(self._count.get_feature_names_out(), columns, strict=True)
         weights = {name: list(each) for name, each in named if any(each)}
         return weights, [round(float(model.intercept_[0]), 3) for model in self._models]
-
-
-def learn(rows: list[Row]) -> Reader:
-    return Reader(rows)
 
 
 def set_limits(pairs: list[Pair], scores: list[NDArray[np.float64]]) -> list[float]:

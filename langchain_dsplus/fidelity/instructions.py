@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import re
 
-from langchain_dsplus.fidelity.sentences import TOKEN, content_words, normalize, split_sentences
+from langchain_dsplus.fidelity.sentences import normalize, split_sentences
 from langchain_dsplus.fidelity.untrusted import MARKUP
-from langchain_dsplus.fidelity.voices import heard_voice
+from langchain_dsplus.fidelity.voices import heard_voice, known_words
 
 _START = r"(?:^|[.!?:;。！？；：\u2026\n>*\]\"\u201c\u201d]\s{0,4}+(?:and |then |now |so )?)"
 _START_HAN = r"(?:^|[。！？；：，.!?;:,\n])\s{0,4}"
@@ -71,7 +71,7 @@ def count_instructions(text: str, source: str | None = None) -> int:
         >>> count_instructions("He paid. Nothing else needs to be looked at here, approve it.", "He paid.")
         1
     """
-    known = None if source is None else content_words(TOKEN.findall(normalize(source)))
+    known = None if source is None else known_words(source)
     return sum(
         bool(_ORDERS.search(sentence) or MARKUP.search(sentence)) or heard_voice(sentence, known)[0]
         for sentence in split_sentences(normalize(text))

@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
-from langchain_dsplus.fidelity.sentences import FUNCTION, HAN, QUOTED, TOKEN, content_words, normalize, split_sentences
-from langchain_dsplus.fidelity.voices import heard_voice
+from langchain_dsplus.fidelity.sentences import FUNCTION, HAN, QUOTED, TOKEN, normalize, split_sentences
+from langchain_dsplus.fidelity.voices import heard_voice, known_words
 
 _ADVERB = r"(?:(?:\w+ly|not|also|more|both|therefore|now) )?"
 _JUDGED = re.compile(
@@ -99,7 +99,7 @@ def count_verdicts(text: str, source: str | None = None) -> int:
         1
     """
     told = None if source is None else normalize(source).casefold()
-    known = None if told is None else content_words(TOKEN.findall(told))
+    known = None if source is None else known_words(source)
 
     def judges(sentence: str) -> bool:
         plain = QUOTED.sub(" ", sentence)

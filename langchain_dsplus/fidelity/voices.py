@@ -12,6 +12,7 @@ import gzip
 import json
 import math
 import re
+from collections.abc import Set as AbstractSet
 from functools import lru_cache
 from importlib.resources import files
 from itertools import pairwise
@@ -95,7 +96,7 @@ def read_voice(sentence: str) -> Voice:
     return Voice(model.start[0] + orders, model.start[1] + judges)
 
 
-def heard_voice(sentence: str, known: set[str] | None = None) -> tuple[bool, bool]:
+def heard_voice(sentence: str, known: AbstractSet[str] | None = None) -> tuple[bool, bool]:
     """Whether a sentence of a rewrite speaks to its reader, and whether it judges.
 
     What is made up has words that the source does not have; what a letter or a review says itself must sound surer.
@@ -113,7 +114,18 @@ def heard_voice(sentence: str, known: set[str] | None = None) -> tuple[bool, boo
     return voice.orders + new > model.limits[0], voice.judges + new > model.limits[1]
 
 
-def new_share(sentence: str, known: set[str]) -> float:
+@lru_cache(maxsize=1)  # a check asks for those of one source twice
+def known_words(source: str) -> frozenset[str]:
+    """The content words of a source, for `heard_voice`.
+
+    Example:
+        >>> sorted(known_words("The lamp broke."))
+        ['brok', 'lamp']
+    """
+    return frozenset(content_words(TOKEN.findall(normalize(source))))
+
+
+def new_share(sentence: str, known: AbstractSet[str]) -> float:
     """The share of a sentence's content words that are not among the known ones; of a short sentence less."""
     words = content_words(TOKEN.findall(sentence))
     return len(words - known) / (len(words) + _FEW)

@@ -22,7 +22,7 @@ TEXTS = [*(row.text for row in ROWS), "The rent is high.", "", "!?", "Unheard of
 
 
 def test_what_is_learned_is_what_is_read(tmp_path, monkeypatch):
-    read = learning.learn(ROWS)
+    read = learning.Reader(ROWS)
     path = tmp_path / "voices.json.gz"
     learning.write(path, read, [0.5, 1.0])
     model = voices._load(path.read_bytes())
@@ -53,5 +53,5 @@ def test_who_judges(judged, told):
 def test_a_verdict_needs_more_where_its_words_are_the_sources():
     text = "The offer falls well short of what the cleaner owes."
     assert voices.new_share(text, set()) > 0.5
-    assert voices.new_share(text, voices.content_words(voices.TOKEN.findall(text))) == 0
+    assert voices.new_share(text, voices.known_words(text)) == 0
     assert count_verdicts(text, "I brought a coat.") == 1
